@@ -1,0 +1,1 @@
+/* Empty on purpose: BCC includes it, the program needs nothing of it. */

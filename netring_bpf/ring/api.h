@@ -1,0 +1,177 @@
+/* The one door between C and Python.
+ *
+ * This text is both a C header (through core.h, which carries its guard) and the cdef of
+ * _build.py, so nothing is declared twice. Functions that can fail return -errno.
+ * All integers are in host byte order; addresses are in network order.
+ */
+
+/* What nr_event.kind says. */
+#define NR_EVENT_STARTED 1
+#define NR_EVENT_ESTABLISHED 2
+#define NR_EVENT_UPDATED 3
+#define NR_EVENT_ENDED 4
+
+/* What nr_event.end_reason says; also the index into nr_statistics.flows_ended. */
+#define NR_END_NONE 0
+#define NR_END_FIN 1
+#define NR_END_RST 2
+#define NR_END_IDLE 3
+#define NR_END_EVICTED 4
+#define NR_END_SHUTDOWN 5
+#define NR_END_COUNT 6
+
+/* Why a received frame has no flow; the index into nr_statistics.not_keyed. 0 is "keyed". */
+#define NR_KEYED 0
+#define NR_CUT_LINK 1      /* captured bytes end inside the Ethernet header or a VLAN tag */
+#define NR_NOT_IP 2        /* another ethertype: ARP, LLDP, 802.3 length, ... */
+#define NR_TOO_MANY_TAGS 3 /* more than 8 VLAN tags */
+#define NR_CUT_NETWORK 4   /* captured bytes end inside an IP header */
+#define NR_BAD_NETWORK 5   /* IP version, header length or total length is nonsense */
+#define NR_FRAGMENT 6      /* a later IP fragment: it has no transport header */
+#define NR_TOO_MANY_EXT 7  /* more than 16 IPv6 extension headers */
+#define NR_CUT_TRANSPORT 8 /* captured bytes end inside the transport header */
+#define NR_BAD_TRANSPORT 9 /* transport header length is nonsense */
+#define NR_REASON_COUNT 10
+
+#define NR_NO_VLAN 65535
+
+/* One flow event, as it crosses from the ring's thread to Python. */
+typedef struct {
+    uint64_t ts; /* ns; never runs backwards within one reader */
+    uint64_t flow_id;
+    uint64_t first_ts;
+    uint64_t last_ts;
+    uint64_t orig_packets;
+    uint64_t orig_bytes;
+    uint64_t resp_packets;
+    uint64_t resp_bytes;
+    uint8_t orig_h[16]; /* IPv4 in the first four bytes */
+    uint8_t resp_h[16];
+    uint16_t orig_p;
+    uint16_t resp_p;
+    uint16_t vlan[2]; /* ids, outermost first; NR_NO_VLAN where there is none */
+    uint16_t icmp_id;
+    uint8_t family; /* 4 or 6 */
+    uint8_t proto;
+    uint8_t kind;
+    uint8_t end_reason;
+    uint8_t reserved[2];
+    char history[16]; /* NUL-padded */
+} nr_event;
+
+typedef struct {
+    uint64_t idle_tcp_ns;
+    uint64_t idle_udp_ns;
+    uint64_t idle_other_ns;
+    uint64_t close_delay_ns;
+    uint64_t update_ns; /* 0: no updates */
+    uint32_t max_flows;
+    uint32_t event_slots; /* a power of two */
+    uint8_t hash_key[16]; /* random */
+} nr_flow_options;
+
+typedef struct {
+    uint32_t ifindex;
+    uint32_t queue;
+    uint32_t ring_size;
+    uint32_t chunk_size;
+    uint32_t chunks;
+} nr_xsk_options;
+
+typedef struct {
+    uint16_t code;
+    uint8_t jt;
+    uint8_t jf;
+    uint32_t k;
+} nr_bpf_insn;
+
+typedef struct {
+    uint32_t ifindex;
+    uint32_t block_size;
+    uint32_t block_count;
+    uint32_t retire_ms;
+    uint32_t ignore_outgoing; /* on loopback every frame is seen twice otherwise */
+    uint32_t insn_count;      /* 0: no filter, and then snaplen does not apply */
+    const nr_bpf_insn *insns;
+} nr_tpacket_options;
+
+/* The reader's books. Everything only grows, but for the flows_live and live_* values. */
+typedef struct {
+    uint64_t received;
+    uint64_t received_bytes;
+    uint64_t keyed;
+    uint64_t keyed_bytes;
+    uint64_t handed_out; /* given to nr_reader_packets, so not dissected */
+    uint64_t not_keyed[NR_REASON_COUNT];
+    uint64_t flows_started;
+    uint64_t flows_established;
+    uint64_t flows_ended[NR_END_COUNT];
+    uint64_t flows_live;
+    uint64_t flows_peak;
+    uint64_t ended_packets;
+    uint64_t ended_bytes;
+    uint64_t live_packets;
+    uint64_t live_bytes;
+    uint64_t events_produced;
+    uint64_t events_lost;
+    uint64_t events_taken;
+    uint64_t xsk_rx_dropped; /* XDP_STATISTICS, summed over the sockets */
+    uint64_t xsk_rx_ring_full;
+    uint64_t xsk_fill_ring_empty; /* diagnostic: in copy mode also counted as rx_dropped */
+    uint64_t tp_packets;          /* PACKET_STATISTICS, accumulated: includes tp_drops */
+    uint64_t tp_drops;
+    uint64_t in_ring;     /* frames the kernel has handed over that are not yet read */
+    uint64_t link_errors; /* times a source reported that its interface is down */
+} nr_statistics;
+
+/* A frame copied out by nr_reader_packets: caplen bytes at offset in the caller's buffer. */
+typedef struct {
+    uint64_t ts;
+    uint32_t offset;
+    uint32_t caplen;
+    uint32_t len;
+    uint32_t reserved;
+} nr_packet;
+
+typedef struct nr_reader nr_reader;
+
+/* -- life of a reader: create, add sources, run in one thread, stop, flush, destroy -- */
+nr_reader *nr_reader_create(const nr_flow_options *options); /* NULL: out of memory */
+void nr_reader_destroy(nr_reader *reader);
+
+/* Each returns the source's index, or -errno. */
+int nr_reader_add_xsk(nr_reader *reader, const nr_xsk_options *options);
+int nr_reader_add_tpacket(nr_reader *reader, const nr_tpacket_options *options);
+/* Frames from memory, for tests and files: records of
+ * { u64 ts; u32 caplen; u32 len; u16 vlan_tci; u16 vlan_tpid (0: no tag taken out); u32 0;
+ *   caplen bytes, padded to a multiple of 8 }. The memory must outlive the reader. */
+int nr_reader_add_replay(nr_reader *reader, const uint8_t *records, uint64_t size);
+
+int nr_reader_source_fd(const nr_reader *reader, int source);
+int nr_reader_source_zero_copy(const nr_reader *reader, int source);
+
+/* Blocks until nr_reader_stop, or until a replay is read, and then 0; -ENODEV when the
+ * interface is gone. Reads what is still in the rings before it returns. */
+int nr_reader_run(nr_reader *reader);
+int nr_reader_stop(nr_reader *reader); /* from any thread, and a signal handler */
+
+/* After nr_reader_run: ends live flows (NR_END_SHUTDOWN) as long as there is room for their
+ * events; returns how many are still live, so that none is lost: take, and call again. */
+uint32_t nr_reader_flush(nr_reader *reader);
+
+/* Copies up to max frames, waiting up to timeout_ms for the first; 0 on timeout or after
+ * nr_reader_stop; -ENODEV when the interface is gone. Not together with nr_reader_run. */
+int nr_reader_packets(nr_reader *reader, uint8_t *buffer, uint32_t size, nr_packet *packets,
+                      uint32_t max, int timeout_ms);
+
+/* -- hand-off: one consumer -- */
+int nr_reader_event_fd(const nr_reader *reader); /* readable when events wait */
+uint32_t nr_reader_take(nr_reader *reader, nr_event *events, uint32_t max);
+void nr_reader_statistics(nr_reader *reader, nr_statistics *statistics);
+
+/* -- the bpf(2) calls that attach what BCC loaded; fds are CLOEXEC -- */
+int nr_link_create(int program_fd, uint32_t ifindex, uint32_t xdp_flags);
+int nr_link_update(int link_fd, int program_fd);
+int nr_map_update(int map_fd, const void *key, const void *value);
+int nr_map_lookup(int map_fd, const void *key, void *value);
+int nr_map_delete(int map_fd, const void *key);

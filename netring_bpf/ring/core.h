@@ -1,0 +1,27 @@
+/* The C side of api.h: its guard, and what every C file here may assume. */
+#ifndef NR_CORE_H
+#define NR_CORE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "api.h"
+
+/* Shared ring indices: the other side's writes before its release are seen after this. */
+#define nr_load_acquire(p) __atomic_load_n((p), __ATOMIC_ACQUIRE)
+#define nr_store_release(p, v) __atomic_store_n((p), (v), __ATOMIC_RELEASE)
+#define nr_load_relaxed(p) __atomic_load_n((p), __ATOMIC_RELAXED)
+#define nr_store_relaxed(p, v) __atomic_store_n((p), (v), __ATOMIC_RELAXED)
+
+#define NR_LIKELY(x) __builtin_expect(!!(x), 1)
+#define NR_UNLIKELY(x) __builtin_expect(!!(x), 0)
+
+#define NR_BATCH 64u           /* frames taken from a source at once */
+#define NR_EVENTS_PER_FRAME 4u /* evicted + ended + started + established */
+
+static inline uint64_t nr_max_u64(uint64_t a, uint64_t b) {
+    return a > b ? a : b;
+}
+
+#endif

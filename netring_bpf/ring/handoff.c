@@ -1,0 +1,79 @@
+/* The hand-off ring: see handoff.h. */
+#include "handoff.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+int nr_handoff_create(struct nr_handoff *handoff, uint32_t slots) {
+    int error;
+    memset(handoff, 0, sizeof *handoff);
+    handoff->event_fd = handoff->space_fd = -1;
+    handoff->mask = slots - 1;
+    handoff->slots = calloc(slots, sizeof *handoff->slots);
+    if (handoff->slots == NULL) {
+        return -ENOMEM;
+    }
+    handoff->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    handoff->space_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (handoff->event_fd < 0 || handoff->space_fd < 0) {
+        error = -errno;
+        nr_handoff_destroy(handoff);
+        return error;
+    }
+    return 0;
+}
+
+void nr_handoff_destroy(struct nr_handoff *handoff) {
+    if (handoff->event_fd >= 0) {
+        close(handoff->event_fd);
+    }
+    if (handoff->space_fd >= 0) {
+        close(handoff->space_fd);
+    }
+    free(handoff->slots);
+    memset(handoff, 0, sizeof *handoff);
+    handoff->event_fd = handoff->space_fd = -1;
+}
+
+/* An eventfd write fails only when 2^64 - 2 are pending: it is readable then all the same. */
+static void ring_bell(int fd) {
+    const uint64_t one = 1;
+    if (write(fd, &one, sizeof one) < 0) {
+        return;
+    }
+}
+
+void nr_handoff_publish(struct nr_handoff *handoff) {
+    if (handoff->published == handoff->head) {
+        return;
+    }
+    nr_store_release(&handoff->published, handoff->head);
+    ring_bell(handoff->event_fd);
+}
+
+uint32_t nr_handoff_take(struct nr_handoff *handoff, nr_event *events, uint32_t max) {
+    uint64_t drained;
+    /* Read the bell before the ring: what is published after this rings it again. */
+    if (read(handoff->event_fd, &drained, sizeof drained) < 0 && errno != EAGAIN) {
+        return 0;
+    }
+    const uint64_t published = nr_load_acquire(&handoff->published);
+    const uint64_t tail = handoff->tail;
+    const uint64_t ready = published - tail;
+    const uint32_t count = ready < max ? (uint32_t)ready : max;
+    for (uint32_t i = 0; i < count; i++) {
+        events[i] = handoff->slots[(tail + i) & handoff->mask];
+    }
+    /* Sequentially consistent with the producer's `waiting`: one of the two sees the other. */
+    __atomic_store_n(&handoff->tail, tail + count, __ATOMIC_SEQ_CST);
+    if (count < ready) {
+        ring_bell(handoff->event_fd);
+    }
+    if (count > 0 && __atomic_load_n(&handoff->waiting, __ATOMIC_SEQ_CST)) {
+        ring_bell(handoff->space_fd);
+    }
+    return count;
+}

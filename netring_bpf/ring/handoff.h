@@ -1,0 +1,47 @@
+/* Events from the ring's thread to one consumer: a single-producer single-consumer ring of
+ * fixed size, and an eventfd that says it is not empty. */
+#ifndef NR_HANDOFF_H
+#define NR_HANDOFF_H
+
+#include "core.h"
+
+struct nr_handoff {
+    nr_event *slots;
+    uint32_t mask;
+    int event_fd; /* consumer waits here */
+    int space_fd; /* a finite source's producer waits here */
+    /* producer's side */
+    uint64_t produced; /* events made, lost ones included */
+    uint64_t lost;
+    uint64_t head; /* next slot to write; published by nr_handoff_publish */
+    /* shared; each written by one side only, and on a cache line of its own */
+    _Alignas(64) uint64_t published; /* by the producer */
+    _Alignas(64) uint64_t tail;      /* by the consumer */
+    _Alignas(64) uint32_t waiting;   /* the producer wants to hear of space */
+};
+
+int nr_handoff_create(struct nr_handoff *handoff, uint32_t slots);
+void nr_handoff_destroy(struct nr_handoff *handoff);
+
+/* Slots free for the producer. */
+static inline uint32_t nr_handoff_room(const struct nr_handoff *handoff) {
+    return handoff->mask + 1 - (uint32_t)(handoff->head - nr_load_acquire(&handoff->tail));
+}
+
+/* The slot for the next event, or NULL when the ring is full: then the event is counted as
+ * lost. Filled in place by the caller. */
+static inline nr_event *nr_handoff_reserve(struct nr_handoff *handoff) {
+    handoff->produced++;
+    if (NR_UNLIKELY(nr_handoff_room(handoff) == 0)) {
+        handoff->lost++;
+        return NULL;
+    }
+    return &handoff->slots[handoff->head++ & handoff->mask];
+}
+
+/* Makes reserved events visible and wakes the consumer: once a batch, not once an event. */
+void nr_handoff_publish(struct nr_handoff *handoff);
+
+uint32_t nr_handoff_take(struct nr_handoff *handoff, nr_event *events, uint32_t max);
+
+#endif

@@ -1,0 +1,194 @@
+/* The reader's loop: sources → decode → flow table → hand-off, in one thread. */
+#include <errno.h>
+#include <poll.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "reader.h"
+
+#define DRAIN_NS (2000ull * 1000 * 1000)
+#define DRAIN_POLL_MS 5
+
+/* -- one pass over one source -- */
+
+static void dissect(nr_reader *r, const struct nr_frame *frames, uint32_t count) {
+    nr_statistics *b = &r->books;
+    struct nr_dissected packet;
+    for (uint32_t i = 0; i < count; i++) {
+        const int reason = nr_decode(&frames[i], &packet);
+        b->received_bytes += frames[i].len;
+        if (NR_LIKELY(reason == NR_KEYED)) {
+            b->keyed++;
+            b->keyed_bytes += frames[i].len;
+            nr_table_packet(r->table, &frames[i], &packet);
+        } else {
+            b->not_keyed[reason]++;
+        }
+    }
+    b->received += count;
+}
+
+/* How many frames may be taken now: a replay waits for room, a ring does not wait for anybody. */
+static uint32_t allowance(const nr_reader *r, const struct nr_source *source) {
+    if (!source->finite) {
+        return NR_BATCH;
+    }
+    const uint32_t room = nr_handoff_room(&r->handoff) / NR_EVENTS_PER_FRAME;
+    return room < NR_BATCH ? room : NR_BATCH;
+}
+
+static uint32_t read_source(nr_reader *r, struct nr_source *source) {
+    struct nr_frame frames[NR_BATCH];
+    const uint32_t max = allowance(r, source);
+    const uint32_t count = max > 0 ? source->ops->next(source, frames, max) : 0;
+    if (count > 0) {
+        dissect(r, frames, count);
+        source->ops->release(source);
+    }
+    return count;
+}
+
+static uint32_t read_sources(nr_reader *r) {
+    uint32_t count = 0;
+    for (int i = 0; i < r->source_count; i++) {
+        count += read_source(r, r->sources[i]);
+    }
+    if (count > 0) {
+        nr_table_tick(r->table, 0); /* packet time has moved on */
+        nr_handoff_publish(&r->handoff);
+        nr_reader_publish_books(r);
+    }
+    return count;
+}
+
+/* -- waiting -- */
+
+/* -ENODEV when a source's interface is gone. */
+static int check_sources(nr_reader *r) {
+    int rc = 0;
+    for (int i = 0; i < r->source_count; i++) {
+        struct nr_source *source = r->sources[i];
+        const int state = source->ops->check(source);
+        if (state == -ENETDOWN && !source->down) {
+            r->books.link_errors++;
+        }
+        source->down = state == -ENETDOWN;
+        rc = state == -ENODEV ? -ENODEV : rc;
+    }
+    return rc;
+}
+
+int nr_reader_tick(nr_reader *r) {
+    const uint64_t now = nr_clock_ns();
+    if (now < r->next_tick && r->next_tick - now <= NR_TICK_NS) {
+        return 0;
+    }
+    r->next_tick = now + NR_TICK_NS;
+    nr_table_tick(r->table, r->finite ? 0 : now);
+    nr_handoff_publish(&r->handoff);
+    nr_reader_account(r);
+    nr_reader_publish_books(r);
+    return check_sources(r);
+}
+
+int nr_reader_wait(nr_reader *r, int timeout_ms) {
+    struct pollfd fds[NR_MAX_SOURCES + 1];
+    const struct timespec breath = {.tv_nsec = 1000 * 1000};
+    bool error = false;
+    fds[0] = (struct pollfd){.fd = r->stop_fd, .events = POLLIN};
+    for (int i = 0; i < r->source_count; i++) {
+        fds[i + 1] = (struct pollfd){.fd = r->sources[i]->fd, .events = POLLIN};
+    }
+    if (poll(fds, (nfds_t)r->source_count + 1, timeout_ms) <= 0) {
+        return 0; /* the time, or a signal */
+    }
+    for (int i = 1; i <= r->source_count; i++) {
+        error = error || fds[i].revents & (POLLERR | POLLHUP | POLLNVAL);
+    }
+    if (error) {
+        const int rc = check_sources(r);
+        if (rc < 0) {
+            return rc;
+        }
+        nanosleep(&breath, NULL); /* an error that does not clear must not spin */
+    }
+    return fds[0].revents & POLLIN ? 1 : 0;
+}
+
+/* A replay waits until the consumer has made room. */
+static int wait_room(nr_reader *r) {
+    struct pollfd fds[2] = {{.fd = r->stop_fd, .events = POLLIN},
+                            {.fd = r->handoff.space_fd, .events = POLLIN}};
+    uint64_t bell;
+    nr_handoff_publish(&r->handoff);
+    __atomic_store_n(&r->handoff.waiting, 1, __ATOMIC_SEQ_CST);
+    if (__atomic_load_n(&r->handoff.tail, __ATOMIC_SEQ_CST) + r->handoff.mask + 1 -
+            r->handoff.head <
+        NR_EVENTS_PER_FRAME) {
+        (void)poll(fds, 2, (int)(NR_TICK_NS / 1000000));
+    }
+    __atomic_store_n(&r->handoff.waiting, 0, __ATOMIC_SEQ_CST);
+    if (read(r->handoff.space_fd, &bell, sizeof bell) < 0 && errno != EAGAIN) {
+        return -errno;
+    }
+    return fds[0].revents & POLLIN ? 1 : 0;
+}
+
+/* -- the loop -- */
+
+bool nr_reader_is_read(const nr_reader *r) {
+    for (int i = 0; i < r->source_count; i++) {
+        if (!r->sources[i]->finished) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static int run_replay(nr_reader *r) {
+    int rc = 0;
+    while (rc == 0 && !nr_reader_is_read(r)) {
+        if (read_sources(r) == 0 && !nr_reader_is_read(r)) {
+            rc = wait_room(r);
+        }
+    }
+    return rc < 0 ? rc : 0;
+}
+
+/* After the stop: what the kernel has already handed over is still read, within a bound. */
+static void drain(nr_reader *r) {
+    const uint64_t deadline = nr_clock_ns() + DRAIN_NS;
+    struct pollfd fds[NR_MAX_SOURCES];
+    for (int i = 0; i < r->source_count; i++) {
+        if (r->sources[i]->ops->quiesce != NULL) {
+            r->sources[i]->ops->quiesce(r->sources[i]);
+        }
+        fds[i] = (struct pollfd){.fd = r->sources[i]->fd, .events = POLLIN};
+    }
+    do {
+        while (read_sources(r) > 0 && nr_clock_ns() < deadline) {
+        }
+        nr_reader_account(r);
+    } while (r->books.in_ring > 0 && nr_clock_ns() < deadline &&
+             poll(fds, (nfds_t)r->source_count, DRAIN_POLL_MS) >= 0);
+}
+
+int nr_reader_run(nr_reader *r) {
+    int rc = 0;
+    if (r->finite) {
+        rc = run_replay(r);
+    }
+    while (!r->finite && rc == 0) {
+        const uint32_t count = read_sources(r);
+        rc = nr_reader_tick(r);
+        if (rc == 0) {
+            rc = nr_reader_wait(r, count > 0 ? 0 : (int)(NR_TICK_NS / 1000000));
+        }
+    }
+    if (!r->finite) {
+        drain(r);
+    }
+    nr_handoff_publish(&r->handoff);
+    nr_reader_publish_books(r);
+    return rc < 0 ? rc : 0;
+}

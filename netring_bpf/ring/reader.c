@@ -1,0 +1,156 @@
+/* The reader's life and its books.
+ *
+ * Nothing is allocated after the sources are added, and no lock is taken: the books cross to
+ * other threads through a snapshot under a sequence count. */
+#include "reader.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+uint64_t nr_clock_ns(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+/* -- life -- */
+
+nr_reader *nr_reader_create(const nr_flow_options *options) {
+    nr_reader *r = NULL;
+    /* The hand-off inside is aligned to cache lines. */
+    if (posix_memalign((void **)&r, 64, sizeof *r) != 0) {
+        return NULL;
+    }
+    memset(r, 0, sizeof *r);
+    r->finite = true;
+    r->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    const int rc = nr_handoff_create(&r->handoff, options->event_slots);
+    r->table = nr_table_create(options, &r->handoff);
+    if (r->stop_fd < 0 || rc != 0 || r->table == NULL) {
+        nr_reader_destroy(r);
+        return NULL;
+    }
+    return r;
+}
+
+void nr_reader_destroy(nr_reader *r) {
+    for (int i = 0; i < r->source_count; i++) {
+        r->sources[i]->ops->destroy(r->sources[i]);
+    }
+    nr_table_destroy(r->table);
+    nr_handoff_destroy(&r->handoff);
+    if (r->stop_fd >= 0) {
+        close(r->stop_fd);
+    }
+    free(r);
+}
+
+static int keep(nr_reader *r, int rc, struct nr_source *source) {
+    if (rc != 0) {
+        return rc;
+    }
+    r->finite = r->finite && source->finite;
+    r->sources[r->source_count] = source;
+    return r->source_count++;
+}
+
+int nr_reader_add_xsk(nr_reader *r, const nr_xsk_options *options) {
+    struct nr_source *source = NULL;
+    if (r->source_count == NR_MAX_SOURCES) {
+        return -E2BIG;
+    }
+    return keep(r, nr_xsk_create(options, &source), source);
+}
+
+int nr_reader_add_tpacket(nr_reader *r, const nr_tpacket_options *options) {
+    struct nr_source *source = NULL;
+    if (r->source_count == NR_MAX_SOURCES) {
+        return -E2BIG;
+    }
+    return keep(r, nr_tpacket_create(options, &source), source);
+}
+
+int nr_reader_add_replay(nr_reader *r, const uint8_t *records, uint64_t size) {
+    struct nr_source *source = NULL;
+    if (r->source_count == NR_MAX_SOURCES) {
+        return -E2BIG;
+    }
+    return keep(r, nr_replay_create(records, size, &source), source);
+}
+
+int nr_reader_source_fd(const nr_reader *r, int source) {
+    return r->sources[source]->fd;
+}
+int nr_reader_source_zero_copy(const nr_reader *r, int source) {
+    return r->sources[source]->zero_copy;
+}
+
+int nr_reader_stop(nr_reader *r) {
+    const uint64_t one = 1;
+    return write(r->stop_fd, &one, sizeof one) == (ssize_t)sizeof one ? 0 : -errno;
+}
+
+uint32_t nr_reader_flush(nr_reader *r) {
+    const uint32_t left = nr_table_flush(r->table);
+    nr_handoff_publish(&r->handoff);
+    nr_reader_publish_books(r);
+    return left;
+}
+
+int nr_reader_event_fd(const nr_reader *r) {
+    return r->handoff.event_fd;
+}
+
+uint32_t nr_reader_take(nr_reader *r, nr_event *events, uint32_t max) {
+    return nr_handoff_take(&r->handoff, events, max);
+}
+
+/* -- books -- */
+
+void nr_reader_account(nr_reader *r) {
+    nr_statistics *b = &r->books;
+    b->xsk_rx_dropped = b->xsk_rx_ring_full = b->xsk_fill_ring_empty = 0;
+    b->tp_packets = b->tp_drops = b->in_ring = 0;
+    for (int i = 0; i < r->source_count; i++) {
+        struct nr_source *source = r->sources[i];
+        source->ops->account(source);
+        b->xsk_rx_dropped += source->rx_dropped;
+        b->xsk_rx_ring_full += source->rx_ring_full;
+        b->xsk_fill_ring_empty += source->fill_ring_empty;
+        b->tp_packets += source->tp_packets;
+        b->tp_drops += source->tp_drops;
+        b->in_ring += source->ops->in_ring(source);
+    }
+}
+
+void nr_reader_publish_books(nr_reader *r) {
+    uint64_t words[NR_BOOK_WORDS];
+    nr_table_account(r->table, &r->books);
+    r->books.events_produced = r->handoff.produced;
+    r->books.events_lost = r->handoff.lost;
+    memcpy(words, &r->books, sizeof words);
+    nr_store_relaxed(&r->sequence, r->sequence + 1);
+    __atomic_thread_fence(__ATOMIC_RELEASE);
+    for (size_t i = 0; i < NR_BOOK_WORDS; i++) {
+        nr_store_relaxed(&r->snapshot[i], words[i]);
+    }
+    nr_store_release(&r->sequence, r->sequence + 1);
+}
+
+void nr_reader_statistics(nr_reader *r, nr_statistics *statistics) {
+    uint64_t words[NR_BOOK_WORDS];
+    uint32_t before;
+    do {
+        before = nr_load_acquire(&r->sequence);
+        for (size_t i = 0; i < NR_BOOK_WORDS; i++) {
+            words[i] = nr_load_relaxed(&r->snapshot[i]);
+        }
+        __atomic_thread_fence(__ATOMIC_ACQUIRE);
+    } while (before & 1 || before != nr_load_relaxed(&r->sequence));
+    memcpy(statistics, words, sizeof words);
+    statistics->events_taken = nr_load_relaxed(&r->handoff.tail);
+}

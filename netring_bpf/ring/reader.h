@@ -1,0 +1,38 @@
+/* What the files of the reader share: reader.c (life and books), loop.c (the thread's loop),
+ * packets.c (raw packets for those who ask). */
+#ifndef NR_READER_H
+#define NR_READER_H
+
+#include "flow.h"
+#include "source.h"
+
+#define NR_MAX_SOURCES 64
+#define NR_TICK_NS (100ull * 1000 * 1000) /* timers, kernel counters, watchdog */
+#define NR_BOOK_WORDS (sizeof(nr_statistics) / sizeof(uint64_t))
+
+struct nr_reader {
+    struct nr_source *sources[NR_MAX_SOURCES];
+    int source_count;
+    int stop_fd;
+    bool finite; /* all sources are replays */
+    struct nr_table *table;
+    struct nr_handoff handoff;
+    uint64_t next_tick;
+    nr_statistics books; /* the reader's thread only */
+    uint32_t sequence;   /* odd while the snapshot is being written */
+    uint64_t snapshot[NR_BOOK_WORDS];
+};
+
+/* Refreshes the kernel's part of the books. */
+void nr_reader_account(nr_reader *reader);
+/* Makes the books visible to other threads. */
+void nr_reader_publish_books(nr_reader *reader);
+/* Every 100 ms: time for the timers of a quiet capture, fresh books, a look at the interface.
+ * -ENODEV when it is gone. */
+int nr_reader_tick(nr_reader *reader);
+/* Waits for frames, for the stop, or for the time: 1 when the stop came, or -ENODEV. */
+int nr_reader_wait(nr_reader *reader, int timeout_ms);
+/* Whether there is nothing left to read: only ever true of replays. */
+bool nr_reader_is_read(const nr_reader *reader);
+
+#endif

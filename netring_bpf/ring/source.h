@@ -1,0 +1,44 @@
+/* What a packet source is: AF_XDP, TPACKET_V3, or a replay from memory. */
+#ifndef NR_SOURCE_H
+#define NR_SOURCE_H
+
+#include "frame.h"
+
+struct nr_source;
+
+struct nr_source_ops {
+    /* Lends up to max frames; 0: none now. They stay valid until release(). */
+    uint32_t (*next)(struct nr_source *source, struct nr_frame *frames, uint32_t max);
+    /* Gives the lent frames back to the kernel. */
+    void (*release)(struct nr_source *source);
+    /* What the kernel says of the interface: 0, -ENETDOWN (it may return) or -ENODEV (gone). */
+    int (*check)(struct nr_source *source);
+    /* Refreshes the counters below from the kernel. */
+    void (*account)(struct nr_source *source);
+    /* Frames the kernel has handed over that are not yet lent, as of the last account(). */
+    uint64_t (*in_ring)(const struct nr_source *source);
+    /* Told once, at the stop: take in nothing new. May be NULL. */
+    void (*quiesce)(struct nr_source *source);
+    void (*destroy)(struct nr_source *source);
+};
+
+struct nr_source {
+    const struct nr_source_ops *ops;
+    int fd;        /* to poll; -1: always ready */
+    bool finite;   /* a replay: it ends, and waits for the consumer instead of losing */
+    bool finished; /* a replay that is read */
+    bool zero_copy;
+    bool down;     /* the last check() said -ENETDOWN */
+    uint64_t lent; /* frames since creation */
+    /* the kernel's counters, as of the last account() */
+    uint64_t rx_dropped, rx_ring_full, fill_ring_empty;
+    uint64_t tp_packets, tp_drops;
+};
+
+int nr_xsk_create(const nr_xsk_options *options, struct nr_source **out);
+int nr_tpacket_create(const nr_tpacket_options *options, struct nr_source **out);
+int nr_replay_create(const uint8_t *records, uint64_t size, struct nr_source **out);
+
+uint64_t nr_clock_ns(void); /* CLOCK_REALTIME */
+
+#endif
