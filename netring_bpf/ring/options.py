@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass
 
 from netring_bpf.errors import OptionError
 
-__all__ = ["FlowOptions", "TpacketOptions", "XdpOptions"]
+__all__ = ["MAX_QUEUES", "FlowOptions", "TpacketOptions", "XdpMode", "XdpOptions"]
 
-_MAX_QUEUES = 64
+MAX_QUEUES = 64  #: receive queues of one interface that one capture can have
+
+
+class XdpMode(enum.Enum):
+    """How the kernel runs an XDP program."""
+
+    NATIVE = "native"  #: in the driver, before a packet becomes an skb
+    GENERIC = "generic"  #: after that, for drivers without XDP: about half the speed
 
 
 def _check(option: str, value: object, holds: bool, rule: str) -> None:
@@ -31,12 +39,14 @@ class XdpOptions:
     up to 1792 or 3840 bytes fit and longer ones are counted as ``rx_dropped``.
     ``chunks``: chunks in the UMEM of one queue, a power of two, at least ``ring_size``.
     One queue takes ``chunks * chunk_size`` bytes: 64 MiB by default.
+    ``mode``: native or generic XDP only; None for native where the driver can, else generic.
     """
 
     queues: tuple[int, ...] | None = None
     ring_size: int = 16_384
     chunk_size: int = 2048
     chunks: int = 32_768
+    mode: XdpMode | None = None
 
     def __post_init__(self) -> None:
         if self.queues is not None:
@@ -44,8 +54,8 @@ class XdpOptions:
                 "queues",
                 self.queues,
                 len(self.queues) == len(set(self.queues)) > 0
-                and all(0 <= q < _MAX_QUEUES for q in self.queues),
-                f"distinct queue numbers from 0 to {_MAX_QUEUES - 1}",
+                and all(0 <= q < MAX_QUEUES for q in self.queues),
+                f"distinct queue numbers from 0 to {MAX_QUEUES - 1}",
             )
         _check(
             "ring_size",

@@ -63,7 +63,8 @@ int nr_reader_add_xsk(nr_reader *r, const nr_xsk_options *options) {
     if (r->source_count == NR_MAX_SOURCES) {
         return -E2BIG;
     }
-    return keep(r, nr_xsk_create(options, &source), source);
+    const int rc = nr_xsk_create(options, &source);
+    return keep(r, rc, source);
 }
 
 int nr_reader_add_tpacket(nr_reader *r, const nr_tpacket_options *options) {
@@ -71,7 +72,8 @@ int nr_reader_add_tpacket(nr_reader *r, const nr_tpacket_options *options) {
     if (r->source_count == NR_MAX_SOURCES) {
         return -E2BIG;
     }
-    return keep(r, nr_tpacket_create(options, &source), source);
+    const int rc = nr_tpacket_create(options, &source);
+    return keep(r, rc, source);
 }
 
 int nr_reader_add_replay(nr_reader *r, const uint8_t *records, uint64_t size) {
@@ -79,7 +81,8 @@ int nr_reader_add_replay(nr_reader *r, const uint8_t *records, uint64_t size) {
     if (r->source_count == NR_MAX_SOURCES) {
         return -E2BIG;
     }
-    return keep(r, nr_replay_create(records, size, &source), source);
+    const int rc = nr_replay_create(records, size, &source);
+    return keep(r, rc, source);
 }
 
 int nr_reader_source_fd(const nr_reader *r, int source) {

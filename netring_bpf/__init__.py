@@ -1,0 +1,117 @@
+"""Packets and flows off a Linux interface at C speed, for asyncio and MQTT.
+
+The floors of the house; a file imports only from lower ones, and each foreign thing has one
+importer (tests/unit/test_floors.py holds this):
+
+    F6  this file, cli/
+    F5  netring.py (Netring), sinks/ (aiomqtt: mqtt.py; msgspec: encode.py)
+    F4  capture.py (backend, thread)
+    F3  bpf/program.py (compile and load; bpf/helper.py, a process of its own, is BCC's place)
+    F2  bpf/cbpf.py, bpf/link.py, ring/reader.py (the last two: the C core, netring_bpf._core)
+    F1  interface.py (pyroute2), filter.py (libpcap), broadcast.py, ring/options.py
+    F0  errors.py, records.py, statistics.py
+
+What needs the C core or pyroute2 is loaded when it is first named: importing is cheap.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from netring_bpf.broadcast import (
+    BroadcastStatistics,
+    FlowBroadcast,
+    FlowSubscriber,
+    SubscriberStatistics,
+)
+from netring_bpf.errors import NetringError
+from netring_bpf.records import (
+    CaptureError,
+    Counters,
+    Endpoint,
+    Event,
+    FiveTuple,
+    Flow,
+    FlowEnd,
+    FlowEnded,
+    FlowEstablished,
+    FlowEvent,
+    FlowStarted,
+    FlowUpdated,
+    Lagged,
+    LinkDown,
+    LinkUp,
+    Packet,
+)
+from netring_bpf.ring.options import FlowOptions, TpacketOptions, XdpMode, XdpOptions
+from netring_bpf.statistics import CaptureStatistics, Equation, FlowStatistics, QueueStatistics
+
+if TYPE_CHECKING:
+    from netring_bpf.capture import Capture
+    from netring_bpf.filter import Filter
+    from netring_bpf.netring import Netring, NetringStatistics
+    from netring_bpf.sinks.base import Sink, SinkStatistics
+    from netring_bpf.sinks.mqtt import MqttOptions, MqttSink
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BroadcastStatistics",
+    "Capture",
+    "CaptureError",
+    "CaptureStatistics",
+    "Counters",
+    "Endpoint",
+    "Equation",
+    "Event",
+    "Filter",
+    "FiveTuple",
+    "Flow",
+    "FlowBroadcast",
+    "FlowEnd",
+    "FlowEnded",
+    "FlowEstablished",
+    "FlowEvent",
+    "FlowOptions",
+    "FlowStarted",
+    "FlowStatistics",
+    "FlowSubscriber",
+    "FlowUpdated",
+    "Lagged",
+    "LinkDown",
+    "LinkUp",
+    "MqttOptions",
+    "MqttSink",
+    "Netring",
+    "NetringError",
+    "NetringStatistics",
+    "Packet",
+    "QueueStatistics",
+    "Sink",
+    "SinkStatistics",
+    "SubscriberStatistics",
+    "TpacketOptions",
+    "XdpMode",
+    "XdpOptions",
+    "__version__",
+]
+
+_LAZY = {
+    "Capture": "netring_bpf.capture",
+    "Filter": "netring_bpf.filter",
+    "MqttOptions": "netring_bpf.sinks.mqtt",
+    "MqttSink": "netring_bpf.sinks.mqtt",
+    "Netring": "netring_bpf.netring",
+    "NetringStatistics": "netring_bpf.netring",
+    "Sink": "netring_bpf.sinks.base",
+    "SinkStatistics": "netring_bpf.sinks.base",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_LAZY[name]), name)
+    globals()[name] = value
+    return value

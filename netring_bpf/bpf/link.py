@@ -1,0 +1,148 @@
+"""The attachment of an XDP program to an interface, as a bpf_link.
+
+The kernel takes a link down with its last descriptor, so nothing stays on the interface, not
+even after SIGKILL. A link never replaces, and is never replaced by, somebody else's program.
+Needs Linux 5.9 (BPF_LINK_CREATE for XDP, kernel/bpf/syscall.c and net/core/dev.c).
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+from typing import Self
+
+from netring_bpf._core import ffi, lib
+from netring_bpf.errors import (
+    InterfaceNotFoundError,
+    KernelFeatureError,
+    PermissionDeniedError,
+    SyscallError,
+    XdpBusyError,
+)
+from netring_bpf.interface import Interface
+from netring_bpf.ring.options import XdpMode
+
+__all__ = ["XdpLink", "counters_of_queue", "map_socket", "unmap_socket"]
+
+_log = logging.getLogger("netring_bpf.bpf")
+_COUNTERS = 4  # struct netring_counters of xdp_redirect.c
+
+
+_FLAGS = {XdpMode.NATIVE: 1 << 2, XdpMode.GENERIC: 1 << 1}  # XDP_FLAGS_{DRV,SKB}_MODE
+
+
+class XdpLink:
+    """One attachment; detached by ``close()``, by ``with``, or with the process.
+
+    ``mode`` is how it is attached; ``reason`` says why that is not native, else it is None.
+    """
+
+    def __init__(self, fd: int, mode: XdpMode, reason: str | None) -> None:
+        self.mode = mode
+        self.reason = reason
+        self._fd = fd
+
+    @classmethod
+    def attach(cls, interface: Interface, program_fd: int, mode: XdpMode | None = None) -> Self:
+        """Attach to ``interface``: in ``mode``, or natively if the driver can, else generically.
+
+        Raises ``XdpBusyError`` when there is a program already, ``PermissionDeniedError``,
+        ``InterfaceNotFoundError``, ``KernelFeatureError`` when no mode works.
+        """
+        refusals: list[str] = []
+        for candidate in [mode] if mode else [XdpMode.NATIVE, XdpMode.GENERIC]:
+            fd = lib.nr_link_create(program_fd, interface.index, _FLAGS[candidate])
+            if fd >= 0:
+                reason = "; ".join(refusals) or None
+                if reason:
+                    _log.warning("XDP on %s is %s: %s", interface.name, candidate.value, reason)
+                return cls(fd, candidate, reason)
+            _raise_final(interface, -fd)
+            refusals.append(_refusal(interface, candidate, -fd))
+        raise KernelFeatureError(
+            f"attach XDP to {interface.name}: {'; '.join(refusals)}; choose backend='tpacket_v3'",
+            feature="XDP",
+        )
+
+    def close(self) -> None:
+        """Detach. Idempotent."""
+        if self._fd >= 0:
+            fd, self._fd = self._fd, -1
+            os.close(fd)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _raise_final(interface: Interface, error: int) -> None:
+    """Raise for what another mode would not mend."""
+    if error in {errno.EBUSY, errno.EEXIST}:
+        program_id = interface.xdp_program_id()
+        named = f"program id {program_id}" if program_id else "a program"
+        raise XdpBusyError(
+            f"attach XDP to {interface.name}: {named} is attached already and is left alone; "
+            "detach it (ip link, or end the process that owns it), or choose "
+            "backend='tpacket_v3'",
+            interface=interface.name,
+            program_id=program_id,
+        )
+    if error in {errno.EPERM, errno.EACCES}:
+        raise PermissionDeniedError(
+            f"attach XDP to {interface.name}: {os.strerror(error)}; the process needs CAP_BPF and "
+            "CAP_NET_ADMIN in the network namespace of the interface",
+            capability="CAP_NET_ADMIN",
+        )
+    if error == errno.ENODEV:
+        raise InterfaceNotFoundError(
+            f"attach XDP to {interface.name}: no such interface any more",
+            interface=interface.name,
+        )
+
+
+def _refusal(interface: Interface, mode: XdpMode, error: int) -> str:
+    hint = ""
+    if mode is XdpMode.NATIVE and error == errno.ERANGE:
+        hint = f": its MTU of {interface.mtu}, or its peer's, is over what the driver takes with XDP"
+    elif mode is XdpMode.NATIVE and error == errno.EOPNOTSUPP:
+        hint = f": the driver ({interface.kind or 'unknown'}) has no native XDP"
+    return f"{mode.value} mode refused: {os.strerror(error)}{hint}"
+
+
+def map_socket(xsks_map_fd: int, queue: int, socket_fd: int) -> None:
+    """Direct the matching frames of ``queue`` to an AF_XDP socket bound to that queue."""
+    key, value = ffi.new("uint32_t *", queue), ffi.new("uint32_t *", socket_fd)
+    error = lib.nr_map_update(xsks_map_fd, key, value)
+    if error:
+        raise SyscallError(f"put the socket of queue {queue} into the XSKMAP", -error)
+
+
+def unmap_socket(xsks_map_fd: int, queue: int) -> None:
+    """Take the queue's socket out; frames then go on to the host. One not there is no error."""
+    error = lib.nr_map_delete(xsks_map_fd, ffi.new("uint32_t *", queue))
+    if error not in {0, -errno.ENOENT, -errno.EINVAL}:
+        raise SyscallError(f"take the socket of queue {queue} out of the XSKMAP", -error)
+
+
+def counters_of_queue(counters_fd: int, queue: int) -> tuple[int, int, int, int]:
+    """Return (seen, not matched, no socket, redirected) of a queue, summed over the CPUs."""
+    cpus = _possible_cpus()
+    values = ffi.new("uint64_t[]", cpus * _COUNTERS)
+    error = lib.nr_map_lookup(counters_fd, ffi.new("uint32_t *", queue), values)
+    if error:
+        raise SyscallError(f"read the counters of queue {queue}", -error)
+    seen, not_matched, no_socket, redirected = (
+        sum(values[cpu * _COUNTERS + counter] for cpu in range(cpus))
+        for counter in range(_COUNTERS)
+    )
+    return seen, not_matched, no_socket, redirected
+
+
+def _possible_cpus() -> int:
+    """Per-CPU values come for every possible CPU, online or not: "0-3" or "0,2-5"."""
+    with open("/sys/devices/system/cpu/possible", encoding="ascii") as file:
+        last = file.read().strip().split(",")[-1]
+    return int(last.split("-")[-1]) + 1

@@ -1,0 +1,40 @@
+/* Counts every frame, asks the filter, and redirects what matches to the AF_XDP socket of the
+ * frame's receive queue. What does not match, and what comes on a queue without a socket, goes
+ * on to the host.
+ *
+ * Compiled by BCC without kernel headers. program.py puts the translated filter in front, as
+ * netring_filter() with the macro NETRING_FILTER, and defines NETRING_QUEUES. */
+
+struct netring_counters {
+    u64 seen;
+    u64 not_matched; /* passed: the filter said no */
+    u64 no_socket;   /* passed: its queue has no socket */
+    u64 redirected;
+};
+
+BPF_XSKMAP(xsks_map, NETRING_QUEUES);
+BPF_PERCPU_ARRAY(counters, struct netring_counters, NETRING_QUEUES);
+
+int netring_redirect(struct xdp_md *ctx) {
+    u32 queue = ctx->rx_queue_index;
+    /* A queue added after the maps were made has no socket; the last slot counts it. */
+    u32 slot = queue < NETRING_QUEUES ? queue : NETRING_QUEUES - 1;
+    struct netring_counters *count = counters.lookup(&slot);
+    if (!count) {
+        return XDP_PASS; /* cannot be: the slot is within the array */
+    }
+    count->seen++;
+#ifdef NETRING_FILTER
+    if (!netring_filter(ctx)) {
+        count->not_matched++;
+        return XDP_PASS;
+    }
+#endif
+    int verdict = xsks_map.redirect_map(queue, XDP_PASS);
+    if (verdict == XDP_REDIRECT) {
+        count->redirected++;
+    } else {
+        count->no_socket++;
+    }
+    return verdict;
+}

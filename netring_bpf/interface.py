@@ -1,0 +1,288 @@
+"""A network interface as the kernel sees it. The only file that knows pyroute2.
+
+Everything here speaks of the network namespace of the calling thread: ``in_namespace`` moves
+it. sysfs is not used, because it shows the namespace it was mounted in.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import errno
+import os
+import socket
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from pyroute2 import IPRoute, netns
+from pyroute2.ethtool import Ethtool
+from pyroute2.netlink.rtnl.marshal import MarshalRtnl
+
+from netring_bpf.errors import InterfaceNotFoundError, PermissionDeniedError, SyscallError
+
+__all__ = ["Interface", "LinkChange", "LinkWatch", "Promiscuous", "in_namespace"]
+
+_IFF_UP, _IFF_LOOPBACK, _IFF_RUNNING = 0x1, 0x8, 0x40
+_ARPHRD_ETHER, _ARPHRD_LOOPBACK = 1, 772
+_SCOPE_LINK = 253
+_TABLE_LOCAL = 255
+_RTMGRP_LINK = 1
+_UPPER_KINDS = {"vlan", "macvlan", "macvtap", "ipvlan", "ipvtap", "macsec"}
+_SOL_PACKET, _PACKET_ADD_MEMBERSHIP, _PACKET_MR_PROMISC = 263, 1, 1
+
+
+@contextlib.contextmanager
+def in_namespace(namespace: str | None) -> Iterator[None]:
+    """Run the block with the calling thread in ``namespace``; None stays where it is.
+
+    ``namespace`` is a name as of ``ip netns``, or a path such as ``/proc/PID/ns/net``. Sockets
+    opened in the block belong to that namespace for life. Needs CAP_SYS_ADMIN.
+    """
+    if namespace is None:
+        yield
+        return
+    path = Path(namespace) if "/" in namespace else Path("/var/run/netns") / namespace
+    try:
+        target = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise SyscallError(f"open network namespace {path}", error.errno or 0) from error
+    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _enter(target, str(path))
+        try:
+            yield
+        finally:
+            _enter(home, "the namespace it came from")
+    finally:
+        os.close(target)
+        os.close(home)
+
+
+def _enter(descriptor: int, name: str) -> None:
+    try:
+        netns.setns(descriptor, flags=0)
+    except OSError as error:
+        if error.errno == errno.EPERM:
+            raise PermissionDeniedError(
+                f"enter network namespace {name}: the process lacks CAP_SYS_ADMIN; run it as root "
+                "or start it inside the namespace (ip netns exec)",
+                capability="CAP_SYS_ADMIN",
+            ) from error
+        raise SyscallError(f"enter network namespace {name}", error.errno or 0) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Interface:
+    """One interface, as it was when it was looked up."""
+
+    name: str
+    index: int
+    mtu: int
+    up: bool
+    ethernet: bool  #: its frames have an Ethernet header
+    loopback: bool
+    kind: str | None  #: "veth", "bridge", … ; None for hardware
+
+    @classmethod
+    def find(cls, name: str) -> Self:
+        """Look ``name`` up. Raises ``InterfaceNotFoundError``."""
+        with IPRoute() as route:
+            found = route.link_lookup(ifname=name)
+            if not found:
+                raise InterfaceNotFoundError(
+                    f"capture on {name}: there is no such interface in this network namespace; "
+                    "`ip link` lists them",
+                    interface=name,
+                )
+            link = route.get_links(found[0])[0]
+        return cls(
+            name=name,
+            index=link["index"],
+            mtu=link.get("mtu") or 0,
+            up=bool(link["flags"] & _IFF_UP),
+            ethernet=link["ifi_type"] in {_ARPHRD_ETHER, _ARPHRD_LOOPBACK},
+            loopback=bool(link["flags"] & _IFF_LOOPBACK),
+            kind=_kind(link),
+        )
+
+    def rx_queues(self) -> int:
+        """Return how many receive queues the interface has now."""
+        try:
+            with Ethtool() as ethtool:
+                channels = ethtool.get_channels(self.name)
+        except Exception:  # noqa: BLE001 - drivers without the call: pyroute2 has no one class
+            return 1
+        return max(1, int(channels.combined_count or 0) + int(channels.rx_count or 0))
+
+    def xdp_program_id(self) -> int | None:
+        """Return the id of the XDP program that is attached, if the kernel tells one."""
+        with IPRoute() as route:
+            links = route.get_links(self.index)
+        xdp = links[0].get_attr("IFLA_XDP") if links else None
+        if xdp is None:
+            return None
+        for attribute in ("DRV_PROG_ID", "SKB_PROG_ID", "PROG_ID", "HW_PROG_ID"):
+            program_id = xdp.get_attr(f"IFLA_XDP_{attribute}")
+            if program_id:
+                return int(program_id)
+        return None
+
+    def host_traffic(self) -> str | None:
+        """Say how the interface carries the host's own traffic; None where it does not.
+
+        A link-local IPv6 address, which the kernel gives to every interface, does not count.
+        """
+        with IPRoute() as route:
+            return (
+                _address_on(route, self.index)
+                or _route_over(route, self.index)
+                or _stacked_on(route, self.index)
+            )
+
+
+def _kind(link: Any) -> str | None:
+    info = link.get_attr("IFLA_LINKINFO")
+    return info.get_attr("IFLA_INFO_KIND") if info is not None else None
+
+
+def _address_on(route: IPRoute, index: int) -> str | None:
+    for address in route.get_addr(index=index):
+        if address["family"] == socket.AF_INET6 and address["scope"] == _SCOPE_LINK:
+            continue
+        return f"it has the address {address.get_attr('IFA_ADDRESS')}/{address['prefixlen']}"
+    return None
+
+
+def _route_over(route: IPRoute, index: int) -> str | None:
+    for entry in route.get_routes():
+        hops = entry.get_attr("RTA_MULTIPATH") or ()
+        if entry.get_attr("RTA_OIF") != index and all(hop["oif"] != index for hop in hops):
+            continue
+        destination = entry.get_attr("RTA_DST")
+        if entry.get_attr("RTA_TABLE") == _TABLE_LOCAL or destination in {"fe80::", "ff00::"}:
+            continue
+        return f"a route goes over it ({destination or 'default'}/{entry['dst_len']})"
+    return None
+
+
+def _stacked_on(route: IPRoute, index: int) -> str | None:
+    for link in route.get_links():
+        if link["index"] == index and link.get_attr("IFLA_MASTER"):
+            master = route.get_links(link.get_attr("IFLA_MASTER"))
+            name = master[0].get_attr("IFLA_IFNAME") if master else "another interface"
+            return f"it is a port of {name}"
+        if link.get_attr("IFLA_LINK") == index and _kind(link) in _UPPER_KINDS:
+            return f"{link.get_attr('IFLA_IFNAME')} runs over it"
+    return None
+
+
+class Promiscuous:
+    """Keeps an interface promiscuous; ends with ``close()``, ``with``, or the process.
+
+    A mirror port's frames are for other hosts' addresses: a driver passes them on only so.
+    """
+
+    def __init__(self, interface: Interface) -> None:
+        # Protocol 0: this socket never receives a frame.
+        try:
+            self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
+        except PermissionError as error:
+            raise PermissionDeniedError(
+                f"capture on {interface.name}: the process lacks CAP_NET_RAW; run it as root or "
+                "give it CAP_BPF, CAP_NET_ADMIN and CAP_NET_RAW",
+                capability="CAP_NET_RAW",
+            ) from error
+        membership = struct.pack("@iHH8s", interface.index, _PACKET_MR_PROMISC, 0, b"")
+        try:
+            self._socket.setsockopt(_SOL_PACKET, _PACKET_ADD_MEMBERSHIP, membership)
+        except OSError as error:
+            self._socket.close()
+            raise SyscallError(f"make {interface.name} promiscuous", error.errno or 0) from error
+
+    def close(self) -> None:
+        """Give the membership up. Idempotent."""
+        self._socket.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class LinkChange(enum.Enum):
+    """What happened to an interface."""
+
+    UP = "up"
+    DOWN = "down"  #: set down, or its carrier was lost
+    GONE = "gone"  #: deleted, or moved to another namespace
+
+
+class LinkWatch:
+    """The kernel's messages about one interface: readable when there may be a change."""
+
+    def __init__(self, interface: Interface) -> None:
+        self._index = interface.index
+        self._running: bool | None = None
+        self._gone = False
+        self._marshal = MarshalRtnl()
+        self._socket = socket.socket(
+            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE
+        )
+        self._socket.setblocking(False)
+        self._socket.bind((0, _RTMGRP_LINK))
+        with IPRoute() as route:
+            self._running = self._state(route.get_links(interface.index)[0])
+
+    def fileno(self) -> int:
+        """Return the descriptor to wait on."""
+        return self._socket.fileno()
+
+    def read(self) -> list[LinkChange]:
+        """Return what has changed since the last call, in order. Never blocks."""
+        changes: list[LinkChange] = []
+        while True:
+            try:
+                data = self._socket.recv(1 << 16)
+            except BlockingIOError:
+                return changes
+            except OSError as error:
+                # Messages were lost: the next one, or the reader's own watchdog, tells.
+                if error.errno == errno.ENOBUFS:
+                    continue
+                raise SyscallError("read the kernel's link messages", error.errno or 0) from error
+            for message in self._marshal.parse(data):
+                changes += self._changes(message)
+
+    @staticmethod
+    def _state(message: Any) -> bool:
+        return message["flags"] & (_IFF_UP | _IFF_RUNNING) == _IFF_UP | _IFF_RUNNING
+
+    def _changes(self, message: Any) -> list[LinkChange]:
+        # A bridge speaks of its ports in messages of its own family.
+        if message.get("index") != self._index or message["family"] != socket.AF_UNSPEC:
+            return []
+        if self._gone:
+            return []
+        running = message["event"] == "RTM_NEWLINK" and self._state(message)
+        changes = []
+        if running != self._running:
+            self._running = running
+            changes.append(LinkChange.UP if running else LinkChange.DOWN)
+        if message["event"] == "RTM_DELLINK":
+            self._gone = True
+            changes.append(LinkChange.GONE)
+        return changes
+
+    def close(self) -> None:
+        """Stop watching. Idempotent."""
+        self._socket.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -1,0 +1,299 @@
+"""The front door: a capture, its broadcast and its sinks, as one asyncio context manager."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+from netring_bpf.broadcast import BroadcastStatistics, FlowBroadcast, FlowSubscriber
+from netring_bpf.capture import Backend, Capture
+from netring_bpf.errors import ClosedError, InterfaceGoneError, NetringError
+from netring_bpf.interface import LinkChange
+from netring_bpf.records import CaptureError, Event, LinkDown, LinkUp
+from netring_bpf.sinks.base import Sink, SinkStatistics
+from netring_bpf.statistics import CaptureStatistics, Equation
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from netring_bpf.ring.options import FlowOptions, TpacketOptions, XdpOptions
+
+__all__ = ["Netring", "NetringStatistics"]
+
+_log = logging.getLogger("netring_bpf")
+
+
+@dataclass(frozen=True, slots=True)
+class NetringStatistics:
+    """All books: the capture's, the broadcast's, and each sink's.
+
+    ``announced``: link changes and errors that were published beside the flow events.
+    """
+
+    capture: CaptureStatistics
+    broadcast: BroadcastStatistics
+    sinks: tuple[SinkStatistics, ...]
+    announced: int
+
+    def equations(self) -> tuple[Equation, ...]:
+        """Return the laws of conservation with the figures put in."""
+        return (
+            *self.capture.equations(),
+            Equation(
+                "events published = taken + announced",
+                self.broadcast.published,
+                self.capture.events_taken + self.announced,
+            ),
+            *(
+                Equation(
+                    f"{s.name}: published = delivered + lagged + filtered + pending",
+                    s.published,
+                    s.delivered + s.lagged + s.filtered + s.pending,
+                )
+                for s in self.broadcast.subscribers
+            ),
+            *(
+                Equation(
+                    f"{s.name}: accepted = acknowledged + dropped + pending",
+                    s.accepted,
+                    s.acknowledged + sum(s.dropped.values()) + s.pending,
+                )
+                for s in self.sinks
+            ),
+        )
+
+    @property
+    def balanced(self) -> bool:
+        """Whether every equation holds; exact once the capture is closed."""
+        return all(equation.holds for equation in self.equations())
+
+
+class Netring:
+    """Flow events of an interface, for any number of subscribers.
+
+    An async context manager: entering opens and starts the capture, leaving closes it. The
+    parameters are those of ``Capture``; ``buffer`` is how many events are kept for subscribers
+    that are behind, and ``sinks`` take events elsewhere, such as ``MqttSink``.
+
+    Subscribers see what happens after they subscribed; subscribe before entering, or right
+    after, to see everything.
+    """
+
+    def __init__(
+        self,
+        interface: str,
+        *,
+        filter: str | None = None,
+        backend: Backend = "auto",
+        steal: bool = False,
+        buffer: int = 4096,
+        sinks: Sequence[Sink] = (),
+        xdp: XdpOptions | None = None,
+        tpacket: TpacketOptions | None = None,
+        flow: FlowOptions | None = None,
+        netns: str | None = None,
+    ) -> None:
+        self._broadcast = FlowBroadcast(buffer)
+        self._capture = Capture(
+            interface,
+            filter=filter,
+            backend=backend,
+            steal=steal,
+            xdp=xdp,
+            tpacket=tpacket,
+            flow=flow,
+            netns=netns,
+        )
+        self._sinks = tuple(sinks)
+        self._sink_tasks: list[asyncio.Task[None]] = []
+        # Half the buffer at once, so that a subscriber that keeps up never lags.
+        self._batch = max(1, min(1024, buffer // 2))
+        self._announced = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._readers: list[int] = []
+        self._shutdown: asyncio.Task[None] | None = None
+        self._error: NetringError | None = None
+
+    # -- what was chosen --
+
+    @property
+    def broadcast(self) -> FlowBroadcast:
+        """The stream itself."""
+        return self._broadcast
+
+    @property
+    def interface(self) -> str:
+        """The interface's name."""
+        return self._capture.interface
+
+    @property
+    def backend(self) -> str:
+        """``"af_xdp"`` or ``"tpacket_v3"``: what is in use."""
+        return self._capture.backend
+
+    @property
+    def attach(self) -> str | None:
+        """``"native"`` or ``"generic"`` XDP; None with TPACKET_V3."""
+        return self._capture.attach
+
+    @property
+    def attach_reason(self) -> str | None:
+        """Why XDP is not native, where it is not."""
+        return self._capture.attach_reason
+
+    @property
+    def fallback_reason(self) -> str | None:
+        """Why ``backend="auto"`` took TPACKET_V3; None where it did not."""
+        return self._capture.fallback_reason
+
+    @property
+    def zero_copy(self) -> bool:
+        """Whether AF_XDP shares its memory with the driver, instead of copying."""
+        return self._capture.zero_copy
+
+    @property
+    def error(self) -> NetringError | None:
+        """What ended the capture, if it ended by itself; the subscribers had it as an event."""
+        return self._error
+
+    # -- use --
+
+    def subscribe(
+        self,
+        *,
+        kinds: type[Event] | tuple[type[Event], ...] | None = None,
+        where: Callable[[Event], bool] | None = None,
+        name: str | None = None,
+    ) -> FlowSubscriber:
+        """Return a new subscriber, as ``FlowBroadcast.subscribe``."""
+        return self._broadcast.subscribe(kinds=kinds, where=where, name=name)
+
+    def statistics(self) -> NetringStatistics:
+        """Return all books: of now, or the final ones after closing."""
+        return NetringStatistics(
+            capture=self._capture.statistics(),
+            broadcast=self._broadcast.statistics(),
+            sinks=tuple(sink.statistics() for sink in self._sinks),
+            announced=self._announced,
+        )
+
+    async def __aenter__(self) -> Self:
+        if self._loop is not None:
+            raise ClosedError(f"{self.interface}: this Netring was used before; make a new one")
+        loop = self._loop = asyncio.get_running_loop()
+        opening = loop.run_in_executor(None, self._capture.open)
+        try:
+            await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            # The thread cannot be interrupted: what it opens is closed when it is done.
+            await asyncio.wait([opening])
+            await asyncio.to_thread(self._capture.close)
+            raise
+        for sink in self._sinks:
+            events = self._broadcast.subscribe(kinds=sink.kinds, name=sink.name)
+            task = loop.create_task(self._run_sink(sink, events), name=f"netring-{sink.name}")
+            self._sink_tasks.append(task)
+        self._add_reader(self._capture.fileno(), self._on_events)
+        self._add_reader(self._capture.watch.fileno(), self._on_link)
+        self._capture.start(
+            lambda error: loop.call_soon_threadsafe(self._on_reader_done, error)
+            and None  # the handle is of no use
+        )
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close gracefully: the capture stops, live flows end with reason ``shutdown``,
+        subscribers and sinks receive what is left, then their iteration ends. Idempotent.
+        """
+        if self._loop is None:
+            self._broadcast.close()
+            return
+        # One task, so that a cancelled close() does not leave the capture half closed.
+        await asyncio.shield(self._begin_shutdown())
+
+    # -- events of the loop --
+
+    def _add_reader(self, descriptor: int, callback: Callable[[], None]) -> None:
+        assert self._loop is not None
+        self._loop.add_reader(descriptor, callback)
+        self._readers.append(descriptor)
+
+    def _on_events(self) -> None:
+        # The eventfd stays readable while there is more: other tasks run in between.
+        self._broadcast.publish(self._capture.take(self._batch))
+
+    def _on_link(self) -> None:
+        for change in self._capture.watch.read():
+            now = time.time_ns()
+            match change:
+                case LinkChange.UP:
+                    self._announce(LinkUp(now, self.interface))
+                case LinkChange.DOWN:
+                    self._announce(LinkDown(now, self.interface))
+                case LinkChange.GONE:
+                    self._fail(
+                        InterfaceGoneError(
+                            f"capture on {self.interface}: the interface is gone (deleted, or "
+                            "moved to another namespace)",
+                            interface=self.interface,
+                        )
+                    )
+
+    def _on_reader_done(self, error: NetringError | None) -> None:
+        if error is not None:
+            self._fail(error)
+
+    def _announce(self, event: Event) -> None:
+        if not self._broadcast.closed:
+            self._announced += 1
+            self._broadcast.publish((event,))
+
+    def _fail(self, error: NetringError) -> None:
+        """The capture ended by itself: tell every subscriber, then close as ``close()`` does."""
+        if self._error is None and self._shutdown is None:
+            self._error = error
+            _log.error("%s", error)
+            self._announce(CaptureError(time.time_ns(), error))
+            self._begin_shutdown()
+
+    # -- the end --
+
+    def _begin_shutdown(self) -> asyncio.Task[None]:
+        if self._shutdown is None:
+            assert self._loop is not None
+            self._shutdown = self._loop.create_task(self._finish(), name="netring-shutdown")
+        return self._shutdown
+
+    async def _finish(self) -> None:
+        assert self._loop is not None
+        try:
+            await asyncio.to_thread(self._capture.stop)
+            for descriptor in self._readers:
+                self._loop.remove_reader(descriptor)
+            for batch in self._capture.finish(self._batch):
+                self._broadcast.publish(batch)
+                await asyncio.sleep(0)  # lets those who keep up read it before the next
+        finally:
+            self._broadcast.close()
+            await asyncio.gather(*self._sink_tasks)
+            await asyncio.to_thread(self._capture.close)
+
+    async def _run_sink(self, sink: Sink, events: FlowSubscriber) -> None:
+        """A failing sink ends alone."""
+        async with events:
+            try:
+                await sink.run(events)
+            except Exception:
+                _log.exception("sink %s ended by an error", sink.name)

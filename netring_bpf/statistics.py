@@ -1,0 +1,176 @@
+"""The books of a capture: every frame is counted on each side of each wall.
+
+The counters of a running capture are taken at slightly different moments; the equations hold
+exactly once nothing is on its way: at the latest when the capture is closed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+__all__ = ["CaptureStatistics", "Equation", "FlowStatistics", "QueueStatistics"]
+
+
+@dataclass(frozen=True, slots=True)
+class Equation:
+    """Two sums that must be equal, and the law they come from."""
+
+    law: str
+    left: int
+    right: int
+
+    @property
+    def holds(self) -> bool:
+        """Whether the two sides are equal."""
+        return self.left == self.right
+
+    def __str__(self) -> str:
+        return f"{self.law}: {self.left} {'=' if self.holds else '≠'} {self.right}"
+
+
+@dataclass(frozen=True, slots=True)
+class QueueStatistics:
+    """What the XDP program did with the frames of one receive queue."""
+
+    queue: int
+    seen: int
+    not_matched: int  #: passed to the host: the filter said no
+    no_socket: int  #: passed to the host: the queue has no socket
+    redirected: int
+
+    @property
+    def passed(self) -> int:
+        """Frames that went on to the host."""
+        return self.not_matched + self.no_socket
+
+
+@dataclass(frozen=True, slots=True)
+class FlowStatistics:
+    """What the flow table did. ``ended`` is by reason, as the values of ``FlowEnd``."""
+
+    started: int
+    established: int
+    ended: Mapping[str, int]
+    live: int
+    peak: int
+    ended_packets: int
+    ended_bytes: int
+    live_packets: int
+    live_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureStatistics:
+    """The books of one capture, from the driver to the hand-off of events to Python.
+
+    AF_XDP only: ``queues``; ``rx_dropped`` (no free chunk, or longer than one) and
+    ``rx_ring_full``, which are the kernel's. TPACKET_V3 only: ``tp_packets``, the frames that
+    matched the filter, ``tp_drops`` of them for want of room in the ring. ``in_ring``: handed
+    over by the kernel and not yet read. ``not_keyed``: received frames that have no flow, by
+    reason. ``handed_out``: frames given out whole by ``Capture.packets()``.
+    ``events_produced`` by the flow table, ``events_taken`` by Python, ``events_lost`` because
+    Python did not take them in time. ``link_errors``: times the interface was found down.
+    """
+
+    backend: str
+    attach: str | None
+    queues: tuple[QueueStatistics, ...]
+    rx_dropped: int
+    rx_ring_full: int
+    fill_ring_empty: int
+    tp_packets: int
+    tp_drops: int
+    in_ring: int
+    received: int
+    received_bytes: int
+    keyed: int
+    keyed_bytes: int
+    not_keyed: Mapping[str, int]
+    handed_out: int
+    flows: FlowStatistics
+    events_produced: int
+    events_taken: int
+    events_lost: int
+    link_errors: int
+
+    @property
+    def seen(self) -> int:
+        """Frames the XDP program saw; with TPACKET_V3, those the filter let through to us."""
+        return sum(q.seen for q in self.queues) if self.queues else self.tp_packets
+
+    @property
+    def passed(self) -> int:
+        """Frames that went on to the host: with TPACKET_V3, which only listens, all of them."""
+        return sum(q.passed for q in self.queues) if self.queues else self.tp_packets
+
+    @property
+    def redirected(self) -> int:
+        """Frames taken from the host and sent to an AF_XDP socket."""
+        return sum(q.redirected for q in self.queues)
+
+    @property
+    def lost(self) -> int:
+        """Matching frames that were not received, for want of room."""
+        return self.rx_dropped + self.rx_ring_full + self.tp_drops
+
+    def equations(self) -> tuple[Equation, ...]:
+        """Return the laws of conservation with the figures put in."""
+        return (
+            *self._kernel_equations(),
+            Equation(
+                "received = keyed + not keyed + handed out",
+                self.received,
+                self.keyed + sum(self.not_keyed.values()) + self.handed_out,
+            ),
+            Equation(
+                "keyed = packets of ended flows + of live flows",
+                self.keyed,
+                self.flows.ended_packets + self.flows.live_packets,
+            ),
+            Equation(
+                "keyed bytes = bytes of ended flows + of live flows",
+                self.keyed_bytes,
+                self.flows.ended_bytes + self.flows.live_bytes,
+            ),
+            Equation(
+                "flows started = ended + live",
+                self.flows.started,
+                sum(self.flows.ended.values()) + self.flows.live,
+            ),
+            Equation(
+                "events produced = taken + lost",
+                self.events_produced,
+                self.events_taken + self.events_lost,
+            ),
+        )
+
+    def _kernel_equations(self) -> tuple[Equation, ...]:
+        if self.backend == "tpacket_v3":
+            return (
+                Equation(
+                    "tp_packets = received + tp_drops + in the ring",
+                    self.tp_packets,
+                    self.received + self.tp_drops + self.in_ring,
+                ),
+            )
+        if self.backend != "af_xdp":
+            return ()
+        return (
+            *(
+                Equation(
+                    f"queue {q.queue}: seen = passed + redirected", q.seen, q.passed + q.redirected
+                )
+                for q in self.queues
+            ),
+            Equation(
+                "redirected = received + rx_dropped + rx_ring_full + in the ring",
+                self.redirected,
+                self.received + self.rx_dropped + self.rx_ring_full + self.in_ring,
+            ),
+        )
+
+    @property
+    def balanced(self) -> bool:
+        """Whether every equation holds."""
+        return all(equation.holds for equation in self.equations())
