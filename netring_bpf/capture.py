@@ -34,7 +34,7 @@ from netring_bpf.filter import Filter
 from netring_bpf.interface import Interface, LinkWatch, Promiscuous, in_namespace
 from netring_bpf.records import Packet
 from netring_bpf.ring.options import MAX_QUEUES, FlowOptions, TpacketOptions, XdpMode, XdpOptions
-from netring_bpf.ring.reader import GONE, EventBatch, Reader
+from netring_bpf.ring.reader import EventBatch, Reader
 from netring_bpf.statistics import CaptureStatistics, QueueStatistics
 
 __all__ = ["Backend", "Capture"]
@@ -283,7 +283,9 @@ class Capture:
 
     # -- packets: synchronous, for those who ask --
 
-    def packets(self, *, count: int | None = None, timeout: float | None = None) -> Iterator[Packet]:
+    def packets(
+        self, *, count: int | None = None, timeout: float | None = None
+    ) -> Iterator[Packet]:
         """Yield frames as they come: at most ``count``, until ``timeout`` seconds bring none.
 
         Each is a copy of what was captured, up to the snaplen. Ends at ``close()`` from another
@@ -294,7 +296,9 @@ class Capture:
         left = count
         while left is None or left > 0:
             try:
-                batch = self._opened().packets(left or 1 << 30, 3600.0 if timeout is None else timeout)
+                batch = self._opened().packets(
+                    left or 1 << 30, 3600.0 if timeout is None else timeout
+                )
             except SyscallError as error:
                 raise self._gone(error) from error
             if not batch:

@@ -259,7 +259,7 @@ class LinkWatch:
 
     @staticmethod
     def _state(message: Any) -> bool:
-        return message["flags"] & (_IFF_UP | _IFF_RUNNING) == _IFF_UP | _IFF_RUNNING
+        return int(message["flags"]) & (_IFF_UP | _IFF_RUNNING) == _IFF_UP | _IFF_RUNNING
 
     def _changes(self, message: Any) -> list[LinkChange]:
         # A bridge speaks of its ports in messages of its own family.

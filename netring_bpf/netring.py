@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -199,10 +200,13 @@ class Netring:
             self._sink_tasks.append(task)
         self._add_reader(self._capture.fileno(), self._on_events)
         self._add_reader(self._capture.watch.fileno(), self._on_link)
-        self._capture.start(
-            lambda error: loop.call_soon_threadsafe(self._on_reader_done, error)
-            and None  # the handle is of no use
-        )
+
+        def done(error: NetringError | None) -> None:
+            # In the reader's thread; a loop that is closed no longer cares.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(self._on_reader_done, error)
+
+        self._capture.start(done)
         return self
 
     async def __aexit__(
@@ -214,8 +218,10 @@ class Netring:
         await self.close()
 
     async def close(self) -> None:
-        """Close gracefully: the capture stops, live flows end with reason ``shutdown``,
-        subscribers and sinks receive what is left, then their iteration ends. Idempotent.
+        """Close gracefully. Idempotent.
+
+        The capture stops, live flows end with reason ``shutdown``, subscribers and sinks
+        receive what is left, then their iteration ends.
         """
         if self._loop is None:
             self._broadcast.close()
@@ -236,6 +242,8 @@ class Netring:
 
     def _on_link(self) -> None:
         for change in self._capture.watch.read():
+            if self._error is not None:
+                return  # the stream has said its last word about the interface
             now = time.time_ns()
             match change:
                 case LinkChange.UP:
@@ -253,6 +261,7 @@ class Netring:
 
     def _on_reader_done(self, error: NetringError | None) -> None:
         if error is not None:
+            self._on_link()  # what the kernel said of the link comes before the error
             self._fail(error)
 
     def _announce(self, event: Event) -> None:
@@ -295,5 +304,5 @@ class Netring:
         async with events:
             try:
                 await sink.run(events)
-            except Exception:
+            except Exception:  # noqa: BLE001 - logged whole: whatever a sink raises
                 _log.exception("sink %s ended by an error", sink.name)

@@ -203,9 +203,7 @@ class _Translation:
                 if i.k + 1 > MAX_OFFSET:
                     return "return 0;"
                 base = "v.data" if i.k < _TAG_AT else "v.body"
-                return (
-                    f"if ({base} + {i.k + 1} > v.end) return 0; X = ({base}[{i.k}] & 0xf) << 2;"
-                )
+                return f"if ({base} + {i.k + 1} > v.end) return 0; X = ({base}[{i.k}] & 0xf) << 2;"
             case _:
                 raise self._refuse(f"instruction {i.code:#04x}")
 

@@ -18,7 +18,7 @@ import tempfile
 import warnings
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Self
 
 MAPS = ("xsks_map", "counters")
 _PLACES = (
@@ -81,8 +81,8 @@ def _import_bcc() -> ModuleType:
 class _CapturedStderr:
     """What C++ prints to descriptor 2, kept as text."""
 
-    def __enter__(self) -> _CapturedStderr:
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed in __exit__
+    def __enter__(self) -> Self:
+        self._file = tempfile.TemporaryFile()
         self._saved = os.dup(2)
         os.dup2(self._file.fileno(), 2)
         return self
@@ -106,14 +106,13 @@ def _load(request: dict[str, Any]) -> list[int]:
             bpf = bcc.BPF(text=request["source"].encode(), cflags=request["cflags"])
             stage = "verify"
             function = bpf.load_func(request["function"], bcc.BPF.XDP)
-    except Exception as error:  # noqa: BLE001 - BCC raises bare Exception; all of it is reported
+    except Exception as error:  # BCC raises it bare; all of it is reported
         raise _FailedError(stage, str(error), captured.text) from error
     return [function.fd, *(bpf[name].map_fd for name in MAPS)]
 
 
 def main() -> None:
     """Answer the one request, then end."""
-    # A frozen current directory of the caller is none of our business, nor its module path.
     with socket.socket(fileno=int(sys.argv[1])) as channel:
         request = json.loads(channel.makefile("rb").readline())
         try:

@@ -106,7 +106,9 @@ def _raise_final(interface: Interface, error: int) -> None:
 def _refusal(interface: Interface, mode: XdpMode, error: int) -> str:
     hint = ""
     if mode is XdpMode.NATIVE and error == errno.ERANGE:
-        hint = f": its MTU of {interface.mtu}, or its peer's, is over what the driver takes with XDP"
+        hint = (
+            f": its MTU of {interface.mtu}, or its peer's, is over what the driver takes with XDP"
+        )
     elif mode is XdpMode.NATIVE and error == errno.EOPNOTSUPP:
         hint = f": the driver ({interface.kind or 'unknown'}) has no native XDP"
     return f"{mode.value} mode refused: {os.strerror(error)}{hint}"

@@ -76,7 +76,8 @@ class Program:
             for descriptor in descriptors:
                 os.close(descriptor)
             raise _failure(answer)
-        return cls(*descriptors, queues=queues)
+        fd, xsks_map_fd, counters_fd = descriptors
+        return cls(fd, xsks_map_fd, counters_fd, queues)
 
     def close(self) -> None:
         """Close the descriptors; the kernel frees what nothing else holds. Idempotent."""

@@ -94,9 +94,7 @@ class TpacketOptions:
             _power_of_two(self.block_size) and 1 << 16 <= self.block_size <= 1 << 26,
             "a power of two from 65536 to 67108864",
         )
-        _check(
-            "block_count", self.block_count, 2 <= self.block_count <= 4096, "from 2 to 4096"
-        )
+        _check("block_count", self.block_count, 2 <= self.block_count <= 4096, "from 2 to 4096")
         _check(
             "retire_timeout",
             self.retire_timeout,
@@ -130,9 +128,7 @@ class FlowOptions:
         for name in ("idle_tcp", "idle_udp", "idle_other"):
             value = getattr(self, name)
             _check(name, value, 0.001 <= value <= 1e6, "from 0.001 to 1000000 seconds")
-        _check(
-            "close_delay", self.close_delay, 0.0 <= self.close_delay <= 60.0, "0 to 60 seconds"
-        )
+        _check("close_delay", self.close_delay, 0.0 <= self.close_delay <= 60.0, "0 to 60 seconds")
         if self.update_interval is not None:
             _check(
                 "update_interval",

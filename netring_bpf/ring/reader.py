@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import struct
 from collections.abc import Iterator, Sequence
@@ -30,7 +29,7 @@ from netring_bpf.statistics import CaptureStatistics, FlowStatistics, QueueStati
 __all__ = ["EventBatch", "Reader"]
 
 _EVENT = struct.Struct("=8Q16s16s5H4B2x16s")  # nr_event of api.h
-_KINDS = {
+_KINDS: dict[int, type[FlowStarted | FlowEstablished | FlowUpdated]] = {
     lib.NR_EVENT_STARTED: FlowStarted,
     lib.NR_EVENT_ESTABLISHED: FlowEstablished,
     lib.NR_EVENT_UPDATED: FlowUpdated,
@@ -330,6 +329,3 @@ class Reader:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-GONE = -errno.ENODEV

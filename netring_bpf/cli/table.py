@@ -1,0 +1,78 @@
+"""Events as lines of a table, for people."""
+
+from __future__ import annotations
+
+import time
+
+from netring_bpf.records import (
+    CaptureError,
+    Endpoint,
+    Event,
+    FlowEnded,
+    FlowEstablished,
+    FlowStarted,
+    Lagged,
+    LinkDown,
+    LinkUp,
+)
+
+__all__ = ["HEADER", "row"]
+
+_LINE = "{:<15} {:<12} {:<6} {:<29} {:<29} {:>9} {:>12} {:>9} {:>12} {:>9}  {}"
+HEADER = _LINE.format(
+    "time", "event", "proto", "originator", "responder", "orig pkts", "orig bytes", "resp pkts",
+    "resp bytes", "seconds", "how",
+)  # fmt: skip
+
+
+def row(event: Event) -> tuple[str, str]:
+    """Return the event's line and its style (as rich names them)."""
+    match event:
+        case Lagged(missed=missed):
+            return f"{_clock(event.ts)} {missed} events were missed: the terminal is slow", "red"
+        case LinkDown(interface=interface) | LinkUp(interface=interface):
+            state = "up" if isinstance(event, LinkUp) else "down"
+            return f"{_clock(event.ts)} {interface} is {state}", "yellow"
+        case CaptureError(error=error):
+            return f"{_clock(event.ts)} {error}", "red"
+    flow, key = event.flow, event.flow.key
+    kind, style = _kind(event)
+    how = [flow.history] if flow.history else []
+    if isinstance(event, FlowEnded):
+        how.append(event.reason.value)
+    if key.vlans:
+        how.append("vlan " + ".".join(map(str, key.vlans)))
+    line = _LINE.format(
+        _clock(event.ts),
+        kind,
+        key.proto_name,
+        _endpoint(key.orig, key.proto),
+        _endpoint(key.resp, key.proto),
+        flow.orig.packets,
+        flow.orig.bytes,
+        flow.resp.packets,
+        flow.resp.bytes,
+        f"{flow.duration / 1e9:.3f}",
+        " ".join(how),
+    )
+    return line, style
+
+
+def _kind(event: Event) -> tuple[str, str]:
+    if isinstance(event, FlowStarted):
+        return "started", "green"
+    if isinstance(event, FlowEstablished):
+        return "established", "green"
+    return ("ended", "dim") if isinstance(event, FlowEnded) else ("updated", "none")
+
+
+def _endpoint(endpoint: Endpoint, proto: int) -> str:
+    # An ICMP "port" is a type or a code: it reads as one only with the protocol in mind.
+    return str(endpoint.addr) if proto in {1, 58} else str(endpoint)
+
+
+def _clock(ts: int) -> str:
+    return (
+        time.strftime("%H:%M:%S", time.localtime(ts // 1_000_000_000))
+        + f".{ts // 1000 % 1_000_000:06d}"
+    )

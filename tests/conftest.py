@@ -1,0 +1,143 @@
+"""What every test gets: honest skips, and a watch for what a test leaves behind."""
+
+from __future__ import annotations
+
+import functools
+import gc
+import os
+import shutil
+import subprocess
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+_HERE = Path(__file__).resolve().parent
+_ORACLES = _HERE.parent.parent / "shared" / "oracles"
+# Where descriptors are the matter at hand; elsewhere the collection would only cost time.
+_FD_CHECKED = tuple(_HERE / name for name in ("broker", "kernel", "native"))
+
+
+def _lack_of_root() -> str | None:
+    return None if os.geteuid() == 0 else "not running as root"
+
+
+def _lack_of_netns() -> str | None:
+    return _complaint("unshare", "--net", "true")
+
+
+def _lack_of_bcc() -> str | None:
+    # In a process of its own: BCC is the distribution's, and nothing to have in this one.
+    return _complaint("/usr/bin/python3", "-c", "import bcc; bcc.BPF")
+
+
+def _lack_of_broker() -> str | None:
+    path = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin"
+    missing = [name for name in ("mosquitto", "mosquitto_sub") if not shutil.which(name, path=path)]
+    return f"{', '.join(missing)} not installed" if missing else None
+
+
+def _lack_of_oracles() -> str | None:
+    return None if _ORACLES.is_dir() else "the oracles are not beside the checkout"
+
+
+def _complaint(*argv: str) -> str | None:
+    try:
+        done = subprocess.run(argv, check=False, capture_output=True, text=True, timeout=60)
+    except FileNotFoundError:
+        return f"{argv[0]} is not installed"
+    said = done.stderr.strip().splitlines()
+    return (said[-1] if said else f"{argv[0]} failed") if done.returncode else None
+
+
+_FEATURES: dict[str, Callable[[], str | None]] = {
+    "root": _lack_of_root,
+    "netns": _lack_of_netns,
+    "bcc": _lack_of_bcc,
+    "broker": _lack_of_broker,
+    "oracles": _lack_of_oracles,
+}
+
+
+@functools.cache
+def lack_of(feature: str) -> str | None:
+    """Why this machine does not offer ``feature``; None where it does."""
+    return _FEATURES[feature]()
+
+
+def _required() -> frozenset[str]:
+    named = os.environ.get("NETRING_REQUIRE", "").split(",")
+    return frozenset(filter(None, map(str.strip, named)))
+
+
+def _check_names(names: frozenset[str], where: str) -> None:
+    if unknown := sorted(names - _FEATURES.keys()):
+        known = ", ".join(sorted(_FEATURES))
+        raise pytest.UsageError(f"{where}: unknown feature {', '.join(unknown)}; known: {known}")
+
+
+def pytest_configure() -> None:
+    """A misspelt promise would be no promise."""
+    _check_names(_required(), "NETRING_REQUIRE")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A misspelt feature would skip for ever."""
+    for item in items:
+        for mark in item.iter_markers("requires"):
+            _check_names(frozenset(mark.args), item.nodeid)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what this machine cannot run, unless it was promised that it can."""
+    for mark in item.iter_markers("requires"):
+        for feature in mark.args:
+            if reason := lack_of(feature):
+                if feature in _required():
+                    pytest.fail(f"NETRING_REQUIRE names {feature}: {reason}", pytrace=False)
+                pytest.skip(f"{feature}: {reason}")
+
+
+@pytest.fixture(autouse=True)
+def _leaves_nothing_behind(request: pytest.FixtureRequest) -> Iterator[None]:
+    watch_fds = any(request.path.is_relative_to(folder) for folder in _FD_CHECKED)
+    if watch_fds:
+        gc.collect()
+    children, threads = _children(), set(threading.enumerate())
+    fds = _descriptors() if watch_fds else {}
+    yield
+    if watch_fds:
+        gc.collect()
+    left = sorted(_children() - children)
+    assert not left, f"child processes left behind: {left}"
+    running = sorted(thread.name for thread in set(threading.enumerate()) - threads)
+    assert not running, f"threads left running: {running}"
+    after = _descriptors() if watch_fds else {}
+    # Counted, not compared: a descriptor from before may have come back under another number.
+    new = {fd: target for fd, target in after.items() if fds.get(fd) != target}
+    assert len(after) <= len(fds), f"file descriptors left open: {new}"
+
+
+def _children() -> set[int]:
+    """Our child processes, ended but not waited for among them."""
+    found: set[int] = set()
+    for task in Path("/proc/self/task").iterdir():
+        try:
+            found.update(map(int, (task / "children").read_text().split()))
+        except FileNotFoundError:  # the thread has ended meanwhile
+            continue
+    return found
+
+
+def _descriptors() -> dict[int, str]:
+    found: dict[int, str] = {}
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
+        except FileNotFoundError:  # the one the listing itself used
+            continue
+    return found

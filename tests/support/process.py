@@ -1,0 +1,46 @@
+"""Child processes that cannot outlive us."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import IO, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+_Stream = int | IO[bytes] | IO[str] | None
+
+
+def spawn(
+    argv: Sequence[str],
+    *,
+    stdin: _Stream = subprocess.DEVNULL,
+    stdout: _Stream = None,
+    stderr: _Stream = None,
+    env: Mapping[str, str] | None = None,
+) -> subprocess.Popen[str]:
+    """Start ``argv``; the kernel kills it when the calling thread ends, however that happens.
+
+    So call it from a thread that lives as long as the process shall.
+    """
+    return subprocess.Popen(
+        ["setpriv", "--pdeathsig", "KILL", *argv],
+        stdin=stdin,
+        stdout=stdout,
+        stderr=stderr,
+        env=env,
+        text=True,
+    )
+
+
+def stop(process: subprocess.Popen[str], *, timeout: float = 10.0) -> int:
+    """End ``process`` with SIGTERM, with SIGKILL if it does not listen; return its status.
+
+    Its pipes stay open: whoever made them closes them.
+    """
+    process.terminate()
+    try:
+        return process.wait(timeout)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.wait()
