@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 _HERE = Path(__file__).resolve().parent
 _ORACLES = _HERE.parent.parent / "shared" / "oracles"
 # Where descriptors are the matter at hand; elsewhere the collection would only cost time.
+_GRACE = 2.0  # for what ends by itself a moment after a test
 _FD_CHECKED = tuple(_HERE / name for name in ("broker", "kernel", "native"))
 
 
@@ -112,14 +114,24 @@ def _leaves_nothing_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     if watch_fds:
         gc.collect()
-    left = sorted(_children() - children)
-    assert not left, f"child processes left behind: {left}"
-    running = sorted(thread.name for thread in set(threading.enumerate()) - threads)
-    assert not running, f"threads left running: {running}"
-    after = _descriptors() if watch_fds else {}
-    # Counted, not compared: a descriptor from before may have come back under another number.
-    new = {fd: target for fd, target in after.items() if fds.get(fd) != target}
-    assert len(after) <= len(fds), f"file descriptors left open: {new}"
+
+    def leftovers() -> str:
+        if left := sorted(_children() - children):
+            return f"child processes left behind: {left}"
+        if running := sorted(t.name for t in set(threading.enumerate()) - threads):
+            return f"threads left running: {running}"
+        after = _descriptors() if watch_fds else {}
+        # Counted, not compared: one from before may have come back under another number.
+        if len(after) > len(fds):
+            new = {fd: target for fd, target in after.items() if fds.get(fd) != target}
+            return f"file descriptors left open: {new}"
+        return ""
+
+    deadline = time.monotonic() + _GRACE
+    while (found := leftovers()) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    if found:
+        pytest.fail(found, pytrace=False)
 
 
 def _children() -> set[int]:

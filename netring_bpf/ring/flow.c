@@ -12,6 +12,7 @@
 
 #define NIL UINT32_MAX
 #define SWEEP_MAX 1024u /* flows ended or reported by one tick: it must stay short */
+#define EVENT_RESERVE (NR_BATCH * NR_EVENTS_PER_FRAME)
 
 enum { CLASS_TCP, CLASS_UDP, CLASS_OTHER, CLASS_CLOSING, CLASS_COUNT };
 enum { ORIG, RESP };
@@ -57,6 +58,10 @@ struct list {
     uint32_t head, tail;
 };
 
+static inline uint64_t min_u64(uint64_t a, uint64_t b) {
+    return a < b ? a : b;
+}
+
 struct nr_table {
     struct flow *flows;
     uint32_t *buckets;
@@ -70,6 +75,7 @@ struct nr_table {
     uint64_t idle_ns[CLASS_COUNT];
     uint64_t update_ns;
     uint64_t now; /* packet time: only grows */
+    uint64_t due; /* no timer of any flow runs out before this */
     uint64_t next_id;
     uint64_t hash_key[2];
     uint64_t started, established, ended[NR_END_COUNT];
@@ -143,6 +149,7 @@ struct nr_table *nr_table_create(const nr_flow_options *options, struct nr_hando
         t->idle[c] = (struct list){NIL, NIL};
     }
     t->update = (struct list){NIL, NIL};
+    t->due = UINT64_MAX;
     return t;
 }
 
@@ -278,9 +285,11 @@ static uint32_t start_flow(struct nr_table *t, uint32_t bucket, const struct nr_
     f->orig_is_high = p->from_high != p->from_responder;
     f->class = p->key.proto == 6 ? CLASS_TCP : p->key.proto == 17 ? CLASS_UDP : CLASS_OTHER;
     list_append(t, &t->idle[f->class], i, false);
+    t->due = min_u64(t->due, t->now + t->idle_ns[f->class]);
     if (t->update_ns != 0) {
         f->update_at = t->now + t->update_ns;
         list_append(t, &t->update, i, true);
+        t->due = min_u64(t->due, f->update_at);
     }
     t->live++;
     t->peak = t->live > t->peak ? t->live : t->peak;
@@ -361,6 +370,62 @@ static bool is_closed(const struct flow *f) {
     return f->seen & SEEN_RST || (f->seen & both) == both;
 }
 
+/* -- time -- */
+
+static uint32_t sweep_idle(struct nr_table *t, uint32_t budget) {
+    for (int c = 0; c < CLASS_COUNT; c++) {
+        while (budget > 0 && t->idle[c].head != NIL) {
+            const uint32_t i = t->idle[c].head;
+            if (t->now - t->flows[i].touched < t->idle_ns[c]) {
+                break;
+            }
+            end_flow(t, i, end_reason_of(&t->flows[i]));
+            budget--;
+        }
+    }
+    return budget;
+}
+
+static void report_updates(struct nr_table *t, uint32_t budget) {
+    while (budget-- > 0 && t->update.head != NIL) {
+        const uint32_t i = t->update.head;
+        struct flow *f = &t->flows[i];
+        if (t->now < f->update_at) {
+            break;
+        }
+        emit(t, f, NR_EVENT_UPDATED, NR_END_NONE);
+        f->update_at = t->now + t->update_ns;
+        list_remove(t, &t->update, i, true);
+        list_append(t, &t->update, i, true);
+    }
+}
+
+static uint64_t next_due(const struct nr_table *t) {
+    uint64_t due = UINT64_MAX;
+    for (int c = 0; c < CLASS_COUNT; c++) {
+        if (t->idle[c].head != NIL) {
+            due = min_u64(due, t->flows[t->idle[c].head].touched + t->idle_ns[c]);
+        }
+    }
+    if (t->update.head != NIL) {
+        due = min_u64(due, t->flows[t->update.head].update_at);
+    }
+    return due;
+}
+
+void nr_table_tick(struct nr_table *t, uint64_t now) {
+    t->now = nr_max_u64(t->now, now);
+    if (NR_LIKELY(t->now < t->due)) {
+        return;
+    }
+    /* What a batch of packets may need is left alone: a timer that finds no room runs out later,
+     * an event of a packet would be lost. */
+    const uint32_t room = nr_handoff_room(t->handoff);
+    const uint32_t free = room > EVENT_RESERVE ? room - EVENT_RESERVE : 0;
+    report_updates(t, sweep_idle(t, free < SWEEP_MAX ? free : SWEEP_MAX));
+    t->due = next_due(t);
+}
+
 /* -- the packet path -- */
 
 static void touch(struct nr_table *t, uint32_t i) {
@@ -372,6 +437,7 @@ static void touch(struct nr_table *t, uint32_t i) {
     list_remove(t, &t->idle[f->class], i, false);
     if (is_closed(f)) {
         f->class = CLASS_CLOSING;
+        t->due = min_u64(t->due, t->now + t->idle_ns[CLASS_CLOSING]);
     }
     list_append(t, &t->idle[f->class], i, false);
 }
@@ -380,7 +446,7 @@ void nr_table_packet(struct nr_table *t, const struct nr_frame *frame,
                      const struct nr_dissected *p) {
     const uint32_t bucket = bucket_of(t, &p->key);
     uint32_t i;
-    t->now = nr_max_u64(t->now, frame->ts);
+    nr_table_tick(t, frame->ts);
     i = find(t, bucket, &p->key);
     if (i != NIL && is_over(t, &t->flows[i], p)) {
         end_flow(t, i, end_reason_of(&t->flows[i]));
@@ -412,43 +478,7 @@ void nr_table_packet(struct nr_table *t, const struct nr_frame *frame,
     }
 }
 
-/* -- time -- */
-
-static uint32_t sweep_idle(struct nr_table *t, uint32_t budget) {
-    for (int c = 0; c < CLASS_COUNT; c++) {
-        while (budget > 0 && t->idle[c].head != NIL) {
-            const uint32_t i = t->idle[c].head;
-            if (t->now - t->flows[i].touched < t->idle_ns[c]) {
-                break;
-            }
-            end_flow(t, i, end_reason_of(&t->flows[i]));
-            budget--;
-        }
-    }
-    return budget;
-}
-
-static void report_updates(struct nr_table *t, uint32_t budget) {
-    while (budget-- > 0 && t->update.head != NIL) {
-        const uint32_t i = t->update.head;
-        struct flow *f = &t->flows[i];
-        if (t->now < f->update_at) {
-            break;
-        }
-        emit(t, f, NR_EVENT_UPDATED, NR_END_NONE);
-        f->update_at = t->now + t->update_ns;
-        list_remove(t, &t->update, i, true);
-        list_append(t, &t->update, i, true);
-    }
-}
-
-void nr_table_tick(struct nr_table *t, uint64_t now) {
-    t->now = nr_max_u64(t->now, now);
-    /* Lossless sources and a slow consumer: what finds no room now is due at the next tick. */
-    const uint32_t room = nr_handoff_room(t->handoff);
-    const uint32_t budget = room < SWEEP_MAX ? room : SWEEP_MAX;
-    report_updates(t, sweep_idle(t, budget));
-}
+/* -- the end -- */
 
 uint32_t nr_table_flush(struct nr_table *t) {
     for (int c = 0; c < CLASS_COUNT; c++) {

@@ -10,7 +10,8 @@ struct nr_table;
 struct nr_table *nr_table_create(const nr_flow_options *options, struct nr_handoff *handoff);
 void nr_table_destroy(struct nr_table *table);
 
-/* Accounts one keyed packet; its events go to the hand-off. */
+/* Accounts one keyed packet, after the timers that ran out before it: at most
+ * NR_EVENTS_PER_FRAME events of its own. */
 void nr_table_packet(struct nr_table *table, const struct nr_frame *frame,
                      const struct nr_dissected *packet);
 

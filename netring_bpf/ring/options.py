@@ -140,6 +140,6 @@ class FlowOptions:
         _check(
             "event_slots",
             self.event_slots,
-            _power_of_two(self.event_slots) and 64 <= self.event_slots <= 1 << 22,
-            "a power of two from 64 to 4194304",
+            _power_of_two(self.event_slots) and 1024 <= self.event_slots <= 1 << 22,
+            "a power of two from 1024 to 4194304",
         )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import select
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.broker import Broker, BrokerError, MosquittoSub
+from tests.support.lab import Namespace
 
 pytestmark = pytest.mark.requires("broker")
 
@@ -61,6 +65,31 @@ def test_passwords() -> None:
             assert sub.messages == []
 
 
+def test_a_password_file(tmp_path: Path) -> None:
+    file = tmp_path / "passwords"
+    hashing = ["mosquitto_passwd", "-c", "-b", str(file), "nina", "secret"]
+    subprocess.run(hashing, check=True, capture_output=True, timeout=30)
+    with Broker(password_file=file) as broker:
+        with pytest.raises(BrokerError, match="not authori[sz]ed"):
+            MosquittoSub(broker.port)
+        MosquittoSub(broker.port, extra=["-u", "nina", "-P", "secret"]).close()
+
+
+@pytest.mark.requires("root", "netns")
+def test_a_broker_in_a_namespace_is_not_outside() -> None:
+    with Namespace() as ns:
+        ns.ip("link set lo up")
+        with Broker(namespace=ns) as broker:
+            assert os.readlink(f"/proc/{broker.pid}/ns/net") == os.readlink(ns.path)
+            with MosquittoSub(broker.port, namespace=ns) as sub:
+                argv = ["mosquitto_pub", "-h", "127.0.0.1", "-p", str(broker.port)]
+                ns.run([*argv, "-t", "a", "-m", "inside"])
+                sub.wait_for(lambda received: len(received) == 1)
+                assert sub.messages == [("a", "inside")]
+            with pytest.raises(BrokerError):
+                MosquittoSub(broker.port)
+
+
 def test_a_broker_that_cannot_start_says_why() -> None:
     with pytest.raises(BrokerError, match="no_such_option"):
         Broker(config=["no_such_option 1"])
@@ -83,20 +112,12 @@ os.kill(os.getpid(), signal.SIGKILL)
         [sys.executable, "-c", script], cwd=ROOT, check=False, stdout=subprocess.PIPE, text=True
     )
     pid, home = done.stdout.split()
-    with pytest.raises(ProcessLookupError):
-        _wait_for_end(int(pid))
-    for file in Path(home).iterdir():
-        file.unlink()
-    Path(home).rmdir()
-
-
-def _wait_for_end(pid: int) -> None:
-    import os
-    import select
-
-    fd = os.pidfd_open(pid)
+    shutil.rmtree(home)
+    try:
+        fd = os.pidfd_open(int(pid))
+    except ProcessLookupError:
+        return
     try:
         assert select.select([fd], [], [], 10.0)[0], "the broker outlived its parent"
     finally:
         os.close(fd)
-    raise ProcessLookupError(pid)

@@ -79,13 +79,9 @@ def test_a_failing_command_says_why() -> None:
 def test_a_cable_carries_our_frames_and_nothing_else(queues: int) -> None:
     with Namespace() as a, Namespace() as b:
         VethPair(a, "va", b, "vb", queues=queues, mtu=3000)
-        assert link(b, "vb")["mtu"] == 3000
-        queue_folders = (
-            b.run(["sh", "-c", "mount -t sysfs s /sys; ls /sys/class/net/vb/queues"])
-            if False
-            else None
-        )
-        assert queue_folders is None
+        shown = link(b, "vb")
+        assert shown["mtu"] == 3000
+        assert (shown["num_rx_queues"], shown["num_tx_queues"]) == (queues, queues)
         with b.enter():
             receiver = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
         with receiver:
@@ -102,7 +98,7 @@ def test_a_deleted_cable_is_gone_from_both_ends() -> None:
         pair = VethPair(ns, "va", ns, "vb")
         assert not xdp_attached(ns, "vb")
         pair.delete()
-        assert "v" not in "".join(name for name in _names(ns) if name != "lo")
+        assert _names(ns) == ["lo"]
 
 
 def test_the_sender_is_fast_and_loses_nothing() -> None:
@@ -112,9 +108,9 @@ def test_the_sender_is_fast_and_loses_nothing() -> None:
         started = time.perf_counter()
         assert send_frames(a, "va", [FRAME] * count) == count
         seconds = time.perf_counter() - started
-        received = int(b.run(["sh", "-c", "grep vb: /proc/net/dev"]).stdout.split()[2])
+        received = int(b.run(["grep", "vb:", "/proc/net/dev"]).stdout.split()[2])
     assert received == count
-    print(f"{count / seconds:,.0f} frames/s")
+    print(f"{count / seconds:,.0f} frames/s")  # shown by -rP: no number to fail a busy machine by
 
 
 def _names(ns: Namespace) -> list[str]:

@@ -19,6 +19,9 @@ from tests.support.process import spawn, stop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from contextlib import AbstractContextManager
+
+    from tests.support.lab import Namespace
 
 _HOST = "127.0.0.1"
 _START_TIMEOUT = 10.0
@@ -31,31 +34,37 @@ class BrokerError(RuntimeError):
 class Broker:
     """A mosquitto of our own on a free port of 127.0.0.1. A context manager.
 
-    ``users`` maps names to passwords; without it anybody may connect. ``certfile`` and
-    ``keyfile`` (PEM) make the listener speak TLS. The port stays the same over ``stop()``,
-    ``kill()`` and ``start()``. Nothing persists.
+    ``users`` maps names to passwords, ``password_file`` is a file of mosquitto_passwd's; without
+    either anybody may connect. ``certfile`` and ``keyfile`` (PEM) make the listener speak TLS.
+    With ``namespace`` it runs there, whose loopback has to be up. The port stays the same over
+    ``stop()``, ``kill()`` and ``start()``. Nothing persists.
     """
 
     def __init__(
         self,
         *,
+        namespace: Namespace | None = None,
         users: Mapping[str, str] | None = None,
+        password_file: str | os.PathLike[str] | None = None,
         certfile: str | os.PathLike[str] | None = None,
         keyfile: str | os.PathLike[str] | None = None,
         config: Sequence[str] = (),
     ) -> None:
         self.port = 0
+        self._namespace = namespace
         self._scheme = "mqtts" if certfile else "mqtt"
         self._process: subprocess.Popen[str] | None = None
         self._directory = tempfile.TemporaryDirectory(prefix="netring-broker-")
         self._home = Path(self._directory.name)
+        if users:
+            password_file = self._passwords(users)
         self._settings = [
             "persistence false",
             "log_dest stderr",
             # Where root starts it: the user mosquitto could not read our files.
             *(["user root"] if os.geteuid() == 0 else []),
-            f"allow_anonymous {'false' if users else 'true'}",
-            *([f"password_file {self._passwords(users)}"] if users else []),
+            f"allow_anonymous {'false' if password_file else 'true'}",
+            *([f"password_file {password_file}"] if password_file else []),
             *([f"certfile {certfile}", f"keyfile {keyfile}"] if certfile else []),
             *config,
         ]
@@ -91,7 +100,7 @@ class Broker:
             raise BrokerError("the broker is running already")
         # A port found free may be taken before mosquitto has it: look for another one then.
         for _ in range(1 if self.port else 5):
-            port = self.port or _free_port()
+            port = self.port or self._free_port()
             if self._started_on(port):
                 self.port = port
                 return
@@ -134,15 +143,34 @@ class Broker:
         config = self._home / "mosquitto.conf"
         config.write_text("\n".join([f"listener {port} {_HOST}", *self._settings, ""]))
         with (self._home / "log").open("w") as log:
-            process = spawn([_program("mosquitto"), "-c", str(config)], stdout=log, stderr=log)
+            start = self._namespace.popen if self._namespace else spawn
+            process = start([_program("mosquitto"), "-c", str(config)], stdout=log, stderr=log)
         deadline = time.monotonic() + _START_TIMEOUT
         while process.poll() is None and time.monotonic() < deadline:
             # Its own word first: it might be somebody else who answers on that port.
-            if " running" in self.log and _accepts(port):
+            if " running" in self.log and self._accepts(port):
                 self._process = process
                 return True
             time.sleep(0.005)
         stop(process)
+        return False
+
+    def _where(self) -> AbstractContextManager[None]:
+        return self._namespace.enter() if self._namespace else contextlib.nullcontext()
+
+    def _free_port(self) -> int:
+        with self._where(), socket.socket() as sock:
+            sock.bind((_HOST, 0))
+            port: int = sock.getsockname()[1]
+            return port
+
+    def _accepts(self, port: int) -> bool:
+        with (
+            self._where(),
+            contextlib.suppress(OSError),
+            socket.create_connection((_HOST, port), 1),
+        ):
+            return True
         return False
 
     def _passwords(self, users: Mapping[str, str]) -> Path:
@@ -172,24 +200,32 @@ class MosquittoSub:
     """A mosquitto_sub of its own process, subscribed when the constructor returns.
 
     A context manager. It connects again by itself when the broker returns. ``extra`` are more
-    arguments, such as ``["-u", "name", "-P", "password"]``.
+    arguments, such as ``["-u", "name", "-P", "password"]``; ``namespace`` is the broker's.
     """
 
     # The payload in hex and the topic last: neither can be mistaken for anything else.
     _FORMAT = "message %r %q %x %t"
 
     def __init__(
-        self, port: int, topic: str = "#", *, qos: int = 1, extra: Sequence[str] = ()
+        self,
+        port: int,
+        topic: str = "#",
+        *,
+        qos: int = 1,
+        extra: Sequence[str] = (),
+        namespace: Namespace | None = None,
     ) -> None:
         self._changed = threading.Condition()
         self._received: list[Message] = []
         self._output: list[str] = []
         self._subscribed = 0
         self._ended = False
-        # -d: it then says when its subscription was acknowledged, and by which QoS.
-        argv = ["mosquitto_sub", "-h", _HOST, "-p", str(port), "-q", str(qos), "-t", topic]
-        self._process = spawn(
-            [*argv, "-d", "-F", self._FORMAT, *extra],
+        # -d: it then says when its subscription was acknowledged; -oL: and says so at once, where
+        # it would otherwise keep it for a full buffer.
+        argv = ["stdbuf", "-oL", _program("mosquitto_sub"), "-h", _HOST, "-p", str(port)]
+        start = namespace.popen if namespace else spawn
+        self._process = start(
+            [*argv, "-q", str(qos), "-t", topic, "-d", "-F", self._FORMAT, *extra],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
@@ -266,16 +302,3 @@ def _program(name: str) -> str:
     if found is None:
         raise BrokerError(f"{name} is not installed")
     return found
-
-
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind((_HOST, 0))
-        port: int = sock.getsockname()[1]
-        return port
-
-
-def _accepts(port: int) -> bool:
-    with contextlib.suppress(ConnectionRefusedError), socket.create_connection((_HOST, port), 1):
-        return True
-    return False

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+# The death signal does not come where we died before it was asked for: whoever finds itself with
+# another parent by then must not start at all.
+_IF_PARENT_LIVES = '[ "$PPID" = "$0" ] && exec "$@"'
 
 _Stream = int | IO[bytes] | IO[str] | None
 
@@ -24,7 +29,7 @@ def spawn(
     So call it from a thread that lives as long as the process shall.
     """
     return subprocess.Popen(
-        ["setpriv", "--pdeathsig", "KILL", *argv],
+        [*"setpriv --pdeathsig KILL sh -c".split(), _IF_PARENT_LIVES, str(os.getpid()), *argv],
         stdin=stdin,
         stdout=stdout,
         stderr=stderr,

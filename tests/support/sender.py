@@ -20,8 +20,8 @@ _PATIENCE = 10.0
 def send_frames(namespace: Namespace, ifname: str, frames: Iterable[bytes]) -> int:
     """Send every frame out of the interface, waiting where it is full; return how many.
 
-    A veth that drops for want of room says so (ENOBUFS), so every frame counted is on the wire
-    once. Raises the error where one is refused for 10 seconds on end.
+    A veth that drops for want of room says so (ENOBUFS) since Linux 6.16, so that every frame
+    counted is on the wire once. Raises the error where one is refused for 10 seconds on end.
     """
     # Protocol 0: the socket receives nothing, so nothing piles up in it.
     with namespace.enter():

@@ -1,0 +1,100 @@
+"""The interface goes down, comes back and is deleted: subscribers hear of each, nobody spins."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+import pytest
+
+from netring_bpf import (
+    CaptureError,
+    Event,
+    FlowEnd,
+    FlowEnded,
+    FlowStarted,
+    FlowSubscriber,
+    LinkDown,
+    LinkUp,
+    Netring,
+)
+from netring_bpf.errors import InterfaceGoneError
+from tests.support.frames import udp
+from tests.support.lab import Namespace
+from tests.support.rig import PORT, SENDER, WAYS, assert_balanced, wire
+from tests.support.sender import send_frames
+
+pytestmark = pytest.mark.requires("root", "netns", "bcc")
+
+QUIET = 0.5
+
+
+async def expect(events: FlowSubscriber, kind: type[Event]) -> Event:
+    event = await asyncio.wait_for(anext(events), 5.0)
+    assert isinstance(event, kind), event
+    return event
+
+
+async def send_one(namespace: Namespace, port: int) -> None:
+    frame = udp("10.0.0.1", "10.0.0.2", port, 53, b"one")
+    assert await asyncio.to_thread(send_frames, namespace, SENDER, [frame]) == 1
+
+
+async def cpu_seconds_of_quiet(events: FlowSubscriber) -> float:
+    """Processor time this process takes while nothing is to come for half a second."""
+    before = os.times()
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(anext(events), QUIET)
+    after = os.times()
+    return after.user + after.system - before.user - before.system
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_down_up_and_deletion_reach_every_subscriber(way: str) -> None:
+    async def run(namespace: Namespace) -> None:
+        ring = Netring(PORT, netns=namespace.path, **WAYS[way].options())
+        async with ring, ring.subscribe() as events, ring.subscribe() as other:
+            await send_one(namespace, 1)
+            first = await expect(events, FlowStarted)
+            await asyncio.to_thread(namespace.ip, f"link set {PORT} down")
+            assert (await expect(events, LinkDown)).interface == PORT
+            assert await cpu_seconds_of_quiet(events) < QUIET / 5
+            await asyncio.to_thread(namespace.ip, f"link set {PORT} up")
+            await expect(events, LinkUp)
+            await send_one(namespace, 2)
+            second = await expect(events, FlowStarted)
+            await asyncio.to_thread(namespace.ip, f"link del {PORT}")
+            await expect(events, LinkDown)
+            error = (await expect(events, CaptureError)).error
+            assert isinstance(error, InterfaceGoneError)
+            assert error.interface == PORT
+            ended = [await expect(events, FlowEnded) for _ in range(2)]
+            assert [(e.flow.id, e.reason) for e in ended] == [
+                (first.flow.id, FlowEnd.SHUTDOWN),
+                (second.flow.id, FlowEnd.SHUTDOWN),
+            ]
+            assert await asyncio.wait_for(anext(events, None), 5.0) is None
+            # The other subscriber finds the same story, told later.
+            assert [type(event) async for event in other] == [
+                FlowStarted, LinkDown, LinkUp, FlowStarted, LinkDown, CaptureError,
+                FlowEnded, FlowEnded,
+            ]  # fmt: skip
+            assert ring.error is error
+        assert_balanced(ring.statistics())
+
+    with wire() as namespace:
+        asyncio.run(run(namespace))
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_moving_the_interface_away_ends_the_stream(way: str) -> None:
+    async def run(namespace: Namespace, elsewhere: Namespace) -> None:
+        ring = Netring(PORT, netns=namespace.path, **WAYS[way].options())
+        async with ring, ring.subscribe() as events:
+            await asyncio.to_thread(namespace.ip, f"link set {PORT} netns {elsewhere.pid}")
+            kinds = [type(event) async for event in events]
+        assert kinds == [LinkDown, CaptureError]
+        assert isinstance(ring.error, InterfaceGoneError)
+
+    with wire() as namespace, Namespace() as elsewhere:
+        asyncio.run(asyncio.wait_for(run(namespace, elsewhere), 20.0))

@@ -1,0 +1,151 @@
+"""What the dissector makes of good, cut, tagged and nonsensical frames."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+
+from netring_bpf import FlowEnded, FiveTuple
+from tests.support.frames import ethernet, icmp_echo, tcp, udp
+from tests.support.replay import Frame, replay
+
+V4, V6 = ("10.0.0.1", "10.0.0.2"), ("fd00::1", "fd00::2")
+
+
+def key_of(frame: Frame | bytes) -> FiveTuple:
+    events, books = replay([frame])
+    assert books.keyed == 1
+    ended = [event for event in events if isinstance(event, FlowEnded)]
+    assert len(ended) == 1
+    return ended[0].flow.key
+
+
+def reason_of(frame: Frame | bytes) -> str:
+    events, books = replay([frame])
+    assert events == []
+    assert books.balanced
+    reasons = [name for name, count in books.not_keyed.items() if count]
+    assert len(reasons) == 1
+    return reasons[0]
+
+
+def describe(key: FiveTuple) -> tuple[object, ...]:
+    return (
+        key.proto_name, str(key.orig.addr), key.orig.port, str(key.resp.addr), key.resp.port,
+        key.vlans, key.icmp_id,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("ends", [V4, V6], ids=["ipv4", "ipv6"])
+@pytest.mark.parametrize("vlans", [(), (7,), (7, 4094)], ids=["plain", "vlan", "qinq"])
+def test_keys_of_the_three_protocols(ends: tuple[str, str], vlans: tuple[int, ...]) -> None:
+    a, b = ends
+    icmp, echo = ("icmp", 8) if ends is V4 else ("icmp6", 128)
+    assert describe(key_of(udp(a, b, 5, 53, vlans=vlans))) == ("udp", a, 5, b, 53, vlans, 0)
+    assert describe(key_of(tcp(b, a, 5, 53, vlans=vlans))) == ("tcp", b, 5, a, 53, vlans, 0)
+    ping = icmp_echo(a, b, 77, 1, vlans=vlans)
+    assert describe(key_of(ping)) == (icmp, a, echo, b, 0, vlans, 77)
+
+
+@pytest.mark.parametrize("ends", [V4, V6], ids=["ipv4", "ipv6"])
+def test_a_reply_seen_first_does_not_make_its_sender_the_originator(ends: tuple[str, str]) -> None:
+    a, b = ends
+    assert str(key_of(icmp_echo(b, a, 9, 1, reply=True)).orig.addr) == a
+    assert str(key_of(tcp(b, a, 80, 4000, flags="SA")).orig.addr) == a
+
+
+def test_a_tag_taken_out_by_the_kernel_is_the_outer_one() -> None:
+    inner = udp(*V4, 1, 2, vlans=(20,))
+    taken = Frame(inner, len=len(inner) + 4, tag=(0x88A8, 0x2000 | 10))
+    assert key_of(taken).vlans == (10, 20)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        udp(*V4, 1, 2, b"x" * 40),
+        udp(*V6, 1, 2, b"x" * 40, vlans=(5, 6)),
+        tcp(*V4, 1, 2, flags="S", payload=b"x" * 40, vlans=(5,)),
+        tcp(*V6, 1, 2, flags="S", payload=b"x" * 40),
+        icmp_echo(*V4, 3, 4, b"x" * 40),
+        icmp_echo(*V6, 3, 4, b"x" * 40),
+    ],
+    ids=["udp4", "udp6-qinq", "tcp4-vlan", "tcp6", "icmp4", "icmp6"],
+)
+def test_cut_at_every_byte_gives_a_cut_reason_until_the_headers_are_whole(frame: bytes) -> None:
+    whole = key_of(frame)
+    reasons = []
+    for caplen in range(len(frame)):
+        events, books = replay([Frame(frame[:caplen], len=len(frame))])
+        assert books.received_bytes == len(frame)
+        assert books.balanced
+        if books.keyed:
+            ended = events[-1]
+            assert ended.flow.key == whole
+            assert ended.flow.orig.bytes == len(frame)
+        reasons.append(next((r for r, n in books.not_keyed.items() if n), "keyed"))
+    order = ["cut_link", "cut_network", "cut_transport", "keyed"]
+    assert sorted(reasons, key=order.index) == reasons
+    assert set(reasons) == set(order)
+
+
+def patched(frame: bytes, at: int, value: bytes) -> bytes:
+    return frame[:at] + value + frame[at + len(value) :]
+
+
+NONSENSE = {
+    "arp": (ethernet(0x0806, b"\0" * 28), "not_ip"),
+    "802.3 length": (patched(udp(*V4, 1, 2), 12, b"\x00\x2e"), "not_ip"),
+    "version 5 in ipv4": (patched(udp(*V4, 1, 2), 14, b"\x55"), "bad_network"),
+    "ihl 4": (patched(udp(*V4, 1, 2), 14, b"\x44"), "bad_network"),
+    "total length under the header's": (patched(udp(*V4, 1, 2), 16, b"\0\x13"), "bad_network"),
+    "total length over the frame's": (patched(udp(*V4, 1, 2), 16, b"\xff\xff"), "bad_network"),
+    "version 4 in ipv6": (patched(udp(*V6, 1, 2), 14, b"\x40"), "bad_network"),
+    "payload length over the frame's": (patched(udp(*V6, 1, 2), 18, b"\xff\xff"), "bad_network"),
+    "later fragment": (patched(udp(*V4, 1, 2), 20, b"\0\x01"), "fragment"),
+    "tcp data offset 4": (patched(tcp(*V4, 1, 2), 46, b"\x40"), "bad_transport"),
+    "tcp data offset 15": (patched(tcp(*V4, 1, 2), 46, b"\xf0"), "bad_transport"),
+    "udp with no room": (patched(udp(*V4, 1, 2), 16, b"\0\x18"), "bad_transport"),
+    "nine tags": (
+        udp(*V4, 1, 2)[:12] + b"\x81\x00\x00\x01" * 9 + udp(*V4, 1, 2)[12:], "too_many_tags",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NONSENSE)
+def test_nonsense_is_counted_by_its_reason(name: str) -> None:
+    frame, reason = NONSENSE[name]
+    assert reason_of(frame) == reason
+
+
+def extended(headers: list[tuple[int, bytes]]) -> bytes:
+    """An IPv6 UDP frame with extension headers put in: (type, its bytes after next header)."""
+    plain = udp(*V6, 5, 53, b"x" * 8)
+    udp_part = plain[54:70]
+    chain = b""
+    types = [kind for kind, _ in headers] + [17]
+    for (_, rest), following in zip(headers, types[1:], strict=True):
+        chain += bytes([following]) + rest
+    payload = chain + udp_part
+    return plain[:18] + struct.pack("!H", len(payload)) + bytes([types[0]]) + plain[21:54] + payload
+
+
+def test_ipv6_extension_headers_are_walked() -> None:
+    hop, routing, options = (0, b"\0" * 7), (43, b"\x01" + b"\0" * 14), (60, b"\0" * 7)
+    auth, first = (51, b"\x04" + b"\0" * 22), (44, b"\0" * 7)
+    key = key_of(extended([hop, routing, options, auth, first]))
+    assert describe(key) == ("udp", "fd00::1", 5, "fd00::2", 53, (), 0)
+
+
+def test_a_later_ipv6_fragment_has_no_ports() -> None:
+    assert reason_of(extended([(44, b"\0\0\x08\0\0\0\1")])) == "fragment"
+
+
+def test_extension_headers_are_walked_within_a_bound() -> None:
+    assert describe(key_of(extended([(60, b"\0" * 7)] * 16)))[0] == "udp"
+    assert reason_of(extended([(60, b"\0" * 7)] * 17)) == "too_many_extensions"
+
+
+def test_an_extension_header_longer_than_the_packet_is_nonsense() -> None:
+    assert reason_of(extended([(60, b"\xff" + b"\0" * 6)])) == "bad_network"
