@@ -175,9 +175,11 @@ class Broker:
 
     def _passwords(self, users: Mapping[str, str]) -> Path:
         path = self._home / "passwords"
-        path.write_text("".join(f"{name}:{password}\n" for name, password in users.items()))
-        hashing = [_program("mosquitto_passwd"), "-U", str(path)]
-        subprocess.run(hashing, check=True, capture_output=True)
+        path.touch(0o600)
+        for name, password in users.items():
+            # One by one: -U, which hashes a whole file, cuts a password at a colon.
+            hashing = [_program("mosquitto_passwd"), "-b", str(path), name, password]
+            subprocess.run(hashing, check=True, capture_output=True, timeout=30)
         return path
 
 

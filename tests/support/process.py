@@ -11,7 +11,10 @@ if TYPE_CHECKING:
 
 # The death signal does not come where we died before it was asked for: whoever finds itself with
 # another parent by then must not start at all.
-_IF_PARENT_LIVES = '[ "$PPID" = "$0" ] && exec "$@"'
+_DIE_WITH_PARENT = (
+    *("setpriv", "--pdeathsig", "KILL"),
+    *("sh", "-c", '[ "$PPID" = "$0" ] && exec "$@"'),
+)
 
 _Stream = int | IO[bytes] | IO[str] | None
 
@@ -29,7 +32,7 @@ def spawn(
     So call it from a thread that lives as long as the process shall.
     """
     return subprocess.Popen(
-        [*"setpriv --pdeathsig KILL sh -c".split(), _IF_PARENT_LIVES, str(os.getpid()), *argv],
+        [*_DIE_WITH_PARENT, str(os.getpid()), *argv],
         stdin=stdin,
         stdout=stdout,
         stderr=stderr,

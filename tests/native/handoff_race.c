@@ -1,0 +1,62 @@
+/* The hand-off ring and the statistics snapshot under two threads, for ThreadSanitizer. */
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "reader.h"
+
+enum { RECORD = 24 + 64, FRAMES = 200000 };
+
+static void *run(void *reader) {
+    return (void *)(intptr_t)nr_reader_run(reader);
+}
+
+int main(void) {
+    static nr_event events[512];
+    const nr_flow_options options = {.idle_tcp_ns = 1,
+                                     .idle_udp_ns = 1,
+                                     .idle_other_ns = 1,
+                                     .max_flows = 64,
+                                     .event_slots = 1024};
+    uint8_t *records = calloc(FRAMES, RECORD);
+    for (uint64_t i = 0; i < FRAMES; i++) {
+        uint8_t *r = records + i * RECORD;
+        const uint32_t length = 60;
+        memcpy(r, &i, 8);
+        memcpy(r + 8, &length, 4);
+        memcpy(r + 12, &length, 4);
+        r[24 + 12] = 8;
+        r[24 + 14] = 0x45;
+        r[24 + 17] = 46;
+        r[24 + 23] = 17;
+        memcpy(r + 24 + 26, &i, 4);
+    }
+    nr_reader *reader = nr_reader_create(&options);
+    nr_statistics books;
+    pthread_t thread;
+    uint64_t taken = 0, last = 0, ordered = 1;
+    nr_reader_add_replay(reader, records, (uint64_t)FRAMES * RECORD);
+    pthread_create(&thread, NULL, run, reader);
+    /* Every frame is a flow of its own that ends before the next: two events each, less one. */
+    while (taken < 2ull * FRAMES - 1) {
+        const uint32_t count = nr_reader_take(reader, events, 512);
+        for (uint32_t i = 0; i < count; i++) {
+            ordered &= events[i].ts >= last;
+            last = events[i].ts;
+        }
+        taken += count;
+        nr_reader_statistics(reader, &books);
+    }
+    pthread_join(thread, NULL);
+    while (nr_reader_flush(reader) > 0) {
+    }
+    taken += nr_reader_take(reader, events, 512);
+    nr_reader_statistics(reader, &books);
+    const bool right = ordered && books.received == FRAMES && books.events_lost == 0 &&
+                       taken == 2ull * FRAMES && books.events_taken == taken;
+    nr_reader_destroy(reader);
+    free(records);
+    puts(right ? "right" : "wrong");
+    return right ? 0 : 1;
+}
