@@ -30,7 +30,7 @@ _TIMEOUT = 5.0
 class _Page(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
-    def do_GET(self) -> None:  # noqa: N802 - the name http.server calls
+    def do_GET(self) -> None:
         body = b"netring " * 300
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
@@ -119,10 +119,10 @@ def talk(seconds: float) -> None:
             _browse(HTTP_PORT, _REQUESTS)
         for number in range(_QUERIES):
             _query(number)
-        _ping((os.getpid() + rounds) & 0x7FFF | 1, _PINGS)
+        _ping((os.getpid() * 31 + rounds) % 0xFFFF + 1, _PINGS)
         _noise()
         rounds += 1
-        time.sleep(min(0.2, max(0.0, deadline - time.monotonic())))  # a person's pace
+        time.sleep(min(0.5, max(0.0, deadline - time.monotonic())))  # a person's pace
     flows = {"tcp": rounds * _CONNECTIONS, "udp": rounds * _QUERIES, "icmp": rounds}
     print(json.dumps(flows), flush=True)
 

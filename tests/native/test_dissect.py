@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from netring_bpf import FlowEnded, FiveTuple
+from netring_bpf import FiveTuple, FlowEnded
 from tests.support.frames import ethernet, icmp_echo, tcp, udp
 from tests.support.replay import Frame, replay
 

@@ -1,0 +1,257 @@
+"""Flows to an MQTT broker. The only file that knows aiomqtt.
+
+Two tasks with the outbox between them: one takes events from the stream as fast as they come,
+the other sends batches as fast as the broker acknowledges them. A broker that is away or slow
+costs memory up to the outbox's limit, then the oldest flows, and nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import ssl
+import uuid
+from collections.abc import Coroutine
+
+from netring_bpf.broadcast import FlowSubscriber
+from netring_bpf.errors import SinkError
+from netring_bpf.records import Event, Lagged
+from netring_bpf.sinks.base import SinkStatistics
+from netring_bpf.sinks.encode import encode_event, topic_level
+from netring_bpf.sinks.mqtt_options import Broker, Credentials, MqttOptions
+from netring_bpf.sinks.outbox import Outbox
+
+try:
+    import aiomqtt
+    from aiomqtt.exceptions import MqttConnectError
+except ModuleNotFoundError as missing:
+    raise SinkError(
+        f'publish to MQTT: {missing.name} is not installed; pip install "netring-bpf[mqtt]"'
+    ) from missing
+
+__all__ = ["MqttOptions", "MqttSink"]
+
+_log = logging.getLogger("netring_bpf.sinks.mqtt")
+_client_log = logging.getLogger("netring_bpf.sinks.mqtt.client")
+_FIRST_PAUSE = 0.5  # seconds; doubles with each failed attempt
+_CONNECT_TIMEOUT = 5.0
+_ACCEPT_BATCH = 512
+_UNSUPPORTED_VERSION = {0x84, 1}  # MQTT 5 and 3.1.1 of "I do not speak this version"
+_REFUSED_LOGIN = {0x86, 0x87, 4, 5}
+
+
+class MqttSink:
+    """Publishes flows in batches: a JSON array a message, on ``<prefix>/<node>/flows``.
+
+    Give it to ``Netring(sinks=[…])``. At QoS 1 a flow is delivered at least once or counted as
+    dropped; ``capture`` and ``seq`` in each record tell a repeated one. The retained topic
+    ``<prefix>/<node>/availability`` says ``online`` or ``offline``, the latter by last will
+    too. MQTT 5, and 3.1.1 with a broker that refuses 5. With ``mqtts://`` the certificate and
+    the host name are verified.
+
+    Raises ``SinkError`` for a URL or credentials that cannot be used.
+    """
+
+    def __init__(self, url: str, options: MqttOptions | None = None) -> None:
+        self._options = options or MqttOptions()
+        self._broker = Broker.parse(url)
+        self._credentials = Credentials.read(self._options.credentials_file)
+        self._tls = self._tls_context()
+        if self._credentials.password and not self._broker.tls and not self._broker.is_loopback:
+            _log.warning("%s: the password goes over the network in clear; use mqtts://", self.name)
+        base = f"{self._options.prefix}/{topic_level(self._options.node)}"
+        self._flows_topic = f"{base}/flows"
+        self._availability_topic = f"{base}/availability"
+        self._outbox = Outbox(
+            self._options.outbox,
+            batch_records=self._options.batch_flows,
+            batch_bytes=self._options.batch_bytes,
+        )
+        self._capture = uuid.uuid4().hex
+        self._protocol = aiomqtt.ProtocolVersion.V5
+        self._connections = 0
+        self._connected = False
+        self._complained = False
+
+    def __repr__(self) -> str:
+        return f"MqttSink({self.name!r}, node={self._options.node!r})"
+
+    @property
+    def name(self) -> str:
+        """The broker's URL."""
+        return str(self._broker)
+
+    @property
+    def kinds(self) -> tuple[type[Event], ...]:
+        """The events it publishes."""
+        return self._options.kinds
+
+    def statistics(self) -> SinkStatistics:
+        """Return the books: flows accepted, acknowledged, dropped, pending."""
+        return SinkStatistics(
+            name=self.name,
+            accepted=self._outbox.accepted,
+            acknowledged=self._outbox.acknowledged,
+            dropped=self._outbox.dropped,
+            pending=self._outbox.pending,
+            reconnects=max(0, self._connections - 1),
+            connected=self._connected,
+        )
+
+    async def run(self, events: FlowSubscriber) -> None:
+        """Publish the stream to its end, then what is left, within ``drain_timeout``."""
+        async with asyncio.TaskGroup() as tasks:
+            sending = tasks.create_task(self._send_always(), name=f"netring-{self.name}-send")
+            await self._accept_all(events)
+            self._outbox.close()
+            done, _ = await asyncio.wait([sending], timeout=self._options.drain_timeout)
+            if not done:
+                sending.cancel()
+        if self._outbox.pending:
+            _log.warning("%s: closed with %d flows not sent", self.name, self._outbox.pending)
+
+    # -- stream → outbox --
+
+    async def _accept_all(self, events: FlowSubscriber) -> None:
+        while batch := await events.next_batch(_ACCEPT_BATCH):
+            for event in batch:
+                if not isinstance(event, Lagged):  # the subscriber's own books have it
+                    sequence = self._outbox.accepted + 1
+                    self._outbox.accept(encode_event(event, capture=self._capture, seq=sequence))
+
+    # -- outbox → broker --
+
+    async def _send_always(self) -> None:
+        """Connect, send, and connect again, until the outbox is closed and empty."""
+        failures = 0
+        while not self._outbox.finished or not self._connections:
+            before = self._connections
+            try:
+                async with self._client() as client:
+                    await self._serve(client)
+                return
+            except aiomqtt.MqttError as error:
+                failures = failures + 1 if self._connections == before else 1
+                if self._downgrade(error):
+                    continue
+                self._complain(error)
+            finally:
+                self._connected = False
+                self._outbox.give_back()
+            ceiling = min(self._options.reconnect_max, _FIRST_PAUSE * 2 ** min(failures - 1, 16))
+            # Full jitter: a broker that restarts is not met by all its clients at once.
+            await asyncio.sleep(random.uniform(0, ceiling))  # noqa: S311
+
+    async def _serve(self, client: aiomqtt.Client) -> None:
+        """Send batches over one connection; raises ``MqttError`` when it is lost."""
+        lost = asyncio.create_task(_watch(client))
+        try:
+            await self._publish(client, lost, self._availability_topic, b"online", retain=True)
+            self._connections += 1
+            self._connected = True
+            self._complained = False
+            while True:
+                await _first(self._outbox.wait_batch(self._options.flush_interval), lost)
+                batch = self._outbox.take()
+                if batch:
+                    payload = b"[" + b",".join(batch) + b"]"
+                    await self._publish(client, lost, self._flows_topic, payload)
+                    self._outbox.acknowledge()
+                elif self._outbox.finished:
+                    break
+            await self._publish(client, lost, self._availability_topic, b"offline", retain=True)
+        finally:
+            lost.cancel()
+            with contextlib.suppress(asyncio.CancelledError, aiomqtt.MqttError):
+                await lost
+
+    async def _publish(
+        self,
+        client: aiomqtt.Client,
+        lost: asyncio.Task[None],
+        topic: str,
+        payload: bytes,
+        *,
+        retain: bool = False,
+    ) -> None:
+        qos = 1 if retain else self._options.qos
+        sent = client.publish(
+            topic, payload, qos=qos, retain=retain, timeout=self._options.keepalive
+        )
+        await _first(sent, lost)
+
+    # -- the connection --
+
+    def _client(self) -> aiomqtt.Client:
+        return aiomqtt.Client(
+            self._broker.host,
+            self._broker.port,
+            username=self._credentials.username,
+            password=self._credentials.password,
+            protocol=self._protocol,
+            keepalive=self._options.keepalive,
+            timeout=_CONNECT_TIMEOUT,
+            tls_context=self._tls,
+            will=aiomqtt.Will(self._availability_topic, b"offline", qos=1, retain=True),
+            logger=_client_log,
+        )
+
+    def _tls_context(self) -> ssl.SSLContext | None:
+        if not self._broker.tls:
+            return None
+        try:
+            context = ssl.create_default_context(cafile=self._options.cafile)
+        except OSError as error:
+            raise SinkError(f"MQTT certificates in {self._options.cafile}: {error}") from error
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        return context
+
+    def _downgrade(self, error: aiomqtt.MqttError) -> bool:
+        """After a refusal of MQTT 5: 3.1.1 from now on."""
+        if self._protocol != aiomqtt.ProtocolVersion.V5 or _code(error) not in _UNSUPPORTED_VERSION:
+            return False
+        _log.info("%s: the broker refuses MQTT 5; using 3.1.1", self.name)
+        self._protocol = aiomqtt.ProtocolVersion.V311
+        return True
+
+    def _complain(self, error: aiomqtt.MqttError) -> None:
+        """Say once that the broker is away, not at each attempt."""
+        if self._complained:
+            return
+        self._complained = True
+        remedy = "; check the user name and the password" if _code(error) in _REFUSED_LOGIN else ""
+        _log.warning("%s: %s%s; trying again, flows wait in the outbox", self.name, error, remedy)
+
+
+def _code(error: aiomqtt.MqttError) -> int | None:
+    """The broker's reason code, where the error is a refusal of the connection."""
+    if not isinstance(error, MqttConnectError) or error.rc is None:
+        return None
+    return error.rc if isinstance(error.rc, int) else int(error.rc.value)
+
+
+async def _watch(client: aiomqtt.Client) -> None:
+    """Nothing is subscribed to: this only ends, by ``MqttError``, when the connection does."""
+    async for _ in client.messages:
+        pass
+
+
+async def _first(work: Coroutine[object, object, None], lost: asyncio.Task[None]) -> None:
+    """Await ``work``, but raise what ``lost`` raises if that comes first.
+
+    A publish on a connection that breaks would else wait for its own timeout.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.wait((task, lost), return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            task.result()
+        else:
+            lost.result()
+    finally:
+        if not task.done():
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError, aiomqtt.MqttError):
+                await task

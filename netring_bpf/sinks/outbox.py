@@ -1,0 +1,138 @@
+"""What waits for a broker: bounded, the oldest is dropped first, every record is counted.
+
+accepted = acknowledged + dropped + pending, at every moment; pending is queued and in flight.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import Mapping
+
+from netring_bpf.errors import ClosedError
+
+__all__ = ["Outbox"]
+
+
+class Outbox:
+    """Encoded records between one task that accepts them and one that sends them in batches.
+
+    ``limit`` records are kept at most; a batch is due when it has ``batch_records`` or
+    ``batch_bytes`` (of JSON, separators included).
+    """
+
+    def __init__(self, limit: int, *, batch_records: int, batch_bytes: int) -> None:
+        self._limit = limit
+        self._batch_records = batch_records
+        self._batch_bytes = batch_bytes
+        self._queue: deque[bytes] = deque()
+        self._queued_bytes = 0
+        self._in_flight: list[bytes] = []
+        self._accepted = 0
+        self._acknowledged = 0
+        self._dropped: Counter[str] = Counter()
+        self._closed = False
+        self._some = asyncio.Event()
+        self._enough = asyncio.Event()
+
+    @property
+    def accepted(self) -> int:
+        """Records taken in."""
+        return self._accepted
+
+    @property
+    def acknowledged(self) -> int:
+        """Records whose batch was acknowledged."""
+        return self._acknowledged
+
+    @property
+    def dropped(self) -> Mapping[str, int]:
+        """Records given up, by reason: ``overflow``, ``too_large``."""
+        return dict(self._dropped)
+
+    @property
+    def pending(self) -> int:
+        """Records queued or in flight."""
+        return len(self._queue) + len(self._in_flight)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the outbox is closed and nothing waits in it."""
+        return self._closed and self.pending == 0
+
+    def accept(self, record: bytes) -> None:
+        """Take a record in; the oldest makes room. Never blocks."""
+        if self._closed:
+            raise ClosedError("accept a record into an outbox that is closed")
+        self._accepted += 1
+        if len(record) + 2 > self._batch_bytes:
+            self._dropped["too_large"] += 1
+            return
+        self._queue.append(record)
+        self._queued_bytes += len(record) + 1
+        self._trim()
+        self._signal()
+
+    def close(self) -> None:
+        """Nothing more comes: what is left need not wait for a full batch."""
+        self._closed = True
+        self._signal()
+
+    async def wait_batch(self, patience: float) -> None:
+        """Wait for a record, then up to ``patience`` seconds for a full batch; or for the close."""
+        await self._some.wait()
+        try:
+            async with asyncio.timeout(patience):
+                await self._enough.wait()
+        except TimeoutError:
+            return
+
+    def take(self) -> list[bytes]:
+        """Move a batch from the queue into flight and return it; empty if there is none."""
+        if self._in_flight:
+            raise ClosedError("take a batch while one is in flight")
+        size = 1
+        while self._queue and len(self._in_flight) < self._batch_records:
+            size += len(self._queue[0]) + 1
+            if size > self._batch_bytes:
+                break
+            record = self._queue.popleft()
+            self._queued_bytes -= len(record) + 1
+            self._in_flight.append(record)
+        self._signal()
+        return list(self._in_flight)
+
+    def acknowledge(self) -> None:
+        """The batch in flight has arrived."""
+        self._acknowledged += len(self._in_flight)
+        self._in_flight = []
+
+    def give_back(self) -> None:
+        """The batch in flight did not arrive: it is first in the queue again."""
+        self._queue.extendleft(reversed(self._in_flight))
+        self._queued_bytes += sum(len(record) + 1 for record in self._in_flight)
+        self._in_flight = []
+        self._trim()
+        self._signal()
+
+    def _trim(self) -> None:
+        # What is in flight counts too: the limit is on memory.
+        while self._queue and self.pending > self._limit:
+            self._queued_bytes -= len(self._queue.popleft()) + 1
+            self._dropped["overflow"] += 1
+
+    def _signal(self) -> None:
+        enough = (
+            self._closed
+            or len(self._queue) >= self._batch_records
+            or self._queued_bytes >= self._batch_bytes
+        )
+        _set(self._some, self._closed or bool(self._queue))
+        _set(self._enough, enough)
+
+
+def _set(event: asyncio.Event, state: bool) -> None:
+    if state:
+        event.set()
+    else:
+        event.clear()
