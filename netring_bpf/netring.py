@@ -10,7 +10,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-from netring_bpf.broadcast import BroadcastStatistics, FlowBroadcast, FlowSubscriber
+from netring_bpf.broadcast import (
+    BroadcastStatistics,
+    FlowBroadcast,
+    FlowSubscriber,
+    SubscriberStatistics,
+)
 from netring_bpf.capture import Backend, Capture
 from netring_bpf.errors import ClosedError, InterfaceGoneError, NetringError
 from netring_bpf.interface import LinkChange
@@ -32,12 +37,15 @@ _log = logging.getLogger("netring_bpf")
 class NetringStatistics:
     """All books: the capture's, the broadcast's, and each sink's.
 
+    ``streams``: what each sink was given of the stream, in the order of ``sinks``; kept when
+    the sink has ended, unlike ``broadcast.subscribers``, which has the open ones.
     ``announced``: link changes and errors that were published beside the flow events.
     """
 
     capture: CaptureStatistics
     broadcast: BroadcastStatistics
     sinks: tuple[SinkStatistics, ...]
+    streams: tuple[SubscriberStatistics, ...]
     announced: int
 
     def equations(self) -> tuple[Equation, ...]:
@@ -55,7 +63,7 @@ class NetringStatistics:
                     s.published,
                     s.delivered + s.lagged + s.filtered + s.pending,
                 )
-                for s in self.broadcast.subscribers
+                for s in {*self.broadcast.subscribers, *self.streams}
             ),
             *(
                 Equation(
@@ -110,6 +118,7 @@ class Netring:
             netns=netns,
         )
         self._sinks = tuple(sinks)
+        self._streams: list[FlowSubscriber] = []
         self._sink_tasks: list[asyncio.Task[None]] = []
         # Half the buffer at once, so that a subscriber that keeps up never lags.
         self._batch = max(1, min(1024, buffer // 2))
@@ -179,6 +188,7 @@ class Netring:
             capture=self._capture.statistics(),
             broadcast=self._broadcast.statistics(),
             sinks=tuple(sink.statistics() for sink in self._sinks),
+            streams=tuple(stream.statistics() for stream in self._streams),
             announced=self._announced,
         )
 
@@ -196,6 +206,7 @@ class Netring:
             raise
         for sink in self._sinks:
             events = self._broadcast.subscribe(kinds=sink.kinds, name=sink.name)
+            self._streams.append(events)
             task = loop.create_task(self._run_sink(sink, events), name=f"netring-{sink.name}")
             self._sink_tasks.append(task)
         self._add_reader(self._capture.fileno(), self._on_events)

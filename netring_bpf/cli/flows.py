@@ -138,8 +138,8 @@ def _summary(statistics: NetringStatistics) -> str:
     ]
     lines += [
         f"{sink.name}: {sink.accepted} flows accepted, {sink.acknowledged} acknowledged, "
-        f"{sum(sink.dropped.values())} dropped, {sink.pending} pending"
-        for sink in statistics.sinks
+        f"{sum(sink.dropped.values())} dropped, {sink.pending} pending, {stream.lagged} missed"
+        for sink, stream in zip(statistics.sinks, statistics.streams, strict=True)
     ]
     lines += [f"books off: {law}" for law in statistics.equations() if not law.holds]
     return "\n".join(lines)

@@ -1,19 +1,31 @@
-"""Events as JSON, one object each. The only file that knows msgspec.
+"""The wire format: events as JSON objects, and names as levels of a topic. No I/O.
 
-Fields of a flow event, which later versions may add to but not change: ``event`` ("started",
-"established", "updated", "ended"), ``ts``, ``id``, ``proto``, ``orig`` and ``resp`` (each with
-``addr`` and ``port``), ``vlans``, ``start``, ``last``, ``orig_packets``, ``orig_bytes``,
-``resp_packets``, ``resp_bytes``, ``history``; ``icmp_id`` for ICMP; ``reason`` of an end. Times
-are nanoseconds since the Unix epoch. The other events: "link_down" and "link_up" with
-``interface``, "error" with ``message``, "lagged" with ``missed``.
+Every object has ``event`` and ``ts`` (nanoseconds since the Unix epoch). The flow events,
+``started``, ``established``, ``updated`` and ``ended``, have besides, in this order:
+
+- ``id``: the flow's, unique within the capture
+- ``proto``: the protocol's name, or its number as text
+- ``orig``, ``resp``: originator and responder, each ``{"addr": "10.0.0.1", "port": 1}``
+- ``vlans``: the VLAN ids, outermost first
+- ``icmp_id``: of ICMP only
+- ``start``, ``last``: when the first and the latest packet came, as ``ts``
+- ``orig_packets``, ``orig_bytes``, ``resp_packets``, ``resp_bytes``: who sent how much
+- ``history``: the TCP life, as ``Flow.history``
+- ``reason``: of ``ended`` only: ``fin``, ``rst``, ``idle``, ``evicted`` or ``shutdown``
+- ``capture``, ``seq``: where the caller gives them: what tells one record from every other
+
+``link_down`` and ``link_up`` have ``interface``, ``error`` has ``message``, ``lagged`` has
+``missed``, the number of events. Fields may be added; these keep their names and meanings.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import socket
+from typing import Final
 from urllib.parse import quote
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from netring_bpf.errors import SinkError
 from netring_bpf.records import (
@@ -22,8 +34,8 @@ from netring_bpf.records import (
     Event,
     FlowEnded,
     FlowEstablished,
-    FlowEvent,
     FlowStarted,
+    FlowUpdated,
     Lagged,
     LinkDown,
     LinkUp,
@@ -31,85 +43,110 @@ from netring_bpf.records import (
 
 __all__ = ["encode_event", "topic_level"]
 
+_ICMP: Final = (1, 58)
+_FLOW_EVENTS: Final = {
+    FlowStarted: "started",
+    FlowEstablished: "established",
+    FlowUpdated: "updated",
+    FlowEnded: "ended",
+}
+
+
+class _Endpoint(msgspec.Struct, gc=False):
+    addr: str
+    port: int
+
+
+class _FlowRecord(msgspec.Struct, gc=False):
+    event: str
+    ts: int
+    id: int
+    proto: str
+    orig: _Endpoint
+    resp: _Endpoint
+    vlans: tuple[int, ...]
+    icmp_id: int | UnsetType
+    start: int
+    last: int
+    orig_packets: int
+    orig_bytes: int
+    resp_packets: int
+    resp_bytes: int
+    history: str
+    reason: str | UnsetType
+    capture: str | UnsetType
+    seq: int | UnsetType
+
+
 _encode = msgspec.json.Encoder().encode
-_ICMP = {1, 58}
 
 
 def encode_event(event: Event, *, capture: str | None = None, seq: int | None = None) -> bytes:
-    """Return the event as one JSON object, on one line.
-
-    ``capture`` and ``seq`` are put in where given: together they tell a consumer which records
-    it has seen, as MQTT's QoS 1 may deliver one twice.
-    """
-    record = _record(event)
+    """Return the event as one JSON object, without a newline."""
+    match event:
+        case LinkDown(ts=ts, interface=interface):
+            fields = {"event": "link_down", "ts": ts, "interface": _text(interface)}
+        case LinkUp(ts=ts, interface=interface):
+            fields = {"event": "link_up", "ts": ts, "interface": _text(interface)}
+        case CaptureError(ts=ts, error=error):
+            fields = {"event": "error", "ts": ts, "message": _text(str(error))}
+        case Lagged(ts=ts, missed=missed):
+            fields = {"event": "lagged", "ts": ts, "missed": missed}
+        case _:
+            return _encode(_flow_record(event, capture, seq))
     if capture is not None:
-        record["capture"] = capture
+        fields["capture"] = capture
     if seq is not None:
-        record["seq"] = seq
-    return _encode(record)
-
-
-def _record(event: Event) -> dict[str, Any]:
-    match event:
-        case LinkDown():
-            return {"event": "link_down", "ts": event.ts, "interface": event.interface}
-        case LinkUp():
-            return {"event": "link_up", "ts": event.ts, "interface": event.interface}
-        case CaptureError():
-            return {"event": "error", "ts": event.ts, "message": str(event.error)}
-        case Lagged():
-            return {"event": "lagged", "ts": event.ts, "missed": event.missed}
-        case _:
-            return _flow_record(event)
-
-
-def _flow_record(event: FlowEvent) -> dict[str, Any]:
-    flow, key = event.flow, event.flow.key
-    record: dict[str, Any] = {
-        "event": _kind(event),
-        "ts": event.ts,
-        "id": flow.id,
-        "proto": key.proto_name,
-        "orig": _endpoint(key.orig),
-        "resp": _endpoint(key.resp),
-        "vlans": key.vlans,
-        "start": flow.start,
-        "last": flow.last,
-        "orig_packets": flow.orig.packets,
-        "orig_bytes": flow.orig.bytes,
-        "resp_packets": flow.resp.packets,
-        "resp_bytes": flow.resp.bytes,
-        "history": flow.history,
-    }
-    if key.proto in _ICMP:
-        record["icmp_id"] = key.icmp_id
-    if isinstance(event, FlowEnded):
-        record["reason"] = event.reason.value
-    return record
-
-
-def _kind(event: FlowEvent) -> str:
-    match event:
-        case FlowStarted():
-            return "started"
-        case FlowEstablished():
-            return "established"
-        case FlowEnded():
-            return "ended"
-        case _:
-            return "updated"
-
-
-def _endpoint(endpoint: Endpoint) -> dict[str, Any]:
-    return {"addr": str(endpoint.addr), "port": endpoint.port}
+        fields["seq"] = seq
+    return _encode(fields)
 
 
 def topic_level(text: str) -> str:
-    """Make one level of an MQTT topic of any text, reversibly (percent-encoding).
+    """Return ``text`` as one level of an MQTT topic: percent-encoded, so that nothing is lost.
 
-    Interface and host names may hold ``+``, ``#`` and ``/``, which mean something in a topic.
-    Raises ``SinkError`` for an empty text and for NUL, which no topic may hold.
+    Letters, digits and ``-._~`` stand for themselves; ``urllib.parse.unquote`` undoes it.
+    Raises ``SinkError`` for the empty string, which is no level of its own.
     """
-    if not text or "\0" in text:
-        raise SinkError(f"MQTT topic level {text!r}: must have a character, and no NUL")
-    return quote(text, safe="")
+    if not text:
+        raise SinkError("topic level: the name is empty; give one of at least a character")
+    return quote(text, safe="", errors="surrogateescape")
+
+
+def _flow_record(
+    event: FlowStarted | FlowEstablished | FlowUpdated | FlowEnded,
+    capture: str | None,
+    seq: int | None,
+) -> _FlowRecord:
+    flow = event.flow
+    key = flow.key
+    return _FlowRecord(
+        _FLOW_EVENTS[type(event)],
+        event.ts,
+        flow.id,
+        key.proto_name,
+        _endpoint(key.orig),
+        _endpoint(key.resp),
+        key.vlans,
+        key.icmp_id if key.proto in _ICMP else UNSET,
+        flow.start,
+        flow.last,
+        flow.orig.packets,
+        flow.orig.bytes,
+        flow.resp.packets,
+        flow.resp.bytes,
+        flow.history,
+        event.reason.value if isinstance(event, FlowEnded) else UNSET,
+        UNSET if capture is None else capture,
+        UNSET if seq is None else seq,
+    )
+
+
+def _endpoint(endpoint: Endpoint) -> _Endpoint:
+    packed = endpoint.packed
+    family = socket.AF_INET if len(packed) == 4 else socket.AF_INET6
+    return _Endpoint(socket.inet_ntop(family, packed), endpoint.port)
+
+
+def _text(text: str) -> str:
+    """What JSON can hold: an interface's name may be bytes that are not UTF-8."""
+    return text.encode(errors="backslashreplace").decode()

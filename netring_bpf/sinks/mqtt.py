@@ -206,6 +206,7 @@ class MqttSink:
         except OSError as error:
             raise SinkError(f"MQTT certificates in {self._options.cafile}: {error}") from error
         context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.sslsocket_class = _TlsSocket
         return context
 
     def _downgrade(self, error: aiomqtt.MqttError) -> bool:
@@ -222,7 +223,21 @@ class MqttSink:
             return
         self._complained = True
         remedy = "; check the user name and the password" if _code(error) in _REFUSED_LOGIN else ""
-        _log.warning("%s: %s%s; trying again, flows wait in the outbox", self.name, error, remedy)
+        # As text: the log record would else keep the connection that failed alive.
+        _log.warning(
+            "%s: %s%s; trying again, flows wait in the outbox", self.name, str(error), remedy
+        )
+
+
+class _TlsSocket(ssl.SSLSocket):
+    """Closes itself when the handshake fails; paho, below aiomqtt, only drops it."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        try:
+            super().do_handshake(block)
+        except BaseException:
+            self.close()
+            raise
 
 
 def _code(error: aiomqtt.MqttError) -> int | None:
