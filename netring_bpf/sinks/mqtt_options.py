@@ -53,7 +53,10 @@ class MqttOptions:
     def __post_init__(self) -> None:
         rules = {
             "node": (bool(self.node) and "\0" not in self.node, "a text without NUL"),
-            "prefix": (bool(self.prefix) and "\0" not in self.prefix, "a text without NUL"),
+            "prefix": (
+                bool(self.prefix) and not set(self.prefix) & set("+#\0"),
+                "a topic without +, # and NUL",
+            ),
             "qos": (self.qos in {0, 1}, "0 or 1"),
             "batch_flows": (1 <= self.batch_flows <= 10_000, "from 1 to 10000"),
             "batch_bytes": (1024 <= self.batch_bytes <= 1 << 24, "from 1024 to 16777216 bytes"),
@@ -98,6 +101,8 @@ class Broker:
             raise SinkError(
                 "MQTT URL: nothing may follow HOST:PORT; topics are set by node and prefix"
             )
+        if port == 0:
+            raise SinkError("MQTT URL: port 0 is none; leave it out for 1883 or 8883")
         tls = parts.scheme == "mqtts"
         return cls(parts.hostname, port or (8883 if tls else 1883), tls)
 

@@ -1,0 +1,123 @@
+"""The JSON that leaves the process: its fields are a promise to those who read it."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+from urllib.parse import unquote
+
+import pytest
+
+from netring_bpf import (
+    CaptureError,
+    Counters,
+    Endpoint,
+    Event,
+    FiveTuple,
+    Flow,
+    FlowEnd,
+    FlowEnded,
+    FlowEstablished,
+    FlowStarted,
+    FlowUpdated,
+    Lagged,
+    LinkDown,
+    LinkUp,
+    NetringError,
+)
+from netring_bpf.errors import SinkError
+from netring_bpf.sinks.encode import encode_event, topic_level
+from tests.support.events import ended, flow, started
+
+_PING = Flow(
+    id=7,
+    key=FiveTuple(
+        proto=58,
+        orig=Endpoint(ipaddress.ip_address("2001:db8::1").packed, 128),
+        resp=Endpoint(ipaddress.ip_address("2001:db8::2").packed, 0),
+        vlans=(100, 4094),
+        icmp_id=0x1234,
+    ),
+    start=1_700_000_000_000_000_001,
+    last=1_700_000_000_000_000_002,
+    orig=Counters(1, 70),
+    resp=Counters(2**40, 2**63),
+    history="",
+)
+
+
+def test_an_end_has_every_field_in_order() -> None:
+    assert encode_event(ended(7), capture="c0ffee", seq=9) == (
+        b'{"event":"ended","ts":17,"id":7,"proto":"tcp",'
+        b'"orig":{"addr":"10.0.0.1","port":7},"resp":{"addr":"10.0.0.2","port":80},'
+        b'"vlans":[],"start":7,"last":12,"orig_packets":3,"orig_bytes":307,'
+        b'"resp_packets":2,"resp_bytes":200,"history":"ShADd","reason":"fin",'
+        b'"capture":"c0ffee","seq":9}'
+    )
+
+
+def test_icmp_has_its_identifier_and_large_numbers_stay_whole() -> None:
+    assert json.loads(encode_event(FlowUpdated(5, _PING))) == {
+        "event": "updated", "ts": 5, "id": 7, "proto": "icmp6",
+        "orig": {"addr": "2001:db8::1", "port": 128}, "resp": {"addr": "2001:db8::2", "port": 0},
+        "vlans": [100, 4094], "icmp_id": 0x1234,
+        "start": 1_700_000_000_000_000_001, "last": 1_700_000_000_000_000_002,
+        "orig_packets": 1, "orig_bytes": 70, "resp_packets": 2**40, "resp_bytes": 2**63,
+        "history": "",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("event", "name"),
+    [
+        (FlowStarted(1, _PING), "started"),
+        (FlowEstablished(1, _PING), "established"),
+        (FlowUpdated(1, _PING), "updated"),
+        (FlowEnded(1, _PING, FlowEnd.IDLE), "ended"),
+    ],
+)
+def test_each_flow_event_has_its_name(event: Event, name: str) -> None:
+    assert json.loads(encode_event(event))["event"] == name
+
+
+@pytest.mark.parametrize("reason", list(FlowEnd))
+def test_each_reason_is_said_in_its_word(reason: FlowEnd) -> None:
+    assert json.loads(encode_event(FlowEnded(1, _PING, reason)))["reason"] == reason.value
+
+
+@pytest.mark.parametrize(
+    ("event", "expected"),
+    [
+        (LinkDown(1, "eth0"), {"event": "link_down", "ts": 1, "interface": "eth0"}),
+        (LinkUp(2, "eth0"), {"event": "link_up", "ts": 2, "interface": "eth0"}),
+        (Lagged(3, 42), {"event": "lagged", "ts": 3, "missed": 42}),
+        (
+            CaptureError(4, NetringError('it broke: "x"\n')),
+            {"event": "error", "ts": 4, "message": 'it broke: "x"\n'},
+        ),
+        (LinkDown(1, "\udcff"), {"event": "link_down", "ts": 1, "interface": "\\udcff"}),
+    ],
+)
+def test_what_is_no_flow(event: Event, expected: dict[str, object]) -> None:
+    assert json.loads(encode_event(event)) == expected
+
+
+def test_a_protocol_without_a_name_is_its_number() -> None:
+    assert json.loads(encode_event(FlowStarted(1, flow(1, proto=253))))["proto"] == "253"
+
+
+def test_a_record_is_one_line() -> None:
+    for event in (ended(1), started(1), CaptureError(1, NetringError("a\nb"))):
+        assert b"\n" not in encode_event(event)
+
+
+@pytest.mark.parametrize("name", ["eth0", "a+b", "a#b", "a/b", "$SYS", "ü", "a b", "%41", "\udcff"])
+def test_any_name_is_one_topic_level_and_comes_back(name: str) -> None:
+    level = topic_level(name)
+    assert not set(level) & set("+#/$\0 ")
+    assert unquote(level, errors="surrogateescape") == name
+
+
+def test_an_empty_topic_level_is_refused() -> None:
+    with pytest.raises(SinkError):
+        topic_level("")
