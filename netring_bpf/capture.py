@@ -390,6 +390,7 @@ class Capture:
         if self._reader is None:
             return
         self.stop()
+        self._reader.flush()
         self._final = self.statistics()
         self._reader = None
         self._program = None

@@ -59,6 +59,7 @@ int nr_reader_packets(nr_reader *r, uint8_t *buffer, uint32_t size, nr_packet *p
         const int rc = nr_reader_tick(r);
         const uint64_t now = nr_clock_ns();
         if (count > 0 || rc < 0) {
+            nr_reader_account(r);
             nr_reader_publish_books(r);
             return count > 0 ? (int)count : rc;
         }

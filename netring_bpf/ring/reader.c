@@ -100,6 +100,7 @@ int nr_reader_stop(nr_reader *r) {
 uint32_t nr_reader_flush(nr_reader *r) {
     const uint32_t left = nr_table_flush(r->table);
     nr_handoff_publish(&r->handoff);
+    nr_reader_account(r);
     nr_reader_publish_books(r);
     return left;
 }

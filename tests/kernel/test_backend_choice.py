@@ -1,0 +1,200 @@
+"""Which backend is taken, and why: the host's own traffic, other owners, missing rights."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from pyroute2 import IPRoute
+
+from netring_bpf import Capture, Filter, TpacketOptions, XdpMode, XdpOptions
+from netring_bpf.bpf.link import XdpLink
+from netring_bpf.bpf.program import Program
+from netring_bpf.errors import (
+    InterfaceDownError,
+    InterfaceInUseError,
+    InterfaceNotFoundError,
+    KernelFeatureError,
+    MemlockError,
+    OptionError,
+    QueueBusyError,
+    XdpBusyError,
+)
+from netring_bpf.interface import Interface
+from tests.support.frames import udp
+from tests.support.lab import Namespace, link, xdp_attached
+from tests.support.rig import PORT, SENDER, wire
+from tests.support.sender import send_frames
+
+pytestmark = pytest.mark.requires("root", "netns", "bcc")
+
+SMALL = XdpOptions(ring_size=64, chunks=128)
+LITTLE = TpacketOptions(block_size=1 << 16, block_count=2)
+
+USES = {
+    "an IPv4 address": ("addr add 10.9.0.1/24 dev vb", "the address 10.9.0.1/24"),
+    "an IPv6 address": ("addr add 2001:db8::1/64 dev vb nodad", "the address 2001:db8::1/64"),
+    "a route": ("route add 10.7.0.0/16 dev vb", "a route goes over it (10.7.0.0/16)"),
+    "a default route": ("route add default dev vb", "a route goes over it (default/0)"),
+    "a macvlan": ("link add mv link vb type macvlan", "mv runs over it"),
+    "a bridge": ("link set vb master br0", "a port of br0"),
+}
+
+
+def capture(namespace: Namespace, **options: object) -> Capture:
+    return Capture(PORT, netns=namespace.path, xdp=SMALL, tpacket=LITTLE, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("use", USES)
+def test_an_interface_the_host_uses_is_not_redirected_without_its_word(use: str) -> None:
+    command, reason = USES[use]
+    with wire() as namespace:
+        namespace.run(["sh", "-c", "echo 0 >/proc/sys/net/ipv6/conf/vb/disable_ipv6"])
+        namespace.ip("link add br0 type bridge")
+        namespace.ip(command)
+        with pytest.raises(InterfaceInUseError, match="steal=True") as caught:
+            capture(namespace, backend="af_xdp").open()
+        assert reason in str(caught.value)
+        assert not xdp_attached(namespace, PORT)
+        with capture(namespace) as auto:
+            assert auto.backend == "tpacket_v3"
+            assert auto.fallback_reason is not None
+            assert reason in auto.fallback_reason
+            assert not xdp_attached(namespace, PORT)
+        with capture(namespace, backend="af_xdp", steal=True) as taken:
+            assert (taken.backend, taken.fallback_reason) == ("af_xdp", None)
+            assert xdp_attached(namespace, PORT)
+        assert not xdp_attached(namespace, PORT)
+
+
+def test_a_capture_port_needs_no_word_whatever_link_local_address_it_has() -> None:
+    with wire() as namespace:
+        namespace.run(["sh", "-c", "echo 0 >/proc/sys/net/ipv6/conf/vb/disable_ipv6"])
+        namespace.ip("addr add fe80::1/64 dev vb nodad")
+        with capture(namespace) as port:
+            assert (port.backend, port.attach, port.fallback_reason) == ("af_xdp", "native", None)
+
+
+def test_another_owner_s_program_is_left_alone() -> None:
+    with wire() as namespace:
+        with namespace.enter(), Program.load(Filter(""), queues=1) as foreign:
+            interface = Interface.find(PORT)
+            with IPRoute() as route:
+                route.link("set", index=interface.index, xdp_fd=foreign.fd)
+            before = link(namespace, PORT)["xdp"]["prog"]["id"]
+            with pytest.raises(XdpBusyError) as caught:
+                capture(namespace, backend="af_xdp").open()
+            assert caught.value.program_id == before
+            assert f"program id {before}" in str(caught.value)
+            with capture(namespace) as auto:
+                assert auto.backend == "tpacket_v3"
+                assert f"program id {before}" in str(auto.fallback_reason)
+            assert link(namespace, PORT)["xdp"]["prog"]["id"] == before
+
+
+def test_two_captures_by_redirecting_cannot_share_an_interface() -> None:
+    with wire() as namespace:
+        with capture(namespace, backend="af_xdp") as first:
+            with pytest.raises((XdpBusyError, QueueBusyError)):
+                capture(namespace, backend="af_xdp").open()
+            with capture(namespace) as second:
+                assert second.backend == "tpacket_v3"
+            send_frames(namespace, SENDER, [udp("10.0.0.1", "10.0.0.2", 1, 2)])
+            assert len(list(first.packets(count=1, timeout=5.0))) == 1
+        with capture(namespace, backend="af_xdp") as again:
+            assert again.backend == "af_xdp"
+
+
+def test_a_queue_that_is_bound_already_is_named() -> None:
+    with wire() as namespace:
+        other = XdpOptions(ring_size=64, chunks=128, mode=XdpMode.NATIVE)
+        with capture(namespace, backend="af_xdp"), pytest.raises(QueueBusyError) as caught:
+            Capture(PORT, netns=namespace.path, backend="af_xdp", xdp=other).open()
+        assert (caught.value.interface, caught.value.queue) == (PORT, 0)
+
+
+def test_a_large_mtu_gives_generic_mode_and_says_why() -> None:
+    with wire() as namespace:
+        namespace.ip(f"link set {SENDER} mtu 9000")
+        namespace.ip(f"link set {PORT} mtu 9000")
+        with capture(namespace, backend="af_xdp") as port:
+            assert port.attach == "generic"
+            assert port.attach_reason is not None
+            assert "native mode refused" in port.attach_reason
+            assert "MTU of 9000" in port.attach_reason
+        native = XdpOptions(ring_size=64, chunks=128, mode=XdpMode.NATIVE)
+        with pytest.raises(KernelFeatureError, match="MTU of 9000"):
+            Capture(PORT, netns=namespace.path, backend="af_xdp", xdp=native).open()
+        with Capture(PORT, netns=namespace.path, xdp=native, tpacket=LITTLE) as auto:
+            assert auto.backend == "tpacket_v3"
+
+
+def test_no_such_interface_and_one_that_is_down_are_errors_of_every_backend() -> None:
+    with wire() as namespace:
+        with pytest.raises(InterfaceNotFoundError, match="`ip link` lists them"):
+            Capture("nosuch0", netns=namespace.path).open()
+        namespace.ip(f"link set {PORT} down")
+        with pytest.raises(InterfaceDownError, match=f"ip link set {PORT} up"):
+            capture(namespace).open()
+
+
+def test_no_such_queue_is_an_error_and_no_reason_to_fall_back() -> None:
+    with wire() as namespace:
+        options = XdpOptions(queues=(5,), ring_size=64, chunks=128)
+        for backend in ("af_xdp", "auto"):
+            with pytest.raises(OptionError, match="the interface has 1") as caught:
+                Capture(PORT, netns=namespace.path, backend=backend, xdp=options).open()  # type: ignore[arg-type]
+            assert caught.value.option == "queues"
+        assert not xdp_attached(namespace, PORT)
+
+
+CHILD = """
+import sys
+from netring_bpf import Capture, TpacketOptions
+with Capture("vb", tpacket=TpacketOptions(block_size=1 << 16, block_count=2)) as capture:
+    print(capture.backend, capture.fallback_reason, sep="|")
+"""
+
+
+def as_a_user(namespace: Namespace, *capabilities: str) -> subprocess.CompletedProcess[str]:
+    """A capture as an ordinary user that has these capabilities, and the usual limits."""
+    held = ",".join(f"+{name}" for name in capabilities)
+    argv = ["prlimit", "--memlock=8388608:8388608", "setpriv", "--reuid", "65534", "--clear-groups",
+            "--inh-caps", f"-all,{held}", "--ambient-caps", f"-all,{held}",
+            sys.executable, "-c", CHILD]  # fmt: skip
+    return namespace.run(argv, check=False)
+
+
+def test_without_cap_bpf_auto_listens_and_says_what_is_missing() -> None:
+    with wire() as namespace:
+        done = as_a_user(namespace, "net_raw")
+        assert done.stderr.count("\n") == 1, done.stderr  # the warning, once
+        backend, _, reason = done.stdout.strip().partition("|")
+        assert backend == "tpacket_v3"
+        assert "CAP_BPF" in reason
+
+
+def test_over_the_memory_lock_limit_auto_listens_and_names_limit_and_remedy() -> None:
+    with wire() as namespace:
+        done = as_a_user(namespace, "bpf", "net_admin", "net_raw")
+        backend, _, reason = done.stdout.strip().partition("|")
+        assert backend == "tpacket_v3"
+        assert "UMEM of 65536 KiB is over the memory-lock limit of 8192 KiB" in reason
+        assert "ulimit -l" in reason
+
+
+def test_the_memory_lock_error_has_both_figures() -> None:
+    error = MemlockError("", needed=2, limit=1)
+    assert (error.needed, error.limit) == (2, 1)
+
+
+def test_a_refused_attachment_leaves_the_mode_that_was_asked_for() -> None:
+    with wire() as namespace, namespace.enter(), Program.load(Filter(""), queues=1) as program:
+        interface = Interface.find(PORT)
+        for mode in XdpMode:
+            with XdpLink.attach(interface, program.fd, mode) as attached:
+                assert (attached.mode, attached.reason) == (mode, None)
+                shown = link(namespace, PORT)["xdp"]["mode"]
+                assert shown == {XdpMode.NATIVE: 1, XdpMode.GENERIC: 2}[mode]
+            assert not xdp_attached(namespace, PORT)
