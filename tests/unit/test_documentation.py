@@ -1,0 +1,45 @@
+"""README and docs say what is there: the example is the one that runs, the links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import netring_bpf
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text()
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+def test_the_first_example_is_the_file_that_the_tests_run() -> None:
+    example = (ROOT / "examples" / "flows.py").read_text()
+    assert blocks(README, "python")[0] == example
+    assert len([line for line in example.splitlines() if line]) == 12
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_to_files_that_exist(page: Path) -> None:
+    targets = re.findall(r"\]\(([^)#]+)", page.read_text())
+    missing = [t for t in targets if "://" not in t and not (page.parent / t).exists()]
+    assert missing == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_what_the_documentation_names_of_the_package_exists(page: Path) -> None:
+    text = page.read_text()
+    named = set(re.findall(r"\bnr\.(\w+)", text))
+    for name in re.findall(r"`((?:Flow|Link|Capture|Mqtt|Xdp|Tpacket)\w+)", text):
+        named.add(name)
+    assert sorted(name for name in named if not hasattr(netring_bpf, name)) == []
+
+
+def test_the_changelog_knows_of_this_version_or_has_it_unreleased() -> None:
+    changelog = (ROOT / "CHANGELOG.md").read_text()
+    assert "## Unreleased" in changelog or f"## {netring_bpf.__version__}" in changelog
