@@ -18,6 +18,8 @@ _SOURCES = (
     "packets.c",
     "reader.c",
     "replay.c",
+    "table.c",
+    "tcp.c",
     "tpacket.c",
     "xsk.c",
 )

@@ -1,165 +1,16 @@
-/* The flow table: chained hash of fixed capacity, keyed SipHash, and lists in order of time.
- *
- * Each flow is on one idle list (of its timeout class, in order of the latest packet), so idle
- * flows are found at the heads without a walk, and on the update list (in order of the next
- * report). The least recently used flow is the oldest of the idle lists' heads. */
-#include "flow.h"
+/* Packets to flows, and flows to events: a keyed SipHash finds the entry, packet time runs the
+ * timers. */
+#include "table.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 #include "siphash.h"
 
-#define NIL UINT32_MAX
 #define SWEEP_MAX 1024u /* flows ended or reported by one tick: it must stay short */
 #define EVENT_RESERVE (NR_BATCH * NR_EVENTS_PER_FRAME)
 
-enum { CLASS_TCP, CLASS_UDP, CLASS_OTHER, CLASS_CLOSING, CLASS_COUNT };
-enum { ORIG, RESP };
-
-/* What was seen of a TCP connection. */
-enum {
-    SEEN_SYN = 1 << 0,
-    SEEN_SYNACK = 1 << 1,
-    SEEN_ESTABLISHED = 1 << 2,
-    SEEN_FIN_ORIG = 1 << 3, /* shifted left by the side */
-    SEEN_FIN_RESP = 1 << 4,
-    SEEN_RST = 1 << 5,
-};
-
-struct link {
-    uint32_t prev, next;
-};
-
-struct side {
-    uint64_t packets, bytes;
-};
-
-struct flow {
-    struct nr_key key;
-    uint64_t id;
-    uint64_t first_ts, last_ts; /* of its packets */
-    uint64_t touched;           /* table time of its latest packet: orders the idle list */
-    uint64_t update_at;
-    struct side side[2];
-    struct link idle, update;
-    uint32_t next_in_bucket;
-    uint32_t bucket;
-    uint32_t syn_seq[2];
-    uint8_t class;
-    uint8_t seen;
-    bool orig_is_high;
-    uint8_t history_length;
-    uint16_t history_seen; /* a bit per letter and side */
-    char history[16];
-};
-
-struct list {
-    uint32_t head, tail;
-};
-
 static inline uint64_t min_u64(uint64_t a, uint64_t b) {
     return a < b ? a : b;
-}
-
-struct nr_table {
-    struct flow *flows;
-    uint32_t *buckets;
-    struct nr_handoff *handoff;
-    uint32_t bucket_mask;
-    uint32_t capacity;
-    uint32_t fresh;     /* entries from here on were never used: their pages are untouched */
-    uint32_t free_head; /* used and free again, chained through next_in_bucket */
-    uint32_t live;
-    uint32_t peak;
-    uint64_t idle_ns[CLASS_COUNT];
-    uint64_t update_ns;
-    uint64_t now; /* packet time: only grows */
-    uint64_t due; /* no timer of any flow runs out before this */
-    uint64_t next_id;
-    uint64_t hash_key[2];
-    uint64_t started, established, ended[NR_END_COUNT];
-    uint64_t ended_packets, ended_bytes, live_packets, live_bytes;
-    struct list idle[CLASS_COUNT];
-    struct list update;
-};
-
-/* -- lists: one implementation for both links of a flow -- */
-
-static struct link *link_of(struct nr_table *t, uint32_t i, bool update) {
-    return update ? &t->flows[i].update : &t->flows[i].idle;
-}
-
-static void list_append(struct nr_table *t, struct list *list, uint32_t i, bool update) {
-    struct link *link = link_of(t, i, update);
-    link->prev = list->tail;
-    link->next = NIL;
-    if (list->tail == NIL) {
-        list->head = i;
-    } else {
-        link_of(t, list->tail, update)->next = i;
-    }
-    list->tail = i;
-}
-
-static void list_remove(struct nr_table *t, struct list *list, uint32_t i, bool update) {
-    const struct link link = *link_of(t, i, update);
-    if (link.prev == NIL) {
-        list->head = link.next;
-    } else {
-        link_of(t, link.prev, update)->next = link.next;
-    }
-    if (link.next == NIL) {
-        list->tail = link.prev;
-    } else {
-        link_of(t, link.next, update)->prev = link.prev;
-    }
-}
-
-/* -- creation -- */
-
-struct nr_table *nr_table_create(const nr_flow_options *options, struct nr_handoff *handoff) {
-    struct nr_table *t = calloc(1, sizeof *t);
-    uint32_t buckets = 16;
-    if (t == NULL) {
-        return NULL;
-    }
-    while (buckets < options->max_flows) {
-        buckets <<= 1;
-    }
-    t->flows = calloc(options->max_flows, sizeof *t->flows);
-    t->buckets = malloc(buckets * sizeof *t->buckets);
-    if (t->flows == NULL || t->buckets == NULL) {
-        nr_table_destroy(t);
-        return NULL;
-    }
-    memset(t->buckets, 0xff, buckets * sizeof *t->buckets); /* NIL */
-    t->handoff = handoff;
-    t->bucket_mask = buckets - 1;
-    t->capacity = options->max_flows;
-    t->free_head = NIL;
-    t->idle_ns[CLASS_TCP] = options->idle_tcp_ns;
-    t->idle_ns[CLASS_UDP] = options->idle_udp_ns;
-    t->idle_ns[CLASS_OTHER] = options->idle_other_ns;
-    t->idle_ns[CLASS_CLOSING] = options->close_delay_ns;
-    t->update_ns = options->update_ns;
-    t->next_id = 1;
-    memcpy(t->hash_key, options->hash_key, sizeof t->hash_key);
-    for (int c = 0; c < CLASS_COUNT; c++) {
-        t->idle[c] = (struct list){NIL, NIL};
-    }
-    t->update = (struct list){NIL, NIL};
-    t->due = UINT64_MAX;
-    return t;
-}
-
-void nr_table_destroy(struct nr_table *t) {
-    if (t == NULL) {
-        return;
-    }
-    free(t->flows);
-    free(t->buckets);
-    free(t);
 }
 
 /* -- events -- */
@@ -223,9 +74,9 @@ static void end_flow(struct nr_table *t, uint32_t i, uint8_t reason) {
         at = &t->flows[*at].next_in_bucket;
     }
     *at = f->next_in_bucket;
-    list_remove(t, &t->idle[f->class], i, false);
+    nr_list_remove(t, &t->idle[f->class], i, false);
     if (t->update_ns != 0) {
-        list_remove(t, &t->update, i, true);
+        nr_list_remove(t, &t->update, i, true);
     }
     f->next_in_bucket = t->free_head;
     t->free_head = i;
@@ -284,90 +135,17 @@ static uint32_t start_flow(struct nr_table *t, uint32_t bucket, const struct nr_
     t->buckets[bucket] = i;
     f->orig_is_high = p->from_high != p->from_responder;
     f->class = p->key.proto == 6 ? CLASS_TCP : p->key.proto == 17 ? CLASS_UDP : CLASS_OTHER;
-    list_append(t, &t->idle[f->class], i, false);
+    nr_list_append(t, &t->idle[f->class], i, false);
     t->due = min_u64(t->due, t->now + t->idle_ns[f->class]);
     if (t->update_ns != 0) {
         f->update_at = t->now + t->update_ns;
-        list_append(t, &t->update, i, true);
+        nr_list_append(t, &t->update, i, true);
         t->due = min_u64(t->due, f->update_at);
     }
     t->live++;
     t->peak = t->live > t->peak ? t->live : t->peak;
     t->started++;
     return i;
-}
-
-/* -- TCP -- */
-
-static void note(struct flow *f, int side, char letter, int bit) {
-    const uint16_t mask = (uint16_t)(1u << (bit * 2 + side));
-    if (f->history_seen & mask) {
-        return;
-    }
-    f->history_seen |= mask;
-    /* Six letters on two sides: never more than twelve. */
-    f->history[f->history_length++] = side == ORIG ? letter : (char)(letter + ('a' - 'A'));
-}
-
-static void note_history(struct flow *f, int side, const struct nr_dissected *p) {
-    const uint8_t flags = p->tcp_flags;
-    if (f->key.proto == 6) {
-        if (flags & NR_TCP_SYN) {
-            note(f, side, flags & NR_TCP_ACK ? 'H' : 'S', flags & NR_TCP_ACK ? 1 : 0);
-        }
-        if (p->payload == 0 && (flags & (NR_TCP_SYN | NR_TCP_FIN | NR_TCP_RST)) == 0) {
-            note(f, side, 'A', 2);
-        }
-    }
-    if (p->payload > 0) {
-        note(f, side, 'D', 3);
-    }
-    if (f->key.proto == 6) {
-        if (flags & NR_TCP_FIN) {
-            note(f, side, 'F', 4);
-        }
-        if (flags & NR_TCP_RST) {
-            note(f, side, 'R', 5);
-        }
-    }
-}
-
-/* Whether the packet belongs to a flow after f: f is due to end and only the sweep has not come
- * to it, or this is a new connection on the ports of one that has closed. */
-static bool is_over(const struct nr_table *t, const struct flow *f, const struct nr_dissected *p) {
-    return t->now - f->touched >= t->idle_ns[f->class] ||
-           (f->class == CLASS_CLOSING && (p->tcp_flags & (NR_TCP_SYN | NR_TCP_ACK)) == NR_TCP_SYN);
-}
-
-/* Follows the connection; true when the handshake has just completed. */
-static bool track_tcp(struct flow *f, int side, const struct nr_dissected *p) {
-    const uint8_t flags = p->tcp_flags;
-    bool established = false;
-    if (flags & NR_TCP_SYN) {
-        f->syn_seq[side] = p->tcp_seq;
-        if (side == ORIG && !(flags & NR_TCP_ACK)) {
-            f->seen |= SEEN_SYN;
-        } else if (side == RESP && flags & NR_TCP_ACK && f->seen & SEEN_SYN) {
-            f->seen |= SEEN_SYNACK;
-        }
-    } else if (side == ORIG && flags & NR_TCP_ACK && !(flags & NR_TCP_RST) &&
-               (f->seen & (SEEN_SYNACK | SEEN_ESTABLISHED)) == SEEN_SYNACK &&
-               p->tcp_ack - f->syn_seq[RESP] - 1 < 1u << 31) {
-        f->seen |= SEEN_ESTABLISHED;
-        established = true;
-    }
-    if (flags & NR_TCP_FIN) {
-        f->seen |= (uint8_t)(SEEN_FIN_ORIG << side);
-    }
-    if (flags & NR_TCP_RST) {
-        f->seen |= SEEN_RST;
-    }
-    return established;
-}
-
-static bool is_closed(const struct flow *f) {
-    const uint8_t both = SEEN_FIN_ORIG | SEEN_FIN_RESP;
-    return f->seen & SEEN_RST || (f->seen & both) == both;
 }
 
 /* -- time -- */
@@ -395,8 +173,8 @@ static void report_updates(struct nr_table *t, uint32_t budget) {
         }
         emit(t, f, NR_EVENT_UPDATED, NR_END_NONE);
         f->update_at = t->now + t->update_ns;
-        list_remove(t, &t->update, i, true);
-        list_append(t, &t->update, i, true);
+        nr_list_remove(t, &t->update, i, true);
+        nr_list_append(t, &t->update, i, true);
     }
 }
 
@@ -428,18 +206,25 @@ void nr_table_tick(struct nr_table *t, uint64_t now) {
 
 /* -- the packet path -- */
 
+/* Whether the packet belongs to a flow after f: f is due to end and only the sweep has not come
+ * to it, or this is a new connection on the ports of one that has closed. */
+static bool is_over(const struct nr_table *t, const struct flow *f, const struct nr_dissected *p) {
+    return t->now - f->touched >= t->idle_ns[f->class] ||
+           (f->class == CLASS_CLOSING && (p->tcp_flags & (NR_TCP_SYN | NR_TCP_ACK)) == NR_TCP_SYN);
+}
+
 static void touch(struct nr_table *t, uint32_t i) {
     struct flow *f = &t->flows[i];
     if (f->class == CLASS_CLOSING) {
         return; /* its end is timed from the close: stragglers do not put it off */
     }
     f->touched = t->now;
-    list_remove(t, &t->idle[f->class], i, false);
-    if (is_closed(f)) {
+    nr_list_remove(t, &t->idle[f->class], i, false);
+    if (nr_tcp_is_closed(f)) {
         f->class = CLASS_CLOSING;
         t->due = min_u64(t->due, t->now + t->idle_ns[CLASS_CLOSING]);
     }
-    list_append(t, &t->idle[f->class], i, false);
+    nr_list_append(t, &t->idle[f->class], i, false);
 }
 
 void nr_table_packet(struct nr_table *t, const struct nr_frame *frame,
@@ -463,8 +248,8 @@ void nr_table_packet(struct nr_table *t, const struct nr_frame *frame,
     t->live_packets++;
     t->live_bytes += frame->len;
     f->last_ts = nr_max_u64(f->last_ts, frame->ts);
-    note_history(f, side, p);
-    const bool established = p->key.proto == 6 && track_tcp(f, side, p);
+    nr_flow_note(f, side, p);
+    const bool established = p->key.proto == 6 && nr_tcp_track(f, side, p);
     touch(t, i);
     if (is_new) {
         emit(t, f, NR_EVENT_STARTED, NR_END_NONE);

@@ -14,8 +14,8 @@ struct nr_frame {
     uint16_t vlan_tpid; /* 0: no tag was taken out */
 };
 
-/* The two ends as the packet has them: a sent, b is to receive. Compared and hashed in
- * canonical order by flow.c, so both directions meet in one entry. */
+/* The two ends in canonical order, whoever sent the packet, so that both directions meet in one
+ * entry of the flow table. */
 struct nr_key {
     uint8_t low_h[16];
     uint8_t high_h[16];
@@ -25,7 +25,7 @@ struct nr_key {
     uint16_t icmp_id;
     uint8_t family;
     uint8_t proto;
-    uint8_t reserved[4]; /* zero: keys are compared as five words and hashed as six */
+    uint8_t reserved[4]; /* zero: keys are compared and hashed as six words */
 };
 
 #define NR_TCP_FIN 0x01

@@ -77,20 +77,19 @@ def test_a_capture_port_needs_no_word_whatever_link_local_address_it_has() -> No
 
 
 def test_another_owner_s_program_is_left_alone() -> None:
-    with wire() as namespace:
-        with namespace.enter(), Program.load(Filter(""), queues=1) as foreign:
-            interface = Interface.find(PORT)
-            with IPRoute() as route:
-                route.link("set", index=interface.index, xdp_fd=foreign.fd)
-            before = link(namespace, PORT)["xdp"]["prog"]["id"]
-            with pytest.raises(XdpBusyError) as caught:
-                capture(namespace, backend="af_xdp").open()
-            assert caught.value.program_id == before
-            assert f"program id {before}" in str(caught.value)
-            with capture(namespace) as auto:
-                assert auto.backend == "tpacket_v3"
-                assert f"program id {before}" in str(auto.fallback_reason)
-            assert link(namespace, PORT)["xdp"]["prog"]["id"] == before
+    with wire() as namespace, namespace.enter(), Program.load(Filter(""), queues=1) as foreign:
+        interface = Interface.find(PORT)
+        with IPRoute() as route:
+            route.link("set", index=interface.index, xdp_fd=foreign.fd)
+        before = link(namespace, PORT)["xdp"]["prog"]["id"]
+        with pytest.raises(XdpBusyError) as caught:
+            capture(namespace, backend="af_xdp").open()
+        assert caught.value.program_id == before
+        assert f"program id {before}" in str(caught.value)
+        with capture(namespace) as auto:
+            assert auto.backend == "tpacket_v3"
+            assert f"program id {before}" in str(auto.fallback_reason)
+        assert link(namespace, PORT)["xdp"]["prog"]["id"] == before
 
 
 def test_two_captures_by_redirecting_cannot_share_an_interface() -> None:
