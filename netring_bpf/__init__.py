@@ -1,11 +1,11 @@
 """Packets and flows off a Linux interface at C speed, for asyncio and MQTT.
 
 The floors of the house; a file imports only from lower ones, and each foreign thing has one
-importer (tests/unit/test_floors.py holds this):
+importer (tests/unit/test_imports.py holds this):
 
     F6  this file, cli/
     F5  netring.py (Netring), sinks/ (aiomqtt: mqtt.py; msgspec: encode.py)
-    F4  capture.py (backend, thread)
+    F4  backend.py (AF_XDP or TPACKET_V3), capture.py (the thread)
     F3  bpf/program.py (compile and load; bpf/helper.py, a process of its own, is BCC's place)
     F2  bpf/cbpf.py, bpf/link.py, ring/reader.py (the last two: the C core, netring_bpf._core)
     F1  interface.py (pyroute2), filter.py (libpcap), broadcast.py, ring/options.py

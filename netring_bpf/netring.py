@@ -10,13 +10,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
+from netring_bpf.backend import Backend
 from netring_bpf.broadcast import (
     BroadcastStatistics,
     FlowBroadcast,
     FlowSubscriber,
     SubscriberStatistics,
 )
-from netring_bpf.capture import Backend, Capture
+from netring_bpf.capture import Capture
 from netring_bpf.errors import ClosedError, InterfaceGoneError, NetringError
 from netring_bpf.interface import LinkChange
 from netring_bpf.records import CaptureError, Event, LinkDown, LinkUp

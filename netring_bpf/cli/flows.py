@@ -13,8 +13,8 @@ from pathlib import Path
 
 from rich.console import Console
 
+from netring_bpf.backend import Backend
 from netring_bpf.broadcast import FlowSubscriber
-from netring_bpf.capture import Backend
 from netring_bpf.cli.table import HEADER, row
 from netring_bpf.netring import Netring, NetringStatistics
 from netring_bpf.records import (

@@ -26,6 +26,7 @@ FLOORS = {
     "bpf.link": 2,
     "ring.reader": 2,
     "bpf.program": 3,
+    "backend": 4,
     "capture": 4,
     "netring": 5,
     "sinks": 5,
