@@ -118,7 +118,13 @@ def _libpcap() -> ctypes.CDLL:
 
 
 def _compile(expression: str, snaplen: int) -> tuple[Instruction, ...]:
-    if "\0" in expression:
+    try:
+        text = expression.encode()
+    except UnicodeEncodeError:
+        raise FilterError(
+            f"filter {expression!r}: has bytes that are no UTF-8", expression=expression
+        ) from None
+    if b"\0" in text:
         raise FilterError("filter: contains a NUL character", expression=expression)
     library = _libpcap()
     handle = library.pcap_open_dead(_DLT_EN10MB, snaplen)
@@ -127,7 +133,6 @@ def _compile(expression: str, snaplen: int) -> tuple[Instruction, ...]:
     program = _Program()
     netmask_unknown = 0xFFFF_FFFF
     try:
-        text = expression.encode()
         if library.pcap_compile(handle, ctypes.byref(program), text, 1, netmask_unknown) != 0:
             reason = library.pcap_geterr(handle).decode(errors="replace")
             raise FilterError(f"filter {expression!r}: {reason}", expression=expression)

@@ -90,10 +90,10 @@ class Interface:
     def find(cls, name: str) -> Self:
         """Look ``name`` up. Raises ``InterfaceNotFoundError``."""
         with IPRoute() as route:
-            found = route.link_lookup(ifname=name)
+            found = route.link_lookup(ifname=name) if _is_name(name) else ()
             if not found:
                 raise InterfaceNotFoundError(
-                    f"capture on {name}: there is no such interface in this network namespace; "
+                    f"capture on {name!r}: there is no such interface in this network namespace; "
                     "`ip link` lists them",
                     interface=name,
                 )
@@ -141,6 +141,14 @@ class Interface:
                 or _route_over(route, self.index)
                 or _stacked_on(route, self.index)
             )
+
+
+def _is_name(name: str) -> bool:
+    """Whether netlink can be asked for it: UTF-8, of bytes up to the first NUL."""
+    try:
+        return b"\0" not in name.encode()
+    except UnicodeEncodeError:
+        return False
 
 
 def _kind(link: Any) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 
 __all__ = ["main"]
@@ -18,4 +19,5 @@ def main() -> None:
             f"netring-bpf: the command line needs {error.name}, which is not installed; "
             'pip install "netring-bpf[cli]"'
         )
-    app()
+    with contextlib.suppress(KeyboardInterrupt):  # before the command has its own handler
+        app()

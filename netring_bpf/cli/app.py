@@ -50,7 +50,7 @@ def flows(
     interface: Annotated[str, typer.Option("--interface", "-i", help="The interface to capture.")],
     expression: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[FILTER]...", help="A filter in tcpdump's language."),
+        typer.Argument(metavar="FILTER", help="A filter in tcpdump's language."),
     ] = None,
     json: Annotated[
         bool, typer.Option("--json", help="JSON lines, also on a terminal (in a pipe: always).")
@@ -83,6 +83,9 @@ def flows(
 ) -> None:
     """Print flow events as they happen; Ctrl-C ends with a summary."""
     logging.basicConfig(format="netring-bpf: %(message)s", level=logging.WARNING)
+    if sys.stdout is None:
+        typer.echo("netring-bpf: standard output is closed; there is nowhere to print to", err=True)
+        raise typer.Exit(1)
     request = FlowsRequest(
         interface=interface,
         expression=" ".join(expression or ()) or None,
@@ -95,7 +98,12 @@ def flows(
         count=count,
     )
     try:
-        asyncio.run(print_flows(request))
+        fine = asyncio.run(print_flows(request))
     except NetringError as error:
         typer.echo(f"netring-bpf: {error}", err=True)
         raise typer.Exit(1) from None
+    except asyncio.CancelledError:
+        typer.echo("netring-bpf: stopped before everything was closed in peace", err=True)
+        raise typer.Exit(1) from None
+    if not fine:
+        raise typer.Exit(1)

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
-
 from netring_bpf.backend import Backend
 from netring_bpf.broadcast import FlowSubscriber
-from netring_bpf.cli.table import HEADER, row
+from netring_bpf.cli.output import Output
+from netring_bpf.cli.table import Table
 from netring_bpf.netring import Netring, NetringStatistics
 from netring_bpf.records import (
     CaptureError,
@@ -31,6 +29,8 @@ from netring_bpf.sinks.encode import encode_event
 __all__ = ["FlowsRequest", "print_flows"]
 
 _FLOW_EVENTS = (FlowStarted, FlowEstablished, FlowUpdated, FlowEnded)
+_BATCH = 256
+_PATIENCE = 1.0  # seconds for whoever reads standard output, once the capture is closed
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +48,12 @@ class FlowsRequest:
     count: int | None
 
 
-async def print_flows(request: FlowsRequest) -> None:
-    """Capture and print until a signal, the duration or the count; raises ``NetringError``."""
+async def print_flows(request: FlowsRequest) -> bool:
+    """Capture and print until a signal, the duration or the count.
+
+    Returns whether the capture ended as it should; what ended it otherwise is in the log.
+    Raises ``NetringError``. A second signal cancels the closing.
+    """
     ring = Netring(
         request.interface,
         filter=request.expression,
@@ -57,21 +61,37 @@ async def print_flows(request: FlowsRequest) -> None:
         steal=request.steal,
         sinks=_sinks(request),
     )
-    messages = Console(stderr=True, highlight=False)
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
+    _stop_on_signals(stop)
     async with ring, ring.subscribe(name="stdout") as events:
-        messages.print(_opening(ring, request.expression), markup=False)
-        printer = loop.create_task(_print(events, request, stop))
+        _say(_opening(ring, request.expression))
+        printer = asyncio.create_task(_print(events, request, stop))
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(stop.wait(), request.duration)
         await ring.close()
-        await printer
-    messages.print(_summary(ring.statistics()), markup=False)
-    if ring.error is not None:
-        raise ring.error
+        try:
+            await asyncio.wait_for(printer, _PATIENCE)
+        except TimeoutError:
+            _say("netring-bpf: nobody reads standard output: not all events were printed")
+    _say(_summary(ring.statistics()))
+    return ring.error is None
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def _stop_on_signals(stop: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+    main = asyncio.current_task()
+
+    def on_signal() -> None:
+        if stop.is_set() and main is not None:
+            main.cancel()
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, on_signal)
 
 
 def _sinks(request: FlowsRequest) -> tuple[Sink, ...]:
@@ -83,43 +103,41 @@ def _sinks(request: FlowsRequest) -> tuple[Sink, ...]:
 
 
 async def _print(events: FlowSubscriber, request: FlowsRequest, stop: asyncio.Event) -> None:
-    write = _json_writer() if request.json else _table_writer()
+    output = Output(sys.stdout.fileno())
     left = request.count
     try:
-        async for event in events:
-            if left == 0:
-                continue  # the rest is read, so that the books close, and not shown
-            write(event)
-            if left is not None and isinstance(event, _FLOW_EVENTS):
-                left -= 1
-            if left == 0 or isinstance(event, CaptureError):
+        encode: Callable[[Event], bytes] = _json_line
+        if not request.json:
+            table = Table()
+            encode = table.line
+            await output.write(table.header())
+        while batch := await events.next_batch(_BATCH):
+            # Past the count the rest is read, so that the books close, and not shown.
+            shown, left = _up_to(batch, left)
+            await output.write(b"".join(map(encode, shown)))
+            if left == 0 or any(isinstance(event, CaptureError) for event in batch):
                 stop.set()
     except BrokenPipeError:
-        # The reader of the pipe has left (`| head`): no error, and nothing to flush at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        pass  # the reader of the pipe has left (`| head`): no error
     finally:
         stop.set()
 
 
-def _json_writer() -> Callable[[Event], None]:
-    stream = sys.stdout.buffer
+def _up_to(batch: list[Event], left: int | None) -> tuple[list[Event], int | None]:
+    """The events up to and including the ``left``-th flow event, and how many are left then."""
+    if left is None:
+        return batch, None
+    shown = []
+    for event in batch:
+        if left == 0:
+            break
+        shown.append(event)
+        left -= isinstance(event, _FLOW_EVENTS)
+    return shown, left
 
-    def write(event: Event) -> None:
-        stream.write(encode_event(event) + b"\n")
-        stream.flush()
 
-    return write
-
-
-def _table_writer() -> Callable[[Event], None]:
-    console = Console(highlight=False, soft_wrap=True)
-    console.print(HEADER, style="bold", markup=False)
-
-    def write(event: Event) -> None:
-        text, style = row(event)
-        console.print(text, style=style, markup=False)
-
-    return write
+def _json_line(event: Event) -> bytes:
+    return encode_event(event) + b"\n"
 
 
 def _opening(ring: Netring, expression: str | None) -> str:

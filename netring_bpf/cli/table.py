@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import time
+
+from rich.console import Console
 
 from netring_bpf.records import (
     CaptureError,
@@ -16,13 +19,39 @@ from netring_bpf.records import (
     LinkUp,
 )
 
-__all__ = ["HEADER", "row"]
+__all__ = ["HEADER", "Table", "row"]
 
 _LINE = "{:<15} {:<12} {:<6} {:<29} {:<29} {:>9} {:>12} {:>9} {:>12} {:>9}  {}"
 HEADER = _LINE.format(
     "time", "event", "proto", "originator", "responder", "orig pkts", "orig bytes", "resp pkts",
     "resp bytes", "seconds", "how",
 )  # fmt: skip
+
+
+class Table:
+    """Makes the lines as bytes, with the colours of the terminal (none where NO_COLOR is set)."""
+
+    def __init__(self) -> None:
+        self._text = io.StringIO()
+        # An address is text: neither markup nor the name of an emoji (`:a:`) is looked for in it.
+        self._console = Console(
+            file=self._text, force_terminal=True, highlight=False, markup=False, emoji=False
+        )
+
+    def header(self) -> bytes:
+        """The names of the columns."""
+        return self._rendered(HEADER, "bold")
+
+    def line(self, event: Event) -> bytes:
+        """The event's line."""
+        return self._rendered(*row(event))
+
+    def _rendered(self, text: str, style: str) -> bytes:
+        self._console.print(text, style=style, soft_wrap=True)
+        rendered = self._text.getvalue()
+        self._text.seek(0)
+        self._text.truncate()
+        return rendered.encode(errors="backslashreplace")
 
 
 def row(event: Event) -> tuple[str, str]:

@@ -106,7 +106,10 @@ class MqttSink:
             sending = tasks.create_task(self._send_always(), name=f"netring-{self.name}-send")
             await self._accept_all(events)
             self._outbox.close()
-            done, _ = await asyncio.wait([sending], timeout=self._options.drain_timeout)
+            # Nothing to send and nobody there: no reason to wait for a broker.
+            wanted = self._connected or not self._outbox.finished
+            patience = self._options.drain_timeout if wanted else 0.0
+            done, _ = await asyncio.wait([sending], timeout=patience)
             if not done:
                 sending.cancel()
         if self._outbox.pending:
@@ -126,7 +129,7 @@ class MqttSink:
     async def _send_always(self) -> None:
         """Connect, send, and connect again, until the outbox is closed and empty."""
         failures = 0
-        while not self._outbox.finished or not self._connections:
+        while not self._outbox.finished:
             before = self._connections
             try:
                 async with self._client() as client:

@@ -29,6 +29,7 @@ def spawn(
 ) -> subprocess.Popen[str]:
     """Start ``argv``; the kernel kills it when the calling thread ends, however that happens.
 
+    It has a session of its own: a Ctrl-C at the terminal is for us to act upon.
     So call it from a thread that lives as long as the process shall.
     """
     return subprocess.Popen(
@@ -38,6 +39,7 @@ def spawn(
         stderr=stderr,
         env=env,
         text=True,
+        start_new_session=True,
     )
 
 

@@ -1,0 +1,826 @@
+"""The command as people and scripts use it: a real process, in a namespace, on a real wire."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import select
+import signal
+import subprocess
+import sys
+import termios
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Self
+
+import pytest
+
+import netring_bpf
+from netring_bpf.cli.table import HEADER
+from tests.support.broker import Broker, MosquittoSub
+from tests.support.frames import ethernet, icmp_echo, tcp, udp
+from tests.support.lab import Namespace, xdp_attached
+from tests.support.rig import PORT, SENDER, wire
+from tests.support.sender import send_frames
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+pytestmark = pytest.mark.requires("root", "netns", "bcc")
+
+COMMAND = str(Path(sys.executable).with_name("netring-bpf"))
+BACKENDS = ["af_xdp", "tpacket_v3"]
+HOW = {"af_xdp": "af_xdp, native XDP", "tpacket_v3": "tpacket_v3"}
+LISTEN = ("--backend", "tpacket_v3")
+A, B = "10.0.0.1", "10.0.0.2"
+PASSWORD = "correct-horse-battery"
+FLOW_KEYS = [
+    "event", "ts", "id", "proto", "orig", "resp", "vlans", "start", "last",
+    "orig_packets", "orig_bytes", "resp_packets", "resp_bytes", "history",
+]  # fmt: skip
+ARP = ethernet(0x0806, bytes(28))
+STYLE = re.compile(r"\x1b\[[0-9;]*m")
+
+
+class Lines:
+    """What a process writes, line by line as it comes."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+        self._changed = threading.Condition()
+        self._lines: list[str] = []
+        self._ended = False
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        with self._stream:
+            for line in self._stream:
+                with self._changed:
+                    self._lines.append(line.removesuffix("\n"))
+                    self._changed.notify_all()
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
+    def wait_for(self, holds: Callable[[str], bool]) -> str:
+        """The first line for which ``holds``; fails where the stream ends without one."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._ended or any(map(holds, self._lines)), 15.0)
+            for line in self._lines:
+                if holds(line):
+                    return line
+            raise AssertionError(f"not among the lines: {self._lines}")
+
+    def all(self) -> list[str]:
+        """Every line, once the stream has ended."""
+        self._reader.join(15.0)
+        assert not self._reader.is_alive()
+        return self._lines
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A command that has ended, and all it wrote."""
+
+    status: int
+    out: list[str]
+    err: list[str]
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.out]
+
+
+class Flows:
+    """``netring-bpf flows`` on the port, as a process inside the namespace."""
+
+    def __init__(
+        self, namespace: Namespace, *arguments: str, stdin: int = subprocess.DEVNULL,
+        stdout: int = subprocess.PIPE, before: Sequence[str] = (),
+    ) -> None:  # fmt: skip
+        self.process = namespace.popen(
+            [*before, COMMAND, "flows", "-i", PORT, *arguments],
+            stdin=stdin,
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+        )
+        assert self.process.stderr is not None
+        self.err = Lines(self.process.stderr)
+        self.out = Lines(self.process.stdout) if self.process.stdout else None
+
+    def capturing(self) -> Self:
+        """Wait until it captures."""
+        try:
+            self.err.wait_for(lambda line: "capturing on" in line)
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def printed(self, event: str, port: int) -> None:
+        """Wait until it has printed this event of the flow whose originator has this port."""
+        assert self.out is not None
+
+        def holds(line: str) -> bool:
+            record = json.loads(line)
+            return record["event"] == event and record["orig"]["port"] == port
+
+        self.out.wait_for(holds)
+
+    def finish(self, number: signal.Signals | None = None) -> Finished:
+        """Send the signal, if any, and wait for the end."""
+        if number is not None:
+            self.process.send_signal(number)
+        status = self.process.wait(15.0)
+        return Finished(status, self.out.all() if self.out else [], self.err.all())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End it at once, if it has not ended."""
+        self.process.kill()
+        self.process.wait()
+        for lines in (self.out, self.err):
+            if lines is not None:
+                lines.all()
+
+
+@pytest.fixture
+def namespace() -> Iterator[Namespace]:
+    with wire() as ns:
+        yield ns
+
+
+def run(namespace: Namespace, *arguments: str) -> Finished:
+    """The whole command, from its start to its end."""
+    done = namespace.run([COMMAND, *arguments], check=False, timeout=20.0)
+    return Finished(done.returncode, done.stdout.splitlines(), done.stderr.splitlines())
+
+
+def send(namespace: Namespace, *frames: bytes) -> None:
+    assert send_frames(namespace, SENDER, frames) == len(frames)
+
+
+def has_a_child(pid: int) -> bool:
+    with contextlib.suppress(FileNotFoundError):  # a thread that has ended meanwhile
+        tasks = Path(f"/proc/{pid}/task").iterdir()
+        return any((task / "children").read_text() for task in tasks)
+    return False
+
+
+def query(port: int, dport: int = 53) -> bytes:
+    return udp(A, B, port, dport, b"question")
+
+
+def summary(
+    received: int, *, keyed: int, seen: int, passed: int, started: int, ended: int
+) -> list[str]:
+    return [
+        f"{received} frames received, {keyed} with a flow",
+        f"{seen} frames seen, {passed} passed to the host",
+        "0 frames dropped by the kernel, 0 events lost",
+        f"{started} flows started, {ended} ended",
+    ]
+
+
+def opening(how: str, expression: str | None = None) -> str:
+    what = f", filter {expression!r}" if expression else ""
+    return f"netring-bpf: capturing on {PORT} ({how}{what})"
+
+
+# -- JSON lines --
+
+
+def conversations() -> dict[tuple[Any, ...], tuple[list[bytes], list[bytes]]]:
+    """Frames from the originator and from the responder, by what the record says of the flow."""
+    v6a, v6b = "2001:db8:a::1", "2001:db8:b::2"
+    return {
+        ("udp", A, 1001, B, 53, ()): (
+            [query(1001), udp(A, B, 1001, 53, bytes(500))],
+            [udp(B, A, 53, 1001, bytes(1200))],
+        ),
+        ("tcp", A, 1002, B, 443, ()): (
+            [tcp(A, B, 1002, 443, flags="S"), tcp(A, B, 1002, 443, flags="A", seq=1, ack=5)],
+            [tcp(B, A, 443, 1002, flags="SA", seq=4, ack=1)],
+        ),
+        ("udp", A, 1001, B, 53, (100,)): ([udp(A, B, 1001, 53, b"tagged", vlans=(100,))], []),
+        ("udp", A, 1001, B, 53, (100, 200)): (
+            [udp(A, B, 1001, 53, bytes(n), vlans=(100, 200)) for n in range(100, 103)],
+            [],
+        ),
+        ("udp", v6a, 1003, v6b, 123, ()): (
+            [udp(v6a, v6b, 1003, 123, bytes(48))],
+            [udp(v6b, v6a, 123, 1003, bytes(48))] * 4,
+        ),
+    }  # fmt: skip
+
+
+def in_turn(forth: list[bytes], back: list[bytes]) -> list[bytes]:
+    """As on a wire: the originator first, then the responder, then the rest."""
+    return [*forth[:1], *back, *forth[1:]]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_every_flow_is_in_the_json_lines_with_its_counters(
+    namespace: Namespace, backend: str
+) -> None:
+    flows = conversations()
+    with Flows(namespace, "--backend", backend).capturing() as command:
+        send(namespace, *(frame for both in flows.values() for frame in in_turn(*both)))
+        command.printed("started", 1003)
+        send(namespace, query(9999))
+        command.printed("started", 9999)  # the last frame: all before it are counted
+        done = command.finish(signal.SIGINT)
+    assert done.status == 0
+    records = [record for record in done.records if record["orig"]["port"] != 9999]
+    kinds = [record["event"] for record in records]
+    assert {kind: kinds.count(kind) for kind in kinds} == {
+        "started": len(flows),
+        "established": 1,
+        "ended": len(flows),
+    }
+    assert len(done.out) == len(records) + 2
+    for record in done.records:
+        tail = ["reason"] if record["event"] == "ended" else []
+        assert list(record) == FLOW_KEYS + tail
+    ended = [record for record in records if record["event"] == "ended"]
+    assert {record["reason"] for record in ended} == {"shutdown"}
+    assert {
+        (
+            r["proto"], r["orig"]["addr"], r["orig"]["port"], r["resp"]["addr"], r["resp"]["port"],
+            tuple(r["vlans"]),
+        ): (r["orig_packets"], r["orig_bytes"], r["resp_packets"], r["resp_bytes"])
+        for r in ended
+    } == {
+        key: (len(forth), sum(map(len, forth)), len(back), sum(map(len, back)))
+        for key, (forth, back) in flows.items()
+    }  # fmt: skip
+
+
+def test_an_icmp_flow_has_its_identifier(namespace: Namespace) -> None:
+    echo = icmp_echo(A, B, 7, 1, b"are you there?")
+    reply = icmp_echo(B, A, 7, 1, b"are you there?", reply=True)
+    with Flows(namespace, *LISTEN).capturing() as command:
+        send(namespace, echo, reply, query(9999))
+        command.printed("started", 9999)
+        done = command.finish(signal.SIGTERM)
+    [record] = [r for r in done.records if r["event"] == "ended" and r["proto"] == "icmp"]
+    assert record["icmp_id"] == 7
+    assert (record["orig"]["addr"], record["resp"]["addr"]) == (A, B)
+    assert (record["orig_packets"], record["orig_bytes"]) == (1, len(echo))
+    assert (record["resp_packets"], record["resp_bytes"]) == (1, len(reply))
+
+
+def test_lines_appear_while_the_capture_goes_on(namespace: Namespace) -> None:
+    with Flows(namespace, *LISTEN).capturing() as command:
+        for port in (1001, 1002, 1003):
+            send(namespace, query(port))
+            command.printed("started", port)
+        assert command.process.poll() is None
+        assert command.finish(signal.SIGTERM).status == 0
+
+
+# -- how it ends --
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["int", "term"])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_signal_ends_it_with_a_summary(
+    namespace: Namespace, backend: str, number: signal.Signals
+) -> None:
+    with Flows(namespace, "--backend", backend).capturing() as command:
+        assert xdp_attached(namespace, PORT) == (backend == "af_xdp")
+        send(namespace, query(1001), query(1001), ARP, query(1002), query(9999))
+        command.printed("started", 9999)
+        done = command.finish(number)
+    assert done.status == 0
+    received = 5
+    passed = 0 if backend == "af_xdp" else received
+    assert done.err == [
+        opening(HOW[backend]),
+        *summary(received, keyed=4, seen=received, passed=passed, started=3, ended=3),
+    ]
+    assert not xdp_attached(namespace, PORT)
+
+
+def test_a_signal_while_it_opens_ends_it_too(namespace: Namespace) -> None:
+    with Flows(namespace, "--backend", "af_xdp") as command:
+        # The helper that compiles the program is its only child; the handlers are set by then.
+        deadline = time.monotonic() + 10.0
+        while not has_a_child(command.process.pid):
+            assert time.monotonic() < deadline
+            assert command.process.poll() is None
+        done = command.finish(signal.SIGINT)
+    assert done.status == 0
+    assert done.out == []
+    assert done.err == [
+        opening(HOW["af_xdp"]),
+        *summary(0, keyed=0, seen=0, passed=0, started=0, ended=0),
+    ]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_count_ends_it_after_exactly_so_many_events(namespace: Namespace, backend: str) -> None:
+    with Flows(namespace, "--backend", backend, "-c", "3").capturing() as command:
+        send(namespace, *(query(1000 + n) for n in range(20)))
+        done = command.finish()
+    assert done.status == 0
+    assert [(r["event"], r["orig"]["port"]) for r in done.records] == [
+        ("started", 1000),
+        ("started", 1001),
+        ("started", 1002),
+    ]
+
+
+def test_a_duration_ends_it_by_itself(namespace: Namespace) -> None:
+    begin = time.monotonic()
+    with Flows(namespace, *LISTEN, "--duration", "0.8").capturing() as command:
+        send(namespace, query(1001), query(1001))
+        done = command.finish()
+    assert time.monotonic() - begin >= 0.8
+    assert done.status == 0
+    assert [r["event"] for r in done.records] == ["started", "ended"]
+    assert done.err[1:] == summary(2, keyed=2, seen=2, passed=2, started=1, ended=1)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_reader_of_the_pipe_may_leave(namespace: Namespace, backend: str) -> None:
+    reading, writing = os.pipe()
+    with (
+        os.fdopen(reading) as head,
+        os.fdopen(writing, "w") as tail,
+        Flows(namespace, "--backend", backend, stdout=writing).capturing() as command,
+    ):
+        tail.close()
+        send(namespace, query(1001))
+        assert json.loads(head.readline())["event"] == "started"
+        head.close()
+        send(namespace, query(1002))
+        done = command.finish()
+    assert done.status == 0
+    passed = 0 if backend == "af_xdp" else 2
+    assert done.err == [
+        opening(HOW[backend]),
+        *summary(2, keyed=2, seen=2, passed=passed, started=2, ended=2),
+    ]
+
+
+def test_a_reader_that_reads_no_more_does_not_keep_it_from_ending(namespace: Namespace) -> None:
+    reading, writing = os.pipe()
+    with (
+        os.fdopen(reading) as stalled,
+        os.fdopen(writing, "w") as tail,
+        Flows(namespace, *LISTEN, stdout=writing).capturing() as command,
+    ):
+        tail.close()
+        # About three times what a pipe holds.
+        send(namespace, *(query(port) for port in range(10_000, 10_800)))
+        assert select.select([stalled], [], [], 10.0)[0]
+        command.process.send_signal(signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            command.process.wait(3.0)
+        assert command.process.returncode == 0
+
+
+def test_a_full_disk_is_an_error_in_words(namespace: Namespace) -> None:
+    with (
+        open("/dev/full", "wb") as full,
+        Flows(namespace, *LISTEN, stdout=full.fileno()).capturing() as command,
+    ):
+        send(namespace, query(1001))
+        done = command.finish()
+    assert done.status == 1
+    assert "Traceback (most recent call last):" not in done.err
+    assert "No space left on device" in done.err[-1]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_an_interface_deleted_ends_it_with_the_reason(namespace: Namespace, backend: str) -> None:
+    with Flows(namespace, "--backend", backend).capturing() as command:
+        send(namespace, query(1001))
+        command.printed("started", 1001)
+        namespace.ip(f"link del {PORT}")
+        done = command.finish()
+    assert done.status == 1
+    assert [r["event"] for r in done.records] == ["started", "link_down", "error", "ended"]
+    assert done.records[1]["interface"] == PORT
+    reason = f"capture on {PORT}: the interface is gone"
+    assert reason in done.records[2]["message"]
+    assert "Traceback (most recent call last):" not in done.err
+    # Once is enough.
+    assert sum(reason in line for line in done.err) == 1
+
+
+# -- filters --
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_filter_may_be_several_words(namespace: Namespace, backend: str) -> None:
+    arguments = ("--backend", backend, "udp", "port", "53")
+    with Flows(namespace, *arguments).capturing() as command:
+        send(
+            namespace,
+            query(1001),
+            query(1001, dport=54),
+            tcp(A, B, 1001, 53),
+            udp(B, A, 53, 1001, b"answer"),
+            ARP,
+            query(9999),
+        )
+        command.printed("started", 9999)
+        done = command.finish(signal.SIGTERM)
+    assert done.status == 0
+    assert [
+        (r["orig"]["port"], r["orig_packets"], r["resp_packets"])
+        for r in done.records
+        if r["event"] == "ended"
+    ] == [(1001, 1, 1), (9999, 1, 0)]
+    # TPACKET_V3 sees what the filter let through; the XDP program sees all.
+    seen, passed = (6, 3) if backend == "af_xdp" else (3, 3)
+    assert done.err == [
+        opening(HOW[backend], "udp port 53"),
+        *summary(3, keyed=3, seen=seen, passed=passed, started=2, ended=2),
+    ]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_filter_may_be_one_argument(namespace: Namespace, backend: str) -> None:
+    with Flows(namespace, "--backend", backend, "-c", "1", "not port 53").capturing() as command:
+        send(namespace, query(1001), query(1002, dport=54))
+        done = command.finish()
+    assert [r["orig"]["port"] for r in done.records] == [1002]
+
+
+@pytest.mark.parametrize("backend", ["auto", *BACKENDS])
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["udp", "prot", "53"], "syntax error"),
+        (["port", "99999"], "illegal port number 99999 > 65535"),
+    ],
+    ids=["syntax", "port"],
+)
+def test_a_wrong_filter_is_one_line_with_libpcaps_reason(
+    namespace: Namespace, words: list[str], reason: str, backend: str
+) -> None:
+    done = run(namespace, "flows", "-i", PORT, "--backend", backend, *words)
+    assert done.status == 1
+    assert done.out == []
+    [line] = done.err
+    assert line.startswith(f"netring-bpf: filter '{' '.join(words)}': ")
+    assert reason in line
+
+
+def test_a_filter_that_is_no_text_is_one_line(namespace: Namespace) -> None:
+    done = run(namespace, "flows", "-i", PORT, *LISTEN, os.fsdecode(b"host \xff"))
+    assert done.status == 1
+    assert len(done.err) == 1
+
+
+# -- interfaces --
+
+
+@pytest.mark.parametrize("backend", ["auto", *BACKENDS])
+def test_a_missing_interface_is_one_line(namespace: Namespace, backend: str) -> None:
+    done = run(namespace, "flows", "-i", "absent", "--backend", backend)
+    assert done.status == 1
+    assert done.out == []
+    assert done.err == [
+        "netring-bpf: capture on 'absent': there is no such interface in this network namespace; "
+        "`ip link` lists them"
+    ]
+
+
+def test_an_interface_whose_name_is_no_text_is_one_line(namespace: Namespace) -> None:
+    done = run(namespace, "flows", "-i", os.fsdecode(b"v\xff"))
+    assert done.status == 1
+    assert len(done.err) == 1
+
+
+def test_an_interface_that_is_down_is_one_line(namespace: Namespace) -> None:
+    namespace.ip(f"link set {PORT} down")
+    done = run(namespace, "flows", "-i", PORT)
+    assert done.status == 1
+    [line] = done.err
+    assert line.startswith(f"netring-bpf: capture on {PORT}: it is down")
+
+
+def test_the_hosts_own_interface_is_not_taken_without_steal(namespace: Namespace) -> None:
+    namespace.ip(f"addr add 10.9.0.1/24 dev {PORT}")
+    done = run(namespace, "flows", "-i", PORT, "--backend", "af_xdp")
+    assert done.status == 1
+    assert done.out == []
+    [line] = done.err
+    assert "10.9.0.1/24" in line
+    assert "--steal" in line
+    assert not xdp_attached(namespace, PORT)
+
+
+def test_the_hosts_own_interface_is_taken_with_steal(namespace: Namespace) -> None:
+    namespace.ip(f"addr add 10.9.0.1/24 dev {PORT}")
+    with Flows(namespace, "--backend", "af_xdp", "--steal").capturing() as command:
+        send(namespace, query(1001))
+        command.printed("started", 1001)
+        done = command.finish(signal.SIGTERM)
+    assert done.status == 0
+    assert done.err == [
+        opening(HOW["af_xdp"]),
+        *summary(1, keyed=1, seen=1, passed=0, started=1, ended=1),
+    ]
+
+
+def test_auto_listens_to_the_hosts_own_interface_and_says_why(namespace: Namespace) -> None:
+    namespace.ip(f"addr add 10.9.0.1/24 dev {PORT}")
+    with Flows(namespace).capturing() as command:
+        send(namespace, query(1001))
+        command.printed("started", 1001)
+        done = command.finish(signal.SIGTERM)
+    assert done.status == 0
+    why, *rest = done.err
+    assert why.startswith(f"netring-bpf: {PORT}: TPACKET_V3 instead of AF_XDP: ")
+    assert "it has the address 10.9.0.1/24" in why
+    assert rest == [
+        opening(HOW["tpacket_v3"]),
+        *summary(1, keyed=1, seen=1, passed=1, started=1, ended=1),
+    ]
+
+
+def test_auto_takes_af_xdp_where_it_does_no_harm(namespace: Namespace) -> None:
+    done = run(namespace, "flows", "-i", PORT, "--duration", "0")
+    assert done.status == 0
+    assert done.err[0] == opening(HOW["af_xdp"])
+
+
+# -- usage --
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["flow"],
+        ["flows"],
+        ["flows", "-i", PORT, "--no-such-flag"],
+        ["flows", "-i", PORT, "--backend", "pcap"],
+        ["flows", "-i", PORT, "-c", "0"],
+        ["flows", "-i", PORT, "-c", "many"],
+        ["flows", "-i", PORT, "--duration", "-1"],
+        ["flows", "-i", PORT, "--duration", "nan"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_exits_with_2(arguments: list[str]) -> None:
+    done = subprocess.run(
+        [COMMAND, *arguments], check=False, capture_output=True, text=True, timeout=20.0
+    )
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert "Usage: netring-bpf" in done.stderr
+
+
+def test_the_version_is_the_packages() -> None:
+    done = subprocess.run(
+        [COMMAND, "--version"], check=False, capture_output=True, text=True, timeout=20.0
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (
+        0,
+        f"netring-bpf {netring_bpf.__version__}\n",
+        "",
+    )
+    assert re.fullmatch(r"\d+\.\d+\.\d+", netring_bpf.__version__)
+
+
+# -- MQTT --
+
+
+@pytest.mark.requires("broker")
+def test_flows_are_published(namespace: Namespace) -> None:
+    namespace.ip("link set lo up")
+    with (
+        Broker(namespace=namespace) as broker,
+        MosquittoSub(broker.port, "netring/+/flows", namespace=namespace) as subscriber,
+    ):
+        with Flows(namespace, *LISTEN, "--mqtt", broker.url).capturing() as command:
+            send(namespace, *(query(1000 + n) for n in range(5)))
+            command.printed("started", 1004)
+            done = command.finish(signal.SIGINT)
+        assert done.status == 0
+        messages = subscriber.wait_for(lambda got: len(records_of(got)) >= 5)
+    ended = [r for r in done.records if r["event"] == "ended"]
+    published = sorted(records_of(messages), key=lambda r: r["seq"])
+    assert [r.pop("seq") for r in published] == [1, 2, 3, 4, 5]
+    assert len({r.pop("capture") for r in published}) == 1
+    assert published == ended
+    said = " ".join(" ".join(done.err).split())
+    assert f"{broker.url}: 5 flows accepted, 5 acknowledged, 0 dropped, 0 pending, 0 missed" in said
+
+
+@pytest.mark.requires("broker")
+def test_what_it_says_is_a_line_each_however_long(namespace: Namespace) -> None:
+    namespace.ip("link set lo up")
+    expression = " or ".join(f"port {number}" for number in range(50_000, 50_012))
+    with (
+        Broker(namespace=namespace) as broker,
+        Flows(namespace, *LISTEN, "--mqtt", broker.url, expression).capturing() as command,
+    ):
+        done = command.finish(signal.SIGINT)
+    assert done.err == [
+        opening(HOW["tpacket_v3"], expression),
+        *summary(0, keyed=0, seen=0, passed=0, started=0, ended=0),
+        f"{broker.url}: 0 flows accepted, 0 acknowledged, 0 dropped, 0 pending, 0 missed",
+    ]
+
+
+def test_a_filter_is_repeated_letter_for_letter(namespace: Namespace) -> None:
+    expression = "ether host 0:a:0:b:0:1"
+    done = run(namespace, "flows", "-i", PORT, *LISTEN, "--duration", "0", expression)
+    assert done.err[0] == opening(HOW["tpacket_v3"], expression)
+
+
+@pytest.mark.requires("broker")
+@pytest.mark.parametrize("where", ["file", "environment"])
+def test_a_password_is_shown_to_nobody(
+    namespace: Namespace, where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    namespace.ip("link set lo up")
+    arguments = []
+    if where == "file":
+        path = tmp_path / "credentials"
+        path.touch(0o600)
+        path.write_text(f"probe\n{PASSWORD}\n")
+        arguments = ["--mqtt-credentials", str(path)]
+    else:
+        monkeypatch.setenv("NETRING_MQTT_USERNAME", "probe")
+        monkeypatch.setenv("NETRING_MQTT_PASSWORD", PASSWORD)
+    with (
+        Broker(namespace=namespace, users={"probe": PASSWORD}) as broker,
+        MosquittoSub(
+            broker.port, "netring/+/flows", namespace=namespace,
+            extra=["-u", "probe", "-P", PASSWORD],
+        ) as subscriber,
+        Flows(namespace, *LISTEN, "--mqtt", broker.url, *arguments).capturing() as command,
+    ):  # fmt: skip
+        cmdline = Path(f"/proc/{command.process.pid}/cmdline").read_text()
+        assert PORT in cmdline.split("\0")
+        assert PASSWORD not in cmdline
+        send(namespace, query(1001))
+        command.printed("started", 1001)
+        done = command.finish(signal.SIGTERM)
+        subscriber.wait_for(lambda got: len(records_of(got)) == 1)
+    assert done.status == 0
+    assert PASSWORD not in "\n".join([*done.err, *done.out])
+
+
+@pytest.mark.requires("broker")
+def test_a_refused_password_is_not_repeated(
+    namespace: Namespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    namespace.ip("link set lo up")
+    monkeypatch.setenv("NETRING_MQTT_USERNAME", "probe")
+    monkeypatch.setenv("NETRING_MQTT_PASSWORD", PASSWORD)
+    with (
+        Broker(namespace=namespace, users={"probe": "another"}) as broker,
+        Flows(namespace, *LISTEN, "--mqtt", broker.url).capturing() as command,
+    ):
+        command.err.wait_for(lambda line: f"{broker.url}: " in line and "authorized" in line)
+        send(namespace, query(1001))
+        command.printed("started", 1001)
+        done = command.finish(signal.SIGTERM)
+    assert done.status == 0
+    assert PASSWORD not in "\n".join([*done.err, *done.out])
+    assert "Traceback (most recent call last):" not in done.err
+
+
+def test_a_password_in_the_url_is_refused_and_not_repeated(namespace: Namespace) -> None:
+    url = f"mqtt://probe:{PASSWORD}@127.0.0.1"
+    done = run(namespace, "flows", "-i", PORT, *LISTEN, "--mqtt", url)
+    assert done.status == 1
+    [line] = done.err
+    assert PASSWORD not in line
+    assert "NETRING_MQTT_PASSWORD" in line
+
+
+def records_of(messages: list[Any]) -> list[dict[str, Any]]:
+    return [record for message in messages for record in json.loads(message.text)]
+
+
+# -- a terminal --
+
+
+class Terminal:
+    """A terminal with somebody in front of it."""
+
+    def __init__(self, columns: int) -> None:
+        self._keyboard, self.line = os.openpty()
+        termios.tcsetwinsize(self.line, (24, columns))
+        modes = termios.tcgetattr(self.line)
+        modes[3] &= ~termios.ECHO
+        termios.tcsetattr(self.line, termios.TCSANOW, modes)
+        self._shown = b""
+
+    @property
+    def lines(self) -> list[str]:
+        return STYLE.sub("", self._shown.decode()).replace("\r\n", "\n").splitlines()
+
+    def wait_for(self, text: str) -> None:
+        """Wait until ``text`` is on a line of its own or a part of one."""
+        while not any(text in line for line in self.lines):
+            assert self._read(), f"not shown: {self.lines}"
+
+    def read_to_the_end(self) -> list[str]:
+        """All lines, once nobody has the terminal open any more."""
+        while self._read():
+            pass
+        return self.lines
+
+    def type(self, keys: bytes) -> None:
+        os.write(self._keyboard, keys)
+
+    def _read(self) -> bool:
+        assert select.select([self._keyboard], [], [], 10.0)[0], f"silence after: {self.lines}"
+        try:
+            self._shown += os.read(self._keyboard, 1 << 16)
+        except OSError:  # EIO: the other end is closed
+            return False
+        return True
+
+    def hand_over(self) -> None:
+        """Only the process has the line from here on."""
+        os.close(self.line)
+        self.line = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.line >= 0:
+            os.close(self.line)
+        os.close(self._keyboard)
+
+
+@contextlib.contextmanager
+def on_a_terminal(
+    namespace: Namespace, *arguments: str, columns: int = 200
+) -> Iterator[tuple[Flows, Terminal]]:
+    """The command with a terminal that it has to itself, as under a login shell."""
+    with (
+        Terminal(columns) as terminal,
+        Flows(
+            namespace, *LISTEN, *arguments,
+            stdin=terminal.line, stdout=terminal.line, before=["setsid", "--ctty"],
+        ) as command,
+    ):  # fmt: skip
+        terminal.hand_over()
+        yield command.capturing(), terminal
+
+
+@pytest.mark.parametrize("columns", [80, 200])
+def test_on_a_terminal_it_is_a_table_that_ctrl_c_ends(
+    namespace: Namespace, columns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    frame = query(1001)
+    with on_a_terminal(namespace, columns=columns) as (command, terminal):
+        send(namespace, frame)
+        terminal.wait_for("started")
+        terminal.type(b"\x03")
+        done = command.finish()
+        header, *rows = terminal.read_to_the_end()
+    assert done.status == 0
+    assert header == HEADER
+    shared = ["udp", f"{A}:1001", f"{B}:53", "1", str(len(frame)), "0", "0", "0.000", "D"]
+    assert [row.split()[1:] for row in rows] == [
+        ["started", *shared],
+        ["ended", *shared, "shutdown"],
+    ]
+    for row in rows:
+        assert re.fullmatch(r"\d\d:\d\d:\d\d\.\d{6}", row.split()[0])
+    assert done.err == [
+        opening(HOW["tpacket_v3"]),
+        *summary(1, keyed=1, seen=1, passed=1, started=1, ended=1),
+    ]
+
+
+def test_on_a_terminal_addresses_are_shown_letter_for_letter(namespace: Namespace) -> None:
+    a, b = "fd00:a::1", "fd00:b::2"
+    with on_a_terminal(namespace, "-c", "1") as (command, terminal):
+        send(namespace, udp(a, b, 1001, 53))
+        assert command.finish().status == 0
+        _, row = terminal.read_to_the_end()
+    assert row.split()[3:5] == [f"[{a}]:1001", f"[{b}]:53"]
+
+
+def test_json_can_be_had_on_a_terminal(namespace: Namespace) -> None:
+    with on_a_terminal(namespace, "--json", "-c", "2", columns=40) as (command, terminal):
+        send(namespace, query(1001), query(1002))
+        assert command.finish().status == 0
+        lines = terminal.read_to_the_end()
+    assert [json.loads(line)["orig"]["port"] for line in lines] == [1001, 1002]
