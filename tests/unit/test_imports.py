@@ -39,7 +39,7 @@ DOORS = {
     "aiomqtt": {"sinks/mqtt.py"},
     "msgspec": {"sinks/encode.py"},
     "typer": {"cli/app.py"},
-    "rich": {"cli/flows.py"},
+    "rich": {"cli/table.py"},
     "netring_bpf._core": {"bpf/link.py", "ring/reader.py"},
 }
 
