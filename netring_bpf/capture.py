@@ -179,8 +179,9 @@ class Capture:
 
         if self._thread is not None:
             raise ClosedError(f"capture on {self._name}: started twice")
-        self._thread = threading.Thread(target=run, name="netring-reader", daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=run, name="netring-reader", daemon=True)
+        thread.start()
+        self._thread = thread
 
     def fileno(self) -> int:
         """Return the descriptor that is readable when ``take()`` has events."""

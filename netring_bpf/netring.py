@@ -125,6 +125,7 @@ class Netring:
         self._batch = max(1, min(1024, buffer // 2))
         self._announced = 0
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._opening: asyncio.Future[None] | None = None
         self._readers: list[int] = []
         self._shutdown: asyncio.Task[None] | None = None
         self._error: NetringError | None = None
@@ -196,15 +197,17 @@ class Netring:
     async def __aenter__(self) -> Self:
         if self._loop is not None:
             raise ClosedError(f"{self.interface}: this Netring was used before; make a new one")
-        loop = self._loop = asyncio.get_running_loop()
-        opening = loop.run_in_executor(None, self._capture.open)
+        self._loop = asyncio.get_running_loop()
         try:
-            await asyncio.shield(opening)
-        except asyncio.CancelledError:
-            # The thread cannot be interrupted: what it opens is closed when it is done.
-            await asyncio.wait([opening])
-            await asyncio.to_thread(self._capture.close)
+            self._opening = self._loop.run_in_executor(None, self._capture.open)
+            await asyncio.shield(self._opening)
+            self._start(self._loop)
+        except BaseException:
+            await self.close()
             raise
+        return self
+
+    def _start(self, loop: asyncio.AbstractEventLoop) -> None:
         for sink in self._sinks:
             events = self._broadcast.subscribe(kinds=sink.kinds, name=sink.name)
             self._streams.append(events)
@@ -219,7 +222,6 @@ class Netring:
                 loop.call_soon_threadsafe(self._on_reader_done, error)
 
         self._capture.start(done)
-        return self
 
     async def __aexit__(
         self,
@@ -247,6 +249,11 @@ class Netring:
         assert self._loop is not None
         self._loop.add_reader(descriptor, callback)
         self._readers.append(descriptor)
+
+    def _remove_readers(self) -> None:
+        assert self._loop is not None
+        while self._readers:
+            self._loop.remove_reader(self._readers.pop())
 
     def _on_events(self) -> None:
         # The eventfd stays readable while there is more: other tasks run in between.
@@ -295,21 +302,37 @@ class Netring:
         if self._shutdown is None:
             assert self._loop is not None
             self._shutdown = self._loop.create_task(self._finish(), name="netring-shutdown")
+            self._shutdown.add_done_callback(self._release)
         return self._shutdown
 
     async def _finish(self) -> None:
-        assert self._loop is not None
         try:
-            await asyncio.to_thread(self._capture.stop)
-            for descriptor in self._readers:
-                self._loop.remove_reader(descriptor)
-            for batch in self._capture.finish(self._batch):
-                self._broadcast.publish(batch)
-                await asyncio.sleep(0)  # lets those who keep up read it before the next
+            if await self._is_open():
+                await asyncio.to_thread(self._capture.stop)
+                self._remove_readers()
+                for batch in self._capture.finish(self._batch):
+                    self._broadcast.publish(batch)
+                    await asyncio.sleep(0)  # lets those who keep up read it before the next
         finally:
             self._broadcast.close()
-            await asyncio.gather(*self._sink_tasks)
+            await asyncio.gather(*self._sink_tasks, return_exceptions=True)
             await asyncio.to_thread(self._capture.close)
+
+    def _release(self, _: asyncio.Future[None]) -> None:
+        """Whatever became of ``_finish()``: a task can be cancelled, even before it began."""
+        self._remove_readers()
+        self._broadcast.close()
+        if self._opening is None or self._opening.done():
+            self._capture.close()
+        else:
+            self._opening.add_done_callback(self._release)
+
+    async def _is_open(self) -> bool:
+        """A thread that is opening cannot be interrupted: wait until it is done."""
+        if self._opening is None:
+            return False
+        await asyncio.wait([self._opening])
+        return not self._opening.cancelled() and self._opening.exception() is None
 
     async def _run_sink(self, sink: Sink, events: FlowSubscriber) -> None:
         """A failing sink ends alone."""

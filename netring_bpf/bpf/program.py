@@ -151,16 +151,21 @@ def _receive(channel: socket.socket) -> tuple[dict[str, Any], list[int]]:
     descriptors: list[int] = []
     try:
         while True:
-            # recv_fds makes them CLOEXEC (MSG_CMSG_CLOEXEC).
-            part, received, _, _ = socket.recv_fds(channel, 1 << 16, _DESCRIPTORS)
+            part, received, _, _ = socket.recv_fds(
+                channel, 1 << 16, _DESCRIPTORS, socket.MSG_CMSG_CLOEXEC
+            )
             descriptors += received
             if not part:
                 break
             text += part
-    except TimeoutError:
-        raise ProgramError(f"compile the XDP program: no answer in {_TIMEOUT:.0f} s") from None
-    for descriptor in descriptors:
-        os.set_inheritable(descriptor, False)
+    except BaseException as error:
+        for descriptor in descriptors:
+            os.close(descriptor)
+        if isinstance(error, TimeoutError):
+            raise ProgramError(
+                f"compile the XDP program: the helper process gave no answer in {_TIMEOUT:.0f} s"
+            ) from None
+        raise
     return (json.loads(text) if text else {}), descriptors
 
 

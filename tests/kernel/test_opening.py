@@ -1,0 +1,102 @@
+"""Opening that fails or is cancelled: nothing stays open, and nobody waits for ever."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+
+from netring_bpf import Event, Netring, XdpOptions
+from netring_bpf.errors import ClosedError, InterfaceNotFoundError
+from tests.support.lab import xdp_attached
+from tests.support.rig import PORT, wire
+
+pytestmark = pytest.mark.requires("root", "netns", "bcc")
+
+SMALL = XdpOptions(ring_size=64, chunks=128)
+
+
+async def rest_of(ring: Netring) -> list[Event]:
+    async with asyncio.timeout(10):
+        return [event async for event in ring.subscribe()]
+
+
+def test_a_failed_opening_ends_the_stream_of_who_subscribed_before() -> None:
+    async def run() -> None:
+        ring = Netring("nosuch0", netns=namespace.path)
+        waiting = asyncio.create_task(rest_of(ring))
+        await asyncio.sleep(0)
+        with pytest.raises(InterfaceNotFoundError):
+            async with ring:
+                pass
+        assert await waiting == []
+        await ring.close()
+        with pytest.raises(ClosedError, match="used before"):
+            await ring.__aenter__()
+
+    with wire() as namespace:
+        asyncio.run(run())
+
+
+@pytest.mark.parametrize("cancels", [1, 2])
+def test_a_cancelled_opening_leaves_nothing_open(cancels: int) -> None:
+    async def run() -> None:
+        ring = Netring(PORT, netns=namespace.path, backend="af_xdp", xdp=SMALL)
+        waiting = asyncio.create_task(rest_of(ring))
+        opening = asyncio.create_task(ring.__aenter__())
+        for _ in range(cancels):
+            await asyncio.sleep(0)
+            opening.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await opening
+        await ring.close()
+        assert await waiting == []
+        assert not xdp_attached(namespace, PORT)
+        assert ring.statistics().balanced
+
+    with wire() as namespace:
+        asyncio.run(run())
+
+
+def test_a_reader_thread_that_cannot_start_leaves_nothing_open(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    start = threading.Thread.start
+
+    def refuse(self: threading.Thread) -> None:
+        if self.name == "netring-reader":
+            raise RuntimeError("can't start new thread")
+        start(self)
+
+    async def run() -> None:
+        ring = Netring(PORT, netns=namespace.path, backend="af_xdp", xdp=SMALL)
+        waiting = asyncio.create_task(rest_of(ring))
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            async with ring:
+                pass
+        assert await waiting == []
+        assert not xdp_attached(namespace, PORT)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with wire() as namespace:
+        asyncio.run(run())
+
+
+def test_a_loop_that_cancels_everything_still_takes_the_capture_down() -> None:
+    async def run() -> None:
+        ring = Netring(PORT, netns=namespace.path, backend="af_xdp", xdp=SMALL)
+        await ring.__aenter__()
+        assert xdp_attached(namespace, PORT)
+        closing = asyncio.create_task(ring.close())
+        await asyncio.sleep(0)
+        # What asyncio.run does to tasks that are left: all of them are cancelled.
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        assert closing.cancelled()
+        assert not xdp_attached(namespace, PORT)
+
+    with wire() as namespace:
+        asyncio.run(run())
