@@ -7,6 +7,10 @@ outside the frame rejects it, so does a division by zero; packet words are big-e
 is seen without its outermost VLAN tag, as a socket filter sees it (the kernel's
 ``skb_vlan_untag`` has run by then): offsets from 12 on skip the tag, and ``len`` does not
 count it. Bytes beyond ``MAX_OFFSET`` count as outside, a bound the verifier needs.
+
+A load at a fixed offset is a comparison and an access. One at a computed offset (``tcp port 80``
+on IPv4: the header's length varies) is as well, but the verifier refuses that to a process
+without CAP_PERFMON: with the macro NETRING_LOAD_BY_HELPER, ``bpf_xdp_load_bytes`` does it.
 """
 
 from __future__ import annotations
@@ -34,73 +38,90 @@ _TAG_AT = 12  # the outermost tag, where there is one, is the four bytes from he
 _PRELUDE = """\
 #define NETRING_FILTER 1
 struct netring_view {
+    struct xdp_md *ctx;
     u8 *data; /* the frame */
     u8 *body; /* the same, moved on by the length of the outermost VLAN tag */
     u8 *end;
+    u32 tag; /* that length: 4, or 0 where there is none */
 };
 
-static __always_inline int netring_byte(struct netring_view *v, u64 offset, u32 *value) {
-    u8 *at;
-    if (offset > %(max)d) {
-        return 0;
-    }
-    at = (offset < 12 ? v->data : v->body) + offset;
-    if (at + 1 > v->end) {
-        return 0;
-    }
-    *value = *at;
-    return 1;
-}
-
-/* 1, 2 or 4 bytes at a computed offset; 0 where they are outside of the frame. */
-static __always_inline int netring_load(struct netring_view *v, u64 offset, u32 size,
-                                        u32 *value) {
-    u8 *at;
-    u32 part, i;
-    if (offset > %(max)d - 4) {
-        return 0;
-    }
-    asm volatile("" : "+r"(offset));
-    if (offset > %(max)d - 4) {
-        return 0;
-    }
-    if (offset < 12 && offset + size > 12) {
-        *value = 0;
-        #pragma unroll
-        for (i = 0; i < size; i++) {
-            if (!netring_byte(v, offset + i, &part)) {
-                return 0;
-            }
-            *value = *value << 8 | part;
-        }
-        return 1;
-    }
-    if (offset < 12) {
-        at = v->data + offset;
-        if (at + size > v->end) {
+/* 1, 2 or 4 bytes at a computed place of the frame; 0 where they are outside of it. */
+#ifdef NETRING_LOAD_BY_HELPER
+static __always_inline int netring_at(struct netring_view *v, u64 place, u32 size, u32 *value) {
+    u8 byte;
+    u16 half;
+    u32 word;
+    switch (size) {
+    case 4:
+        if (bpf_xdp_load_bytes(v->ctx, place, &word, 4)) {
             return 0;
         }
-        *value = size == 4 ? bpf_ntohl(*(u32 *)at) : size == 2 ? bpf_ntohs(*(u16 *)at) : *at;
+        *value = bpf_ntohl(word);
+        return 1;
+    case 2:
+        if (bpf_xdp_load_bytes(v->ctx, place, &half, 2)) {
+            return 0;
+        }
+        *value = bpf_ntohs(half);
+        return 1;
+    default:
+        if (bpf_xdp_load_bytes(v->ctx, place, &byte, 1)) {
+            return 0;
+        }
+        *value = byte;
         return 1;
     }
-    at = v->body + offset;
+}
+#else
+static __always_inline int netring_at(struct netring_view *v, u64 place, u32 size, u32 *value) {
+    u8 *at;
+    asm volatile("" : "+r"(place));
+    if (place > %(max)d) {
+        return 0;
+    }
+    at = v->data + place;
     if (at + size > v->end) {
         return 0;
     }
     *value = size == 4 ? bpf_ntohl(*(u32 *)at) : size == 2 ? bpf_ntohs(*(u16 *)at) : *at;
     return 1;
 }
+#endif
+
+/* The same, at an offset that does not count the tag. */
+static __always_inline int netring_load(struct netring_view *v, u64 offset, u32 size,
+                                        u32 *value) {
+    u32 part, i;
+    if (offset > %(max)d - 8) {
+        return 0;
+    }
+    if (offset >= 12) {
+        return netring_at(v, offset + v->tag, size, value);
+    }
+    if (offset + size <= 12) {
+        return netring_at(v, offset, size, value);
+    }
+    *value = 0;
+    #pragma unroll
+    for (i = 0; i < size; i++) {
+        if (!netring_at(v, offset + i + (offset + i < 12 ? 0 : v->tag), 1, &part)) {
+            return 0;
+        }
+        *value = *value << 8 | part;
+    }
+    return 1;
+}
 
 static __always_inline int netring_filter(struct xdp_md *ctx) {
-    struct netring_view v;
-    u32 A = 0, X = 0, tag = 0;
+    struct netring_view v = {.ctx = ctx, .tag = 0};
+    u32 A = 0, X = 0;
     v.data = (u8 *)(long)ctx->data;
     v.end = (u8 *)(long)ctx->data_end;
     v.body = v.data;
     if (v.data + 18 <= v.end) {
         u16 type = bpf_ntohs(*(u16 *)(v.data + 12));
         if (type == 0x8100 || type == 0x88a8) {
-            tag = 4;
+            v.tag = 4;
             v.body = v.data + 4;
         }
     }
@@ -182,7 +203,7 @@ class _Translation:
         if mode == _MEM:
             return f"A = M{i.k};"
         if mode == _LEN:
-            return "A = (u32)bpf_xdp_get_buff_len(ctx) - tag;"
+            return "A = (u32)bpf_xdp_get_buff_len(ctx) - v.tag;"
         if size is None or mode not in {_ABS, _IND}:
             raise self._refuse(f"instruction {i.code:#04x}")
         if i.k >= _SKF_AREA:
@@ -198,7 +219,7 @@ class _Translation:
             case 0x60:
                 return f"X = M{i.k};"
             case 0x80:
-                return "X = (u32)bpf_xdp_get_buff_len(ctx) - tag;"
+                return "X = (u32)bpf_xdp_get_buff_len(ctx) - v.tag;"
             case 0xA0 if i.k < _SKF_AREA:
                 if i.k + 1 > MAX_OFFSET:
                     return "return 0;"
@@ -239,7 +260,11 @@ def _absolute(k: int, size: int) -> str:
     if k + size > MAX_OFFSET:
         return "return 0;"
     if k < _TAG_AT < k + size:
-        return f"if (!netring_load(&v, {k}u, {size}, &A)) return 0;"
+        value = " | ".join(
+            f"(u32)v.{'data' if k + i < _TAG_AT else 'body'}[{k + i}] << {8 * (size - 1 - i)}"
+            for i in range(size)
+        )
+        return f"if (v.body + {k + size} > v.end) return 0; A = {value};"
     base = "v.data" if k < _TAG_AT else "v.body"
     access = {
         4: f"bpf_ntohl(*(u32 *)({base} + {k}))",

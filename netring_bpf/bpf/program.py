@@ -7,6 +7,7 @@ are in ``headers/``.
 
 from __future__ import annotations
 
+import array
 import contextlib
 import json
 import os
@@ -35,7 +36,8 @@ _HERE = Path(__file__).resolve().parent
 _TIMEOUT = 60.0  # seconds; a compilation takes 0.3
 _DESCRIPTORS = 3
 _CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_BPF": 39}
-_CAP_SYS_ADMIN = 21
+_CAP_SYS_ADMIN = 1 << 21
+_COMPUTED_ADDRESSES = _CAP_SYS_ADMIN | 1 << 38  # CAP_PERFMON
 _INSTALL = (
     "install BCC from the distribution (Debian, Ubuntu: apt-get install python3-bpfcc; "
     "Fedora: dnf install python3-bcc; Arch: pacman -S python-bcc)"
@@ -61,14 +63,19 @@ class Program:
         """Compile and load the program with ``program_filter`` for ``queues`` receive queues.
 
         Blocks for about half a second. Raises ``PermissionDeniedError``, ``BccMissingError``,
-        ``FilterError`` for a filter that XDP cannot run, ``CompileError`` or ``VerifierError``.
+        ``FilterError`` for a filter that XDP cannot run, or ``ProgramError`` (``CompileError``,
+        ``VerifierError``).
         """
-        _check_capabilities()
+        held = _capabilities()
+        _check_capabilities(held)
+        cflags = [f"-DNETRING_QUEUES={queues:d}"]
+        if not held & _COMPUTED_ADDRESSES:
+            cflags.append("-DNETRING_LOAD_BY_HELPER")
         source = to_c(program_filter) + (_HERE / "xdp_redirect.c").read_text(encoding="ascii")
         request = {
             "source": source,
             "function": "netring_redirect",
-            "cflags": [f"-DNETRING_QUEUES={queues:d}"],
+            "cflags": cflags,
             "headers": str(_HERE / "headers"),
         }
         answer, descriptors = _ask_helper(request)
@@ -95,14 +102,18 @@ class Program:
         self.close()
 
 
-def _check_capabilities() -> None:
-    """Without CAP_BPF, BCC says only "Failed to compile BPF module": ask beforehand."""
+def _capabilities() -> int:
+    """The effective set of this thread, as a bit mask (linux/capability.h)."""
     status = Path("/proc/thread-self/status").read_text(encoding="ascii")
     found = re.search(r"^CapEff:\s*([0-9a-f]+)$", status, re.MULTILINE)
-    effective = int(found[1], 16) if found else 0
-    if effective >> _CAP_SYS_ADMIN & 1:
+    return int(found[1], 16) if found else 0
+
+
+def _check_capabilities(held: int) -> None:
+    """Without CAP_BPF, BCC says only "Failed to compile BPF module": ask beforehand."""
+    if held & _CAP_SYS_ADMIN:
         return
-    missing = [name for name, bit in _CAPABILITIES.items() if not effective >> bit & 1]
+    missing = [name for name, bit in _CAPABILITIES.items() if not held >> bit & 1]
     if missing:
         names = ", ".join(missing)
         raise PermissionDeniedError(
@@ -148,16 +159,19 @@ def _ask_helper(request: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
 def _receive(channel: socket.socket) -> tuple[dict[str, Any], list[int]]:
     """One JSON message to the end of the stream, and the descriptors that came with it."""
     text = b""
-    descriptors: list[int] = []
+    descriptors = array.array("i")
+    room = socket.CMSG_SPACE(_DESCRIPTORS * descriptors.itemsize)
     try:
         while True:
-            part, received, _, _ = socket.recv_fds(
-                channel, 1 << 16, _DESCRIPTORS, socket.MSG_CMSG_CLOEXEC
-            )
-            descriptors += received
+            # Not socket.recv_fds(), which in Python 3.11 does not pass its flags on.
+            part, ancillary, _, _ = channel.recvmsg(1 << 16, room, socket.MSG_CMSG_CLOEXEC)
+            for _, _, data in ancillary:
+                descriptors.frombytes(data)
             if not part:
                 break
             text += part
+    except ConnectionResetError:
+        pass  # it ended without having read all of the request: its stderr says why
     except BaseException as error:
         for descriptor in descriptors:
             os.close(descriptor)
@@ -166,7 +180,7 @@ def _receive(channel: socket.socket) -> tuple[dict[str, Any], list[int]]:
                 f"compile the XDP program: the helper process gave no answer in {_TIMEOUT:.0f} s"
             ) from None
         raise
-    return (json.loads(text) if text else {}), descriptors
+    return (json.loads(text) if text else {}), list(descriptors)
 
 
 def _failure(answer: dict[str, Any]) -> NetringError:
@@ -181,6 +195,12 @@ def _failure(answer: dict[str, Any]) -> NetringError:
             )
         case "bcc-broken":
             return BccMissingError(f"load BCC: {message}; {_INSTALL}")
+        case "compile" if found := re.search(r"could not open bpf map: (.*), error: (.*)", log):
+            return ProgramError(
+                f"load the XDP program: create its map {found[1]!r}: {found[2]}; on kernels "
+                "before 5.11 raise the memory-lock limit (ulimit -l), else free memory",
+                log=log,
+            )
         case "compile":
             return CompileError(
                 f"compile the XDP program: {_telling(log, 'error:') or message}; this is a defect "

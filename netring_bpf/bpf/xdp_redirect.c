@@ -23,18 +23,22 @@ int netring_redirect(struct xdp_md *ctx) {
     if (!count) {
         return XDP_PASS; /* cannot be: the slot is within the array */
     }
-    count->seen++;
+    u64 matched = 1, redirected = 0;
+    int verdict = XDP_PASS;
 #ifdef NETRING_FILTER
-    if (!netring_filter(ctx)) {
-        count->not_matched++;
-        return XDP_PASS;
-    }
+    matched = netring_filter(ctx);
 #endif
-    int verdict = xsks_map.redirect_map(queue, XDP_PASS);
-    u64 redirected = verdict == XDP_REDIRECT;
-    /* Without branches: the compiler would choose between the two addresses, and the verifier
-     * refuses such arithmetic to a process without CAP_PERFMON. */
+    if (matched) {
+        verdict = xsks_map.redirect_map(queue, XDP_PASS);
+        redirected = verdict == XDP_REDIRECT;
+    }
+    /* All four are written, whatever happened, and the compiler is not told what did: it would
+     * choose between their addresses, and the verifier refuses such arithmetic to a process
+     * without CAP_PERFMON. */
+    asm volatile("" : "+r"(matched), "+r"(redirected));
+    count->seen++;
+    count->not_matched += 1 - matched;
+    count->no_socket += matched - redirected;
     count->redirected += redirected;
-    count->no_socket += 1 - redirected;
     return verdict;
 }
