@@ -124,6 +124,8 @@ def _check_capabilities(held: int) -> None:
 
 
 def _ask_helper(request: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
+    """The helper's answer and the descriptors that came with it, which the caller owns."""
+    descriptors = array.array("i")
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     with ours, theirs:
         ours.settimeout(_TIMEOUT)
@@ -136,32 +138,40 @@ def _ask_helper(request: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
         )
         try:
             theirs.close()
+            # One that ends without having read the request says why on its stderr.
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 ours.sendall(json.dumps(request).encode() + b"\n")
-            answer, descriptors = _receive(ours)
+            text = _receive(ours, descriptors)
             _, stderr = helper.communicate(timeout=_TIMEOUT)
+            if not text:
+                said = stderr.decode(errors="replace")
+                raise ProgramError(
+                    f"compile the XDP program: the helper process ended with status "
+                    f"{helper.returncode}: {said.strip()[-300:]}",
+                    log=said,
+                )
+            return json.loads(text), list(descriptors)
+        except BaseException as error:
+            for descriptor in descriptors:
+                os.close(descriptor)
+            if isinstance(error, (TimeoutError, subprocess.TimeoutExpired)):
+                raise ProgramError(
+                    f"compile the XDP program: the helper process was not done in {_TIMEOUT:.0f} s"
+                ) from None
+            raise
         finally:
             if helper.poll() is None:
                 helper.kill()
                 helper.wait()
             if helper.stderr is not None:
                 helper.stderr.close()
-    if not answer:
-        text = stderr.decode(errors="replace")
-        raise ProgramError(
-            f"compile the XDP program: the helper process ended with status "
-            f"{helper.returncode}: {text.strip()[-300:]}",
-            log=text,
-        )
-    return answer, descriptors
 
 
-def _receive(channel: socket.socket) -> tuple[dict[str, Any], list[int]]:
-    """One JSON message to the end of the stream, and the descriptors that came with it."""
+def _receive(channel: socket.socket, descriptors: array.array[int]) -> bytes:
+    """The bytes to the end of the stream; the descriptors among them are put into the array."""
     text = b""
-    descriptors = array.array("i")
     room = socket.CMSG_SPACE(_DESCRIPTORS * descriptors.itemsize)
-    try:
+    with contextlib.suppress(ConnectionResetError):
         while True:
             # Not socket.recv_fds(), which in Python 3.11 does not pass its flags on.
             part, ancillary, _, _ = channel.recvmsg(1 << 16, room, socket.MSG_CMSG_CLOEXEC)
@@ -170,17 +180,7 @@ def _receive(channel: socket.socket) -> tuple[dict[str, Any], list[int]]:
             if not part:
                 break
             text += part
-    except ConnectionResetError:
-        pass  # it ended without having read all of the request: its stderr says why
-    except BaseException as error:
-        for descriptor in descriptors:
-            os.close(descriptor)
-        if isinstance(error, TimeoutError):
-            raise ProgramError(
-                f"compile the XDP program: the helper process gave no answer in {_TIMEOUT:.0f} s"
-            ) from None
-        raise
-    return (json.loads(text) if text else {}), list(descriptors)
+    return text
 
 
 def _failure(answer: dict[str, Any]) -> NetringError:

@@ -12,6 +12,7 @@ from netring_bpf import Filter
 from netring_bpf.bpf import program as program_module
 from netring_bpf.bpf.link import counters_of_queue
 from netring_bpf.bpf.program import Program
+from netring_bpf.filter import _Insn, _Program
 from tests.support.frames import ethernet, icmp_echo, ip, tcp, udp
 from tests.support.xdp_run import run_xdp
 
@@ -39,19 +40,6 @@ EXPRESSIONS = [
 ]  # fmt: skip
 
 
-class _Instruction(ctypes.Structure):
-    _fields_ = (
-        ("code", ctypes.c_ushort),
-        ("jt", ctypes.c_ubyte),
-        ("jf", ctypes.c_ubyte),
-        ("k", ctypes.c_uint32),
-    )
-
-
-class _Program(ctypes.Structure):
-    _fields_ = (("length", ctypes.c_uint), ("instructions", ctypes.POINTER(_Instruction)))
-
-
 class _Header(ctypes.Structure):
     _fields_ = (("ts", ctypes.c_long * 2), ("caplen", ctypes.c_uint32), ("len", ctypes.c_uint32))
 
@@ -60,7 +48,7 @@ def libpcap_says(program: Filter, frame: bytes) -> bool:
     """The verdict of pcap_offline_filter, on the frame as a socket filter sees it."""
     if frame[12:14] in TAGS and len(frame) >= 18:
         frame = frame[:12] + frame[16:]
-    code = (_Instruction * len(program.instructions))(*program.instructions)
+    code = (_Insn * len(program.instructions))(*program.instructions)
     header = _Header(caplen=len(frame), len=len(frame))
     native = _Program(len(code), code)
     return bool(

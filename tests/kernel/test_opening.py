@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from netring_bpf import Event, Netring, XdpOptions
+from netring_bpf import Event, FlowSubscriber, Netring, XdpOptions
 from netring_bpf.errors import ClosedError, InterfaceNotFoundError
 from tests.support.lab import xdp_attached
 from tests.support.rig import PORT, wire
@@ -17,16 +17,15 @@ pytestmark = pytest.mark.requires("root", "netns", "bcc")
 SMALL = XdpOptions(ring_size=64, chunks=128)
 
 
-async def rest_of(ring: Netring) -> list[Event]:
+async def rest_of(subscriber: FlowSubscriber) -> list[Event]:
     async with asyncio.timeout(10):
-        return [event async for event in ring.subscribe()]
+        return [event async for event in subscriber]
 
 
 def test_a_failed_opening_ends_the_stream_of_who_subscribed_before() -> None:
     async def run() -> None:
         ring = Netring("nosuch0", netns=namespace.path)
-        waiting = asyncio.create_task(rest_of(ring))
-        await asyncio.sleep(0)
+        waiting = asyncio.create_task(rest_of(ring.subscribe()))
         with pytest.raises(InterfaceNotFoundError):
             async with ring:
                 pass
@@ -43,10 +42,10 @@ def test_a_failed_opening_ends_the_stream_of_who_subscribed_before() -> None:
 def test_a_cancelled_opening_leaves_nothing_open(cancels: int) -> None:
     async def run() -> None:
         ring = Netring(PORT, netns=namespace.path, backend="af_xdp", xdp=SMALL)
-        waiting = asyncio.create_task(rest_of(ring))
+        waiting = asyncio.create_task(rest_of(ring.subscribe()))
         opening = asyncio.create_task(ring.__aenter__())
         for _ in range(cancels):
-            await asyncio.sleep(0)
+            await asyncio.sleep(0)  # one turn of the loop: the cancellation meets the next await
             opening.cancel()
         with pytest.raises(asyncio.CancelledError):
             await opening
@@ -71,7 +70,7 @@ def test_a_reader_thread_that_cannot_start_leaves_nothing_open(
 
     async def run() -> None:
         ring = Netring(PORT, netns=namespace.path, backend="af_xdp", xdp=SMALL)
-        waiting = asyncio.create_task(rest_of(ring))
+        waiting = asyncio.create_task(rest_of(ring.subscribe()))
         with pytest.raises(RuntimeError, match="can't start new thread"):
             async with ring:
                 pass
@@ -89,7 +88,7 @@ def test_a_loop_that_cancels_everything_still_takes_the_capture_down() -> None:
         await ring.__aenter__()
         assert xdp_attached(namespace, PORT)
         closing = asyncio.create_task(ring.close())
-        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # one turn: the shutdown's task is made, and has not begun
         # What asyncio.run does to tasks that are left: all of them are cancelled.
         others = asyncio.all_tasks() - {asyncio.current_task()}
         for task in others:

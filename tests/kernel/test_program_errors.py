@@ -169,6 +169,24 @@ def test_a_helper_that_dies_is_an_error_with_its_last_words(
         Program.load(Filter("tcp"), queues=1)
 
 
+def test_a_helper_that_does_not_end_is_an_error_and_leaves_no_descriptor(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "helper.py").write_text(
+        "import signal, socket, sys\n"
+        "channel = socket.socket(fileno=int(sys.argv[1]))\n"
+        "socket.send_fds(channel, [b'{}'], [0, 0, 0])\n"
+        "signal.pause()\n"
+    )
+    (tmp_path / "xdp_redirect.c").write_text("")
+    monkeypatch.setattr(program, "_HERE", tmp_path)
+    monkeypatch.setattr(program, "_TIMEOUT", 0.5)
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(ProgramError, match="was not done in"):
+        Program.load(Filter("tcp"), queues=1)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
 def test_every_error_of_loading_is_one_of_ours() -> None:
     assert issubclass(ProgramError, NetringError)
     with pytest.raises(NetringError):
