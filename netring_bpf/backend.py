@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import logging
 import resource
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from netring_bpf.bpf.link import XdpLink, counters_of_queue, map_socket, unmap_socket
-from netring_bpf.bpf.program import Program
+from netring_bpf.bpf.link import XdpLink
+from netring_bpf.bpf.maps import Maps
+from netring_bpf.bpf.program import Hook, Program, check_capabilities
+from netring_bpf.bpf.slots import Slots
 from netring_bpf.errors import (
+    FilterError,
     InterfaceInUseError,
     KernelFeatureError,
     MemlockError,
@@ -25,8 +30,9 @@ from netring_bpf.errors import (
     QueueBusyError,
     SyscallError,
 )
-from netring_bpf.filter import Filter
+from netring_bpf.filter_set import FilterSet
 from netring_bpf.interface import Interface
+from netring_bpf.libpcap import Instruction
 from netring_bpf.ring.options import MAX_QUEUES, FlowOptions, TpacketOptions, XdpMode, XdpOptions
 from netring_bpf.ring.reader import Reader
 from netring_bpf.statistics import CaptureStatistics, QueueStatistics
@@ -43,7 +49,7 @@ class BackendOptions:
     """What a capture asks of its backend; ``Capture`` says what each means."""
 
     backend: Backend
-    filter: Filter
+    filter: FilterSet
     steal: bool
     xdp: XdpOptions
     tpacket: TpacketOptions
@@ -58,7 +64,7 @@ class BackendOptions:
 
 
 class Rings:
-    """An open backend: the reader with its rings and, for AF_XDP, the program and its link.
+    """An open backend: the reader with its rings, the programs' maps, and the XDP link.
 
     ``fallback_reason``: why ``"auto"`` did not take AF_XDP; else None.
     """
@@ -66,16 +72,22 @@ class Rings:
     def __init__(
         self,
         stack: contextlib.ExitStack,
+        interface: Interface,
         reader: Reader,
-        program: Program | None = None,
+        maps: Maps | None,
+        slots: Slots,
         link: XdpLink | None = None,
+        snaplen: int = 0,
     ) -> None:
         self.backend = "tpacket_v3" if link is None else "af_xdp"
         self.reader = reader
         self.fallback_reason: str | None = None
         self._stack = stack
-        self._program = program
+        self._interface = interface
+        self._maps = maps
+        self._slots = slots
         self._link = link
+        self._snaplen = snaplen  # of AF_XDP sockets
 
     @property
     def attach(self) -> str | None:
@@ -92,21 +104,58 @@ class Rings:
         """Whether AF_XDP shares its memory with the driver, instead of copying."""
         return self._link is not None and self.reader.zero_copy
 
+    def set_filter(self, wanted: FilterSet) -> None:
+        """Put other filters in force, at once and for all queues; on an error the old ones stay.
+
+        In the thread's network namespace. Raises what opening raises.
+        """
+        filters = _for_kernel(wanted, self._interface)
+        if self._link is None:
+            self._set_on_socket(filters)
+            return
+        assert self._maps is not None
+        slots = self._slots.plan(filters.names, self._maps)
+        with Program.load(filters, self._maps, slots=slots) as program:
+            # Whichever of the two filters took a frame, no byte past its snaplen is given out.
+            before = self._snaplen
+            self.reader.set_snaplen(min(before, filters.snaplen))
+            try:
+                self._link.update(program.fd)
+            except BaseException:
+                self.reader.set_snaplen(before)
+                raise
+        self._snaplen = filters.snaplen
+        self.reader.set_snaplen(filters.snaplen)
+        self._slots.commit(filters.names, slots)
+
+    def _set_on_socket(self, filters: FilterSet) -> None:
+        if not filters.names:
+            self.reader.set_filter(filters.filters[0].instructions)
+            self._slots.commit((), ())
+            return
+        if self._maps is None:
+            self._maps = self._stack.enter_context(Maps(MAX_QUEUES))
+        slots = self._slots.plan(filters.names, self._maps)
+        with Program.load(filters, self._maps, hook=Hook.SOCKET, slots=slots) as program:
+            self.reader.set_filter(program.fd)
+        self._slots.commit(filters.names, slots)
+
     def detach(self) -> None:
         """Redirect no more; what is in the rings can still be read. Idempotent."""
         if self._link is not None:
             self._link.close()
 
     def statistics(self) -> CaptureStatistics:
-        """Return the books of the program and of the reader."""
+        """Return the books of the programs and of the reader."""
         queues: tuple[QueueStatistics, ...] = ()
-        if self._program is not None:
+        if self._maps is not None and self._link is not None:
             rows = (
-                QueueStatistics(queue, *counters_of_queue(self._program.counters_fd, queue))
-                for queue in range(self._program.queues)
+                QueueStatistics(queue, *self._maps.counters_of_queue(queue))
+                for queue in range(self._maps.queues)
             )
             queues = tuple(row for row in rows if row.seen or row.queue == 0)
-        return self.reader.statistics(self.backend, self.attach, queues)
+        matches = self._slots.counts(self._maps) if self._maps is not None else {}
+        return self.reader.statistics(self.backend, self.attach, queues, matches)
 
     def close(self) -> None:
         """Detach and free everything. Idempotent."""
@@ -115,37 +164,58 @@ class Rings:
 
 def open_rings(interface: Interface, options: BackendOptions) -> Rings:
     """Open the backend that ``options`` ask for, in the thread's network namespace."""
+    filters = _for_kernel(options.filter, interface)
     if options.backend == "tpacket_v3":
-        return _open_tpacket(interface, options)
+        return _open_tpacket(interface, options, filters)
     if options.backend == "af_xdp":
-        return _open_xdp(interface, options)
+        return _open_xdp(interface, options, filters)
     try:
-        return _open_xdp(interface, options)
+        return _open_xdp(interface, options, filters)
     except OptionError:
         raise
     except NetringError as error:
         _log.warning("%s: TPACKET_V3 instead of AF_XDP: %s", interface.name, error)
-        rings = _open_tpacket(interface, options)
+        rings = _open_tpacket(interface, options, filters)
         rings.fallback_reason = str(error)
         return rings
 
 
-def _open_tpacket(interface: Interface, options: BackendOptions) -> Rings:
-    with contextlib.ExitStack() as undo:
+def _for_kernel(wanted: FilterSet, interface: Interface) -> FilterSet:
+    for one in wanted.filters:
+        if one.has_loop:
+            raise FilterError(
+                f"filter {one.expression!r}: follows a chain of headers (protochain), which needs "
+                "a loop, and the kernel runs none in a filter; capture more, and ask "
+                "Filter.matches() for each packet",
+                expression=one.expression,
+            )
+    return wanted.for_interface(interface.name)
+
+
+def _open_tpacket(interface: Interface, options: BackendOptions, filters: FilterSet) -> Rings:
+    with contextlib.ExitStack() as undo, contextlib.ExitStack() as until_attached:
         reader = undo.enter_context(Reader(options.flow))
+        slots, maps = Slots(), None
+        filter_program: Sequence[Instruction] | int = filters.filters[0].instructions
+        if filters.names:
+            maps = undo.enter_context(Maps(MAX_QUEUES))
+            planned = slots.plan(filters.names, maps)
+            loaded = Program.load(filters, maps, hook=Hook.SOCKET, slots=planned)
+            filter_program = until_attached.enter_context(loaded).fd
+            slots.commit(filters.names, planned)
         try:
             reader.add_tpacket(
                 interface.index,
-                options.filter,
+                filter_program,
                 options.tpacket,
                 ignore_outgoing=interface.loopback,
             )
         except SyscallError as error:
             raise _explain(error, interface.name) from error
-        return Rings(undo.pop_all(), reader)
+        return Rings(undo.pop_all(), interface, reader, maps, slots)
 
 
-def _open_xdp(interface: Interface, options: BackendOptions) -> Rings:
+def _open_xdp(interface: Interface, options: BackendOptions, filters: FilterSet) -> Rings:
     if not options.steal and (why := interface.host_traffic()):
         raise InterfaceInUseError(
             f"redirect the traffic of {interface.name}: {why}, and redirected packets never "
@@ -153,14 +223,22 @@ def _open_xdp(interface: Interface, options: BackendOptions) -> Rings:
             "backend='tpacket_v3', which only listens",
             interface=interface.name,
         )
-    with contextlib.ExitStack() as undo:
-        program = undo.enter_context(Program.load(options.filter, queues=MAX_QUEUES))
+    with contextlib.ExitStack() as undo, contextlib.ExitStack() as until_attached:
+        check_capabilities()
+        maps = undo.enter_context(Maps(MAX_QUEUES))
+        slots = Slots()
+        planned = slots.plan(filters.names, maps)
+        program = until_attached.enter_context(Program.load(filters, maps, slots=planned))
+        slots.commit(filters.names, planned)
         reader = undo.enter_context(Reader(options.flow))
         queues: set[int] = set()
-        _add_queues(undo, interface, options.xdp, program, reader, queues)
+        add = functools.partial(
+            _add_queues, undo, interface, options.xdp, maps, reader, queues, filters.snaplen
+        )
+        add()
         link = undo.enter_context(XdpLink.attach(interface, program.fd, options.xdp.mode))
         # Attaching can itself change the number of queues (virtio_net does).
-        _add_queues(undo, interface, options.xdp, program, reader, queues)
+        add()
         if link.mode is XdpMode.GENERIC:
             _log.warning(
                 "%s: in generic mode frames longer than %d bytes are dropped and counted "
@@ -168,16 +246,17 @@ def _open_xdp(interface: Interface, options: BackendOptions) -> Rings:
                 interface.name,
                 options.xdp.chunk_size - 256,
             )
-        return Rings(undo.pop_all(), reader, program, link)
+        return Rings(undo.pop_all(), interface, reader, maps, slots, link, filters.snaplen)
 
 
 def _add_queues(
     undo: contextlib.ExitStack,
     interface: Interface,
     options: XdpOptions,
-    program: Program,
+    maps: Maps,
     reader: Reader,
     have: set[int],
+    snaplen: int,
 ) -> None:
     count = interface.rx_queues()
     if options.queues is None and count > MAX_QUEUES:
@@ -193,11 +272,11 @@ def _add_queues(
             continue
         # Bind first: a slot with an unbound socket drops frames and counts them nowhere.
         try:
-            descriptor = reader.add_xsk(interface.index, queue, options)
+            descriptor = reader.add_xsk(interface.index, queue, options, snaplen=snaplen)
         except SyscallError as error:
             raise _explain_queue(error, interface, queue, options) from error
-        map_socket(program.xsks_map_fd, queue, descriptor)
-        undo.callback(unmap_socket, program.xsks_map_fd, queue)
+        maps.put_socket(queue, descriptor)
+        undo.callback(maps.remove_socket, queue)
         have.add(queue)
 
 

@@ -17,7 +17,7 @@ from netring_bpf.errors import (
     NetringError,
     SyscallError,
 )
-from netring_bpf.filter import Filter
+from netring_bpf.filter_set import FilterLike, FilterSet
 from netring_bpf.interface import Interface, LinkWatch, Promiscuous, in_namespace
 from netring_bpf.records import Packet
 from netring_bpf.ring.options import FlowOptions, TpacketOptions, XdpOptions
@@ -30,7 +30,8 @@ __all__ = ["Capture"]
 class Capture:
     """A capture of ``interface``, to read packets from, or for ``Netring`` to take events from.
 
-    ``filter``: an expression of tcpdump's language; None matches every frame.
+    ``filter``: an expression of tcpdump's language or a ``Filter``; None matches every frame.
+    A mapping of names to those captures what any of them matches, and counts each apart.
     ``backend``: ``"af_xdp"`` redirects matching frames away from the host; ``"tpacket_v3"``
     only listens; ``"auto"`` takes AF_XDP where it can be had and does no harm, else
     TPACKET_V3, and ``fallback_reason`` says why.
@@ -45,7 +46,7 @@ class Capture:
         self,
         interface: str,
         *,
-        filter: str | None = None,
+        filter: FilterLike = None,
         backend: Backend = "auto",
         steal: bool = False,
         xdp: XdpOptions | None = None,
@@ -53,15 +54,14 @@ class Capture:
         flow: FlowOptions | None = None,
         netns: str | None = None,
     ) -> None:
-        tpacket = tpacket or TpacketOptions()
         self._name = interface
         self._netns = netns
         self._options = BackendOptions(
             backend=backend,
-            filter=Filter(filter or "", snaplen=tpacket.snaplen),
+            filter=FilterSet.of(filter),
             steal=steal,
             xdp=xdp or XdpOptions(),
-            tpacket=tpacket,
+            tpacket=tpacket or TpacketOptions(),
             flow=flow or FlowOptions(),
         )
         self._stack = contextlib.ExitStack()
@@ -69,6 +69,8 @@ class Capture:
         self._watch: LinkWatch | None = None
         self._thread: threading.Thread | None = None
         self._final: CaptureStatistics | None = None
+        self._swapping = threading.Lock()
+        self._stopped = False
 
     # -- what was chosen --
 
@@ -131,6 +133,23 @@ class Capture:
                 interface=self._name,
             )
         return interface
+
+    # -- another filter --
+
+    def set_filter(self, filter: FilterLike) -> None:
+        """Put another filter in force, while frames come in: from any thread.
+
+        No frame is seen by both filters or by none; what the old one took and is still in the
+        ring is still read. The counters go on, those of names that stay as well. Blocks: for
+        some 10 ms, and for half a second when the filter is new to the cache. On an error the
+        old filter stays. Raises ``FilterError``, ``OptionError``, ``ClosedError``, and what
+        opening raises.
+        """
+        wanted = FilterSet.of(filter)
+        with self._swapping, in_namespace(self._netns):
+            if self._stopped:
+                raise ClosedError(f"capture on {self._name}: it is being closed")
+            self._opened().set_filter(wanted)
 
     # -- packets: synchronous, for those who ask --
 
@@ -202,6 +221,8 @@ class Capture:
         """Detach, read what is still in the rings, and end the thread. Idempotent; blocks."""
         if self._rings is None or self._final is not None:
             return
+        with self._swapping:
+            self._stopped = True
         self._rings.detach()
         self._rings.reader.stop()
         if self._thread is not None:

@@ -18,7 +18,8 @@ NetringError
 ├── ProgramError                  our XDP program was refused
 │   ├── CompileError              by the compiler                             .log
 │   └── VerifierError             by the kernel's verifier                    .log
-├── FilterError                   the filter expression                       .expression
+├── FilterError                   the filter expression             .expression .position
+├── CaptureFileError              a capture file cannot be read               .path
 ├── OptionError                   an option's value (also a ValueError)       .option
 ├── SinkError                     a sink cannot work as configured
 ├── ClosedError                   using what was closed
@@ -31,10 +32,12 @@ what to do about it. Loss is never an error: it is a counter, and ``Lagged`` in 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 __all__ = [
     "AttachError",
     "BccMissingError",
+    "CaptureFileError",
     "ClosedError",
     "CompileError",
     "FilterError",
@@ -168,11 +171,23 @@ class VerifierError(ProgramError):
 
 
 class FilterError(NetringError):
-    """The filter ``expression`` is not understood, or cannot run where it was asked to."""
+    """The filter ``expression`` is not understood, or cannot run where it was asked to.
 
-    def __init__(self, message: str, *, expression: str) -> None:
+    ``position``: the index in it of what is wrong, where that can be known.
+    """
+
+    def __init__(self, message: str, *, expression: str, position: int | None = None) -> None:
         super().__init__(message)
         self.expression = expression
+        self.position = position
+
+
+class CaptureFileError(NetringError):
+    """The capture file ``path`` cannot be opened, or read to its end."""
+
+    def __init__(self, message: str, *, path: Path) -> None:
+        super().__init__(message)
+        self.path = path
 
 
 class OptionError(NetringError, ValueError):

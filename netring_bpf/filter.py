@@ -1,154 +1,282 @@
-"""Filter expressions: the language of tcpdump (pcap-filter(7)), compiled by libpcap.
+"""Filters: the language of tcpdump (pcap-filter(7)) as a value, compiled by libpcap.
 
-The only file that knows libpcap, which is opened at run time. What comes out is classic BPF:
-TPACKET_V3 runs it as it is, ``bpf/cbpf.py`` translates it for XDP.
-
-A filter sees a frame as tcpdump sees live traffic on Linux: without its outermost VLAN tag,
-which the kernel has taken out of the frame by then.
+What comes out is classic BPF: TPACKET_V3 runs it as it is, ``bpf/cbpf.py`` translates it for
+XDP, ``ring/filter.c`` runs it on bytes. See docs/filters.md for what it is shown of a frame.
 """
 
 from __future__ import annotations
 
-import ctypes
-import ctypes.util
-import functools
-import re
-from dataclasses import dataclass, field
-from typing import NamedTuple
+import ipaddress
+from typing import TYPE_CHECKING, Any, Self, cast
 
-from netring_bpf.errors import FilterError, LibpcapMissingError
+from netring_bpf.errors import FilterError, OptionError
+from netring_bpf.filter_words import FilterWords
+from netring_bpf.libpcap import (
+    DLT_EN10MB,
+    NETMASK_UNKNOWN,
+    Instruction,
+    compile_for_file,
+    compile_for_interface,
+    image,
+)
+
+if TYPE_CHECKING:
+    from netring_bpf.ring.verdict import Verdict
 
 __all__ = ["Filter", "Instruction"]
 
-_DLT_EN10MB = 1
 _MAX_INSTRUCTIONS = 4096  # BPF_MAXINSNS: the kernel takes no more in a socket filter
+_MAX_SNAPLEN = 262_144  # MAXIMUM_SNAPLEN of libpcap
 _RET_K = 0x06
-_VLAN_WORD = re.compile(r"(?<![\w.:-])vlan(?![\w.:-])")
+_JA = 0x05
 
 
-class Instruction(NamedTuple):
-    """One classic BPF instruction (struct sock_filter in linux/filter.h)."""
+class Filter(FilterWords):
+    """A compiled filter expression. Immutable, hashable, picklable.
 
-    code: int
-    jt: int
-    jf: int
-    k: int
+    The empty expression matches every frame. ``linktype``: the DLT_* number of the frames'
+    link layer, 1 for Ethernet. ``snaplen``: how many bytes of a matching frame are captured.
+    ``netmask``: of the IPv4 network captured on, which only ``ip broadcast`` asks for.
 
+    Filters are also made from values, and combined: ``Filter.tcp & Filter.dst_port(443) |
+    ~Filter.net("10.0.0.0/8")``. Those are compiled when first used.
 
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """A compiled filter expression, for Ethernet frames.
-
-    The empty expression matches every frame. ``snaplen`` is how many bytes of a matching frame
-    TPACKET_V3 captures. Raises ``FilterError`` with libpcap's message for an expression it does
-    not understand, and ``LibpcapMissingError``.
+    Two are equal when they are the same program, however it was written. Raises ``FilterError``
+    with libpcap's message and, where it can be known, the position of what it complains about;
+    ``OptionError``; ``LibpcapMissingError``.
     """
 
-    expression: str
-    snaplen: int = 65_535
-    instructions: tuple[Instruction, ...] = field(init=False, repr=False)
+    __slots__ = (
+        "_expression", "_instructions", "_linktype", "_live", "_netmask", "_snaplen", "_verdict",
+    )  # fmt: skip
 
-    def __post_init__(self) -> None:
-        if not self.expression.strip():
-            program: tuple[Instruction, ...] = (Instruction(_RET_K, 0, 0, self.snaplen),)
-        else:
-            _refuse_vlan(self.expression)
-            program = _compile(self.expression, self.snaplen)
-        object.__setattr__(self, "instructions", program)
+    def __init__(
+        self,
+        expression: str,
+        *,
+        linktype: int = DLT_EN10MB,
+        snaplen: int = 65_535,
+        netmask: str | None = None,
+    ) -> None:
+        if not 1 <= snaplen <= _MAX_SNAPLEN:
+            raise OptionError(
+                f"snaplen={snaplen!r}: must be from 1 to {_MAX_SNAPLEN} bytes", option="snaplen"
+            )
+        mask = NETMASK_UNKNOWN if netmask is None else _netmask(netmask)
+        self._set(expression, linktype, snaplen, mask)
+        _ = self.instructions  # what is wrong with it is said here
+
+    @classmethod
+    def _of(cls, expression: str) -> Self:
+        made = cls.__new__(cls)
+        made._set(expression, DLT_EN10MB, 65_535, NETMASK_UNKNOWN)
+        return made
+
+    def _set(
+        self,
+        expression: str,
+        linktype: int,
+        snaplen: int,
+        netmask: int,
+        live: bool = False,
+        instructions: tuple[Instruction, ...] | None = None,
+    ) -> None:
+        self._expression = expression
+        self._linktype = linktype
+        self._snaplen = snaplen
+        self._netmask = netmask
+        self._live = live
+        self._instructions = instructions
+        self._verdict: Verdict | None = None
+
+    # -- what it is --
+
+    @property
+    def expression(self) -> str:
+        """The expression, as given or as rendered from values."""
+        return self._expression
+
+    @property
+    def linktype(self) -> int:
+        """The DLT_* number of the frames' link layer."""
+        return self._linktype
+
+    @property
+    def snaplen(self) -> int:
+        """How many bytes of a matching frame are captured."""
+        return self._snaplen
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it is shown frames as a live capture is: see ``for_interface``."""
+        return self._live
+
+    @property
+    def instructions(self) -> tuple[Instruction, ...]:
+        """The program, in classic BPF."""
+        if self._instructions is None:
+            if self._expression.strip():
+                program = compile_for_file(
+                    self._expression, self._linktype, self._snaplen, self._netmask
+                )
+            else:
+                program = (Instruction(_RET_K, 0, 0, self._snaplen),)
+            self._instructions = self._within_bounds(program)
+        return self._instructions
+
+    def _within_bounds(self, program: tuple[Instruction, ...]) -> tuple[Instruction, ...]:
+        if len(program) > _MAX_INSTRUCTIONS:
+            raise FilterError(
+                f"filter {self._expression!r}: compiles to {len(program)} instructions, the "
+                f"kernel takes {_MAX_INSTRUCTIONS}; name fewer hosts, nets or ports",
+                expression=self._expression,
+            )
+        return program
 
     @property
     def matches_all(self) -> bool:
         """Whether every frame matches, so that no filter need run."""
-        return len(self.instructions) == 1 and self.instructions[0] == (_RET_K, 0, 0, self.snaplen)
+        code, _, _, k = self.instructions[0]
+        return code == _RET_K and k != 0
 
+    @property
+    def has_loop(self) -> bool:
+        """Whether it jumps backwards, as ``protochain`` does; the kernel runs no such filter."""
+        return any(i.code == _JA and i.k > 0x7FFF_FFFF for i in self.instructions)
 
-def _refuse_vlan(expression: str) -> None:
-    # The kernel has taken the tag out before a socket filter runs: compiled without a live
-    # handle, `vlan` would look for it in the frame and silently never match.
-    if _VLAN_WORD.search(expression):
-        raise FilterError(
-            f"filter {expression!r}: 'vlan' is not supported yet; leave it out (plain expressions "
-            "match tagged frames too) and look at the flows' vlans",
-            expression=expression,
-        )
+    def explain(self) -> str:
+        """Return the program as a listing, a line per instruction, as ``tcpdump -d`` prints it."""
+        return image(self.instructions)
 
+    def for_interface(self, interface: str) -> Self:
+        """Return the same filter as tcpdump compiles it for live traffic of ``interface``.
 
-class _Insn(ctypes.Structure):
-    _fields_ = (
-        ("code", ctypes.c_ushort),
-        ("jt", ctypes.c_ubyte),
-        ("jf", ctypes.c_ubyte),
-        ("k", ctypes.c_uint32),
-    )
-
-
-class _Program(ctypes.Structure):
-    _fields_ = (("length", ctypes.c_uint), ("instructions", ctypes.POINTER(_Insn)))
-
-
-@functools.cache
-def _libpcap() -> ctypes.CDLL:
-    for name in ("libpcap.so.0.8", "libpcap.so.1", ctypes.util.find_library("pcap")):
-        if name is None:
-            continue
-        try:
-            library = ctypes.CDLL(name)
-        except OSError:
-            continue
-        library.pcap_open_dead.restype = ctypes.c_void_p
-        library.pcap_open_dead.argtypes = (ctypes.c_int, ctypes.c_int)
-        library.pcap_compile.argtypes = (
-            ctypes.c_void_p,
-            ctypes.POINTER(_Program),
-            ctypes.c_char_p,
-            ctypes.c_int,
-            ctypes.c_uint32,
-        )
-        library.pcap_geterr.restype = ctypes.c_char_p
-        library.pcap_geterr.argtypes = (ctypes.c_void_p,)
-        library.pcap_freecode.argtypes = (ctypes.POINTER(_Program),)
-        library.pcap_freecode.restype = None
-        library.pcap_close.argtypes = (ctypes.c_void_p,)
-        library.pcap_close.restype = None
-        return library
-    raise LibpcapMissingError(
-        "compile a filter expression: libpcap is not installed; install it (Debian, Ubuntu: "
-        "apt-get install libpcap0.8; Fedora: dnf install libpcap)"
-    )
-
-
-def _compile(expression: str, snaplen: int) -> tuple[Instruction, ...]:
-    try:
-        text = expression.encode()
-    except UnicodeEncodeError:
-        raise FilterError(
-            f"filter {expression!r}: has bytes that are no UTF-8", expression=expression
-        ) from None
-    if b"\0" in text:
-        raise FilterError("filter: contains a NUL character", expression=expression)
-    library = _libpcap()
-    handle = library.pcap_open_dead(_DLT_EN10MB, snaplen)
-    if not handle:
-        raise MemoryError("pcap_open_dead")
-    program = _Program()
-    netmask_unknown = 0xFFFF_FFFF
-    try:
-        if library.pcap_compile(handle, ctypes.byref(program), text, 1, netmask_unknown) != 0:
-            reason = library.pcap_geterr(handle).decode(errors="replace")
-            raise FilterError(f"filter {expression!r}: {reason}", expression=expression)
-        try:
-            result = tuple(
-                Instruction(insn.code, insn.jt, insn.jf, insn.k)
-                for insn in program.instructions[: program.length]
+        Such a filter is shown a frame without its outermost VLAN tag, which the kernel has
+        taken out by then, so that plain expressions match tagged frames; ``vlan`` asks for the
+        tag beside the frame. Needs CAP_NET_RAW where the expression says ``vlan``. Raises
+        ``FilterError`` also for frames that are not Ethernet, ``UnavailableError``.
+        """
+        if self._linktype != DLT_EN10MB:
+            raise FilterError(
+                f"filter {self._expression!r}: is for link type {self._linktype}, and what is "
+                "captured is Ethernet",
+                expression=self._expression,
             )
-        finally:
-            library.pcap_freecode(ctypes.byref(program))
-    finally:
-        library.pcap_close(handle)
-    if len(result) > _MAX_INSTRUCTIONS:
-        raise FilterError(
-            f"filter {expression!r}: compiles to {len(result)} instructions, the kernel takes "
-            f"{_MAX_INSTRUCTIONS}; name fewer hosts, nets or ports",
-            expression=expression,
+        program = self.instructions
+        # Nothing else is compiled in another way for a live handle.
+        if "vlan" in self._expression and not self._live:
+            program = self._within_bounds(
+                compile_for_interface(self._expression, interface, self._snaplen, self._netmask)
+            )
+        live = type(self).__new__(type(self))
+        live._set(self._expression, self._linktype, self._snaplen, self._netmask, True, program)
+        return live
+
+    # -- what it says --
+
+    def matches(
+        self, frame: bytes | bytearray | memoryview, wire_length: int | None = None
+    ) -> bool:
+        """Whether ``frame``, the captured bytes, matches.
+
+        ``wire_length``: the frame's length on the wire, if less was captured.
+        """
+        return self.run(frame, wire_length) != 0
+
+    def run(self, frame: bytes | bytearray | memoryview, wire_length: int | None = None) -> int:
+        """Return how many bytes of ``frame`` would be captured; 0: it does not match."""
+        if wire_length is None:
+            wire_length = len(frame)
+        elif not len(frame) <= wire_length <= 0xFFFF_FFFF:
+            raise OptionError(
+                f"wire_length={wire_length!r}: must be at least the {len(frame)} bytes captured",
+                option="wire_length",
+            )
+        if self._verdict is None:
+            from netring_bpf.ring.verdict import Verdict  # noqa: PLC0415 - needs the C core
+
+            self._verdict = Verdict(self.instructions, live=self._live)
+        return self._verdict.run(frame, wire_length)
+
+    # -- combining --
+
+    def __and__(self, other: object) -> Self:
+        """Match what both match."""
+        return self._joined("and", other)
+
+    def __or__(self, other: object) -> Self:
+        """Match what either matches."""
+        return self._joined("or", other)
+
+    def __invert__(self) -> Self:
+        """Match what this does not. Raises ``OptionError`` for the filter that matches all."""
+        if not self._expression.strip():
+            raise OptionError("~Filter(''): no frame would match", option="expression")
+        return self._like(f"not ({self._expression})", self._snaplen)
+
+    def _joined(self, word: str, other: object) -> Self:
+        if not isinstance(other, type(self)):
+            return cast("Self", NotImplemented)
+        if (self._linktype, self._netmask) != (other._linktype, other._netmask):
+            raise OptionError(
+                "filters of different link types or netmasks cannot be combined", option="linktype"
+            )
+        snaplen = max(self._snaplen, other._snaplen)
+        both = [f._expression for f in (self, other) if f._expression.strip()]
+        if len(both) == 2:
+            # All in parentheses: `and` and `or` bind alike in this language.
+            return self._like(f"({both[0]}) {word} ({both[1]})", snaplen)
+        return self._like("".join(both) if word == "and" else "", snaplen)
+
+    def _like(self, expression: str, snaplen: int) -> Self:
+        made = type(self).__new__(type(self))
+        made._set(expression, self._linktype, snaplen, self._netmask)
+        return made
+
+    # -- as a value --
+
+    def __eq__(self, other: object) -> bool:
+        """Whether it is the same program, shown frames in the same way."""
+        if not isinstance(other, Filter):
+            return NotImplemented
+        return self._program() == other._program()
+
+    def __hash__(self) -> int:
+        """Hash the program."""
+        return hash(self._program())
+
+    def _program(self) -> tuple[object, ...]:
+        return self._linktype, self._live, self.instructions
+
+    def __repr__(self) -> str:
+        """As a call that makes it, but for what a live one adds."""
+        live = ", live" if self._live else ""
+        return f"Filter({self._expression!r}, snaplen={self._snaplen}{live})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle with the program, so that reading it back needs no libpcap."""
+        state = (
+            self._expression,
+            self._linktype,
+            self._snaplen,
+            self._netmask,
+            self._live,
+            tuple(map(tuple, self.instructions)),
         )
-    return result
+        return _restore, (type(self), state)
+
+
+def _restore(cls: type[Filter], state: tuple[Any, ...]) -> Filter:
+    expression, linktype, snaplen, netmask, live, instructions = state
+    program = tuple(Instruction(*i) for i in instructions)
+    made = cls.__new__(cls)
+    made._set(expression, linktype, snaplen, netmask, live, program)
+    return made
+
+
+def _netmask(text: str) -> int:
+    try:
+        mask = ipaddress.IPv4Address(text)
+    except ValueError as error:
+        raise OptionError(f"netmask={text!r}: {error}", option="netmask") from None
+    return int(mask)

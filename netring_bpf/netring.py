@@ -19,6 +19,7 @@ from netring_bpf.broadcast import (
 )
 from netring_bpf.capture import Capture
 from netring_bpf.errors import ClosedError, InterfaceGoneError, NetringError
+from netring_bpf.filter_set import FilterLike
 from netring_bpf.interface import LinkChange
 from netring_bpf.records import CaptureError, Event, LinkDown, LinkUp
 from netring_bpf.sinks.base import Sink, SinkStatistics
@@ -97,7 +98,7 @@ class Netring:
         self,
         interface: str,
         *,
-        filter: str | None = None,
+        filter: FilterLike = None,
         backend: Backend = "auto",
         steal: bool = False,
         buffer: int = 4096,
@@ -183,6 +184,13 @@ class Netring:
     ) -> FlowSubscriber:
         """Return a new subscriber, as ``FlowBroadcast.subscribe``."""
         return self._broadcast.subscribe(kinds=kinds, where=where, name=name)
+
+    async def set_filter(self, filter: FilterLike) -> None:
+        """Put another filter in force: as ``Capture.set_filter``, off the event loop.
+
+        Cancelling this does not take back a swap that is under way.
+        """
+        await asyncio.to_thread(self._capture.set_filter, filter)
 
     def statistics(self) -> NetringStatistics:
         """Return all books: of now, or the final ones after closing."""

@@ -64,6 +64,7 @@ class FlowStatistics:
 class CaptureStatistics:
     """The books of one capture, from the driver to the hand-off of events to Python.
 
+    ``matches``: for filters with names, how often each has matched, counted in the kernel.
     AF_XDP only: ``queues``; ``rx_dropped`` (no free chunk, or longer than one) and
     ``rx_ring_full``, which are the kernel's. TPACKET_V3 only: ``tp_packets``, the frames that
     matched the filter, ``tp_drops`` of them for want of room in the ring. ``in_ring``: handed
@@ -76,6 +77,7 @@ class CaptureStatistics:
     backend: str
     attach: str | None
     queues: tuple[QueueStatistics, ...]
+    matches: Mapping[str, int]
     rx_dropped: int
     rx_ring_full: int
     fill_ring_empty: int

@@ -7,6 +7,7 @@ import gc
 import os
 import shutil
 import subprocess
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -82,9 +83,12 @@ def _check_names(names: frozenset[str], where: str) -> None:
         raise pytest.UsageError(f"{where}: unknown feature {', '.join(unknown)}; known: {known}")
 
 
-def pytest_configure() -> None:
-    """A misspelt promise would be no promise."""
+def pytest_configure(config: pytest.Config) -> None:
+    """A misspelt promise would be no promise; and the user's cache is the user's."""
     _check_names(_required(), "NETRING_REQUIRE")
+    cache = tempfile.mkdtemp(prefix="netring-cache-")
+    config.add_cleanup(functools.partial(shutil.rmtree, cache))
+    os.environ["NETRING_BPF_CACHE"] = cache
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

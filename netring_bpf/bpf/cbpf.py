@@ -1,52 +1,94 @@
-"""Classic BPF → restricted C for XDP.
+"""Classic BPF → restricted C, for XDP and for a socket filter of eBPF.
 
 Only integers of the compiled program reach the C text, never a user's characters.
 
 The meaning is that of the kernel's socket filter (Documentation/networking/filter.rst): a load
-outside the frame rejects it, so does a division by zero; packet words are big-endian. The frame
-is seen without its outermost VLAN tag, as a socket filter sees it (the kernel's
-``skb_vlan_untag`` has run by then): offsets from 12 on skip the tag, and ``len`` does not
-count it. Bytes beyond ``MAX_OFFSET`` count as outside, a bound the verifier needs.
+outside the frame rejects it, so does a division by zero; packet words are big-endian. A live
+filter is shown the frame without its outermost VLAN tag, as the kernel's ``skb_vlan_untag``
+leaves it, with the tag beside it: offsets from 12 on skip the tag, and ``len`` does not count
+it. Any other filter is shown the bytes as they are. Bytes beyond ``MAX_OFFSET`` count as
+outside, a bound the verifier needs.
 
-A load at a fixed offset is a comparison and an access. One at a computed offset (``tcp port 80``
-on IPv4: the header's length varies) is as well, but the verifier refuses that to a process
-without CAP_PERFMON: with the macro NETRING_LOAD_BY_HELPER, ``bpf_xdp_load_bytes`` does it.
+In XDP a load at a fixed offset is a comparison and an access. One at a computed offset (``tcp
+port 80`` on IPv4: the header's length varies) is as well, but the verifier refuses that to a
+process without CAP_PERFMON: with the macro NETRING_LOAD_BY_HELPER, ``bpf_xdp_load_bytes`` does
+it. A socket filter loads everything by ``bpf_skb_load_bytes``.
 """
 
 from __future__ import annotations
 
+import enum
+from collections.abc import Sequence
+
 from netring_bpf.errors import FilterError
 from netring_bpf.filter import Filter, Instruction
+from netring_bpf.filter_set import MAX_NAMES, FilterSet
 
-__all__ = ["MAX_OFFSET", "to_c"]
+__all__ = ["MAX_OFFSET", "Hook", "to_c"]
 
 MAX_OFFSET = 0x7FFF
+
+
+class Hook(enum.Enum):
+    """Where in the kernel the program runs; the value is its BPF_PROG_TYPE_*."""
+
+    SOCKET = 1
+    XDP = 6
+
 
 # linux/bpf_common.h and linux/filter.h
 _LD, _LDX, _ST, _STX, _ALU, _JMP, _RET, _MISC = range(8)
 _SIZES = {0x00: 4, 0x08: 2, 0x10: 1}
 _IMM, _ABS, _IND, _MEM, _LEN, _MSH = 0x00, 0x20, 0x40, 0x60, 0x80, 0xA0
-_SKF_AREA = 0x8000_0000  # negative offsets: the kernel's own data about a packet
 _ALU_PLAIN = {0x00: "+", 0x10: "-", 0x20: "*", 0x40: "|", 0x50: "&", 0xA0: "^"}
 _ALU_DIVIDE = {0x30: "/", 0x90: "%"}
 _ALU_SHIFT = {0x60: "<<", 0x70: ">>"}
 _NEG = 0x80
 _JA = 0x00
 _JUMPS = {0x10: "A == {}", 0x20: "A > {}", 0x30: "A >= {}", 0x40: "(A & {}) != 0"}
+_BACKWARD = 0x8000_0000
 _TAG_AT = 12  # the outermost tag, where there is one, is the four bytes from here on
 
-_PRELUDE = """\
-#define NETRING_FILTER 1
+# Negative offsets (linux/filter.h): the link header, the network header, and beyond those the
+# kernel's own data about a packet.
+_NEGATIVE = 0x8000_0000
+_SKF_LL_OFF, _SKF_NET_OFF, _SKF_AD_OFF = 0xFFE0_0000, 0xFFF0_0000, 0xFFFF_F000
+_ETHERNET = 14
+_AUXILIARY = {
+    0: ("SKF_AD_PROTOCOL", "netring_protocol(&v)", "bpf_ntohs(ctx->protocol)"),
+    4: ("SKF_AD_PKTTYPE", "netring_pkttype(&v)", "ctx->pkt_type"),
+    8: ("SKF_AD_IFINDEX", "ctx->ingress_ifindex", "ctx->ifindex"),
+    12: ("SKF_AD_NLATTR", None, None),
+    16: ("SKF_AD_NLATTR_NEST", None, None),
+    20: ("SKF_AD_MARK", "0", "ctx->mark"),  # nothing has marked it yet
+    24: ("SKF_AD_QUEUE", None, "ctx->queue_mapping"),
+    28: ("SKF_AD_HATYPE", "1", "1"),  # ARPHRD_ETHER
+    32: ("SKF_AD_RXHASH", None, "ctx->hash"),
+    36: ("SKF_AD_CPU", "bpf_get_smp_processor_id()", "bpf_get_smp_processor_id()"),
+    40: ("SKF_AD_ALU_XOR_X", "A ^ X", "A ^ X"),
+    44: ("SKF_AD_VLAN_TAG", "v.tci", "ctx->vlan_tci"),
+    48: ("SKF_AD_VLAN_TAG_PRESENT", "v.tag / 4", "ctx->vlan_present"),
+    52: ("SKF_AD_PAY_OFFSET", None, None),
+    56: ("SKF_AD_RANDOM", "bpf_get_prandom_u32()", "bpf_get_prandom_u32()"),
+    60: ("SKF_AD_VLAN_TPID", "v.tpid", "bpf_ntohs(ctx->vlan_proto)"),
+}
+
+_VIEW = {
+    Hook.XDP: """\
+#define NETRING_CTX struct xdp_md
 struct netring_view {
     struct xdp_md *ctx;
     u8 *data; /* the frame */
     u8 *body; /* the same, moved on by the length of the outermost VLAN tag */
     u8 *end;
-    u32 tag; /* that length: 4, or 0 where there is none */
+    u32 tag; /* that length: 4, or 0 where there is none or it is left in place */
+    u32 tpid;
+    u32 tci;
 };
 
 /* 1, 2 or 4 bytes at a computed place of the frame; 0 where they are outside of it. */
 #ifdef NETRING_LOAD_BY_HELPER
+#define NETRING_LEN ((u32)bpf_xdp_get_buff_len(ctx) - v.tag)
 static __always_inline int netring_at(struct netring_view *v, u64 place, u32 size, u32 *value) {
     u8 byte;
     u16 half;
@@ -73,6 +115,7 @@ static __always_inline int netring_at(struct netring_view *v, u64 place, u32 siz
     }
 }
 #else
+#define NETRING_LEN ((u32)(v.end - v.data) - v.tag)
 static __always_inline int netring_at(struct netring_view *v, u64 place, u32 size, u32 *value) {
     u8 *at;
     asm volatile("" : "+r"(place));
@@ -87,7 +130,44 @@ static __always_inline int netring_at(struct netring_view *v, u64 place, u32 siz
     return 1;
 }
 #endif
+""",
+    Hook.SOCKET: """\
+#define NETRING_CTX struct __sk_buff
+#define NETRING_LEN ctx->len
+struct netring_view {
+    struct __sk_buff *ctx;
+    u32 tag; /* always 0: the kernel has taken it out */
+};
 
+/* 1, 2 or 4 bytes at a place of the frame; 0 where they are outside of it. */
+static __always_inline int netring_at(struct netring_view *v, u64 place, u32 size, u32 *value) {
+    u8 byte;
+    u16 half;
+    u32 word;
+    switch (size) {
+    case 4:
+        if (bpf_skb_load_bytes(v->ctx, place, &word, 4)) {
+            return 0;
+        }
+        *value = bpf_ntohl(word);
+        return 1;
+    case 2:
+        if (bpf_skb_load_bytes(v->ctx, place, &half, 2)) {
+            return 0;
+        }
+        *value = bpf_ntohs(half);
+        return 1;
+    default:
+        if (bpf_skb_load_bytes(v->ctx, place, &byte, 1)) {
+            return 0;
+        }
+        *value = byte;
+        return 1;
+    }
+}
+""",
+}
+_LOADS = """
 /* The same, at an offset that does not count the tag. */
 static __always_inline int netring_load(struct netring_view *v, u64 offset, u32 size,
                                         u32 *value) {
@@ -111,49 +191,110 @@ static __always_inline int netring_load(struct netring_view *v, u64 offset, u32 
     }
     return 1;
 }
+"""
+_XDP_AUXILIARY = """
+/* skb->protocol, as eth_type_trans() would set it. */
+static __always_inline u32 netring_protocol(struct netring_view *v) {
+    u16 type;
+    if (v->body + 16 > v->end) {
+        return 0;
+    }
+    type = bpf_ntohs(*(u16 *)(v->body + 12));
+    return type >= 0x600 ? type : *(u16 *)(v->body + 14) == 0xffff ? 1 : 4;
+}
 
-static __always_inline int netring_filter(struct xdp_md *ctx) {
-    struct netring_view v = {.ctx = ctx, .tag = 0};
+/* skb->pkt_type: what arrives is never outgoing; whose unicast it is, is not asked. */
+static __always_inline u32 netring_pkttype(struct netring_view *v) {
+    if (v->data + 14 > v->end || !(v->data[0] & 1)) {
+        return 0;
+    }
+    return *(u32 *)v->data == 0xffffffff && *(u16 *)(v->data + 4) == 0xffff ? 1 : 2;
+}
+"""
+_XDP_START = """\
+    struct netring_view v = {.ctx = ctx};
     u32 A = 0, X = 0;
     v.data = (u8 *)(long)ctx->data;
     v.end = (u8 *)(long)ctx->data_end;
     v.body = v.data;
+"""
+_TAKE_TAG_OUT = """\
     if (v.data + 18 <= v.end) {
         u16 type = bpf_ntohs(*(u16 *)(v.data + 12));
         if (type == 0x8100 || type == 0x88a8) {
             v.tag = 4;
+            v.tpid = type;
+            v.tci = bpf_ntohs(*(u16 *)(v.data + 14));
             v.body = v.data + 4;
         }
     }
 """
+_SOCKET_START = """\
+    struct netring_view v = {.ctx = ctx};
+    u32 A = 0, X = 0;
+"""
+_COUNT = """
+BPF_PERCPU_ARRAY(matches, u64, %(names)d);
+static __always_inline void netring_count(u32 slot) {
+    u64 *count = matches.lookup(&slot);
+    if (count) {
+        (*count)++;
+    }
+}
+"""
 
 
-def to_c(program: Filter) -> str:
+def to_c(filters: FilterSet, hook: Hook = Hook.XDP, slots: Sequence[int] = ()) -> str:
     """Return the C text of ``netring_filter``; empty for a filter that matches everything.
 
-    Raises ``FilterError`` for an instruction that has no meaning in XDP.
+    ``slots``: for named filters, each one's place in the map ``matches``, where every match is
+    counted. Raises ``FilterError`` for an instruction that has no meaning there.
     """
-    if program.matches_all:
+    if filters.matches_all and hook is Hook.XDP:
         return ""
-    lines = _Translation(program).lines()
-    return _PRELUDE % {"max": MAX_OFFSET} + "\n".join(lines) + "\n}\n"
+    text = "#define NETRING_FILTER 1\n" + _VIEW[hook] + _LOADS
+    if hook is Hook.XDP:
+        text += _XDP_AUXILIARY
+    text %= {"max": MAX_OFFSET}
+    for number, one in enumerate(filters.filters):
+        text += _function(f"netring_filter_{number}", _Translation(one, hook).lines())
+    calls = ["    u32 any = 0;"]
+    if filters.names:
+        text += _COUNT % {"names": 2 * MAX_NAMES}
+        for number, slot in enumerate(slots):
+            calls.append(f"    if (netring_filter_{number}(ctx)) {{")
+            calls.append(f"        netring_count({slot:d});")
+            calls.append("        any = 1;\n    }")
+    else:
+        calls.append("    any = netring_filter_0(ctx);")
+    return text + _function("netring_filter", [*calls, "    return any;"])
+
+
+def _function(name: str, lines: Sequence[str]) -> str:
+    head = f"\nstatic __always_inline int {name}(NETRING_CTX *ctx) {{\n"
+    return head + "\n".join(lines) + "\n}\n"
 
 
 class _Translation:
     """One program on its way to C: a label for each jump target, a statement per instruction."""
 
-    def __init__(self, program: Filter) -> None:
+    def __init__(self, program: Filter, hook: Hook) -> None:
         self._expression = program.expression
         self._instructions = program.instructions
+        self._hook = hook
+        self._live = program.is_live
 
     def lines(self) -> list[str]:
+        start = _XDP_START if self._hook is Hook.XDP else _SOCKET_START
+        if self._hook is Hook.XDP and self._live:
+            start += _TAKE_TAG_OUT
         targets = self._targets()
         memory = sorted(
             {i.k for i in self._instructions if i.code & 7 in {_ST, _STX} or _is_memory_load(i)}
         )
         if any(slot > 15 for slot in memory):
             raise self._refuse("scratch memory beyond slot 15")
-        lines = [f"    u32 M{slot} = 0;" for slot in memory]
+        lines = [start.rstrip("\n"), *(f"    u32 M{slot} = 0;" for slot in memory)]
         for at, instruction in enumerate(self._instructions):
             label = f"L{at}: " if at in targets else ""
             lines.append(f"    {label}{self._statement(at, instruction)}")
@@ -164,7 +305,7 @@ class _Translation:
         for at, i in enumerate(self._instructions):
             if i.code & 7 == _JMP:
                 if i.code & 0xF0 == _JA:
-                    if i.k >= _SKF_AREA:
+                    if i.k >= _BACKWARD:
                         raise self._refuse("it jumps backwards (a protocol chain)")
                     targets.add(at + 1 + i.k)
                 else:
@@ -175,8 +316,8 @@ class _Translation:
 
     def _refuse(self, what: str) -> FilterError:
         return FilterError(
-            f"filter {self._expression!r}: cannot run in XDP: {what}; choose "
-            "backend='tpacket_v3', where the kernel runs it as it is",
+            f"filter {self._expression!r}: cannot run in the kernel: {what}; capture more, and "
+            "ask Filter.matches() for each packet",
             expression=self._expression,
         )
 
@@ -203,14 +344,34 @@ class _Translation:
         if mode == _MEM:
             return f"A = M{i.k};"
         if mode == _LEN:
-            return "A = (u32)bpf_xdp_get_buff_len(ctx) - v.tag;"
+            return "A = NETRING_LEN;"
         if size is None or mode not in {_ABS, _IND}:
             raise self._refuse(f"instruction {i.code:#04x}")
-        if i.k >= _SKF_AREA:
-            raise self._refuse("it asks for the kernel's own data about a packet")
         if mode == _IND:
             return f"if (!netring_load(&v, (u64)X + {i.k}u, {size}, &A)) return 0;"
-        return _absolute(i.k, size)
+        if i.k >= _NEGATIVE:
+            return self._negative(i.k, size)
+        return self._absolute(i.k, size)
+
+    def _negative(self, k: int, size: int) -> str:
+        if not self._live:
+            return "return 0;"  # nothing but the bytes is known
+        if k >= _SKF_AD_OFF:
+            name, *meanings = _AUXILIARY.get(k - _SKF_AD_OFF, (f"offset {k:#x}", None, None))
+            meaning = meanings[0] if self._hook is Hook.XDP else meanings[1]
+            if meaning is None:
+                raise self._refuse(f"{name} is not known there")
+            return f"A = {meaning};"
+        if k >= _SKF_NET_OFF:
+            return self._absolute(k - _SKF_NET_OFF + _ETHERNET, size)
+        if k >= _SKF_LL_OFF:
+            return self._absolute(k - _SKF_LL_OFF, size)
+        return "return 0;"
+
+    def _absolute(self, k: int, size: int) -> str:
+        if self._hook is Hook.SOCKET:
+            return f"if (!netring_load(&v, {k}u, {size}, &A)) return 0;"
+        return _direct(k, size)
 
     def _load_x(self, i: Instruction) -> str:
         match i.code & 0xE0:
@@ -219,10 +380,13 @@ class _Translation:
             case 0x60:
                 return f"X = M{i.k};"
             case 0x80:
-                return "X = (u32)bpf_xdp_get_buff_len(ctx) - v.tag;"
-            case 0xA0 if i.k < _SKF_AREA:
+                return "X = NETRING_LEN;"
+            case 0xA0:
                 if i.k + 1 > MAX_OFFSET:
                     return "return 0;"
+                if self._hook is Hook.SOCKET:
+                    load = f"if (!netring_load(&v, {i.k}u, 1, &X)) return 0;"
+                    return f"{load} X = (X & 0xf) << 2;"
                 base = "v.data" if i.k < _TAG_AT else "v.body"
                 return f"if ({base} + {i.k + 1} > v.end) return 0; X = ({base}[{i.k}] & 0xf) << 2;"
             case _:
@@ -255,7 +419,7 @@ def _is_memory_load(i: Instruction) -> bool:
     return i.code & 7 in {_LD, _LDX} and i.code & 0xE0 == _MEM
 
 
-def _absolute(k: int, size: int) -> str:
+def _direct(k: int, size: int) -> str:
     """A load at a fixed offset: one check, one access, but where it spans the tag's place."""
     if k + size > MAX_OFFSET:
         return "return 0;"

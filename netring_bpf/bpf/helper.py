@@ -1,18 +1,19 @@
-"""The short-lived process that compiles and loads: the only file that imports BCC.
+"""The short-lived process that compiles: the only file that imports BCC.
 
-Run as a script by ``program.py``, never imported: BCC changes the working directory, prints to
+Run as a script by ``compiler.py``, never imported: BCC changes the working directory, prints to
 descriptor 2 from C++ and leaves LLVM's memory behind, all of which ends with this process.
-The request is one JSON message on the Unix socket whose descriptor is the only argument; the
-answer is one JSON message, with the program's and the maps' descriptors attached when it worked.
+The request is one JSON document on standard input, the answer one on standard output: the
+bytecode, in which a reference to a map has the map's place in the request's list instead of the
+descriptor of the map that BCC has made, and the files of BCC that made it.
 """
 
 from __future__ import annotations
 
-import array
+import base64
 import importlib.util
 import json
 import os
-import socket
+import struct
 import sys
 import tempfile
 import warnings
@@ -20,11 +21,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Self
 
-MAPS = ("xsks_map", "counters")
 _PLACES = (
     "/usr/lib/python3/dist-packages/bcc",
     "/usr/local/lib/python3/dist-packages/bcc",
 )
+_INSTRUCTION = struct.Struct("=BBhi")  # struct bpf_insn: code, registers, offset, immediate
+_LD_IMM64, _PSEUDO_MAP_FD = 0x18, 1
 _PATTERNS = ("/usr/lib/python3*/site-packages/bcc", "/usr/lib64/python3*/site-packages/bcc")
 
 
@@ -95,34 +97,55 @@ class _CapturedStderr:
         self._file.close()
 
 
-def _load(request: dict[str, Any]) -> list[int]:
-    # The bcc package reads these when it compiles; this process has no other use for them.
+def _compile(request: dict[str, Any]) -> dict[str, Any]:
+    # The bcc package reads this when it compiles; this process has no other use for it.
     os.environ["BCC_KERNEL_SOURCE"] = request["headers"]
     bcc = _import_bcc()
     captured = _CapturedStderr()
-    stage = "compile"
     try:
         with captured:
             bpf = bcc.BPF(text=request["source"].encode(), cflags=request["cflags"])
-            stage = "verify"
-            function = bpf.load_func(request["function"], bcc.BPF.XDP)
+            code = bpf.dump_func(request["function"].encode())
+            maps = [bpf[name].map_fd for name in request["maps"]]
     except Exception as error:  # BCC raises it bare; all of it is reported
-        raise _FailedError(stage, str(error), captured.text) from error
-    return [function.fd, *(bpf[name].map_fd for name in MAPS)]
+        raise _FailedError("compile", str(error), captured.text) from error
+    numbered = _number_maps(code, maps)
+    return {"code": base64.b64encode(numbered).decode(), "made_by": _makers(bcc)}
+
+
+def _number_maps(code: bytes, maps: list[int]) -> bytes:
+    result = bytearray(code)
+    for at in range(0, len(result), _INSTRUCTION.size):
+        opcode, registers, offset, immediate = _INSTRUCTION.unpack_from(result, at)
+        if opcode == _LD_IMM64 and registers >> 4 == _PSEUDO_MAP_FD:
+            number = maps.index(immediate)
+            _INSTRUCTION.pack_into(result, at, opcode, registers, offset, number)
+    return bytes(result)
+
+
+def _makers(bcc: ModuleType) -> list[str]:
+    """The files whose change would change the bytecode: the package's own and libbcc."""
+    package = Path(str(bcc.__file__)).parent
+    found = {str(package / name) for name in ("__init__.py", "version.py")}
+    for line in Path("/proc/self/maps").read_text(encoding="utf-8").splitlines():
+        path = line.split(maxsplit=5)[-1]
+        if path.startswith("/") and any(part in path for part in ("libbcc", "libLLVM", "libclang")):
+            found.add(path)
+    return sorted(path for path in found if Path(path).is_file())
 
 
 def main() -> None:
     """Answer the one request, then end."""
-    with socket.socket(fileno=int(sys.argv[1])) as channel:
-        request = json.loads(channel.makefile("rb").readline())
-        try:
-            descriptors = _load(request)
-        except _FailedError as failure:
-            answer = {"failed": failure.kind, "message": str(failure), "log": failure.log}
-            channel.sendall(json.dumps(answer).encode())
-            return
-        ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))]
-        channel.sendmsg([json.dumps({"loaded": MAPS}).encode()], ancillary)
+    # What BCC prints to standard output would spoil the answer.
+    answer_fd = os.dup(1)
+    os.dup2(2, 1)
+    request = json.load(sys.stdin)
+    try:
+        answer = _compile(request)
+    except _FailedError as failure:
+        answer = {"failed": failure.kind, "message": str(failure), "log": failure.log}
+    with open(answer_fd, "w", encoding="ascii") as file:
+        json.dump(answer, file)
 
 
 if __name__ == "__main__":

@@ -12,8 +12,10 @@ import logging
 import os
 from typing import Self
 
-from netring_bpf._core import ffi, lib
+from netring_bpf._core import lib
 from netring_bpf.errors import (
+    ClosedError,
+    InterfaceGoneError,
     InterfaceNotFoundError,
     KernelFeatureError,
     PermissionDeniedError,
@@ -23,12 +25,9 @@ from netring_bpf.errors import (
 from netring_bpf.interface import Interface
 from netring_bpf.ring.options import XdpMode
 
-__all__ = ["XdpLink", "counters_of_queue", "map_socket", "unmap_socket"]
+__all__ = ["XdpLink"]
 
 _log = logging.getLogger("netring_bpf.bpf")
-_COUNTERS = 4  # struct netring_counters of xdp_redirect.c
-
-
 _FLAGS = {XdpMode.NATIVE: 1 << 2, XdpMode.GENERIC: 1 << 1}  # XDP_FLAGS_{DRV,SKB}_MODE
 
 
@@ -38,8 +37,9 @@ class XdpLink:
     ``mode`` is how it is attached; ``reason`` says why that is not native, else it is None.
     """
 
-    def __init__(self, fd: int, mode: XdpMode, reason: str | None) -> None:
+    def __init__(self, fd: int, interface: str, mode: XdpMode, reason: str | None) -> None:
         self.mode = mode
+        self._interface = interface
         self.reason = reason
         self._fd = fd
 
@@ -57,13 +57,30 @@ class XdpLink:
                 reason = "; ".join(refusals) or None
                 if reason:
                     _log.warning("XDP on %s is %s: %s", interface.name, candidate.value, reason)
-                return cls(fd, candidate, reason)
+                return cls(fd, interface.name, candidate, reason)
             _raise_final(interface, -fd)
             refusals.append(_refusal(interface, candidate, -fd))
         raise KernelFeatureError(
             f"attach XDP to {interface.name}: {'; '.join(refusals)}; choose backend='tpacket_v3'",
             feature="XDP",
         )
+
+    def update(self, program_fd: int) -> None:
+        """Put another program in the place of the one attached: no frame passes unseen.
+
+        Blocks for some 10 ms, under load for 100. Raises ``SyscallError``, and the program that
+        was attached stays; ``InterfaceGoneError``.
+        """
+        if self._fd < 0:
+            raise ClosedError("swap the XDP program of a link that is closed")
+        error = -lib.nr_link_update(self._fd, program_fd)
+        if error == errno.ENOLINK:
+            raise InterfaceGoneError(
+                f"swap the XDP program of {self._interface}: the interface is gone",
+                interface=self._interface,
+            )
+        if error > 0:
+            raise SyscallError(f"swap the XDP program of {self._interface}", error)
 
     def close(self) -> None:
         """Detach. Idempotent."""
@@ -112,39 +129,3 @@ def _refusal(interface: Interface, mode: XdpMode, error: int) -> str:
     elif mode is XdpMode.NATIVE and error == errno.EOPNOTSUPP:
         hint = f": the driver ({interface.kind or 'unknown'}) has no native XDP"
     return f"{mode.value} mode refused: {os.strerror(error)}{hint}"
-
-
-def map_socket(xsks_map_fd: int, queue: int, socket_fd: int) -> None:
-    """Direct the matching frames of ``queue`` to an AF_XDP socket bound to that queue."""
-    key, value = ffi.new("uint32_t *", queue), ffi.new("uint32_t *", socket_fd)
-    error = lib.nr_map_update(xsks_map_fd, key, value)
-    if error:
-        raise SyscallError(f"put the socket of queue {queue} into the XSKMAP", -error)
-
-
-def unmap_socket(xsks_map_fd: int, queue: int) -> None:
-    """Take the queue's socket out; frames then go on to the host. One not there is no error."""
-    error = lib.nr_map_delete(xsks_map_fd, ffi.new("uint32_t *", queue))
-    if error not in {0, -errno.ENOENT, -errno.EINVAL}:
-        raise SyscallError(f"take the socket of queue {queue} out of the XSKMAP", -error)
-
-
-def counters_of_queue(counters_fd: int, queue: int) -> tuple[int, int, int, int]:
-    """Return (seen, not matched, no socket, redirected) of a queue, summed over the CPUs."""
-    cpus = _possible_cpus()
-    values = ffi.new("uint64_t[]", cpus * _COUNTERS)
-    error = lib.nr_map_lookup(counters_fd, ffi.new("uint32_t *", queue), values)
-    if error:
-        raise SyscallError(f"read the counters of queue {queue}", -error)
-    seen, not_matched, no_socket, redirected = (
-        sum(values[cpu * _COUNTERS + counter] for cpu in range(cpus))
-        for counter in range(_COUNTERS)
-    )
-    return seen, not_matched, no_socket, redirected
-
-
-def _possible_cpus() -> int:
-    """Per-CPU values come for every possible CPU, online or not: "0-3" or "0,2-5"."""
-    with open("/sys/devices/system/cpu/possible", encoding="ascii") as file:
-        last = file.read().strip().split(",")[-1]
-    return int(last.split("-")[-1]) + 1

@@ -10,10 +10,11 @@ from cffi import FFI
 _HERE = Path(__file__).resolve().parent
 _ROOT = _HERE.parent.parent
 _SOURCES = (
+    "bpf.c",
     "decode.c",
+    "filter.c",
     "flow.c",
     "handoff.c",
-    "link.c",
     "loop.c",
     "packets.c",
     "reader.c",

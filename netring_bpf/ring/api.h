@@ -76,6 +76,7 @@ typedef struct {
     uint32_t ring_size;
     uint32_t chunk_size;
     uint32_t chunks;
+    uint32_t snaplen; /* bytes of a frame that are given out, its outermost VLAN tag apart */
 } nr_xsk_options;
 
 typedef struct {
@@ -91,9 +92,20 @@ typedef struct {
     uint32_t block_count;
     uint32_t retire_ms;
     uint32_t ignore_outgoing; /* on loopback every frame is seen twice otherwise */
-    uint32_t insn_count;      /* 0: no filter, and then snaplen does not apply */
-    const nr_bpf_insn *insns;
+    int32_t program_fd;       /* the filter as a program of eBPF; -1: the instructions below */
+    uint32_t insn_count;
+    const nr_bpf_insn *insns; /* what they return is how many bytes of a frame are captured */
 } nr_tpacket_options;
+
+/* A frame for nr_filter_run: caplen bytes of a frame that had len on the wire. */
+typedef struct {
+    const uint8_t *data;
+    uint32_t caplen;
+    uint32_t len;
+    uint16_t vlan_tci;
+    uint16_t vlan_tpid; /* the tag that was taken out of a live frame; 0: none */
+    uint32_t live;      /* 0: nothing but the bytes is known, as of a frame in a file */
+} nr_filter_frame;
 
 /* The reader's books. Everything only grows, but for the flows_live and live_* values. */
 typedef struct {
@@ -150,6 +162,12 @@ int nr_reader_add_replay(nr_reader *reader, const uint8_t *records, uint64_t siz
 int nr_reader_source_fd(const nr_reader *reader, int source);
 int nr_reader_source_zero_copy(const nr_reader *reader, int source);
 
+/* From any thread, while the reader runs. The first replaces the filter of every TPACKET_V3
+ * socket, atomically for each; the other two take the place of the options' values. */
+int nr_reader_set_filter(nr_reader *reader, const nr_bpf_insn *insns, uint32_t count);
+int nr_reader_set_filter_program(nr_reader *reader, int program_fd); /* of eBPF */
+void nr_reader_set_snaplen(nr_reader *reader, uint32_t snaplen);     /* of AF_XDP sockets */
+
 /* Blocks until nr_reader_stop, or until a replay is read, and then 0; -ENODEV when the
  * interface is gone. Reads what is still in the rings before it returns. */
 int nr_reader_run(nr_reader *reader);
@@ -169,7 +187,20 @@ int nr_reader_event_fd(const nr_reader *reader); /* readable when events wait */
 uint32_t nr_reader_take(nr_reader *reader, nr_event *events, uint32_t max);
 void nr_reader_statistics(nr_reader *reader, nr_statistics *statistics);
 
-/* -- the bpf(2) calls that attach what BCC loaded; fds are CLOEXEC -- */
+/* -- classic BPF on bytes -- */
+int nr_filter_check(const nr_bpf_insn *insns, uint32_t count); /* -EINVAL: do not run it */
+/* Runs a checked program: what it returns, 0 for a frame it rejects. */
+uint32_t nr_filter_run(const nr_bpf_insn *insns, const nr_filter_frame *frame);
+
+/* -- the bpf(2) calls: loading what BCC compiled, attaching it, running it; fds are CLOEXEC -- */
+int nr_map_create(uint32_t type, uint32_t key_size, uint32_t value_size, uint32_t entries,
+                  const char *name);
+/* The log may be NULL; what the verifier says is put there, NUL-terminated. */
+int nr_program_load(uint32_t type, const void *insns, uint32_t count, char *log, uint32_t log_size);
+/* Runs an XDP program `repeat` times on a copy of the frame, of at least 14 bytes: its action,
+ * and the mean time in ns. */
+int nr_program_run(int program_fd, const uint8_t *frame, uint32_t size, uint32_t repeat,
+                   uint32_t *duration_ns);
 int nr_link_create(int program_fd, uint32_t ifindex, uint32_t xdp_flags);
 int nr_link_update(int link_fd, int program_fd);
 int nr_map_update(int map_fd, const void *key, const void *value);

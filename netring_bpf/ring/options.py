@@ -78,14 +78,12 @@ class TpacketOptions:
 
     ``block_size`` in bytes, a power of two and a multiple of 4096; ``block_count`` blocks make
     the ring (64 MiB by default). ``retire_timeout`` in seconds is how long a block that is not
-    full waits before it is handed over: the latency of a quiet capture. ``snaplen`` in bytes
-    is how much of a frame is captured.
+    full waits before it is handed over: the latency of a quiet capture.
     """
 
     block_size: int = 1 << 20
     block_count: int = 64
     retire_timeout: float = 0.02
-    snaplen: int = 65_535
 
     def __post_init__(self) -> None:
         _check(
@@ -101,7 +99,6 @@ class TpacketOptions:
             0.001 <= self.retire_timeout <= 1.0,
             "from 0.001 to 1 second",
         )
-        _check("snaplen", self.snaplen, 64 <= self.snaplen <= 65_535, "from 64 to 65535")
 
 
 @dataclass(frozen=True, slots=True)

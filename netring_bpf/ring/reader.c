@@ -92,6 +92,33 @@ int nr_reader_source_zero_copy(const nr_reader *r, int source) {
     return r->sources[source]->zero_copy;
 }
 
+static int set_filter(nr_reader *r, const nr_bpf_insn *insns, uint32_t count, int program_fd) {
+    int rc = 0;
+    for (int i = 0; i < r->source_count && rc == 0; i++) {
+        struct nr_source *source = r->sources[i];
+        if (source->ops->set_filter != NULL) {
+            rc = source->ops->set_filter(source, insns, count, program_fd);
+        }
+    }
+    return rc;
+}
+
+int nr_reader_set_filter(nr_reader *r, const nr_bpf_insn *insns, uint32_t count) {
+    return set_filter(r, insns, count, -1);
+}
+
+int nr_reader_set_filter_program(nr_reader *r, int program_fd) {
+    return set_filter(r, NULL, 0, program_fd);
+}
+
+void nr_reader_set_snaplen(nr_reader *r, uint32_t snaplen) {
+    for (int i = 0; i < r->source_count; i++) {
+        if (r->sources[i]->ops->set_snaplen != NULL) {
+            r->sources[i]->ops->set_snaplen(r->sources[i], snaplen);
+        }
+    }
+}
+
 int nr_reader_stop(nr_reader *r) {
     const uint64_t one = 1;
     return write(r->stop_fd, &one, sizeof one) == (ssize_t)sizeof one ? 0 : -errno;

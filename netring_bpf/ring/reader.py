@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self, overload
 
 from netring_bpf._core import ffi, lib
 from netring_bpf.errors import ClosedError, SyscallError
-from netring_bpf.filter import Filter
+from netring_bpf.libpcap import Instruction
 from netring_bpf.records import (
     Counters,
     Endpoint,
@@ -162,7 +162,7 @@ class Reader:
 
     # -- sources: each returns its descriptor, or raises OSError with the kernel's errno --
 
-    def add_xsk(self, ifindex: int, queue: int, options: XdpOptions) -> int:
+    def add_xsk(self, ifindex: int, queue: int, options: XdpOptions, *, snaplen: int) -> int:
         """Open an AF_XDP socket bound to ``queue``; returns its descriptor."""
         native = ffi.new(
             "nr_xsk_options *",
@@ -172,15 +172,25 @@ class Reader:
                 "ring_size": options.ring_size,
                 "chunk_size": options.chunk_size,
                 "chunks": options.chunks,
+                "snaplen": snaplen,
             },
         )
         return self._added(lib.nr_reader_add_xsk(self._open(), native), "open an AF_XDP socket")
 
     def add_tpacket(
-        self, ifindex: int, program: Filter, options: TpacketOptions, *, ignore_outgoing: bool
+        self,
+        ifindex: int,
+        program: Sequence[Instruction] | int,
+        options: TpacketOptions,
+        *,
+        ignore_outgoing: bool,
     ) -> int:
-        """Open a TPACKET_V3 ring on the interface; returns its descriptor."""
-        instructions = ffi.new("nr_bpf_insn[]", [tuple(i) for i in program.instructions])
+        """Open a TPACKET_V3 ring on the interface; returns its descriptor.
+
+        ``program``: the filter, in classic BPF, or the descriptor of one of eBPF.
+        """
+        classic = () if isinstance(program, int) else program
+        instructions = ffi.new("nr_bpf_insn[]", [tuple(i) for i in classic])
         native = ffi.new(
             "nr_tpacket_options *",
             {
@@ -189,12 +199,27 @@ class Reader:
                 "block_count": options.block_count,
                 "retire_ms": max(1, round(options.retire_timeout * 1000)),
                 "ignore_outgoing": ignore_outgoing,
-                "insn_count": len(program.instructions),
+                "program_fd": program if isinstance(program, int) else -1,
+                "insn_count": len(classic),
                 "insns": instructions,
             },
         )
         rc = lib.nr_reader_add_tpacket(self._open(), native)
         return self._added(rc, "open a TPACKET_V3 ring")
+
+    def set_filter(self, program: Sequence[Instruction] | int) -> None:
+        """Give every TPACKET_V3 socket another filter, while it runs. Raises ``SyscallError``."""
+        if isinstance(program, int):
+            error = -lib.nr_reader_set_filter_program(self._open(), program)
+        else:
+            native = ffi.new("nr_bpf_insn[]", [tuple(i) for i in program])
+            error = -lib.nr_reader_set_filter(self._open(), native, len(program))
+        if error:
+            raise SyscallError("swap the filter of a TPACKET_V3 socket", error)
+
+    def set_snaplen(self, snaplen: int) -> None:
+        """From now on, give out so many bytes of a frame from AF_XDP sockets."""
+        lib.nr_reader_set_snaplen(self._open(), snaplen)
 
     def add_replay(self, records: bytes) -> None:
         """Read frames from memory, in the format ``api.h`` gives."""
@@ -271,7 +296,11 @@ class Reader:
         ]
 
     def statistics(
-        self, backend: str, attach: str | None, queues: tuple[QueueStatistics, ...]
+        self,
+        backend: str,
+        attach: str | None,
+        queues: tuple[QueueStatistics, ...],
+        matches: Mapping[str, int],
     ) -> CaptureStatistics:
         """Return the reader's books, with what others know of the capture put in."""
         s = ffi.new("nr_statistics *")
@@ -291,6 +320,7 @@ class Reader:
             backend=backend,
             attach=attach,
             queues=queues,
+            matches=matches,
             rx_dropped=s.xsk_rx_dropped,
             rx_ring_full=s.xsk_rx_ring_full,
             fill_ring_empty=s.xsk_fill_ring_empty,

@@ -17,6 +17,11 @@ struct nr_source_ops {
     void (*account)(struct nr_source *source);
     /* Frames the kernel has handed over that are not yet lent, as of the last account(). */
     uint64_t (*in_ring)(const struct nr_source *source);
+    /* From any thread: another filter, of classic BPF or else a program of eBPF. May be NULL. */
+    int (*set_filter)(struct nr_source *source, const nr_bpf_insn *insns, uint32_t count,
+                      int program_fd);
+    /* From any thread: how many bytes of a frame are lent from now on. May be NULL. */
+    void (*set_snaplen)(struct nr_source *source, uint32_t snaplen);
     /* Told once, at the stop: take in nothing new. May be NULL. */
     void (*quiesce)(struct nr_source *source);
     void (*destroy)(struct nr_source *source);

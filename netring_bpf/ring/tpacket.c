@@ -50,6 +50,11 @@ static int attach_filter(int fd, const nr_bpf_insn *insns, uint32_t count) {
     return setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) == 0 ? 0 : -errno;
 }
 
+static int attach_program(int fd, int program_fd) {
+    const int *value = &program_fd;
+    return setsockopt(fd, SOL_SOCKET, SO_ATTACH_BPF, value, sizeof *value) == 0 ? 0 : -errno;
+}
+
 static int make_ring(struct tpacket *t, const nr_tpacket_options *options) {
     const int version = TPACKET_V3;
     struct tpacket_req3 request = {
@@ -192,6 +197,12 @@ static uint64_t tpacket_in_ring(const struct nr_source *source) {
     return source->tp_packets - source->tp_drops - source->lent;
 }
 
+static int tpacket_set_filter(struct nr_source *source, const nr_bpf_insn *insns, uint32_t count,
+                              int program_fd) {
+    return insns != NULL ? attach_filter(source->fd, insns, count)
+                         : attach_program(source->fd, program_fd);
+}
+
 /* From now on the filter takes nothing; what is in the ring is retired by its timer. */
 static void tpacket_quiesce(struct nr_source *source) {
     const nr_bpf_insn reject = {.code = BPF_RET | BPF_K, .k = 0};
@@ -217,6 +228,7 @@ static const struct nr_source_ops tpacket_ops = {
     .check = tpacket_check,
     .account = tpacket_account,
     .in_ring = tpacket_in_ring,
+    .set_filter = tpacket_set_filter,
     .quiesce = tpacket_quiesce,
     .destroy = tpacket_destroy,
 };
@@ -231,8 +243,10 @@ int nr_tpacket_create(const nr_tpacket_options *options, struct nr_source **out)
     t->ifindex = options->ifindex;
     t->source.fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
     rc = t->source.fd >= 0 ? 0 : -errno;
-    if (rc == 0 && options->insn_count > 0) {
-        rc = attach_filter(t->source.fd, options->insns, options->insn_count);
+    if (rc == 0) {
+        rc = options->program_fd >= 0
+                 ? attach_program(t->source.fd, options->program_fd)
+                 : attach_filter(t->source.fd, options->insns, options->insn_count);
     }
     if (rc == 0) {
         rc = make_ring(t, options);

@@ -42,6 +42,7 @@ struct xsk {
     uint32_t consumed; /* rx ring: our index, ahead of *consumer by what is lent */
     uint32_t lent;
     uint32_t filled; /* fill ring: our index */
+    uint32_t snaplen;
 };
 
 /* -- open -- */
@@ -148,19 +149,36 @@ static bool is_zero_copy(int fd) {
 
 /* -- run -- */
 
+#define TAG_AT 12u
+#define TAG_SIZE 4u
+
+/* As on TPACKET_V3, where the kernel has taken the outermost tag out before it counts. */
+static uint32_t cut(const uint8_t *data, uint32_t len, uint32_t snaplen) {
+    if (NR_LIKELY(len <= snaplen)) {
+        return len;
+    }
+    const bool tagged =
+        len >= TAG_AT + TAG_SIZE + 2 && ((data[TAG_AT] == 0x81 && data[TAG_AT + 1] == 0x00) ||
+                                         (data[TAG_AT] == 0x88 && data[TAG_AT + 1] == 0xa8));
+    const uint32_t most = tagged ? snaplen + TAG_SIZE : snaplen;
+    return len < most ? len : most;
+}
+
 static uint32_t xsk_next(struct nr_source *source, struct nr_frame *frames, uint32_t max) {
     struct xsk *x = (struct xsk *)source;
     const struct xdp_desc *descs = x->rx.descs;
     const uint32_t ready = nr_load_acquire(x->rx.producer) - x->consumed;
     const uint32_t count = ready < max ? ready : max;
     const uint64_t now = count > 0 ? nr_clock_ns() : 0; /* one reading for the batch */
+    const uint32_t snaplen = nr_load_relaxed(&x->snaplen);
     for (uint32_t i = 0; i < count; i++) {
         const struct xdp_desc *desc = &descs[(x->consumed + i) & x->rx.mask];
         const bool inside = desc->addr < x->umem_size && desc->len <= x->umem_size - desc->addr;
+        const uint8_t *data = x->umem + (inside ? desc->addr : 0);
         frames[i] = (struct nr_frame){
-            .data = x->umem + (inside ? desc->addr : 0),
+            .data = data,
             .ts = now,
-            .caplen = inside ? desc->len : 0,
+            .caplen = inside ? cut(data, desc->len, snaplen) : 0,
             .len = desc->len,
         };
     }
@@ -223,6 +241,10 @@ static uint64_t xsk_in_ring(const struct nr_source *source) {
     return nr_load_acquire(x->rx.producer) - x->consumed;
 }
 
+static void xsk_set_snaplen(struct nr_source *source, uint32_t snaplen) {
+    nr_store_relaxed(&((struct xsk *)source)->snaplen, snaplen);
+}
+
 /* -- close: the rings before the socket, or the queue stays busy -- */
 
 static void unmap(void *map, size_t size) {
@@ -249,6 +271,7 @@ static const struct nr_source_ops xsk_ops = {
     .check = xsk_check,
     .account = xsk_account,
     .in_ring = xsk_in_ring,
+    .set_snaplen = xsk_set_snaplen,
     .destroy = xsk_destroy,
 };
 
@@ -259,6 +282,7 @@ int nr_xsk_create(const nr_xsk_options *options, struct nr_source **out) {
         return -ENOMEM;
     }
     x->source.ops = &xsk_ops;
+    x->snaplen = options->snaplen;
     x->source.fd = socket(AF_XDP, SOCK_RAW | SOCK_CLOEXEC, 0);
     rc = x->source.fd >= 0 ? 0 : -errno;
     if (rc == 0) {

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from netring_bpf import Capture, TpacketOptions, XdpMode, XdpOptions
+from netring_bpf import Capture, Filter, TpacketOptions, XdpMode, XdpOptions
 from netring_bpf.errors import ClosedError, InterfaceGoneError
 from tests.support.frames import SMAC, ethernet, icmp_echo, tcp, udp
 from tests.support.lab import Namespace
@@ -72,13 +72,21 @@ def test_what_was_not_read_is_in_the_books_as_in_the_ring(way: str) -> None:
         assert [str(law) for law in books.equations() if not law.holds] == []
 
 
-def test_a_snaplen_cuts_the_bytes_and_not_the_length() -> None:
-    options = TpacketOptions(block_size=1 << 16, block_count=4, snaplen=64)
-    frame = udp("10.0.0.1", "10.0.0.2", 1, 2, bytes(1000))
-    with wire() as namespace, capture(namespace, "tpacket_v3", tpacket=options) as port:
-        send_frames(namespace, SENDER, [frame])
-        [packet] = port.packets(count=1, timeout=5.0)
-        assert (packet.data, packet.len) == (frame[:64], 1042)
+@pytest.mark.parametrize("way", WAYS)
+def test_a_snaplen_cuts_the_bytes_and_not_the_length(way: str) -> None:
+    """The outermost tag is not counted: the kernel has taken it out by then."""
+    plain, tagged, double = (
+        udp("10.0.0.1", "10.0.0.2", 1, 2, bytes(range(200)), vlans=vlans)
+        for vlans in ((), (100,), (200, 100))
+    )
+    short = udp("10.0.0.1", "10.0.0.2", 1, 2)
+    frames = [plain, tagged, double, short]
+    only = Filter("udp or vlan", snaplen=64)
+    with wire() as namespace, capture(namespace, way, filter=only) as port:
+        send_frames(namespace, SENDER, frames)
+        packets = list(port.packets(count=4, timeout=5.0))
+    assert [p.len for p in packets] == [len(frame) for frame in frames]
+    assert [p.data for p in packets] == [plain[:64], tagged[:68], double[:68], short]
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from netring_bpf import Filter
-from netring_bpf.bpf import program
+from netring_bpf.bpf import compiler, program
+from netring_bpf.bpf.maps import Maps
 from netring_bpf.bpf.program import Program
-from netring_bpf.errors import CompileError, NetringError, ProgramError, VerifierError
+from netring_bpf.errors import CompileError, FilterError, ProgramError, VerifierError
+from netring_bpf.filter_set import FilterSet
 from tests.support.lab import Namespace
 from tests.support.rig import wire
 
@@ -40,6 +41,11 @@ static __always_inline int netring_filter(struct xdp_md *ctx) {
     return *(u8 *)(long)ctx->data;
 }
 """
+
+
+def load(expression: str = "tcp") -> None:
+    with Maps(1) as maps, Program.load(FilterSet.of(expression), maps):
+        pass
 
 
 def as_child(
@@ -119,8 +125,8 @@ def test_three_capabilities_are_enough(expression: str) -> None:
 
 def test_the_loading_process_is_left_as_it_was() -> None:
     before = os.getcwd(), dict(os.environ)
-    with Program.load(Filter("tcp"), queues=1) as loaded:
-        for descriptor in (loaded.fd, loaded.xsks_map_fd, loaded.counters_fd):
+    with Maps(1) as maps, Program.load(FilterSet.of("tcp"), maps) as loaded:
+        for descriptor in (loaded.fd, *maps.descriptors.values()):
             assert not os.get_inheritable(descriptor)
     assert (os.getcwd(), dict(os.environ)) == before
     libraries = Path("/proc/self/maps").read_text()
@@ -131,9 +137,9 @@ def test_the_loading_process_is_left_as_it_was() -> None:
 def test_a_program_the_verifier_refuses_says_why_and_keeps_the_log(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(program, "to_c", lambda _: UNSAFE)
+    monkeypatch.setattr(program, "to_c", lambda *_: UNSAFE)
     with pytest.raises(VerifierError) as caught:
-        Program.load(Filter("tcp"), queues=1)
+        load()
     message = str(caught.value)
     assert "the kernel's verifier refused it" in message
     assert "invalid access to packet" in message
@@ -146,16 +152,18 @@ def test_a_program_the_verifier_refuses_says_why_and_keeps_the_log(
 def test_a_program_the_compiler_refuses_says_why_and_keeps_the_log(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(program, "to_c", lambda _: "int wrong(void) { return nothing; }\n")
+    monkeypatch.setattr(program, "to_c", lambda *_: "int wrong(void) { return nothing; }\n")
     with pytest.raises(CompileError) as caught:
-        Program.load(Filter("tcp"), queues=1)
+        load()
     assert "use of undeclared identifier 'nothing'" in str(caught.value)
     assert "int wrong(void) { return nothing; }" in caught.value.log
 
 
 def test_a_map_the_kernel_refuses_is_named_with_the_kernel_s_reason() -> None:
-    with pytest.raises(ProgramError, match="create its map 'counters': Invalid argument") as caught:
-        Program.load(Filter("tcp"), queues=0)
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(ProgramError, match="create its map 'xsks_map': Invalid argument") as caught:
+        Maps(0)
+    assert len(os.listdir("/proc/self/fd")) == before
     assert type(caught.value) is ProgramError
 
 
@@ -163,34 +171,28 @@ def test_a_helper_that_dies_is_an_error_with_its_last_words(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "helper.py").write_text("raise SystemExit('out of luck')\n")
-    (tmp_path / "xdp_redirect.c").write_text("")
-    monkeypatch.setattr(program, "_HERE", tmp_path)
+    monkeypatch.setattr(compiler, "_HERE", tmp_path)
+    monkeypatch.setenv("NETRING_BPF_CACHE", "")
     with pytest.raises(ProgramError, match="ended with status 1: out of luck"):
-        Program.load(Filter("tcp"), queues=1)
+        load()
 
 
 def test_a_helper_that_does_not_end_is_an_error_and_leaves_no_descriptor(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    (tmp_path / "helper.py").write_text(
-        "import signal, socket, sys\n"
-        "channel = socket.socket(fileno=int(sys.argv[1]))\n"
-        "socket.send_fds(channel, [b'{}'], [0, 0, 0])\n"
-        "signal.pause()\n"
-    )
-    (tmp_path / "xdp_redirect.c").write_text("")
-    monkeypatch.setattr(program, "_HERE", tmp_path)
-    monkeypatch.setattr(program, "_TIMEOUT", 0.5)
+    (tmp_path / "helper.py").write_text("import signal\nsignal.pause()\n")
+    monkeypatch.setattr(compiler, "_HERE", tmp_path)
+    monkeypatch.setenv("NETRING_BPF_CACHE", "")
+    monkeypatch.setattr(compiler, "_TIMEOUT", 0.5)
     before = len(os.listdir("/proc/self/fd"))
     with pytest.raises(ProgramError, match="was not done in"):
-        Program.load(Filter("tcp"), queues=1)
+        load()
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-def test_every_error_of_loading_is_one_of_ours() -> None:
-    assert issubclass(ProgramError, NetringError)
-    with pytest.raises(NetringError):
-        Program.load(Filter("ip6 protochain 6"), queues=1)
+def test_what_the_kernel_cannot_run_is_refused_before_anything_is_compiled() -> None:
+    with pytest.raises(FilterError, match="jumps backwards"):
+        load("ip6 protochain 6")
 
 
 def test_bcc_is_still_what_this_machine_has() -> None:

@@ -26,8 +26,6 @@ WRONG = [
     (TpacketOptions, "block_count", 1),
     (TpacketOptions, "retire_timeout", 0.0),
     (TpacketOptions, "retire_timeout", float("nan")),
-    (TpacketOptions, "snaplen", 63),
-    (TpacketOptions, "snaplen", 65_536),
     (FlowOptions, "idle_tcp", 0.0),
     (FlowOptions, "idle_udp", -1.0),
     (FlowOptions, "idle_other", float("inf")),

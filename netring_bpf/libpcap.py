@@ -1,0 +1,297 @@
+"""libpcap, opened at run time: the only file that knows it.
+
+It compiles filter expressions, lists the result and reads capture files. Nothing is linked, so
+that the package installs and captures everything without it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import ctypes.util
+import functools
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple, Self
+
+from netring_bpf.errors import (
+    CaptureFileError,
+    FilterError,
+    LibpcapMissingError,
+    PermissionDeniedError,
+    UnavailableError,
+)
+
+__all__ = [
+    "DLT_EN10MB",
+    "NETMASK_UNKNOWN",
+    "FileFrame",
+    "Instruction",
+    "Savefile",
+    "compile_for_file",
+    "compile_for_interface",
+    "image",
+]
+
+DLT_EN10MB = 1
+NETMASK_UNKNOWN = 0xFFFF_FFFF
+_ERRBUF_SIZE = 256
+_PERMISSION_DENIED = -8  # PCAP_ERROR_PERM_DENIED
+_END_OF_FILE = -2  # PCAP_ERROR_BREAK
+_SMALL_BUFFER = 1 << 16  # bytes: the live handle compiles and never captures
+_INSTALL = (
+    "libpcap is not installed; install it (Debian, Ubuntu: apt-get install libpcap0.8; "
+    "Fedora: dnf install libpcap)"
+)
+
+
+class Instruction(NamedTuple):
+    """One classic BPF instruction (struct sock_filter in linux/filter.h)."""
+
+    code: int
+    jt: int
+    jf: int
+    k: int
+
+
+class FileFrame(NamedTuple):
+    """A frame of a capture file: what was captured of it, and its length on the wire."""
+
+    data: bytes
+    wire_length: int
+
+
+class _Insn(ctypes.Structure):
+    _fields_ = (
+        ("code", ctypes.c_ushort),
+        ("jt", ctypes.c_ubyte),
+        ("jf", ctypes.c_ubyte),
+        ("k", ctypes.c_uint32),
+    )
+
+
+class _Program(ctypes.Structure):
+    _fields_ = (("length", ctypes.c_uint), ("instructions", ctypes.POINTER(_Insn)))
+
+
+class _Header(ctypes.Structure):
+    """struct pcap_pkthdr."""
+
+    _fields_ = (
+        ("ts", ctypes.c_long * 2),
+        ("caplen", ctypes.c_uint32),
+        ("len", ctypes.c_uint32),
+    )
+
+
+def _find(kind: type[ctypes.CDLL]) -> ctypes.CDLL:
+    for name in ("libpcap.so.0.8", "libpcap.so.1", ctypes.util.find_library("pcap")):
+        if name is not None:
+            try:
+                return kind(name)
+            except OSError:
+                continue
+    raise LibpcapMissingError(f"compile a filter expression: {_INSTALL}")
+
+
+@functools.cache
+def _libpcap() -> ctypes.CDLL:
+    library = _find(ctypes.CDLL)
+    handle, text = ctypes.c_void_p, ctypes.c_char_p
+    number, program = ctypes.c_int, ctypes.POINTER(_Program)
+    for name, result, arguments in (
+        ("pcap_open_dead", handle, (number, number)),
+        ("pcap_create", handle, (text, text)),
+        ("pcap_set_snaplen", number, (handle, number)),
+        ("pcap_set_buffer_size", number, (handle, number)),
+        ("pcap_activate", number, (handle,)),
+        ("pcap_compile", number, (handle, program, text, number, ctypes.c_uint32)),
+        ("pcap_freecode", None, (program,)),
+        ("pcap_geterr", text, (handle,)),
+        ("pcap_statustostr", text, (number,)),
+        ("pcap_close", None, (handle,)),
+        ("pcap_open_offline", handle, (text, text)),
+        ("pcap_datalink", number, (handle,)),
+        ("pcap_snapshot", number, (handle,)),
+        ("pcap_next_ex", number, (handle, handle, handle)),
+        ("pcap_offline_filter", number, (program, ctypes.POINTER(_Header), text)),
+    ):
+        function = getattr(library, name)
+        function.restype, function.argtypes = result, arguments
+    return library
+
+
+@functools.cache
+def _bpf_image() -> ctypes._NamedFuncPointer:
+    # With the GIL held: the text is in a static buffer of libpcap's.
+    function = _find(ctypes.PyDLL).bpf_image
+    function.restype, function.argtypes = ctypes.c_char_p, (ctypes.POINTER(_Insn), ctypes.c_int)
+    return function
+
+
+def image(instructions: Sequence[Instruction]) -> str:
+    """Return the program as ``tcpdump -d`` prints it, a line per instruction."""
+    to_text = _bpf_image()
+    lines = [to_text(_Insn(*insn), at).decode() for at, insn in enumerate(instructions)]
+    return "\n".join(lines)
+
+
+# -- compiling --
+
+
+def compile_for_file(
+    expression: str, linktype: int, snaplen: int, netmask: int
+) -> tuple[Instruction, ...]:
+    """Compile for frames as a capture file has them: VLAN tags are among the bytes.
+
+    Raises ``FilterError`` with libpcap's message, ``LibpcapMissingError``.
+    """
+    text = _encoded(expression)
+    library = _libpcap()
+    handle = library.pcap_open_dead(linktype, snaplen)
+    if not handle:
+        raise MemoryError("pcap_open_dead")
+    try:
+        return _compile(library, handle, expression, text, netmask)
+    finally:
+        library.pcap_close(handle)
+
+
+def compile_for_interface(
+    expression: str, interface: str, snaplen: int, netmask: int
+) -> tuple[Instruction, ...]:
+    """Compile as tcpdump does for live traffic: a VLAN tag that was taken out is looked up.
+
+    libpcap does so for a handle that is open on an interface, and for no other: one is opened
+    for the purpose, and captures nothing. Needs CAP_NET_RAW, in the thread's network namespace.
+    Raises ``FilterError``, ``LibpcapMissingError``, ``UnavailableError``.
+    """
+    text = _encoded(expression)
+    library = _libpcap()
+    errors = ctypes.create_string_buffer(_ERRBUF_SIZE)
+    handle = library.pcap_create(interface.encode(), errors)
+    if not handle:
+        raise MemoryError("pcap_create")
+    try:
+        library.pcap_set_snaplen(handle, snaplen)
+        library.pcap_set_buffer_size(handle, _SMALL_BUFFER)
+        status = library.pcap_activate(handle)
+        if status < 0:
+            why = library.pcap_geterr(handle) or library.pcap_statustostr(status)
+            raise _cannot_open(
+                f"compile filter {expression!r} for {interface}: libpcap cannot open it: "
+                f"{why.decode(errors='replace')}; it must be up, and the process needs CAP_NET_RAW",
+                status,
+            )
+        return _compile(library, handle, expression, text, netmask)
+    finally:
+        library.pcap_close(handle)
+
+
+def _cannot_open(message: str, status: int) -> UnavailableError:
+    if status == _PERMISSION_DENIED:
+        return PermissionDeniedError(message, capability="CAP_NET_RAW")
+    return UnavailableError(message)
+
+
+def _encoded(expression: str) -> bytes:
+    try:
+        text = expression.encode()
+    except UnicodeEncodeError as error:
+        raise FilterError(
+            f"filter {expression!r}: has bytes that are no UTF-8",
+            expression=expression,
+            position=error.start,
+        ) from None
+    if b"\0" in text:
+        raise FilterError(
+            "filter: contains a NUL character",
+            expression=expression,
+            position=expression.index("\0"),
+        )
+    return text
+
+
+def _compile(
+    library: ctypes.CDLL, handle: int, expression: str, text: bytes, netmask: int
+) -> tuple[Instruction, ...]:
+    program = _Program()
+    if library.pcap_compile(handle, ctypes.byref(program), text, 1, netmask) != 0:
+        reason = library.pcap_geterr(handle).decode(errors="replace")
+        position = _position(expression, reason)
+        where = "" if position is None else f" (at character {position + 1})"
+        raise FilterError(
+            f"filter {expression!r}: {reason}{where}", expression=expression, position=position
+        )
+    try:
+        return tuple(
+            Instruction(insn.code, insn.jt, insn.jf, insn.k)
+            for insn in program.instructions[: program.length]
+        )
+    finally:
+        library.pcap_freecode(ctypes.byref(program))
+
+
+def _position(expression: str, reason: str) -> int | None:
+    """Where in the expression the thing is that libpcap names, if it stands there only once."""
+    for named in re.findall(r"'([^']+)'|\"([^\"]+)\"|host (\S+)|([\w.:/-]+)$", reason):
+        word = next(filter(None, named))
+        if len(found := [m.start() for m in re.finditer(re.escape(word), expression)]) == 1:
+            return found[0]
+    return None
+
+
+# -- capture files --
+
+
+class Savefile:
+    """A capture file, pcap or pcapng, read by libpcap. A context manager; iterate for frames.
+
+    ``linktype`` and ``snaplen`` are the file's. Raises ``CaptureFileError``.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        library = self._library = _libpcap()
+        errors = ctypes.create_string_buffer(_ERRBUF_SIZE)
+        handle = library.pcap_open_offline(str(path).encode(errors="surrogateescape"), errors)
+        if not handle:
+            raise CaptureFileError(
+                f"open capture file {path}: {errors.value.decode(errors='replace')}", path=path
+            )
+        self._handle: int | None = handle
+        self.linktype = int(library.pcap_datalink(handle))
+        self.snaplen = int(library.pcap_snapshot(handle))
+
+    def __iter__(self) -> Iterator[FileFrame]:
+        header = ctypes.POINTER(_Header)()
+        data = ctypes.c_void_p()
+        count = 0
+        while self._handle is not None:
+            status = self._library.pcap_next_ex(
+                self._handle, ctypes.byref(header), ctypes.byref(data)
+            )
+            if status == 1:
+                count += 1
+                frame = header.contents
+                captured = ctypes.string_at(data, frame.caplen) if frame.caplen else b""
+                yield FileFrame(captured, frame.len)
+                continue
+            if status == _END_OF_FILE:
+                return
+            reason = self._library.pcap_geterr(self._handle).decode(errors="replace")
+            raise CaptureFileError(
+                f"read capture file {self._path}: after {count} frames: {reason}", path=self._path
+            )
+
+    def close(self) -> None:
+        """Close the file. Idempotent."""
+        if self._handle is not None:
+            handle, self._handle = self._handle, None
+            self._library.pcap_close(handle)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -1,0 +1,278 @@
+/* Classic BPF on bytes: what Filter.matches() and the comparison of engines run.
+ *
+ * The meaning is that of libpcap's own interpreter (bpf_filter(3PCAP)): a load outside of the
+ * captured bytes rejects the frame, so does a division by zero, a shift by 32 or more gives 0.
+ * A program is checked once; a checked one cannot leave its bounds, and ends. */
+#include <errno.h>
+#include <linux/filter.h>
+#include <stddef.h>
+#include <string.h>
+
+#include "core.h"
+
+#define AUXILIARY 0x80000000u /* offsets from here on ask for the kernel's data on a packet */
+/* `protochain` jumps backwards, once per header and at least two bytes further. */
+#define MAX_STEPS (1u << 21)
+
+/* -- check -- */
+
+static bool jump_is_inside(const nr_bpf_insn *insn, uint32_t at, uint32_t count) {
+    const uint64_t next = (uint64_t)at + 1;
+    if (BPF_OP(insn->code) == BPF_JA) {
+        const int64_t target = (int64_t)next + (int32_t)insn->k;
+        return target >= 0 && target < (int64_t)count;
+    }
+    return next + insn->jt < count && next + insn->jf < count;
+}
+
+static bool is_known(uint16_t code) {
+    switch (code) {
+    case BPF_LD | BPF_W | BPF_ABS:
+    case BPF_LD | BPF_H | BPF_ABS:
+    case BPF_LD | BPF_B | BPF_ABS:
+    case BPF_LD | BPF_W | BPF_IND:
+    case BPF_LD | BPF_H | BPF_IND:
+    case BPF_LD | BPF_B | BPF_IND:
+    case BPF_LD | BPF_IMM:
+    case BPF_LD | BPF_MEM:
+    case BPF_LD | BPF_W | BPF_LEN:
+    case BPF_LDX | BPF_IMM:
+    case BPF_LDX | BPF_MEM:
+    case BPF_LDX | BPF_W | BPF_LEN:
+    case BPF_LDX | BPF_B | BPF_MSH:
+    case BPF_ST:
+    case BPF_STX:
+    case BPF_RET | BPF_K:
+    case BPF_RET | BPF_A:
+    case BPF_MISC | BPF_TAX:
+    case BPF_MISC | BPF_TXA:
+    case BPF_ALU | BPF_NEG:
+    case BPF_JMP | BPF_JA:
+        return true;
+    default:
+        break;
+    }
+    const uint16_t operation = BPF_OP(code);
+    if ((code & ~(0xf0 | BPF_X)) == BPF_ALU) {
+        return operation <= BPF_XOR && operation != BPF_NEG;
+    }
+    if ((code & ~(0xf0 | BPF_X)) == BPF_JMP) {
+        return operation >= BPF_JEQ && operation <= BPF_JSET;
+    }
+    return false;
+}
+
+static bool uses_scratch(uint16_t code) {
+    return code == BPF_ST || code == BPF_STX || code == (BPF_LD | BPF_MEM) ||
+           code == (BPF_LDX | BPF_MEM);
+}
+
+int nr_filter_check(const nr_bpf_insn *insns, uint32_t count) {
+    if (count == 0 || BPF_CLASS(insns[count - 1].code) != BPF_RET) {
+        return -EINVAL;
+    }
+    for (uint32_t at = 0; at < count; at++) {
+        const nr_bpf_insn *insn = &insns[at];
+        if (!is_known(insn->code) || (uses_scratch(insn->code) && insn->k >= BPF_MEMWORDS) ||
+            (BPF_CLASS(insn->code) == BPF_JMP && !jump_is_inside(insn, at, count))) {
+            return -EINVAL;
+        }
+    }
+    return 0;
+}
+
+/* -- run -- */
+
+struct machine {
+    const nr_filter_frame *frame;
+    uint32_t a;
+    uint32_t x;
+    uint32_t scratch[BPF_MEMWORDS];
+};
+
+/* What the kernel knows of a packet beside its bytes: here its outer tag, and nothing else. */
+static bool load_auxiliary(const nr_filter_frame *frame, uint32_t k, uint32_t *value) {
+    if (!frame->live) {
+        return false;
+    }
+    switch ((int32_t)(k - (uint32_t)SKF_AD_OFF)) {
+    case SKF_AD_VLAN_TAG:
+        *value = frame->vlan_tci;
+        return true;
+    case SKF_AD_VLAN_TAG_PRESENT:
+        *value = frame->vlan_tpid != 0;
+        return true;
+    case SKF_AD_VLAN_TPID:
+        *value = frame->vlan_tpid;
+        return true;
+    default:
+        return false;
+    }
+}
+
+static bool load(const nr_filter_frame *frame, uint64_t offset, uint32_t size, uint32_t *value) {
+    if (offset + size > frame->caplen) {
+        return false;
+    }
+    const uint8_t *at = frame->data + offset;
+    uint32_t result = 0;
+    for (uint32_t i = 0; i < size; i++) {
+        result = result << 8 | at[i];
+    }
+    *value = result;
+    return true;
+}
+
+static uint32_t size_of(uint16_t code) {
+    return BPF_SIZE(code) == BPF_W ? 4 : BPF_SIZE(code) == BPF_H ? 2 : 1;
+}
+
+static bool load_a(struct machine *m, const nr_bpf_insn *insn) {
+    switch (BPF_MODE(insn->code)) {
+    case BPF_IMM:
+        m->a = insn->k;
+        return true;
+    case BPF_MEM:
+        m->a = m->scratch[insn->k];
+        return true;
+    case BPF_LEN:
+        m->a = m->frame->len;
+        return true;
+    case BPF_ABS:
+        if (insn->k >= AUXILIARY) {
+            return load_auxiliary(m->frame, insn->k, &m->a);
+        }
+        return load(m->frame, insn->k, size_of(insn->code), &m->a);
+    default:
+        return load(m->frame, (uint64_t)m->x + insn->k, size_of(insn->code), &m->a);
+    }
+}
+
+static bool load_x(struct machine *m, const nr_bpf_insn *insn) {
+    uint32_t byte;
+    switch (BPF_MODE(insn->code)) {
+    case BPF_IMM:
+        m->x = insn->k;
+        return true;
+    case BPF_MEM:
+        m->x = m->scratch[insn->k];
+        return true;
+    case BPF_LEN:
+        m->x = m->frame->len;
+        return true;
+    default:
+        if (!load(m->frame, insn->k, 1, &byte)) {
+            return false;
+        }
+        m->x = (byte & 0xf) << 2;
+        return true;
+    }
+}
+
+static bool compute(struct machine *m, const nr_bpf_insn *insn) {
+    const uint32_t operand = BPF_SRC(insn->code) == BPF_X ? m->x : insn->k;
+    switch (BPF_OP(insn->code)) {
+    case BPF_ADD:
+        m->a += operand;
+        return true;
+    case BPF_SUB:
+        m->a -= operand;
+        return true;
+    case BPF_MUL:
+        m->a *= operand;
+        return true;
+    case BPF_DIV:
+        if (operand == 0) {
+            return false;
+        }
+        m->a /= operand;
+        return true;
+    case BPF_MOD:
+        if (operand == 0) {
+            return false;
+        }
+        m->a %= operand;
+        return true;
+    case BPF_AND:
+        m->a &= operand;
+        return true;
+    case BPF_OR:
+        m->a |= operand;
+        return true;
+    case BPF_XOR:
+        m->a ^= operand;
+        return true;
+    case BPF_LSH:
+        m->a = operand < 32 ? m->a << operand : 0;
+        return true;
+    case BPF_RSH:
+        m->a = operand < 32 ? m->a >> operand : 0;
+        return true;
+    default: /* BPF_NEG */
+        m->a = 0 - m->a;
+        return true;
+    }
+}
+
+static int64_t distance(const struct machine *m, const nr_bpf_insn *insn) {
+    const uint32_t operand = BPF_SRC(insn->code) == BPF_X ? m->x : insn->k;
+    bool holds;
+    switch (BPF_OP(insn->code)) {
+    case BPF_JA:
+        return (int32_t)insn->k;
+    case BPF_JEQ:
+        holds = m->a == operand;
+        break;
+    case BPF_JGT:
+        holds = m->a > operand;
+        break;
+    case BPF_JGE:
+        holds = m->a >= operand;
+        break;
+    default:
+        holds = (m->a & operand) != 0;
+        break;
+    }
+    return holds ? insn->jt : insn->jf;
+}
+
+uint32_t nr_filter_run(const nr_bpf_insn *insns, const nr_filter_frame *frame) {
+    struct machine m = {.frame = frame};
+    const nr_bpf_insn *insn = insns;
+    for (uint32_t steps = 0; steps < MAX_STEPS; steps++, insn++) {
+        bool valid = true;
+        switch (BPF_CLASS(insn->code)) {
+        case BPF_LD:
+            valid = load_a(&m, insn);
+            break;
+        case BPF_LDX:
+            valid = load_x(&m, insn);
+            break;
+        case BPF_ST:
+            m.scratch[insn->k] = m.a;
+            break;
+        case BPF_STX:
+            m.scratch[insn->k] = m.x;
+            break;
+        case BPF_ALU:
+            valid = compute(&m, insn);
+            break;
+        case BPF_JMP:
+            insn += distance(&m, insn);
+            break;
+        case BPF_RET:
+            return BPF_RVAL(insn->code) == BPF_A ? m.a : insn->k;
+        default:
+            if (BPF_MISCOP(insn->code) == BPF_TAX) {
+                m.x = m.a;
+            } else {
+                m.a = m.x;
+            }
+            break;
+        }
+        if (!valid) {
+            return 0;
+        }
+    }
+    return 0;
+}

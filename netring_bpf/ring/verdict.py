@@ -1,0 +1,42 @@
+"""Classic BPF run on bytes by the C core: the verdict of one program on one frame."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from netring_bpf._core import ffi, lib
+
+__all__ = ["Verdict"]
+
+_TAGS = (b"\x81\x00", b"\x88\xa8")  # 802.1Q, 802.1ad: what the kernel takes out of a frame
+_TAG_AT, _TAG_SIZE = 12, 4
+
+
+class Verdict:
+    """A program, checked once. Raises ``ValueError`` for one that is not well formed."""
+
+    __slots__ = ("_code", "_frame", "_live")
+
+    def __init__(self, instructions: Sequence[tuple[int, int, int, int]], *, live: bool) -> None:
+        self._code = ffi.new("nr_bpf_insn[]", [tuple(i) for i in instructions])
+        self._live = live
+        if lib.nr_filter_check(self._code, len(instructions)):
+            raise ValueError("not a well-formed classic BPF program")
+
+    def run(self, frame: bytes | bytearray | memoryview, wire_length: int) -> int:
+        """Return what the program returns: the bytes to capture, 0 for a frame it rejects.
+
+        A live program is shown the frame as the kernel would: without its outermost VLAN tag,
+        and with that tag beside it.
+        """
+        tpid = tci = 0
+        if self._live and len(frame) >= _TAG_AT + _TAG_SIZE + 2:
+            front = bytes(frame[: _TAG_AT + _TAG_SIZE])
+            if front[_TAG_AT : _TAG_AT + 2] in _TAGS:
+                tpid = int.from_bytes(front[_TAG_AT : _TAG_AT + 2], "big")
+                tci = int.from_bytes(front[_TAG_AT + 2 :], "big")
+                frame = front[:_TAG_AT] + bytes(frame[_TAG_AT + _TAG_SIZE :])
+                wire_length -= _TAG_SIZE
+        data = ffi.from_buffer(frame)
+        shown = ffi.new("nr_filter_frame *", (data, len(frame), wire_length, tci, tpid, self._live))
+        return int(lib.nr_filter_run(self._code, shown))
