@@ -5,16 +5,16 @@ importer (tests/unit/test_imports.py holds this):
 
     F6  this file, cli/
     F5  netring.py (Netring), sinks/ (aiomqtt: mqtt.py; msgspec: encode.py)
-    F4  backend.py (AF_XDP or TPACKET_V3), capture.py (the thread)
+    F4  backend.py (AF_XDP or TPACKET_V3), capture.py (the thread), engines.py
     F3  bpf/program.py (compile and load), bpf/slots.py
     F2  bpf/cbpf.py, bpf/compiler.py (bpf/helper.py, a process of its own, is BCC's place),
         bpf/maps.py, bpf/link.py, ring/reader.py
     F1  filter.py, filter_set.py, interface.py (pyroute2), broadcast.py, ring/options.py,
-        ring/verdict.py
+        ring/verdict.py, ring/socket_filter.py
     F0  errors.py, records.py, statistics.py, filter_words.py, libpcap.py (libpcap)
 
 The C core, netring_bpf._core, is used by bpf/link.py, bpf/maps.py, bpf/program.py,
-ring/reader.py and ring/verdict.py.
+ring/reader.py, ring/socket_filter.py and ring/verdict.py.
 
 What needs the C core or pyroute2 is loaded when it is first named: importing is cheap.
 """

@@ -27,6 +27,7 @@ __all__ = [
     "NETMASK_UNKNOWN",
     "FileFrame",
     "Instruction",
+    "Interpreter",
     "Savefile",
     "compile_for_file",
     "compile_for_interface",
@@ -36,6 +37,7 @@ __all__ = [
 DLT_EN10MB = 1
 NETMASK_UNKNOWN = 0xFFFF_FFFF
 _ERRBUF_SIZE = 256
+_MAXIMUM_SNAPLEN = 262_144
 _PERMISSION_DENIED = -8  # PCAP_ERROR_PERM_DENIED
 _END_OF_FILE = -2  # PCAP_ERROR_BREAK
 _SMALL_BUFFER = 1 << 16  # bytes: the live handle compiles and never captures
@@ -241,6 +243,21 @@ def _position(expression: str, reason: str) -> int | None:
     return None
 
 
+class Interpreter:
+    """libpcap's own interpreter (pcap_offline_filter(3PCAP)): the judge of all others."""
+
+    def __init__(self, instructions: Sequence[Instruction]) -> None:
+        self._code = (_Insn * len(instructions))(*(_Insn(*i) for i in instructions))
+        self._program = _Program(len(self._code), self._code)
+        self._call = _libpcap().pcap_offline_filter
+
+    def run(self, frame: bytes, wire_length: int) -> int:
+        """Return what the program returns: 0 for a frame it rejects."""
+        header = _Header(caplen=len(frame), len=wire_length)
+        said = self._call(ctypes.byref(self._program), ctypes.byref(header), frame)
+        return int(said) & 0xFFFF_FFFF
+
+
 # -- capture files --
 
 
@@ -261,7 +278,9 @@ class Savefile:
             )
         self._handle: int | None = handle
         self.linktype = int(library.pcap_datalink(handle))
-        self.snaplen = int(library.pcap_snapshot(handle))
+        # Some files say 0, or nonsense: libpcap itself takes it for "no limit".
+        said = int(library.pcap_snapshot(handle))
+        self.snaplen = said if 0 < said <= _MAXIMUM_SNAPLEN else _MAXIMUM_SNAPLEN
 
     def __iter__(self) -> Iterator[FileFrame]:
         header = ctypes.POINTER(_Header)()

@@ -44,6 +44,10 @@ def _lack_of_broker() -> str | None:
     return f"{', '.join(missing)} not installed" if missing else None
 
 
+def _lack_of_tcpdump() -> str | None:
+    return None if shutil.which("tcpdump") else "tcpdump is not installed"
+
+
 def _lack_of_oracles() -> str | None:
     return None if _ORACLES.is_dir() else "the oracles are not beside the checkout"
 
@@ -63,6 +67,7 @@ _FEATURES: dict[str, Callable[[], str | None]] = {
     "bcc": _lack_of_bcc,
     "broker": _lack_of_broker,
     "oracles": _lack_of_oracles,
+    "tcpdump": _lack_of_tcpdump,
 }
 
 

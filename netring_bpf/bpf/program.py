@@ -19,6 +19,7 @@ from netring_bpf.errors import (
     ClosedError,
     PermissionDeniedError,
     ProgramError,
+    SyscallError,
     VerifierError,
 )
 from netring_bpf.filter_set import FilterSet
@@ -70,6 +71,18 @@ class Program:
         # Whatever became of the entry: what BCC makes of it now decides.
         bytecode = compile_c(source, use_cache=False)
         return cls(_load(bytecode, maps, hook), cached=False)
+
+    def run(self, frame: bytes, repeat: int = 1) -> tuple[int, int]:
+        """Run an XDP program on a copy of ``frame``: its XDP_* action, and the time in ns.
+
+        The time is the mean of ``repeat`` runs (BPF_PROG_TEST_RUN). Raises ``SyscallError``:
+        the kernel takes frames from 14 bytes to about 3,500.
+        """
+        duration = ffi.new("uint32_t *")
+        action = int(lib.nr_program_run(self.fd, frame, len(frame), repeat, duration))
+        if action < 0:
+            raise SyscallError(f"run a program on a frame of {len(frame)} bytes", -action)
+        return action, int(duration[0])
 
     def close(self) -> None:
         """Close the descriptor; the kernel frees what nothing else holds. Idempotent."""

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 import netring_bpf
+from netring_bpf.cli.filter import FilterRequest, run_filter
 from netring_bpf.cli.flows import FlowsRequest, print_flows
 from netring_bpf.errors import NetringError
 
@@ -43,6 +44,60 @@ def _root(
     ] = False,
 ) -> None:
     pass
+
+
+class _Engine(enum.StrEnum):
+    LIBPCAP = "libpcap"
+    PYTHON = "python"
+    TPACKET = "tpacket"
+    XDP = "xdp"
+
+
+@app.command("filter")
+def filter_command(
+    expression: Annotated[
+        list[str], typer.Argument(metavar="EXPR", help="A filter in tcpdump's language.")
+    ],
+    file: Annotated[
+        Path | None,
+        typer.Option("-r", metavar="FILE", help="Count the frames of this capture file."),
+    ] = None,
+    interface: Annotated[
+        str | None,
+        typer.Option("-i", metavar="IFACE", help="Compile as for live traffic of this interface."),
+    ] = None,
+    engine: Annotated[
+        _Engine, typer.Option(help="What runs the filter on the frames of -r.")
+    ] = _Engine.PYTHON,
+    count: Annotated[
+        bool,
+        typer.Option(
+            "--count",
+            help="Print the number of matching frames; of instructions "
+            "without -r. The default, beside --explain it must be asked for.",
+        ),
+    ] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="List the compiled program, as tcpdump -d does.")
+    ] = False,
+) -> None:
+    """Show what a filter compiles to, or how many frames of a file match it."""
+    request = FilterRequest(
+        expression=" ".join(expression),
+        file=file,
+        interface=interface,
+        engine=engine.value,
+        count=count,
+        explain=explain,
+    )
+    if file is not None and interface is not None:
+        raise typer.BadParameter("-r and -i exclude each other: a file is not live traffic")
+    try:
+        for text in run_filter(request):
+            typer.echo(text)
+    except NetringError as error:
+        typer.echo(f"netring-bpf: {error}", err=True)
+        raise typer.Exit(1) from None
 
 
 @app.command()

@@ -10,6 +10,7 @@ from cffi import FFI
 _HERE = Path(__file__).resolve().parent
 _ROOT = _HERE.parent.parent
 _SOURCES = (
+    "attach.c",
     "bpf.c",
     "decode.c",
     "filter.c",

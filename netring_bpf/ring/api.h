@@ -192,6 +192,10 @@ int nr_filter_check(const nr_bpf_insn *insns, uint32_t count); /* -EINVAL: do no
 /* Runs a checked program: what it returns, 0 for a frame it rejects. */
 uint32_t nr_filter_run(const nr_bpf_insn *insns, const nr_filter_frame *frame);
 
+/* -- filters of sockets: what one accepts is what it receives -- */
+int nr_attach_filter(int fd, const nr_bpf_insn *insns, uint32_t count);
+int nr_attach_program(int fd, int program_fd);
+
 /* -- the bpf(2) calls: loading what BCC compiled, attaching it, running it; fds are CLOEXEC -- */
 int nr_map_create(uint32_t type, uint32_t key_size, uint32_t value_size, uint32_t entries,
                   const char *name);

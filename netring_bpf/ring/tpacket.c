@@ -41,20 +41,6 @@ static struct tpacket_block_desc *block_of(const struct tpacket *t, uint32_t ind
 /* -- open: protocol 0 → filter → ring → bind, so that no frame of another interface and none
  * that the filter rejects is ever in the ring -- */
 
-static int attach_filter(int fd, const nr_bpf_insn *insns, uint32_t count) {
-    _Static_assert(sizeof(nr_bpf_insn) == sizeof(struct sock_filter), "classic BPF layout");
-    struct sock_fprog program = {
-        .len = (unsigned short)count,
-        .filter = (struct sock_filter *)(uintptr_t)insns,
-    };
-    return setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) == 0 ? 0 : -errno;
-}
-
-static int attach_program(int fd, int program_fd) {
-    const int *value = &program_fd;
-    return setsockopt(fd, SOL_SOCKET, SO_ATTACH_BPF, value, sizeof *value) == 0 ? 0 : -errno;
-}
-
 static int make_ring(struct tpacket *t, const nr_tpacket_options *options) {
     const int version = TPACKET_V3;
     struct tpacket_req3 request = {
@@ -199,14 +185,14 @@ static uint64_t tpacket_in_ring(const struct nr_source *source) {
 
 static int tpacket_set_filter(struct nr_source *source, const nr_bpf_insn *insns, uint32_t count,
                               int program_fd) {
-    return insns != NULL ? attach_filter(source->fd, insns, count)
-                         : attach_program(source->fd, program_fd);
+    return insns != NULL ? nr_attach_filter(source->fd, insns, count)
+                         : nr_attach_program(source->fd, program_fd);
 }
 
 /* From now on the filter takes nothing; what is in the ring is retired by its timer. */
 static void tpacket_quiesce(struct nr_source *source) {
     const nr_bpf_insn reject = {.code = BPF_RET | BPF_K, .k = 0};
-    (void)attach_filter(source->fd, &reject, 1);
+    (void)nr_attach_filter(source->fd, &reject, 1);
 }
 
 /* -- close -- */
@@ -245,8 +231,8 @@ int nr_tpacket_create(const nr_tpacket_options *options, struct nr_source **out)
     rc = t->source.fd >= 0 ? 0 : -errno;
     if (rc == 0) {
         rc = options->program_fd >= 0
-                 ? attach_program(t->source.fd, options->program_fd)
-                 : attach_filter(t->source.fd, options->insns, options->insn_count);
+                 ? nr_attach_program(t->source.fd, options->program_fd)
+                 : nr_attach_filter(t->source.fd, options->insns, options->insn_count);
     }
     if (rc == 0) {
         rc = make_ring(t, options);

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
 from pyroute2 import IPRoute
 
-from netring_bpf import Capture, Filter, TpacketOptions, XdpMode, XdpOptions
+from netring_bpf import Capture, TpacketOptions, XdpMode, XdpOptions
 from netring_bpf.bpf.link import XdpLink
+from netring_bpf.bpf.maps import Maps
 from netring_bpf.bpf.program import Program
 from netring_bpf.errors import (
     InterfaceDownError,
@@ -21,6 +24,7 @@ from netring_bpf.errors import (
     QueueBusyError,
     XdpBusyError,
 )
+from netring_bpf.filter_set import FilterSet
 from netring_bpf.interface import Interface
 from tests.support.frames import udp
 from tests.support.lab import Namespace, link, xdp_attached
@@ -76,8 +80,15 @@ def test_a_capture_port_needs_no_word_whatever_link_local_address_it_has() -> No
             assert (port.backend, port.attach, port.fallback_reason) == ("af_xdp", "native", None)
 
 
+@contextlib.contextmanager
+def everything() -> Iterator[Program]:
+    """A program of ours that is on no interface yet."""
+    with Maps(1) as maps, Program.load(FilterSet.of(None), maps) as program:
+        yield program
+
+
 def test_another_owner_s_program_is_left_alone() -> None:
-    with wire() as namespace, namespace.enter(), Program.load(Filter(""), queues=1) as foreign:
+    with wire() as namespace, namespace.enter(), everything() as foreign:
         interface = Interface.find(PORT)
         with IPRoute() as route:
             route.link("set", index=interface.index, xdp_fd=foreign.fd)
@@ -189,7 +200,7 @@ def test_the_memory_lock_error_has_both_figures() -> None:
 
 
 def test_a_refused_attachment_leaves_the_mode_that_was_asked_for() -> None:
-    with wire() as namespace, namespace.enter(), Program.load(Filter(""), queues=1) as program:
+    with wire() as namespace, namespace.enter(), everything() as program:
         interface = Interface.find(PORT)
         for mode in XdpMode:
             with XdpLink.attach(interface, program.fd, mode) as attached:

@@ -9,7 +9,9 @@ import pytest
 
 from netring_bpf import Filter
 from netring_bpf.bpf import program as program_module
-from tests.support.engines import Libpcap, without_tag, xdp
+from netring_bpf.engines import open_engine
+from netring_bpf.libpcap import Interpreter
+from tests.support.engines import without_tag
 from tests.support.frames import ethernet, icmp_echo, ip, tcp, udp
 
 pytestmark = pytest.mark.requires("root", "bcc")
@@ -79,17 +81,19 @@ def test_xdp_and_libpcap_agree_on_every_frame(
 ) -> None:
     monkeypatch.setattr(program_module, "_capabilities", lambda: held)
     wanted = Filter(expression)
-    judge = Libpcap(wanted)
+    judge = Interpreter(wanted.instructions)
     if shown == "live":
         wanted = wanted.for_interface("lo")
     wrong: list[tuple[bytes, bool]] = []
     verdicts = set()
-    with xdp(wanted) as engine:
+    with open_engine("xdp", wanted) as engine:
         for frame in frames():
-            verdict = engine.matches(frame)
+            verdict = engine.matches(frame, len(frame))
             verdicts.add(verdict)
             shown_frame = without_tag(frame) if shown == "live" else frame
-            if verdict != bool(judge.run(shown_frame)) or verdict != wanted.matches(frame):
+            if verdict != bool(
+                judge.run(shown_frame, len(shown_frame))
+            ) or verdict != wanted.matches(frame):
                 wrong.append((frame, verdict))
     assert wrong == []
     assert verdicts == {True, False}

@@ -52,4 +52,4 @@ def replay(
                 continue
             left = reader.flush()
             events += reader.take(4096)
-        return events, reader.statistics("replay", None, ())
+        return events, reader.statistics("replay", None, (), {})

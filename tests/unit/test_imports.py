@@ -33,6 +33,7 @@ FLOORS = {
     "ring.reader": 2,
     "bpf.program": 3,
     "backend": 4,
+    "engines": 4,
     "capture": 4,
     "netring": 5,
     "sinks": 5,
@@ -51,6 +52,7 @@ DOORS = {
         "bpf/maps.py",
         "bpf/program.py",
         "ring/reader.py",
+        "ring/socket_filter.py",
         "ring/verdict.py",
     },
 }

@@ -1,0 +1,18 @@
+"""Classic BPF on a socket (SO_ATTACH_FILTER)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from netring_bpf._core import ffi, lib
+from netring_bpf.errors import SyscallError
+
+__all__ = ["attach_filter"]
+
+
+def attach_filter(descriptor: int, instructions: Sequence[tuple[int, int, int, int]]) -> None:
+    """Let the socket receive only what the program accepts. Raises ``SyscallError``."""
+    code = ffi.new("nr_bpf_insn[]", [tuple(i) for i in instructions])
+    error = -lib.nr_attach_filter(descriptor, code, len(instructions))
+    if error:
+        raise SyscallError("attach a filter to a socket", error)
