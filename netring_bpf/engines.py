@@ -40,6 +40,7 @@ class Engine(ABC):
         Raises ``FilterError`` or ``KernelFeatureError`` where this engine cannot tell.
         """
 
+    @abstractmethod
     def close(self) -> None:
         """Free what it holds. Idempotent."""
 
@@ -72,12 +73,18 @@ class _Libpcap(Engine):
     def matches(self, frame: bytes, wire_length: int) -> bool:
         return self._interpreter.run(frame, wire_length) != 0
 
+    def close(self) -> None:
+        """Nothing is held."""
+
 
 class _Python(Engine):
     """``Filter.matches``."""
 
     def matches(self, frame: bytes, wire_length: int) -> bool:
         return self._filter.matches(frame, wire_length)
+
+    def close(self) -> None:
+        """Nothing is held."""
 
 
 class _Tpacket(Engine):

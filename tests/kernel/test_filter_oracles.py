@@ -53,7 +53,8 @@ def compiled(case: dict[str, Any]) -> tuple[Filter, list[FileFrame], list[int]]:
             case["expression"], linktype=linktype, snaplen=snaplen, netmask=case["netmask"]
         )
     except FilterError as error:
-        assert case["name"] in NOT_COMPILED, error
+        if case["name"] not in NOT_COMPILED:
+            raise
         pytest.skip(f"this libpcap does not compile it: {error}")
     interpreter = Interpreter(program.instructions)
     answers = [interpreter.run(*frame) for frame in frames]
@@ -74,7 +75,7 @@ def test_on_bytes_every_answer_is_libpcap_s(case: dict[str, Any]) -> None:
 def test_in_the_kernel_every_verdict_is_libpcap_s(case: dict[str, Any], engine: EngineName) -> None:
     program, frames, answers = compiled(case)
     if program.has_loop or (engine == "tpacket" and case["name"] in DIRECTION):
-        with pytest.raises(FilterError, match="loop|jumps backwards"):
+        with pytest.raises(FilterError, match=r"loop|jumps backwards"):
             open_engine(engine, program)
         return
     usable = [

@@ -102,7 +102,9 @@ class Grammar:
         )  # fmt: skip
 
     def _bytes(self) -> str:
-        return f"{self._arithmetic(2)} {self._pick('=', '!=', '<', '>', '<=', '>=')} {self._value()}"
+        return (
+            f"{self._arithmetic(2)} {self._pick('=', '!=', '<', '>', '<=', '>=')} {self._value()}"
+        )
 
     def _value(self) -> str:
         small, large = self._random.randrange(256), self._random.randrange(1 << 32)
