@@ -1,0 +1,123 @@
+"""A thousand swaps of the filter while frames pour in: nothing passes in between."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+import tests.support.flood
+from netring_bpf import FlowEnded, FlowOptions, Netring
+from tests.support.lab import Namespace
+from tests.support.rig import PORT, SENDER, WAYS, Way, assert_balanced, wire
+
+pytestmark = [
+    pytest.mark.requires("root", "netns", "bcc"),
+    pytest.mark.timeout(300),
+]
+
+SWAPS = {"native": 1000, "generic": 200, "tpacket_v3": 1000}
+RATE = 700_000  # packets a second
+LIMIT = 250  # seconds
+PORTS = (5001, 5002)
+NOISE = 5003
+FILTERS = [f"udp dst port {port}" for port in PORTS]
+TICK = 1 << 22  # ns: what the frames say of the time they were sent
+# From the sender to the filter: a few µs, but the two may wait for a processor.
+SLACK = 20_000_000
+DWELL = 0.01
+
+
+def start_flood(namespace: Namespace) -> subprocess.Popen[str]:
+    script = str(Path(tests.support.flood.__file__))
+    arguments = [SENDER, str(RATE), str(LIMIT), *map(str, (*PORTS, NOISE))]
+    process = namespace.popen(
+        ["/usr/bin/python3", script, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    said = process.stdout.readline()
+    if said != "ready\n":
+        process.communicate()
+        raise AssertionError(said)
+    return process
+
+
+def stop_flood(process: subprocess.Popen[str]) -> tuple[int, int]:
+    """Frames offered, and ns."""
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    offered, took = map(int, said.split())
+    return offered, took
+
+
+def refused_by_the_cable(namespace: Namespace) -> int:
+    """Frames a full veth did not take from the sender: they never reached the interface."""
+    said = namespace.run(["ethtool", "-S", SENDER]).stdout
+    return sum(map(int, re.findall(r"xdp_xmit_errors: (\d+)", said)))
+
+
+async def swap_under_load(namespace: Namespace, way: Way, swaps: int) -> None:
+    ring = Netring(
+        PORT,
+        netns=namespace.path,
+        filter=FILTERS[0],
+        flow=FlowOptions(max_flows=1 << 20, update_interval=None),
+        buffer=1 << 20,
+        **way.options(),
+    )
+    # When each filter may have been in force: from the call that set it to the end of the next.
+    begun = [time.monotonic_ns()]
+    ended = [begun[0]]
+    async with ring:
+        subscriber = ring.subscribe()
+        flood = await asyncio.to_thread(start_flood, namespace)
+        try:
+            for number in range(1, swaps + 1):
+                await asyncio.sleep(DWELL)  # the load, for which there is nothing to wait
+                begun.append(time.monotonic_ns())
+                await ring.set_filter(FILTERS[number % 2])
+                ended.append(time.monotonic_ns())
+            await asyncio.sleep(DWELL)
+        finally:
+            offered, took = await asyncio.to_thread(stop_flood, flood)
+            offered -= refused_by_the_cable(namespace)
+        stopped = time.monotonic_ns()
+    ended.append(stopped)
+    flows = [event.flow async for event in subscriber if isinstance(event, FlowEnded)]
+
+    books = ring.statistics()
+    assert_balanced(books)
+    assert books.capture.not_keyed == dict.fromkeys(books.capture.not_keyed, 0)
+    if way.backend == "af_xdp":
+        assert books.capture.seen == offered
+    assert {flow.key.resp.port for flow in flows} == set(PORTS)
+    high = begun[0] & ~((TICK << 32) - 1)
+    sent_at = [
+        (high + int.from_bytes(flow.key.orig.packed, "big") * TICK, flow.key.resp.port)
+        for flow in flows
+    ]
+    for port in PORTS:
+        windows = [
+            (begun[n] - TICK - SLACK, ended[n + 1] + SLACK)
+            for n in range(PORTS.index(port), swaps + 1, 2)
+        ]
+        outside = [
+            sent
+            for sent, its_port in sent_at
+            if its_port == port and not any(low <= sent <= up for low, up in windows)
+        ]
+        assert outside == []
+    print(f"{swaps} swaps, {offered * 1e9 / took:,.0f} packets/s, {len(flows)} flows")
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_every_frame_matches_a_filter_that_was_in_force_and_noise_never_comes(way: str) -> None:
+    with wire() as namespace:
+        namespace.run(["ethtool", "-K", PORT, "gro", "on"])
+        asyncio.run(swap_under_load(namespace, WAYS[way], SWAPS[way]))
