@@ -47,3 +47,12 @@ def test_the_hand_off_is_free_of_races(tmp_path: Path) -> None:
     race = build(tmp_path / "race", "handoff_race.c", "-fsanitize=thread", "-Wno-tsan")
     # Without address randomisation: old TSan runtimes do not know new kernels' layouts.
     assert run(["setarch", "-R", str(race)]) == ["right"]
+
+
+def test_hostile_filters_stay_within_their_bounds_and_end(tmp_path: Path) -> None:
+    flags = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+    hostile = build(tmp_path / "filters", "filter_hostile.c", *flags)
+    [counts] = run([str(hostile), "1", "300000"])
+    checked, accepted = map(int, counts.split())
+    # Enough pass the check, and run to either end.
+    assert 1000 < accepted < checked - 1000
