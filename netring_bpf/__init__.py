@@ -9,8 +9,8 @@ importer (tests/unit/test_imports.py holds this):
     F3  bpf/program.py (compile and load), bpf/slots.py
     F2  bpf/cbpf.py, bpf/compiler.py (bpf/helper.py, a process of its own, is BCC's place),
         bpf/maps.py, bpf/link.py, ring/reader.py
-    F1  filter.py, filter_set.py, interface.py (pyroute2), broadcast.py, ring/options.py,
-        ring/verdict.py, ring/socket_filter.py
+    F1  filter.py, filter_set.py, live_programs.py, interface.py (pyroute2), broadcast.py,
+        bpf/cache.py, ring/options.py, ring/verdict.py, ring/socket_filter.py
     F0  errors.py, records.py, statistics.py, filter_words.py, libpcap.py (libpcap)
 
 The C core, netring_bpf._core, is used by bpf/link.py, bpf/maps.py, bpf/program.py,

@@ -16,7 +16,6 @@ from netring_bpf.libpcap import (
     NETMASK_UNKNOWN,
     Instruction,
     compile_for_file,
-    compile_for_interface,
     image,
 )
 
@@ -28,7 +27,8 @@ __all__ = ["Filter", "Instruction"]
 _MAX_INSTRUCTIONS = 4096  # BPF_MAXINSNS: the kernel takes no more in a socket filter
 _MAX_SNAPLEN = 262_144  # MAXIMUM_SNAPLEN of libpcap
 _RET_K = 0x06
-_JA = 0x05
+_CLASS, _JMP, _JA = 0x07, 0x05, 0x05
+_STORES, _SCRATCH_LOADS = {0x02, 0x03}, {0x60, 0x61}
 
 
 class Filter(FilterWords):
@@ -131,6 +131,13 @@ class Filter(FilterWords):
                 f"kernel takes {_MAX_INSTRUCTIONS}; name fewer hosts, nets or ports",
                 expression=self._expression,
             )
+        if _reads_unset_scratch(program):
+            raise FilterError(
+                f"filter {self._expression!r}: libpcap compiles it to a program that reads memory "
+                "it has not set, whose verdict is chance, and which the kernel refuses; join what "
+                "follows 'geneve' or 'vxlan' to it by 'and', or put it before",
+                expression=self._expression,
+            )
         return program
 
     @property
@@ -153,7 +160,7 @@ class Filter(FilterWords):
 
         Such a filter is shown a frame without its outermost VLAN tag, which the kernel has
         taken out by then, so that plain expressions match tagged frames; ``vlan`` asks for the
-        tag beside the frame. Needs CAP_NET_RAW where the expression says ``vlan``. Raises
+        tag beside the frame. Needs CAP_NET_RAW where the expression says ``vlan`` and is new to the cache. Raises
         ``FilterError`` also for frames that are not Ethernet, ``UnavailableError``.
         """
         if self._linktype != DLT_EN10MB:
@@ -166,7 +173,7 @@ class Filter(FilterWords):
         # Nothing else is compiled in another way for a live handle.
         if "vlan" in self._expression and not self._live:
             program = self._within_bounds(
-                compile_for_interface(self._expression, interface, self._snaplen, self._netmask)
+                live_program(self._expression, interface, self._snaplen, self._netmask, program)
             )
         live = type(self).__new__(type(self))
         live._set(self._expression, self._linktype, self._snaplen, self._netmask, True, program)
@@ -264,6 +271,30 @@ class Filter(FilterWords):
             tuple(map(tuple, self.instructions)),
         )
         return _restore, (type(self), state)
+
+
+def _reads_unset_scratch(program: tuple[Instruction, ...]) -> bool:
+    """As check_load_and_stores() of the kernel (net/core/filter.c) finds it.
+
+    libpcap sets the scratch memory of `geneve` only where that matched, and may use it elsewhere.
+    """
+    everywhere = (1 << 16) - 1
+    set_on_arrival = [everywhere] * len(program)
+    is_set = 0
+    for at, (code, jt, jf, k) in enumerate(program):
+        is_set &= set_on_arrival[at]
+        if code in _STORES:
+            is_set |= 1 << k
+        elif code in _SCRATCH_LOADS and not is_set >> k & 1:
+            return True
+        elif code & _CLASS == _JMP:
+            # A jump back comes to where at least as much is set.
+            targets = (at + 1 + jt, at + 1 + jf) if code != _JA else (at + 1 + k,)
+            for target in targets:
+                if target < len(program):
+                    set_on_arrival[target] &= is_set
+            is_set = everywhere
+    return False
 
 
 def _restore(cls: type[Filter], state: tuple[Any, ...]) -> Filter:

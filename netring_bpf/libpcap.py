@@ -32,6 +32,7 @@ __all__ = [
     "compile_for_file",
     "compile_for_interface",
     "image",
+    "version",
 ]
 
 DLT_EN10MB = 1
@@ -110,6 +111,7 @@ def _libpcap() -> ctypes.CDLL:
         ("pcap_compile", number, (handle, program, text, number, ctypes.c_uint32)),
         ("pcap_freecode", None, (program,)),
         ("pcap_geterr", text, (handle,)),
+        ("pcap_lib_version", text, ()),
         ("pcap_statustostr", text, (number,)),
         ("pcap_close", None, (handle,)),
         ("pcap_open_offline", handle, (text, text)),
@@ -136,6 +138,11 @@ def image(instructions: Sequence[Instruction]) -> str:
     to_text = _bpf_image()
     lines = [to_text(_Insn(*insn), at).decode() for at, insn in enumerate(instructions)]
     return "\n".join(lines)
+
+
+def version() -> str:
+    """Return what libpcap says of itself."""
+    return str(_libpcap().pcap_lib_version().decode())
 
 
 # -- compiling --

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from netring_bpf import live_programs
 from netring_bpf.bpf import cache as cache_module
 from netring_bpf.bpf import compiler
 from netring_bpf.bpf.cache import MAX_ENTRIES, Cache, directory
@@ -191,3 +192,17 @@ def test_an_error_is_not_cached(folder: Path, monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(ProgramError):
         is_cached("tcp")
     assert not folder.exists()
+
+
+def test_a_live_program_is_kept_until_libpcap_says_otherwise(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled = Filter("vlan 7 and tcp").for_interface("lo")
+    with monkeypatch.context() as patch:
+        patch.setattr(live_programs, "compile_for_interface", lambda *_: pytest.fail("compiled"))
+        assert Filter("vlan 7 and tcp").for_interface("lo") == compiled
+    monkeypatch.setattr(live_programs, "version", lambda: "libpcap version 99")
+    [entry] = folder.iterdir()
+    assert Filter("vlan 7 and tcp").for_interface("lo") == compiled
+    assert len(list(folder.iterdir())) == 2
+    assert entry.exists()

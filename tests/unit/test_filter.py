@@ -142,6 +142,21 @@ def test_the_netmask_is_asked_for_by_ip_broadcast_alone() -> None:
         Filter("ip", netmask="300.0.0.0")
 
 
+@pytest.mark.parametrize(
+    "expression", ["geneve or tcp", "(geneve and rarp) or udp port 22", "geneve or vlan 1"]
+)
+def test_a_program_whose_verdict_would_be_chance_is_refused(expression: str) -> None:
+    """libpcap's interpreter does not clear the memory that it reads there."""
+    with pytest.raises(FilterError, match="reads memory it has not set"):
+        Filter(expression)
+
+
+@pytest.mark.parametrize("expression", ["geneve and tcp", "tcp or geneve", "geneve 7", "vlan 7"])
+def test_a_program_that_sets_its_memory_first_is_not(expression: str) -> None:
+    assert Filter(expression).instructions
+    assert Filter("vlan 7 and tcp").for_interface("lo").instructions
+
+
 # -- filters made from values --
 
 

@@ -19,6 +19,7 @@ FLOORS = {
     "interface": 1,
     "libpcap": 0,
     "filter_words": 0,
+    "live_programs": 1,
     "filter": 1,
     "filter_set": 1,
     "broadcast": 1,
