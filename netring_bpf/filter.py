@@ -18,6 +18,7 @@ from netring_bpf.libpcap import (
     compile_for_file,
     image,
 )
+from netring_bpf.live_programs import live_program
 
 if TYPE_CHECKING:
     from netring_bpf.ring.verdict import Verdict
