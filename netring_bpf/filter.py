@@ -161,8 +161,9 @@ class Filter(FilterWords):
 
         Such a filter is shown a frame without its outermost VLAN tag, which the kernel has
         taken out by then, so that plain expressions match tagged frames; ``vlan`` asks for the
-        tag beside the frame. Needs CAP_NET_RAW where the expression says ``vlan`` and is new to the cache. Raises
-        ``FilterError`` also for frames that are not Ethernet, ``UnavailableError``.
+        tag beside the frame. Needs CAP_NET_RAW where the expression says ``vlan`` and is new to
+        the cache. Raises ``FilterError`` also for frames that are not Ethernet,
+        ``UnavailableError``.
         """
         if self._linktype != DLT_EN10MB:
             raise FilterError(

@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
+from benchmarks.filters import EXPRESSIONS
+from benchmarks.frames import SAMPLES
 from netring_bpf import Filter
 from netring_bpf.bpf import program as program_module
 from netring_bpf.engines import open_engine
@@ -38,6 +40,16 @@ def test_a_filter_of_the_largest_size_loads_and_is_right(
     with open_engine("xdp", large) as engine:
         said = [engine.matches(frame, len(frame)) for frame in frames]
     assert said == [judge.run(frame, len(frame)) != 0 for frame in frames]
+
+
+@pytest.mark.parametrize("expression", EXPRESSIONS)
+def test_every_everyday_filter_loads_and_matches_what_it_should(expression: str) -> None:
+    """Those of the table in docs/filters.md."""
+    live = Filter(expression).for_interface("lo")
+    with open_engine("xdp", live) as engine:
+        said = [engine.matches(frame, len(frame)) for frame in SAMPLES]
+    assert said == [live.matches(frame) for frame in SAMPLES]
+    assert any(said)
 
 
 def test_four_hundred_hosts_are_one_filter() -> None:
