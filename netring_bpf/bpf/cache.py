@@ -16,8 +16,8 @@ from pathlib import Path
 
 __all__ = ["MAX_ENTRIES", "Cache", "directory"]
 
-MAX_ENTRIES = 128  #: of at most 256 KiB each; the least recently used one goes
-_MAX_SIZE = 1 << 18
+MAX_ENTRIES = 128  #: of at most 1 MiB each; the least recently used one goes
+_MAX_SIZE = 1 << 20
 _DIGEST_SIZE = 32
 _VARIABLE = "NETRING_BPF_CACHE"
 _log = logging.getLogger("netring_bpf.bpf")

@@ -15,7 +15,7 @@ _TAG_AT, _TAG_SIZE = 12, 4
 class Verdict:
     """A program, checked once. Raises ``ValueError`` for one that is not well formed."""
 
-    __slots__ = ("_code", "_frame", "_live")
+    __slots__ = ("_code", "_live")
 
     def __init__(self, instructions: Sequence[tuple[int, int, int, int]], *, live: bool) -> None:
         self._code = ffi.new("nr_bpf_insn[]", [tuple(i) for i in instructions])

@@ -143,7 +143,7 @@ def test_the_number_of_entries_is_bounded_and_the_oldest_go(folder: Path) -> Non
     assert len(list(folder.iterdir())) == MAX_ENTRIES
     assert cache.get("1") is None
     assert cache.get("0") == b"x"
-    cache.put("large", bytes(1 << 19))
+    cache.put("large", bytes(1 << 21))
     assert cache.get("large") is None
 
 

@@ -108,6 +108,19 @@ def test_the_snaplen_follows_the_filter(way: str) -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
+def test_a_vlan_filter_can_be_put_in_force_in_another_namespace(
+    way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NETRING_BPF_CACHE", "")
+    tagged = [udp("10.0.0.1", "10.0.0.2", 1, 2, vlans=(n,)) for n in (7, 8)]
+    with wire() as namespace, Capture(PORT, netns=namespace.path, **options(way)) as port:
+        port.set_filter("vlan 8")
+        send_frames(namespace, SENDER, [*frames(1, 3), *tagged])
+        [packet] = port.packets(count=1, timeout=5.0)
+        assert packet.data == tagged[1]
+
+
+@pytest.mark.parametrize("way", WAYS)
 def test_a_closed_capture_takes_no_filter(way: str) -> None:
     with wire() as namespace:
         port = Capture(PORT, netns=namespace.path, **options(way))
