@@ -73,6 +73,33 @@ _AUXILIARY = {
     60: ("SKF_AD_VLAN_TPID", "v.tpid", "bpf_ntohs(ctx->vlan_proto)"),
 }
 
+_AT_BY_HELPER = """\
+static __always_inline int netring_at(struct netring_view *v, u64 place, u32 size, u32 *value) {
+    u8 byte;
+    u16 half;
+    u32 word;
+    switch (size) {
+    case 4:
+        if (NETRING_BYTES(v->ctx, place, &word, 4)) {
+            return 0;
+        }
+        *value = bpf_ntohl(word);
+        return 1;
+    case 2:
+        if (NETRING_BYTES(v->ctx, place, &half, 2)) {
+            return 0;
+        }
+        *value = bpf_ntohs(half);
+        return 1;
+    default:
+        if (NETRING_BYTES(v->ctx, place, &byte, 1)) {
+            return 0;
+        }
+        *value = byte;
+        return 1;
+    }
+}
+"""
 _VIEW = {
     Hook.XDP: """\
 #define NETRING_CTX struct xdp_md
@@ -89,32 +116,8 @@ struct netring_view {
 /* 1, 2 or 4 bytes at a computed place of the frame; 0 where they are outside of it. */
 #ifdef NETRING_LOAD_BY_HELPER
 #define NETRING_LEN ((u32)bpf_xdp_get_buff_len(ctx) - v.tag)
-static __always_inline int netring_at(struct netring_view *v, u64 place, u32 size, u32 *value) {
-    u8 byte;
-    u16 half;
-    u32 word;
-    switch (size) {
-    case 4:
-        if (bpf_xdp_load_bytes(v->ctx, place, &word, 4)) {
-            return 0;
-        }
-        *value = bpf_ntohl(word);
-        return 1;
-    case 2:
-        if (bpf_xdp_load_bytes(v->ctx, place, &half, 2)) {
-            return 0;
-        }
-        *value = bpf_ntohs(half);
-        return 1;
-    default:
-        if (bpf_xdp_load_bytes(v->ctx, place, &byte, 1)) {
-            return 0;
-        }
-        *value = byte;
-        return 1;
-    }
-}
-#else
+#define NETRING_BYTES bpf_xdp_load_bytes
+%(by_helper)s#else
 #define NETRING_LEN ((u32)(v.end - v.data) - v.tag)
 static __always_inline int netring_at(struct netring_view *v, u64 place, u32 size, u32 *value) {
     u8 *at;
@@ -134,38 +137,14 @@ static __always_inline int netring_at(struct netring_view *v, u64 place, u32 siz
     Hook.SOCKET: """\
 #define NETRING_CTX struct __sk_buff
 #define NETRING_LEN ctx->len
+#define NETRING_BYTES bpf_skb_load_bytes
 struct netring_view {
     struct __sk_buff *ctx;
     u32 tag; /* always 0: the kernel has taken it out */
 };
 
 /* 1, 2 or 4 bytes at a place of the frame; 0 where they are outside of it. */
-static __always_inline int netring_at(struct netring_view *v, u64 place, u32 size, u32 *value) {
-    u8 byte;
-    u16 half;
-    u32 word;
-    switch (size) {
-    case 4:
-        if (bpf_skb_load_bytes(v->ctx, place, &word, 4)) {
-            return 0;
-        }
-        *value = bpf_ntohl(word);
-        return 1;
-    case 2:
-        if (bpf_skb_load_bytes(v->ctx, place, &half, 2)) {
-            return 0;
-        }
-        *value = bpf_ntohs(half);
-        return 1;
-    default:
-        if (bpf_skb_load_bytes(v->ctx, place, &byte, 1)) {
-            return 0;
-        }
-        *value = byte;
-        return 1;
-    }
-}
-""",
+%(by_helper)s""",
 }
 _LOADS = """
 /* The same, at an offset that does not count the tag. */
@@ -255,7 +234,7 @@ def to_c(filters: FilterSet, hook: Hook = Hook.XDP, slots: Sequence[int] = ()) -
     text = "#define NETRING_FILTER 1\n" + _VIEW[hook] + _LOADS
     if hook is Hook.XDP:
         text += _XDP_AUXILIARY
-    text %= {"max": MAX_OFFSET}
+    text %= {"max": MAX_OFFSET, "by_helper": _AT_BY_HELPER}
     for number, one in enumerate(filters.filters):
         text += _function(f"netring_filter_{number}", _Translation(one, hook).lines())
     calls = ["    u32 any = 0;"]
