@@ -57,7 +57,9 @@ def end_of(stream: IO[str], mark: str) -> str:
 
 
 def tcpdump_says(namespace: Namespace, expression: str) -> int:
-    command = ["tcpdump", "-i", PORT, "-n", "-w", "/dev/null", "--immediate-mode", expression]
+    # With the snaplen it has by itself, tcpdump's ring of 2 MiB holds no more than 32 frames.
+    command = ["tcpdump", "-i", PORT, "-n", "-s", "1500", "-w", "/dev/null"]
+    command += ["--immediate-mode", expression]
     process = namespace.popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     with process:
         assert process.stderr is not None
