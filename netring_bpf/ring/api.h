@@ -18,55 +18,169 @@
 #define NR_END_IDLE 3
 #define NR_END_EVICTED 4
 #define NR_END_SHUTDOWN 5
-#define NR_END_COUNT 6
+#define NR_END_ACTIVE 6
+#define NR_END_REUSED 7
+#define NR_END_COUNT 8
 
 /* Why a received frame has no flow; the index into nr_statistics.not_keyed. 0 is "keyed". */
 #define NR_KEYED 0
-#define NR_CUT_LINK 1      /* captured bytes end inside the Ethernet header or a VLAN tag */
+#define NR_CUT_LINK 1      /* captured bytes end inside the link header, a tag or a label */
 #define NR_NOT_IP 2        /* another ethertype: ARP, LLDP, 802.3 length, ... */
-#define NR_TOO_MANY_TAGS 3 /* more than 8 VLAN tags */
+#define NR_TOO_MANY_TAGS 3 /* more than 8 VLAN tags and MPLS labels */
 #define NR_CUT_NETWORK 4   /* captured bytes end inside an IP header */
 #define NR_BAD_NETWORK 5   /* IP version, header length or total length is nonsense */
-#define NR_FRAGMENT 6      /* a later IP fragment: it has no transport header */
+#define NR_FRAGMENT 6      /* a later IP fragment whose first one was not seen */
 #define NR_TOO_MANY_EXT 7  /* more than 16 IPv6 extension headers */
 #define NR_CUT_TRANSPORT 8 /* captured bytes end inside the transport header */
 #define NR_BAD_TRANSPORT 9 /* transport header length is nonsense */
-#define NR_REASON_COUNT 10
+#define NR_BAD_CHECKSUM 10 /* the IPv4 header's checksum, where it is looked at */
+#define NR_UNKNOWN_LINK 11 /* a link layer that is not known, or has no stations to key by */
+#define NR_REASON_COUNT 12
+
+/* Link layers. */
+#define NR_LINK_ETHERNET 0
+#define NR_LINK_RAW 1 /* IPv4 or IPv6, by the version */
+#define NR_LINK_NULL 2
+#define NR_LINK_COOKED 3
+#define NR_LINK_COOKED2 4
+#define NR_LINK_PPP 5
+#define NR_LINK_80211 6
+#define NR_LINK_RADIOTAP 7
+#define NR_LINK_UNKNOWN 8
+
+/* Tunnels that are opened. */
+#define NR_TUNNEL_IP 1
+#define NR_TUNNEL_GRE 2
+#define NR_TUNNEL_ERSPAN 3
+#define NR_TUNNEL_VXLAN 4
+#define NR_TUNNEL_GENEVE 5
+#define NR_TUNNEL_GTPU 6
+#define NR_TUNNEL_TEREDO 7
+#define NR_TUNNEL_AYIYA 8
+
+/* What makes packets one flow. */
+#define NR_KEY_FIVE_TUPLE 0
+#define NR_KEY_HOST_PAIR 1
+#define NR_KEY_MAC_PAIR 2
+
+/* States of a side of a TCP connection: those of Zeek's endpoints. */
+#define NR_TCP_INACTIVE 0
+#define NR_TCP_SYN_SENT 1
+#define NR_TCP_SYN_ACK_SENT 2
+#define NR_TCP_PARTIAL 3
+#define NR_TCP_ESTABLISHED 4
+#define NR_TCP_CLOSED 5
+#define NR_TCP_RESET 6
 
 #define NR_NO_VLAN 65535
+#define NR_HISTORY_SIZE 40
+#define NR_MAX_PORT_TIMEOUTS 16
+#define NR_MAX_FIRST_PACKETS 32
 
-/* One flow event, as it crosses from the ring's thread to Python. */
+/* One side of a flow, as an event tells it. */
+typedef struct {
+    uint64_t packets;
+    uint64_t bytes;    /* of whole frames on the wire */
+    uint64_t ip_bytes; /* of IP packets, headers included */
+    uint64_t payload;  /* of the transport; TCP: by the sequence numbers */
+    uint64_t first_ts; /* 0: nothing was sent */
+    uint64_t last_ts;
+    uint64_t rtt_ns;        /* between the capture and this side, by the handshake; 0: unknown */
+    uint64_t missing_bytes; /* acknowledged, and never seen */
+    uint32_t retransmitted; /* segments with nothing new */
+    uint32_t out_of_order;  /* segments that came after later ones */
+    uint32_t gaps;
+    uint32_t zero_windows;
+    uint32_t bad_checksums; /* packets that were counted and not believed */
+    uint32_t tcp_state;
+} nr_event_side;
+
+/* One flow event, as it crosses from the ring's thread to Python. In the hand-off it is followed
+ * by two nr_packet_statistics and by nr_first_packet records, where the options ask for them. */
 typedef struct {
     uint64_t ts; /* ns; never runs backwards within one reader */
     uint64_t flow_id;
-    uint64_t first_ts;
-    uint64_t last_ts;
-    uint64_t orig_packets;
-    uint64_t orig_bytes;
-    uint64_t resp_packets;
-    uint64_t resp_bytes;
-    uint8_t orig_h[16]; /* IPv4 in the first four bytes */
+    uint64_t start_ts;
+    uint64_t parent_id; /* the flow that is the tunnel this one is in; 0: none */
+    nr_event_side orig;
+    nr_event_side resp;
+    uint8_t orig_h[16]; /* IPv4 in the first four bytes, a MAC address in the first six */
     uint8_t resp_h[16];
+    uint8_t tunnel_orig_h[16];
+    uint8_t tunnel_resp_h[16];
+    uint16_t tunnel_orig_p;
+    uint16_t tunnel_resp_p;
+    uint32_t tunnel_id;
     uint16_t orig_p;
     uint16_t resp_p;
     uint16_t vlan[2]; /* ids, outermost first; NR_NO_VLAN where there is none */
     uint16_t icmp_id;
-    uint8_t family; /* 4 or 6 */
+    uint8_t family; /* 4 or 6; 0: MAC addresses */
     uint8_t proto;
     uint8_t kind;
     uint8_t end_reason;
-    uint8_t reserved[2];
-    char history[16]; /* NUL-padded */
+    uint8_t tunnel_kind;
+    uint8_t tunnel_family;
+    uint32_t network;        /* VNI + 1; 0: none */
+    uint32_t icmp_errors;    /* that quoted a packet of this flow */
+    uint8_t icmp_error_type; /* of the latest */
+    uint8_t icmp_error_code;
+    uint8_t first_packets; /* how many nr_first_packet are filled */
+    uint8_t reserved[5];
+    char history[NR_HISTORY_SIZE]; /* NUL-padded */
 } nr_event;
 
+/* Of one side: sizes are those of frames on the wire, gaps are between its own packets. */
 typedef struct {
+    double size_mean;
+    double size_m2; /* sum of squared differences from the mean */
+    double gap_mean_ns;
+    double gap_m2;
+    uint64_t gap_min_ns;
+    uint64_t gap_max_ns;
+    uint32_t size_min;
+    uint32_t size_max;
+} nr_packet_statistics;
+
+typedef struct {
+    uint64_t gap_ns; /* since the packet before it, of either side */
+    int32_t size;    /* negative: sent by the responder */
+    uint32_t reserved;
+} nr_first_packet;
+
+typedef struct {
+    uint32_t tunnel_depth; /* 0: none is opened */
+    uint8_t key;           /* NR_KEY_* */
+    uint8_t key_vlan;      /* VLAN ids are part of the key */
+    uint8_t directional;   /* each direction is a flow of its own */
+    uint8_t verify_checksums;
+} nr_decode_options;
+
+typedef struct {
+    uint64_t idle_ns;
+    uint16_t port; /* the responder's */
+    uint8_t proto;
+    uint8_t reserved[5];
+} nr_port_timeout;
+
+typedef struct {
+    uint64_t half_open_ns; /* from the first packet; the others from the latest */
     uint64_t idle_tcp_ns;
     uint64_t idle_udp_ns;
+    uint64_t idle_icmp_ns;
     uint64_t idle_other_ns;
     uint64_t close_delay_ns;
+    uint64_t active_ns; /* 0: a flow may last for ever */
     uint64_t update_ns; /* 0: no updates */
+    uint64_t fragment_ns;
+    uint32_t fragment_slots;
     uint32_t max_flows;
     uint32_t event_slots; /* a power of two */
+    uint32_t first_packets;
+    uint32_t packet_statistics;
+    uint32_t port_timeout_count;
+    nr_port_timeout port_timeouts[NR_MAX_PORT_TIMEOUTS];
+    nr_decode_options decode;
     uint8_t hash_key[16]; /* random */
 } nr_flow_options;
 
@@ -107,6 +221,24 @@ typedef struct {
     uint32_t live;      /* 0: nothing but the bytes is known, as of a frame in a file */
 } nr_filter_frame;
 
+/* What is wrong with a capture file. */
+#define NR_FILE_FINE 0
+#define NR_FILE_TRUNCATED 1  /* ends inside of a record */
+#define NR_FILE_NO_CAPTURE 2 /* begins with nothing known */
+#define NR_FILE_BAD_VERSION 3
+#define NR_FILE_BAD_LENGTH 4 /* a record's length makes no sense */
+#define NR_FILE_BAD_BLOCK 5
+#define NR_FILE_BAD_INTERFACE 6 /* a packet of an interface that was not described */
+#define NR_FILE_TOO_MANY_INTERFACES 7
+#define NR_FILE_UNREADABLE 8 /* the kernel said `error` */
+
+/* How the reading of a capture file ended. */
+typedef struct {
+    uint64_t offset; /* of the record that is wrong */
+    uint32_t problem;
+    uint32_t error;
+} nr_savefile_state;
+
 /* The reader's books. Everything only grows, but for the flows_live and live_* values. */
 typedef struct {
     uint64_t received;
@@ -115,6 +247,11 @@ typedef struct {
     uint64_t keyed_bytes;
     uint64_t handed_out; /* given to nr_reader_packets, so not dissected */
     uint64_t not_keyed[NR_REASON_COUNT];
+    uint64_t inner; /* packets inside of keyed ones, keyed as well: tunnels over UDP */
+    uint64_t inner_bytes;
+    uint64_t inner_not_keyed;
+    uint64_t fragments; /* later ones, keyed by the ports of the first */
+    uint64_t fragment_overlaps;
     uint64_t flows_started;
     uint64_t flows_established;
     uint64_t flows_ended[NR_END_COUNT];
@@ -132,8 +269,10 @@ typedef struct {
     uint64_t xsk_fill_ring_empty; /* diagnostic: in copy mode also counted as rx_dropped */
     uint64_t tp_packets;          /* PACKET_STATISTICS, accumulated: includes tp_drops */
     uint64_t tp_drops;
-    uint64_t in_ring;     /* frames the kernel has handed over that are not yet read */
-    uint64_t link_errors; /* times a source reported that its interface is down */
+    uint64_t in_ring;       /* frames the kernel has handed over that are not yet read */
+    uint64_t file_frames;   /* in the capture files, as far as they were read */
+    uint64_t file_filtered; /* that the filter did not let through */
+    uint64_t link_errors;   /* times a source reported that its interface is down */
 } nr_statistics;
 
 /* A frame copied out by nr_reader_packets: caplen bytes at offset in the caller's buffer. */
@@ -144,6 +283,14 @@ typedef struct {
     uint32_t len;
     uint32_t reserved;
 } nr_packet;
+
+/* What nr_reader_blocks has made: the times of the first and the last frame, and the bytes. */
+typedef struct {
+    uint64_t first_ts;
+    uint64_t last_ts;
+    uint32_t size;
+    uint32_t reserved;
+} nr_block_span;
 
 typedef struct nr_reader nr_reader;
 
@@ -158,6 +305,16 @@ int nr_reader_add_tpacket(nr_reader *reader, const nr_tpacket_options *options);
  * { u64 ts; u32 caplen; u32 len; u16 vlan_tci; u16 vlan_tpid (0: no tag taken out); u32 0;
  *   caplen bytes, padded to a multiple of 8 }. The memory must outlive the reader. */
 int nr_reader_add_replay(nr_reader *reader, const uint8_t *records, uint64_t size);
+
+/* A capture file, pcap or pcapng, from its beginning on; the descriptor stays the caller's. */
+int nr_reader_add_savefile(nr_reader *reader, int fd);
+/* Before the run: the program for frames of this link type; others are not read then. */
+int nr_reader_filter_savefile(nr_reader *reader, int source, uint32_t dlt, const nr_bpf_insn *insns,
+                              uint32_t count);
+/* After the run. */
+void nr_reader_savefile_state(const nr_reader *reader, int source, nr_savefile_state *state);
+/* How many bytes of it were read. From any thread. */
+uint64_t nr_reader_savefile_offset(const nr_reader *reader, int source);
 
 int nr_reader_source_fd(const nr_reader *reader, int source);
 int nr_reader_source_zero_copy(const nr_reader *reader, int source);
@@ -182,9 +339,17 @@ uint32_t nr_reader_flush(nr_reader *reader);
 int nr_reader_packets(nr_reader *reader, uint8_t *buffer, uint32_t size, nr_packet *packets,
                       uint32_t max, int timeout_ms);
 
+/* The same, as enhanced packet blocks of a pcapng section in the machine's byte order, of its
+ * interface 0, whose times are in nanoseconds. */
+int nr_reader_blocks(nr_reader *reader, uint8_t *buffer, uint32_t size, uint32_t max,
+                     nr_block_span *span, int timeout_ms);
+/* From now on the sources take in nothing new; what they have is still read. For the two above. */
+void nr_reader_quiesce(nr_reader *reader);
+
 /* -- hand-off: one consumer -- */
-int nr_reader_event_fd(const nr_reader *reader); /* readable when events wait */
-uint32_t nr_reader_take(nr_reader *reader, nr_event *events, uint32_t max);
+int nr_reader_event_fd(const nr_reader *reader);        /* readable when events wait */
+uint32_t nr_reader_event_size(const nr_reader *reader); /* with what follows each nr_event */
+uint32_t nr_reader_take(nr_reader *reader, void *events, uint32_t max);
 void nr_reader_statistics(nr_reader *reader, nr_statistics *statistics);
 
 /* -- classic BPF on bytes -- */

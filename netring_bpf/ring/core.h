@@ -17,8 +17,8 @@
 #define NR_LIKELY(x) __builtin_expect(!!(x), 1)
 #define NR_UNLIKELY(x) __builtin_expect(!!(x), 0)
 
-#define NR_BATCH 64u           /* frames taken from a source at once */
-#define NR_EVENTS_PER_FRAME 4u /* evicted + ended + started + established */
+#define NR_BATCH 64u            /* frames taken from a source at once */
+#define NR_EVENTS_PER_PACKET 4u /* evicted + ended + started + established */
 
 static inline uint64_t nr_max_u64(uint64_t a, uint64_t b) {
     return a > b ? a : b;

@@ -7,17 +7,31 @@
 
 struct nr_table;
 
+/* Bytes of an event in the hand-off, with what follows it. */
+uint32_t nr_event_size(const nr_flow_options *options);
+
 struct nr_table *nr_table_create(const nr_flow_options *options, struct nr_handoff *handoff);
 void nr_table_destroy(struct nr_table *table);
 
-/* Accounts one keyed packet, after the timers that ran out before it: at most
- * NR_EVENTS_PER_FRAME events of its own. */
-void nr_table_packet(struct nr_table *table, const struct nr_frame *frame,
-                     const struct nr_dissected *packet);
+/* Hashes a keyed packet's key, and has the memory fetched that nr_table_packet will need, step by
+ * step: each step needs what the one before has fetched, so several packets are prepared together.
+ * The first is a must, and again if the key changes. */
+void nr_table_prepare(struct nr_table *table, struct nr_dissected *packet);
+#define NR_FETCH_STEPS 2
+void nr_table_fetch(const struct nr_table *table, const struct nr_dissected *packet, int step);
+/* Whether that is worth it: small tables are in the processor's cache anyway. */
+bool nr_table_is_large(const struct nr_table *table);
+
+/* Accounts one keyed and prepared packet of `bytes` bytes, after the timers that ran out before it:
+ * at most NR_EVENTS_PER_PACKET events of its own. parent_id: the flow of the packet it was in, or
+ * 0. Returns the id of its flow. */
+uint64_t nr_table_packet(struct nr_table *table, const struct nr_dissected *packet, uint64_t ts,
+                         uint32_t bytes, uint64_t parent_id);
 
 /* Packet time is now at least this: ends idle flows and reports updates, a bounded number per
  * call. */
 void nr_table_tick(struct nr_table *table, uint64_t now);
+uint64_t nr_table_now(const struct nr_table *table);
 
 /* Ends live flows while the hand-off has room; returns how many are left. */
 uint32_t nr_table_flush(struct nr_table *table);

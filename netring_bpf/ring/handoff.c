@@ -7,12 +7,13 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-int nr_handoff_create(struct nr_handoff *handoff, uint32_t slots) {
+int nr_handoff_create(struct nr_handoff *handoff, uint32_t slots, uint32_t slot_size) {
     int error;
     memset(handoff, 0, sizeof *handoff);
     handoff->event_fd = handoff->space_fd = -1;
     handoff->mask = slots - 1;
-    handoff->slots = calloc(slots, sizeof *handoff->slots);
+    handoff->slot_size = slot_size;
+    handoff->slots = calloc(slots, slot_size);
     if (handoff->slots == NULL) {
         return -ENOMEM;
     }
@@ -54,7 +55,7 @@ void nr_handoff_publish(struct nr_handoff *handoff) {
     ring_bell(handoff->event_fd);
 }
 
-uint32_t nr_handoff_take(struct nr_handoff *handoff, nr_event *events, uint32_t max) {
+uint32_t nr_handoff_take(struct nr_handoff *handoff, void *events, uint32_t max) {
     uint64_t drained;
     /* Read the bell before the ring: what is published after this rings it again. */
     if (read(handoff->event_fd, &drained, sizeof drained) < 0 && errno != EAGAIN) {
@@ -64,9 +65,12 @@ uint32_t nr_handoff_take(struct nr_handoff *handoff, nr_event *events, uint32_t 
     const uint64_t tail = handoff->tail;
     const uint64_t ready = published - tail;
     const uint32_t count = ready < max ? (uint32_t)ready : max;
-    for (uint32_t i = 0; i < count; i++) {
-        events[i] = handoff->slots[(tail + i) & handoff->mask];
-    }
+    const size_t size = handoff->slot_size;
+    const uint32_t at = (uint32_t)tail & handoff->mask;
+    const uint32_t until_end = handoff->mask + 1 - at;
+    const uint32_t front = count < until_end ? count : until_end;
+    memcpy(events, handoff->slots + at * size, front * size);
+    memcpy((uint8_t *)events + front * size, handoff->slots, (count - front) * size);
     /* Sequentially consistent with the producer's `waiting`: one of the two sees the other. */
     __atomic_store_n(&handoff->tail, tail + count, __ATOMIC_SEQ_CST);
     if (count < ready) {

@@ -6,7 +6,8 @@
 #include "core.h"
 
 struct nr_handoff {
-    nr_event *slots;
+    uint8_t *slots;
+    uint32_t slot_size; /* an nr_event and what follows it */
     uint32_t mask;
     int event_fd; /* consumer waits here */
     int space_fd; /* a finite source's producer waits here */
@@ -20,7 +21,7 @@ struct nr_handoff {
     _Alignas(64) uint32_t waiting;   /* the producer wants to hear of space */
 };
 
-int nr_handoff_create(struct nr_handoff *handoff, uint32_t slots);
+int nr_handoff_create(struct nr_handoff *handoff, uint32_t slots, uint32_t slot_size);
 void nr_handoff_destroy(struct nr_handoff *handoff);
 
 /* Slots free for the producer. */
@@ -36,12 +37,14 @@ static inline nr_event *nr_handoff_reserve(struct nr_handoff *handoff) {
         handoff->lost++;
         return NULL;
     }
-    return &handoff->slots[handoff->head++ & handoff->mask];
+    return (nr_event *)(void *)(handoff->slots +
+                                (handoff->head++ & handoff->mask) * handoff->slot_size);
 }
 
 /* Makes reserved events visible and wakes the consumer: once a batch, not once an event. */
 void nr_handoff_publish(struct nr_handoff *handoff);
 
-uint32_t nr_handoff_take(struct nr_handoff *handoff, nr_event *events, uint32_t max);
+/* Copies up to max slots out. */
+uint32_t nr_handoff_take(struct nr_handoff *handoff, void *events, uint32_t max);
 
 #endif

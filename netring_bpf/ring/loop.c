@@ -11,21 +11,8 @@
 
 /* -- one pass over one source -- */
 
-static void dissect(nr_reader *r, const struct nr_frame *frames, uint32_t count) {
-    nr_statistics *b = &r->books;
-    struct nr_dissected packet;
-    for (uint32_t i = 0; i < count; i++) {
-        const int reason = nr_decode(&frames[i], &packet);
-        b->received_bytes += frames[i].len;
-        if (NR_LIKELY(reason == NR_KEYED)) {
-            b->keyed++;
-            b->keyed_bytes += frames[i].len;
-            nr_table_packet(r->table, &frames[i], &packet);
-        } else {
-            b->not_keyed[reason]++;
-        }
-    }
-    b->received += count;
+static uint32_t events_per_frame(const nr_reader *r) {
+    return NR_EVENTS_PER_PACKET * (1 + r->decode.tunnel_depth);
 }
 
 /* How many frames may be taken now: a replay waits for room, a ring does not wait for anybody. */
@@ -33,7 +20,7 @@ static uint32_t allowance(const nr_reader *r, const struct nr_source *source) {
     if (!source->finite) {
         return NR_BATCH;
     }
-    const uint32_t room = nr_handoff_room(&r->handoff) / NR_EVENTS_PER_FRAME;
+    const uint32_t room = nr_handoff_room(&r->handoff) / events_per_frame(r);
     return room < NR_BATCH ? room : NR_BATCH;
 }
 
@@ -42,7 +29,7 @@ static uint32_t read_source(nr_reader *r, struct nr_source *source) {
     const uint32_t max = allowance(r, source);
     const uint32_t count = max > 0 ? source->ops->next(source, frames, max) : 0;
     if (count > 0) {
-        dissect(r, frames, count);
+        nr_reader_dissect(r, frames, count);
         source->ops->release(source);
     }
     return count;
@@ -124,7 +111,7 @@ static int wait_room(nr_reader *r) {
     __atomic_store_n(&r->handoff.waiting, 1, __ATOMIC_SEQ_CST);
     if (__atomic_load_n(&r->handoff.tail, __ATOMIC_SEQ_CST) + r->handoff.mask + 1 -
             r->handoff.head <
-        NR_EVENTS_PER_FRAME) {
+        events_per_frame(r)) {
         (void)poll(fds, 2, (int)(NR_TICK_NS / 1000000));
     }
     __atomic_store_n(&r->handoff.waiting, 0, __ATOMIC_SEQ_CST);
@@ -145,13 +132,23 @@ bool nr_reader_is_read(const nr_reader *r) {
     return true;
 }
 
-static int run_replay(nr_reader *r) {
-    int rc = 0;
-    while (rc == 0 && !nr_reader_is_read(r)) {
-        if (read_sources(r) == 0 && !nr_reader_is_read(r)) {
-            rc = wait_room(r);
+static bool is_starved(const nr_reader *r) {
+    for (int i = 0; i < r->source_count; i++) {
+        if (r->sources[i]->starved) {
+            return true;
         }
     }
+    return false;
+}
+
+static int run_replay(nr_reader *r) {
+    int rc = 0;
+    while (rc == 0 && !nr_load_relaxed(&r->stopping) && !nr_reader_is_read(r)) {
+        if (read_sources(r) == 0 && !nr_reader_is_read(r)) {
+            rc = is_starved(r) ? nr_reader_wait(r, (int)(NR_TICK_NS / 1000000)) : wait_room(r);
+        }
+    }
+    nr_reader_account(r);
     return rc < 0 ? rc : 0;
 }
 

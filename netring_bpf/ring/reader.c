@@ -28,9 +28,12 @@ nr_reader *nr_reader_create(const nr_flow_options *options) {
     memset(r, 0, sizeof *r);
     r->finite = true;
     r->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    const int rc = nr_handoff_create(&r->handoff, options->event_slots);
+    const int rc = nr_handoff_create(&r->handoff, options->event_slots, nr_event_size(options));
     r->table = nr_table_create(options, &r->handoff);
-    if (r->stop_fd < 0 || rc != 0 || r->table == NULL) {
+    r->fragments =
+        nr_fragments_create(options->fragment_slots, options->fragment_ns, options->hash_key);
+    r->decode = options->decode;
+    if (r->stop_fd < 0 || rc != 0 || r->table == NULL || r->fragments == NULL) {
         nr_reader_destroy(r);
         return NULL;
     }
@@ -42,6 +45,7 @@ void nr_reader_destroy(nr_reader *r) {
         r->sources[i]->ops->destroy(r->sources[i]);
     }
     nr_table_destroy(r->table);
+    nr_fragments_destroy(r->fragments);
     nr_handoff_destroy(&r->handoff);
     if (r->stop_fd >= 0) {
         close(r->stop_fd);
@@ -85,6 +89,28 @@ int nr_reader_add_replay(nr_reader *r, const uint8_t *records, uint64_t size) {
     return keep(r, rc, source);
 }
 
+int nr_reader_add_savefile(nr_reader *r, int fd) {
+    struct nr_source *source = NULL;
+    if (r->source_count == NR_MAX_SOURCES) {
+        return -E2BIG;
+    }
+    const int rc = nr_savefile_create(fd, &source);
+    return keep(r, rc, source);
+}
+
+int nr_reader_filter_savefile(nr_reader *r, int source, uint32_t dlt, const nr_bpf_insn *insns,
+                              uint32_t count) {
+    return nr_savefile_filter(r->sources[source], dlt, insns, count);
+}
+
+void nr_reader_savefile_state(const nr_reader *r, int source, nr_savefile_state *state) {
+    r->sources[source]->ops->file_state(r->sources[source], state);
+}
+
+uint64_t nr_reader_savefile_offset(const nr_reader *r, int source) {
+    return nr_load_relaxed(&r->sources[source]->file_offset);
+}
+
 int nr_reader_source_fd(const nr_reader *r, int source) {
     return r->sources[source]->fd;
 }
@@ -121,6 +147,7 @@ void nr_reader_set_snaplen(nr_reader *r, uint32_t snaplen) {
 
 int nr_reader_stop(nr_reader *r) {
     const uint64_t one = 1;
+    nr_store_relaxed(&r->stopping, true);
     return write(r->stop_fd, &one, sizeof one) == (ssize_t)sizeof one ? 0 : -errno;
 }
 
@@ -136,7 +163,11 @@ int nr_reader_event_fd(const nr_reader *r) {
     return r->handoff.event_fd;
 }
 
-uint32_t nr_reader_take(nr_reader *r, nr_event *events, uint32_t max) {
+uint32_t nr_reader_event_size(const nr_reader *r) {
+    return r->handoff.slot_size;
+}
+
+uint32_t nr_reader_take(nr_reader *r, void *events, uint32_t max) {
     return nr_handoff_take(&r->handoff, events, max);
 }
 
@@ -145,7 +176,7 @@ uint32_t nr_reader_take(nr_reader *r, nr_event *events, uint32_t max) {
 void nr_reader_account(nr_reader *r) {
     nr_statistics *b = &r->books;
     b->xsk_rx_dropped = b->xsk_rx_ring_full = b->xsk_fill_ring_empty = 0;
-    b->tp_packets = b->tp_drops = b->in_ring = 0;
+    b->tp_packets = b->tp_drops = b->in_ring = b->file_frames = b->file_filtered = 0;
     for (int i = 0; i < r->source_count; i++) {
         struct nr_source *source = r->sources[i];
         source->ops->account(source);
@@ -154,6 +185,8 @@ void nr_reader_account(nr_reader *r) {
         b->xsk_fill_ring_empty += source->fill_ring_empty;
         b->tp_packets += source->tp_packets;
         b->tp_drops += source->tp_drops;
+        b->file_frames += source->file_frames;
+        b->file_filtered += source->file_filtered;
         b->in_ring += source->ops->in_ring(source);
     }
 }
@@ -161,6 +194,7 @@ void nr_reader_account(nr_reader *r) {
 void nr_reader_publish_books(nr_reader *r) {
     uint64_t words[NR_BOOK_WORDS];
     nr_table_account(r->table, &r->books);
+    r->books.fragment_overlaps = nr_fragments_overlaps(r->fragments);
     r->books.events_produced = r->handoff.produced;
     r->books.events_lost = r->handoff.lost;
     memcpy(words, &r->books, sizeof words);

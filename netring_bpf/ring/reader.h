@@ -4,6 +4,7 @@
 #define NR_READER_H
 
 #include "flow.h"
+#include "fragment.h"
 #include "source.h"
 
 #define NR_MAX_SOURCES 64
@@ -14,8 +15,11 @@ struct nr_reader {
     struct nr_source *sources[NR_MAX_SOURCES];
     int source_count;
     int stop_fd;
-    bool finite; /* all sources are replays */
+    bool stopping; /* the stop came: set from any thread */
+    bool finite;   /* all sources are replays */
     struct nr_table *table;
+    struct nr_fragments *fragments;
+    nr_decode_options decode;
     struct nr_handoff handoff;
     uint64_t next_tick;
     nr_statistics books; /* the reader's thread only */
@@ -23,6 +27,8 @@ struct nr_reader {
     uint64_t snapshot[NR_BOOK_WORDS];
 };
 
+/* dissect.c: accounts for frames, which are not needed afterwards. */
+void nr_reader_dissect(nr_reader *reader, const struct nr_frame *frames, uint32_t count);
 /* Refreshes the kernel's part of the books. */
 void nr_reader_account(nr_reader *reader);
 /* Makes the books visible to other threads. */

@@ -1,4 +1,4 @@
-/* What a packet source is: AF_XDP, TPACKET_V3, or a replay from memory. */
+/* What a packet source is: AF_XDP, TPACKET_V3, a capture file, or a replay from memory. */
 #ifndef NR_SOURCE_H
 #define NR_SOURCE_H
 
@@ -22,6 +22,8 @@ struct nr_source_ops {
                       int program_fd);
     /* From any thread: how many bytes of a frame are lent from now on. May be NULL. */
     void (*set_snaplen)(struct nr_source *source, uint32_t snaplen);
+    /* Of a capture file: how it ended. May be NULL. */
+    void (*file_state)(const struct nr_source *source, nr_savefile_state *state);
     /* Told once, at the stop: take in nothing new. May be NULL. */
     void (*quiesce)(struct nr_source *source);
     void (*destroy)(struct nr_source *source);
@@ -32,17 +34,28 @@ struct nr_source {
     int fd;        /* to poll; -1: always ready */
     bool finite;   /* a replay: it ends, and waits for the consumer instead of losing */
     bool finished; /* a replay that is read */
+    bool starved;  /* a pipe that has nothing yet */
     bool zero_copy;
     bool down;     /* the last check() said -ENETDOWN */
     uint64_t lent; /* frames since creation */
     /* the kernel's counters, as of the last account() */
     uint64_t rx_dropped, rx_ring_full, fill_ring_empty;
     uint64_t tp_packets, tp_drops;
+    /* of a capture file */
+    uint64_t file_frames, file_filtered;
+    uint64_t file_offset; /* also read from other threads */
 };
 
 int nr_xsk_create(const nr_xsk_options *options, struct nr_source **out);
 int nr_tpacket_create(const nr_tpacket_options *options, struct nr_source **out);
 int nr_replay_create(const uint8_t *records, uint64_t size, struct nr_source **out);
+int nr_savefile_create(int fd, struct nr_source **out);
+/* For tests: the whole file at once. */
+int nr_savefile_create_memory(uint8_t *data, size_t size, struct nr_source **out);
+/* Frames of the link type are given out only if the program matches; once there is one program,
+ * frames of link types that have none are not. -EINVAL: no such source, or no such program. */
+int nr_savefile_filter(struct nr_source *source, uint32_t dlt, const nr_bpf_insn *insns,
+                       uint32_t count);
 
 uint64_t nr_clock_ns(void); /* CLOCK_REALTIME */
 

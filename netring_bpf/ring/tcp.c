@@ -1,60 +1,468 @@
-/* What the packets of one flow tell: the letters of its history, the handshake and the close. */
+/* A TCP connection as a bystander follows it: Zeek's states of the two endpoints, its letters, and
+ * the sequence numbers beneath them.
+ *
+ * What the states mean, when they change and which letters a packet writes follows Zeek's conn.log
+ * (docs/flows.md); a simultaneous open (RFC 9293, 3.5) is one connection here. */
 #include "table.h"
 
-static void note(struct flow *f, int side, char letter, int bit) {
-    const uint16_t mask = (uint16_t)(1u << (bit * 2 + side));
-    if (f->history_seen & mask) {
+#define FAR_AWAY 1048576 /* sequence numbers of a SYN or RST so far off are not believed */
+
+/* One packet on its way through the connection. */
+struct step {
+    struct nr_table *table;
+    struct flow *flow;
+    struct tcp *tcp;
+    struct stream *self, *peer;
+    const struct nr_dissected *packet;
+    uint64_t ts;
+    int side;      /* of the sender, as of now */
+    bool was_orig; /* as of when the packet came */
+    bool syn, fin, rst, ack;
+    bool flips;
+    int64_t at; /* where its sequence number lies in the stream */
+    uint32_t length;
+    uint32_t occupies; /* of the sequence space: a RST's data is none of the stream's */
+};
+
+void nr_tcp_start(struct tcp *tcp) {
+    *tcp = (struct tcp){0};
+    tcp->stream[ORIG].held = tcp->stream[RESP].held = NIL;
+}
+
+void nr_tcp_end(struct nr_table *t, struct tcp *tcp) {
+    nr_stream_end(t, &tcp->stream[ORIG]);
+    nr_stream_end(t, &tcp->stream[RESP]);
+}
+
+static void set_state(struct stream *s, uint8_t state) {
+    if (s->state != state) {
+        s->previous = s->state;
+        s->state = state;
+    }
+}
+
+static void flip(struct step *s) {
+    const struct tcp old = *s->tcp;
+    nr_flow_flip(s->table, (uint32_t)(s->flow - s->table->flows));
+    s->tcp->stream[ORIG] = old.stream[RESP];
+    s->tcp->stream[RESP] = old.stream[ORIG];
+    s->tcp->syn_ts[ORIG] = old.syn_ts[RESP];
+    s->tcp->syn_ts[RESP] = old.syn_ts[ORIG];
+    s->tcp->rtt[ORIG] = old.rtt[RESP];
+    s->tcp->rtt[RESP] = old.rtt[ORIG];
+    s->tcp->first_seen = (uint8_t)((old.first_seen & 1) << 1 | (old.first_seen & 2) >> 1);
+    s->tcp->partial = false;
+    s->side ^= 1;
+    s->self = &s->tcp->stream[s->side];
+    s->peer = &s->tcp->stream[s->side ^ 1];
+}
+
+/* -- sequence numbers -- */
+
+static void begin(struct step *s, uint32_t start, int64_t last) {
+    nr_stream_begin(s->table, s->self, start);
+    s->self->last = last;
+}
+
+static void begin_self(struct step *s) {
+    const uint32_t sequence = s->packet->tcp_seq;
+    switch (s->self->state) {
+    case NR_TCP_INACTIVE:
+        if (s->syn) {
+            begin(s, sequence, s->occupies);
+        } else {
+            begin(s, sequence - 1, 1); /* as if a SYN had been there */
+        }
+        break;
+    case NR_TCP_SYN_SENT:
+    case NR_TCP_SYN_ACK_SENT:
+    case NR_TCP_ESTABLISHED:
+    case NR_TCP_PARTIAL:
+        if (s->syn && sequence != s->self->start) {
+            begin(s, sequence, s->occupies);
+        }
+        break;
+    case NR_TCP_RESET:
+        if (s->syn && s->self->previous == NR_TCP_INACTIVE) {
+            begin(s, sequence, s->occupies);
+        }
+        break;
+    default:
+        break;
+    }
+}
+
+/* Moves what the peer has had acknowledged; returns how far this packet says, 0: it says nothing.
+ * A RST's acknowledgement is not believed. */
+static int64_t note_ack(struct step *s) {
+    struct stream *peer = s->peer;
+    const uint32_t ack = s->packet->tcp_ack;
+    if (peer->state == NR_TCP_INACTIVE) {
+        nr_stream_begin(s->table, peer, ack - 1);
+        return 1;
+    }
+    const int64_t at = nr_stream_place(peer, ack, peer->acked);
+    if (at < 0) {
+        return 0;
+    }
+    if (!s->rst && at > peer->acked && !(ack == 0 && at - peer->acked > FAR_AWAY)) {
+        const uint64_t sent = s->tcp->syn_ts[s->side ^ 1];
+        if (peer->acked == 0 && sent != 0 && sent != UINT64_MAX) {
+            s->tcp->rtt[s->side] = s->ts > sent ? s->ts - sent : 0;
+        }
+        peer->acked = at;
+    }
+    return at;
+}
+
+/* Moves the end of what was sent; whether data came after later data. */
+static bool note_sent(struct step *s) {
+    struct stream *self = s->self;
+    const uint32_t end = s->packet->tcp_seq + s->occupies;
+    const int32_t ahead = (int32_t)(end - (self->start + (uint32_t)self->last));
+    if ((s->syn || s->rst) && (ahead > FAR_AWAY || ahead < -FAR_AWAY)) {
+        return false;
+    }
+    if (s->fin && self->last == 1) {
+        /* Nothing but its SYN was seen: the FIN may be more than 2 GiB further on. */
+        self->last += (uint32_t)ahead;
+        return false;
+    }
+    if (self->state == NR_TCP_RESET) {
+        return false;
+    }
+    if (ahead > 0) {
+        self->last += ahead;
+        return false;
+    }
+    return s->length > 0;
+}
+
+/* -- letters -- */
+
+static void note_repeatable(struct step *s, int kind, char letter, uint32_t at, uint32_t *latest) {
+    if (!nr_history_note(&s->flow->history, s->side, kind, letter) && at != *latest) {
+        nr_history_add(&s->flow->history, s->side, letter);
+    }
+    *latest = at;
+}
+
+/* A connection that began with a SYN+ACK may have been a scan, and whoever sent it its originator.
+ * With data or an acknowledgement it was none, and the SYN was missed. */
+static void flip_if_syn_was_missed(struct step *s) {
+    struct history *h = &s->flow->history;
+    if (s->flips && h->length == 1 && h->text[0] == 'H') {
+        flip(s);
+        h->text[0] = '^';
+        h->text[1] = 'h';
+        s->tcp->first_seen |= 1 << ORIG;
+    }
+}
+
+static void note_letters(struct step *s) {
+    struct history *h = &s->flow->history;
+    struct stream *self;
+    const uint32_t at = (uint32_t)s->at;
+    if (s->syn + s->fin + s->rst > 1) {
+        const bool end_twice = s->fin && s->rst;
+        nr_history_note(h, s->side, end_twice ? SEEN_FIN_RST : SEEN_MULTI_FLAG,
+                        end_twice ? 'I' : 'Q');
         return;
     }
-    f->history_seen |= mask;
-    /* Six letters on two sides: never more than twelve. */
-    f->history[f->history_length++] = side == ORIG ? letter : (char)(letter + ('a' - 'A'));
+    self = s->self;
+    if (s->syn) {
+        note_repeatable(s, SEEN_SYN, s->ack ? 'H' : 'S', at, &self->last_syn);
+    } else if (s->fin) {
+        note_repeatable(s, SEEN_FIN, 'F', at + s->length, &self->last_fin);
+    } else if (s->rst) {
+        note_repeatable(s, SEEN_RST, 'R', at, &self->last_rst);
+    } else if (s->length > 0) {
+        flip_if_syn_was_missed(s);
+        nr_history_note(h, s->side, SEEN_DATA, 'D');
+    } else if (s->ack) {
+        flip_if_syn_was_missed(s);
+        nr_history_note(h, s->side, SEEN_ACK, 'A');
+    }
 }
 
-void nr_flow_note(struct flow *f, int side, const struct nr_dissected *p) {
-    const uint8_t flags = p->tcp_flags;
-    if (f->key.proto == 6) {
-        if (flags & NR_TCP_SYN) {
-            note(f, side, flags & NR_TCP_ACK ? 'H' : 'S', flags & NR_TCP_ACK ? 1 : 0);
+static void count_letter(struct step *s, int side, char letter, uint32_t *count) {
+    ++*count;
+    nr_history_count(&s->flow->history, side, letter, *count);
+}
+
+static void note_window(struct step *s) {
+    if (s->packet->window == 0 && !s->rst && s->peer->state != NR_TCP_CLOSED &&
+        s->self->state != NR_TCP_RESET) {
+        count_letter(s, s->side, 'W', &s->self->zero_windows);
+    }
+}
+
+/* -- states: each returns whether the sender has closed -- */
+
+static bool from_inactive(struct step *s) {
+    bool closes = false;
+    if (s->syn && s->was_orig) {
+        set_state(s->self, s->ack ? NR_TCP_SYN_ACK_SENT : NR_TCP_SYN_SENT);
+    } else if (s->syn) {
+        if (!s->ack && s->peer->state == NR_TCP_SYN_ACK_SENT && s->flips) {
+            /* The SYN came behind its answer. */
+            struct stream *answerer;
+            flip(s);
+            answerer = s->peer;
+            set_state(answerer, NR_TCP_ESTABLISHED);
+            s->tcp->first_seen |= 1 << ORIG;
         }
-        if (p->payload == 0 && (flags & (NR_TCP_SYN | NR_TCP_FIN | NR_TCP_RST)) == 0) {
-            note(f, side, 'A', 2);
+        if (s->peer->state == NR_TCP_SYN_SENT) {
+            set_state(s->peer, NR_TCP_ESTABLISHED);
         }
+        set_state(s->self, NR_TCP_ESTABLISHED);
+    }
+    if (s->fin) {
+        set_state(s->self, NR_TCP_CLOSED);
+        closes = true;
+    }
+    if (s->rst) {
+        set_state(s->self, NR_TCP_RESET);
+        closes = true;
+    }
+    if (s->self->state != NR_TCP_INACTIVE) {
+        return closes;
+    }
+    if (!s->was_orig && s->length == 0 && s->tcp->stream[ORIG].state == NR_TCP_SYN_SENT) {
+        return false; /* some acknowledge the SYN before they answer it */
+    }
+    if (s->ack && s->peer->state == NR_TCP_ESTABLISHED) {
+        set_state(s->self, NR_TCP_ESTABLISHED); /* only its SYN was missed */
+        s->tcp->partial = false;
+        s->tcp->first_seen |= (uint8_t)(1 << s->side);
+        return false;
+    }
+    set_state(s->self, NR_TCP_PARTIAL);
+    return false;
+}
+
+static bool from_syn(struct step *s) {
+    if (s->rst) {
+        set_state(s->self, NR_TCP_RESET);
+    } else if (s->fin) {
+        set_state(s->self, NR_TCP_CLOSED);
+    }
+    return s->rst || s->fin;
+}
+
+static bool from_open(struct step *s) {
+    if (s->syn && !s->ack && s->self->state == NR_TCP_PARTIAL &&
+        s->peer->state == NR_TCP_INACTIVE) {
+        set_state(s->self, NR_TCP_SYN_SENT);
+    }
+    if (s->fin && !s->rst) {
+        set_state(s->self, NR_TCP_CLOSED);
+        if (s->peer->state == NR_TCP_RESET && s->peer->previous == NR_TCP_CLOSED) {
+            set_state(s->peer, NR_TCP_CLOSED); /* a FIN, then a RST: that was a normal end */
+        }
+    }
+    if (s->rst) {
+        set_state(s->self, NR_TCP_RESET);
+    }
+    return s->fin || s->rst;
+}
+
+static bool from_closed(struct step *s) {
+    if (s->rst && s->peer->state != NR_TCP_CLOSED) {
+        set_state(s->self, NR_TCP_RESET);
+        return true;
+    }
+    return false;
+}
+
+static bool next_state(struct step *s) {
+    switch (s->self->state) {
+    case NR_TCP_INACTIVE:
+        return from_inactive(s);
+    case NR_TCP_SYN_SENT:
+    case NR_TCP_SYN_ACK_SENT:
+        return from_syn(s);
+    case NR_TCP_ESTABLISHED:
+    case NR_TCP_PARTIAL:
+        return from_open(s);
+    case NR_TCP_CLOSED:
+        return from_closed(s);
+    default:
+        return false;
+    }
+}
+
+/* -- questions -- */
+
+static bool is_clean(const struct stream *s) {
+    return s->state == NR_TCP_ESTABLISHED ||
+           (s->state == NR_TCP_CLOSED && s->previous == NR_TCP_ESTABLISHED);
+}
+
+bool nr_tcp_is_half_open(const struct tcp *tcp) {
+    const uint8_t orig = tcp->stream[ORIG].state;
+    return (orig == NR_TCP_SYN_SENT || orig == NR_TCP_SYN_ACK_SENT) &&
+           tcp->stream[RESP].state == NR_TCP_INACTIVE;
+}
+
+bool nr_tcp_was_reset(const struct tcp *tcp) {
+    return tcp->stream[ORIG].state == NR_TCP_RESET || tcp->stream[RESP].state == NR_TCP_RESET;
+}
+
+bool nr_tcp_is_over(const struct tcp *tcp) {
+    const struct stream *orig = &tcp->stream[ORIG], *resp = &tcp->stream[RESP];
+    return nr_tcp_was_reset(tcp) || (orig->closed && resp->closed) ||
+           (orig->closed && resp->state == NR_TCP_INACTIVE) ||
+           (resp->closed && orig->state == NR_TCP_INACTIVE);
+}
+
+bool nr_tcp_is_reuse(const struct tcp *tcp, int side, const struct nr_dissected *p) {
+    const struct stream *orig = &tcp->stream[ORIG], *resp = &tcp->stream[RESP];
+    const bool ack = p->tcp_flags & NR_TCP_ACK;
+    const struct stream *opener = ack ? resp : orig;
+    if (!(p->tcp_flags & NR_TCP_SYN) || (ack && orig->state != NR_TCP_INACTIVE)) {
+        return false;
+    }
+    if (orig->closed || resp->closed) {
+        return true;
+    }
+    if (p->tcp_seq == opener->start) {
+        return false;
+    }
+    if (!ack && resp->state == NR_TCP_INACTIVE && side == RESP) {
+        /* The SYN behind its answer, or both sides opening at once. */
+        return !(orig->state == NR_TCP_SYN_SENT ||
+                 (orig->state == NR_TCP_SYN_ACK_SENT && p->tcp_seq == resp->start));
+    }
+    if (!ack && side == RESP && resp->syn_seen && p->tcp_seq == resp->start) {
+        return false; /* its SYN once more */
+    }
+    return true;
+}
+
+/* -- the packet -- */
+
+static void note_beginning(struct step *s) {
+    const uint8_t bit = (uint8_t)(1 << s->side);
+    if (s->side == ORIG && !(s->tcp->first_seen & bit)) {
+        s->tcp->partial = !s->syn || s->ack;
+    } else if (s->side == RESP && !(s->tcp->first_seen & bit) && !s->tcp->partial) {
+        s->tcp->partial = !s->syn;
+    }
+}
+
+static void note_data(struct step *s, bool late) {
+    if (s->length > 0 && !s->rst && s->at >= 0) {
+        nr_stream_data(s->table, s->self, s->syn ? s->at + 1 : s->at, s->length, late);
+    } else if (late) {
+        s->self->retransmitted++;
+    }
+}
+
+static void note_acked(struct step *s, int64_t acked) {
+    struct stream *peer = s->peer;
+    if (acked <= 0 || (acked <= 2 && s->tcp->partial)) {
+        return;
+    }
+    uint32_t gaps = nr_stream_acked(s->table, peer, acked, is_clean(peer) && is_clean(s->self));
+    while (gaps-- > 0) {
+        count_letter(s, s->side ^ 1, 'G', &peer->gaps);
+    }
+}
+
+static bool is_established(struct tcp *tcp) {
+    const struct stream *orig = &tcp->stream[ORIG], *resp = &tcp->stream[RESP];
+    if (tcp->established || !orig->syn_seen || !resp->syn_seen || orig->acked < 1 ||
+        resp->acked < 1) {
+        return false;
+    }
+    tcp->established = true;
+    return true;
+}
+
+/* Most packets: the next segment, or an acknowledgement, of a connection with nothing missing. What
+ * the whole way through would do to it is done here in a few steps; false: it is another one. */
+static bool is_next_segment(struct flow *f, struct tcp *tcp, int side,
+                            const struct nr_dissected *p) {
+    struct stream *self = &tcp->stream[side], *peer = &tcp->stream[side ^ 1];
+    const uint8_t marked = NR_TCP_SYN | NR_TCP_FIN | NR_TCP_RST | NR_TCP_ACK;
+    if ((p->tcp_flags & marked) != NR_TCP_ACK || !tcp->established ||
+        self->state != NR_TCP_ESTABLISHED || peer->state != NR_TCP_ESTABLISHED || p->window == 0 ||
+        p->tcp_ack == 0 || self->held != NIL || peer->held != NIL ||
+        self->delivered != self->last || self->given_up ||
+        p->tcp_seq != self->start + (uint32_t)self->last) {
+        return false;
+    }
+    const int64_t acked = nr_stream_place(peer, p->tcp_ack, peer->acked);
+    if (acked < 0 || acked > peer->delivered) {
+        return false;
     }
     if (p->payload > 0) {
-        note(f, side, 'D', 3);
+        nr_history_note(&f->history, side, SEEN_DATA, 'D');
+        self->last += p->payload;
+        self->delivered = self->last;
+    } else {
+        nr_history_note(&f->history, side, SEEN_ACK, 'A');
     }
-    if (f->key.proto == 6) {
-        if (flags & NR_TCP_FIN) {
-            note(f, side, 'F', 4);
-        }
-        if (flags & NR_TCP_RST) {
-            note(f, side, 'R', 5);
-        }
-    }
+    peer->acked = acked > peer->acked ? acked : peer->acked;
+    return true;
 }
 
-bool nr_tcp_track(struct flow *f, int side, const struct nr_dissected *p) {
+bool nr_tcp_packet(struct nr_table *t, uint32_t i, int *side, const struct nr_dissected *p,
+                   uint64_t ts) {
     const uint8_t flags = p->tcp_flags;
-    bool established = false;
-    if (flags & NR_TCP_SYN) {
-        f->syn_seq[side] = p->tcp_seq;
-        if (side == ORIG && !(flags & NR_TCP_ACK)) {
-            f->seen |= SEEN_SYN;
-        } else if (side == RESP && flags & NR_TCP_ACK && f->seen & SEEN_SYN) {
-            f->seen |= SEEN_SYNACK;
-        }
-    } else if (side == ORIG && flags & NR_TCP_ACK && !(flags & NR_TCP_RST) &&
-               (f->seen & (SEEN_SYNACK | SEEN_ESTABLISHED)) == SEEN_SYNACK &&
-               p->tcp_ack - f->syn_seq[RESP] - 1 < 1u << 31) {
-        f->seen |= SEEN_ESTABLISHED;
-        established = true;
+    if (is_next_segment(&t->flows[i], &t->tcp[i], *side, p)) {
+        return false;
     }
-    if (flags & NR_TCP_FIN) {
-        f->seen |= (uint8_t)(SEEN_FIN_ORIG << side);
+    struct step s = {
+        .table = t,
+        .flow = &t->flows[i],
+        .tcp = &t->tcp[i],
+        .packet = p,
+        .ts = ts,
+        .side = *side,
+        .was_orig = *side == ORIG,
+        .syn = flags & NR_TCP_SYN,
+        .fin = flags & NR_TCP_FIN,
+        .rst = flags & NR_TCP_RST,
+        .ack = flags & NR_TCP_ACK,
+        .flips = !t->directional,
+        .length = p->payload,
+    };
+    int64_t acked = 0;
+    uint32_t repeats;
+    s.self = &s.tcp->stream[*side];
+    s.peer = &s.tcp->stream[*side ^ 1];
+    s.occupies = (s.rst ? 0 : s.length) + (s.syn ? 1u : 0u) + (s.fin ? 1u : 0u);
+    note_beginning(&s);
+    begin_self(&s);
+    s.at = nr_stream_place(s.self, p->tcp_seq, s.self->last);
+    note_letters(&s);
+    note_window(&s);
+    if (s.syn) {
+        uint64_t *sent = &s.tcp->syn_ts[s.side];
+        *sent = *sent == 0 ? ts : UINT64_MAX; /* of two, it is not known which was answered */
+        s.self->syn_seen = true;
     }
-    if (flags & NR_TCP_RST) {
-        f->seen |= SEEN_RST;
+    if (s.fin) {
+        s.self->fin_seen = true;
+        s.self->fin = s.at + s.occupies;
     }
-    return established;
+    if (s.ack) {
+        acked = note_ack(&s);
+    }
+    repeats = s.self->retransmitted + s.self->out_of_order;
+    const bool late = note_sent(&s);
+    if (late) {
+        nr_history_count(&s.flow->history, s.side, 'T', repeats + 1);
+    }
+    const bool closes = next_state(&s);
+    note_acked(&s, acked);
+    note_data(&s, late);
+    s.tcp->first_seen |= (uint8_t)(1 << s.side);
+    if (closes) {
+        s.self->closed = true;
+    }
+    *side = s.side;
+    return is_established(s.tcp);
 }
