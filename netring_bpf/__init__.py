@@ -4,14 +4,17 @@ The floors of the house; a file imports only from lower ones, and each foreign t
 importer (tests/unit/test_imports.py holds this):
 
     F6  this file, cli/
-    F5  netring.py (Netring), sinks/ (aiomqtt: mqtt.py; msgspec: encode.py)
-    F4  backend.py (AF_XDP or TPACKET_V3), capture.py (the thread), engines.py
+    F5  netring.py (Netring), record.py (pcapng files), formats/ (Zeek, EVE, CSV),
+        sinks/ (aiomqtt: mqtt.py; msgspec: encode.py)
+    F4  backend.py (AF_XDP or TPACKET_V3), capture.py (the thread), replay.py (files), engines.py,
+        source.py (what Netring asks of both)
     F3  bpf/program.py (compile and load), bpf/slots.py
     F2  bpf/cbpf.py, bpf/compiler.py (bpf/helper.py, a process of its own, is BCC's place),
         bpf/maps.py, bpf/link.py, ring/reader.py
     F1  filter.py, filter_set.py, live_programs.py, interface.py (pyroute2), broadcast.py,
         bpf/cache.py, ring/options.py, ring/verdict.py, ring/socket_filter.py
-    F0  errors.py, records.py, statistics.py, filter_words.py, libpcap.py (libpcap)
+    F0  errors.py, records.py, community_id.py, conn_state.py, statistics.py, filter_words.py,
+        libpcap.py (libpcap)
 
 The C core, netring_bpf._core, is used by bpf/link.py, bpf/maps.py, bpf/program.py,
 ring/reader.py, ring/socket_filter.py and ring/verdict.py.
@@ -36,6 +39,7 @@ from netring_bpf.records import (
     Counters,
     Endpoint,
     Event,
+    FirstPacket,
     FiveTuple,
     Flow,
     FlowEnd,
@@ -48,14 +52,27 @@ from netring_bpf.records import (
     LinkDown,
     LinkUp,
     Packet,
+    PacketStatistics,
+    Spread,
+    TcpState,
+    Tunnel,
+    TunnelKind,
 )
-from netring_bpf.ring.options import FlowOptions, TpacketOptions, XdpMode, XdpOptions
+from netring_bpf.ring.options import (
+    FlowKey,
+    FlowOptions,
+    PortTimeout,
+    TpacketOptions,
+    XdpMode,
+    XdpOptions,
+)
 from netring_bpf.statistics import CaptureStatistics, Equation, FlowStatistics, QueueStatistics
 
 if TYPE_CHECKING:
     from netring_bpf.capture import Capture
     from netring_bpf.filter import Filter
     from netring_bpf.netring import Netring, NetringStatistics
+    from netring_bpf.record import Recorder, RecordOptions, RecordStatistics
     from netring_bpf.sinks.base import Sink, SinkStatistics
     from netring_bpf.sinks.mqtt import MqttOptions, MqttSink
 
@@ -71,6 +88,7 @@ __all__ = [
     "Equation",
     "Event",
     "Filter",
+    "FirstPacket",
     "FiveTuple",
     "Flow",
     "FlowBroadcast",
@@ -78,6 +96,7 @@ __all__ = [
     "FlowEnded",
     "FlowEstablished",
     "FlowEvent",
+    "FlowKey",
     "FlowOptions",
     "FlowStarted",
     "FlowStatistics",
@@ -92,11 +111,20 @@ __all__ = [
     "NetringError",
     "NetringStatistics",
     "Packet",
+    "PacketStatistics",
+    "PortTimeout",
     "QueueStatistics",
+    "RecordOptions",
+    "RecordStatistics",
+    "Recorder",
     "Sink",
     "SinkStatistics",
+    "Spread",
     "SubscriberStatistics",
+    "TcpState",
     "TpacketOptions",
+    "Tunnel",
+    "TunnelKind",
     "XdpMode",
     "XdpOptions",
     "__version__",
@@ -108,6 +136,9 @@ _LAZY = {
     "MqttOptions": "netring_bpf.sinks.mqtt",
     "MqttSink": "netring_bpf.sinks.mqtt",
     "Netring": "netring_bpf.netring",
+    "RecordOptions": "netring_bpf.record",
+    "RecordStatistics": "netring_bpf.record",
+    "Recorder": "netring_bpf.record",
     "NetringStatistics": "netring_bpf.netring",
     "Sink": "netring_bpf.sinks.base",
     "SinkStatistics": "netring_bpf.sinks.base",

@@ -72,6 +72,7 @@ class FlowBroadcast:
         self._subscribers: weakref.WeakSet[FlowSubscriber] = weakref.WeakSet()
         self._subscribed = 0
         self._waiters: set[asyncio.Future[None]] = set()
+        self._room_waiter: asyncio.Future[None] | None = None
         self._closed = False
 
     @property
@@ -128,6 +129,30 @@ class FlowBroadcast:
         while self._retained[0][0] + len(self._retained[0][1]) <= oldest:
             self._retained.popleft()
         self._wake()
+
+    async def wait_room(self, count: int) -> None:
+        """Wait until ``count`` more events can be published without anybody losing any.
+
+        For a publisher that can wait, as the reader of a file; one at a time. Returns at once
+        while there are no subscribers.
+        """
+        count = min(count, self._buffer)
+        while self._room() < count:
+            self._room_waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._room_waiter
+            finally:
+                self._room_waiter = None
+
+    def _room(self) -> int:
+        slowest = min((s._cursor for s in self._subscribers), default=self._published)  # noqa: SLF001
+        return self._buffer - (self._published - slowest)
+
+    def _advanced(self) -> None:
+        """A subscriber has read on, or has left."""
+        waiter = self._room_waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
 
     def close(self) -> None:
         """End the stream: subscribers receive what is retained, then stop. Idempotent."""
@@ -231,6 +256,7 @@ class FlowSubscriber:
         while self._cursor < broadcast.published:
             start, events = self._batch
             if not start <= self._cursor < start + len(events):
+                broadcast._advanced()  # noqa: SLF001
                 self._batch = start, events = broadcast._find(self._cursor)  # noqa: SLF001
             event = events[self._cursor - start]
             self._last_ts = event.ts
@@ -244,6 +270,7 @@ class FlowSubscriber:
             self._delivered += 1
             return event
         self._batch = (0, ())  # hold no batch that the broadcast may have let go
+        broadcast._advanced()  # noqa: SLF001
         return None
 
     def _passes(self, event: Event) -> bool:
@@ -270,6 +297,7 @@ class FlowSubscriber:
             self._batch = (0, ())
             self._broadcast._subscribers.discard(self)  # noqa: SLF001
             self._broadcast._wake()  # noqa: SLF001
+            self._broadcast._advanced()  # noqa: SLF001
 
     async def aclose(self) -> None:
         """Leave, as ``close()``."""

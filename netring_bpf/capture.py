@@ -21,7 +21,7 @@ from netring_bpf.filter_set import FilterLike, FilterSet
 from netring_bpf.interface import Interface, LinkWatch, Promiscuous, in_namespace
 from netring_bpf.records import Packet
 from netring_bpf.ring.options import FlowOptions, TpacketOptions, XdpOptions
-from netring_bpf.ring.reader import EventBatch, Reader
+from netring_bpf.ring.reader import Blocks, EventBatch, Reader
 from netring_bpf.statistics import CaptureStatistics
 
 __all__ = ["Capture"]
@@ -104,6 +104,21 @@ class Capture:
         """Whether AF_XDP shares its memory with the driver, instead of copying."""
         return self._opened().zero_copy
 
+    @property
+    def finite(self) -> bool:
+        """False: an interface does not end by itself."""
+        return False
+
+    @property
+    def snaplen(self) -> int:
+        """Bytes of a frame that are captured."""
+        return self._options.filter.snaplen
+
+    @property
+    def expression(self) -> str:
+        """The filter, in tcpdump's language; of several with names, all of them."""
+        return self._options.filter.expression
+
     # -- opening --
 
     def open(self) -> None:
@@ -175,6 +190,23 @@ class Capture:
                 return
             left = None if left is None else left - len(batch)
             yield from batch
+
+    def blocks(self, limit: int, timeout: float) -> Blocks | None:
+        """Return up to ``limit`` frames as blocks of pcapng; None: ``timeout`` brought none.
+
+        For ``Recorder``. Not together with flow events. Raises ``InterfaceGoneError``.
+        """
+        if self._thread is not None:
+            raise ClosedError(f"capture on {self._name}: it is giving flow events already")
+        try:
+            return self._reader().blocks(limit, timeout)
+        except SyscallError as error:
+            raise self._gone(error) from error
+
+    def quiesce(self) -> None:
+        """Take in nothing new; what is in the rings can still be read. Idempotent."""
+        self._opened().detach()
+        self._reader().quiesce()
 
     def _gone(self, error: SyscallError) -> NetringError:
         if error.errno == errno.ENODEV:

@@ -19,7 +19,7 @@ NetringError
 │   ├── CompileError              by the compiler                             .log
 │   └── VerifierError             by the kernel's verifier                    .log
 ├── FilterError                   the filter expression             .expression .position
-├── CaptureFileError              a capture file cannot be read               .path
+├── CaptureFileError              a capture file cannot be read or written    .path .offset
 ├── OptionError                   an option's value (also a ValueError)       .option
 ├── SinkError                     a sink cannot work as configured
 ├── ClosedError                   using what was closed
@@ -183,11 +183,15 @@ class FilterError(NetringError):
 
 
 class CaptureFileError(NetringError):
-    """The capture file ``path`` cannot be opened, or read to its end."""
+    """The capture file ``path`` cannot be opened, read to its end, or written.
 
-    def __init__(self, message: str, *, path: Path) -> None:
+    ``offset``: the byte of the record that is wrong, where it is one.
+    """
+
+    def __init__(self, message: str, *, path: Path, offset: int | None = None) -> None:
         super().__init__(message)
         self.path = path
+        self.offset = offset
 
 
 class OptionError(NetringError, ValueError):

@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from netring_bpf.backend import Backend
@@ -22,7 +23,9 @@ from netring_bpf.errors import ClosedError, InterfaceGoneError, NetringError
 from netring_bpf.filter_set import FilterLike
 from netring_bpf.interface import LinkChange
 from netring_bpf.records import CaptureError, Event, LinkDown, LinkUp
+from netring_bpf.replay import Replay
 from netring_bpf.sinks.base import Sink, SinkStatistics
+from netring_bpf.source import Source
 from netring_bpf.statistics import CaptureStatistics, Equation
 
 if TYPE_CHECKING:
@@ -108,8 +111,7 @@ class Netring:
         flow: FlowOptions | None = None,
         netns: str | None = None,
     ) -> None:
-        self._broadcast = FlowBroadcast(buffer)
-        self._capture = Capture(
+        capture = Capture(
             interface,
             filter=filter,
             backend=backend,
@@ -119,6 +121,35 @@ class Netring:
             flow=flow,
             netns=netns,
         )
+        self._set_up(capture, buffer, sinks)
+
+    @classmethod
+    def replay(
+        cls,
+        path: str | Path,
+        *,
+        filter: FilterLike = None,
+        buffer: int = 4096,
+        sinks: Sequence[Sink] = (),
+        flow: FlowOptions | None = None,
+    ) -> Self:
+        """Return a ``Netring`` of a capture file: pcap or pcapng, packed by gzip or not.
+
+        The same dissector and flow table, with the file's time. Nothing is lost: the file is read
+        as fast as the slowest open subscriber reads its events, so close those that you do not
+        read. The stream ends with the file; a broken file gives the flows up to the break, then
+        ``CaptureError`` with a ``CaptureFileError``. ``"-"`` is standard input. Raises
+        ``CaptureFileError`` on entering, ``FilterError``, ``OptionError``.
+        """
+        ring = cls.__new__(cls)
+        ring._set_up(  # noqa: SLF001 - a constructor
+            Replay(path, filter=filter, flow=flow), buffer, sinks
+        )
+        return ring
+
+    def _set_up(self, source: Source, buffer: int, sinks: Sequence[Sink]) -> None:
+        self._broadcast = FlowBroadcast(buffer)
+        self._capture = source
         self._sinks = tuple(sinks)
         self._streams: list[FlowSubscriber] = []
         self._sink_tasks: list[asyncio.Task[None]] = []
@@ -128,6 +159,8 @@ class Netring:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._opening: asyncio.Future[None] | None = None
         self._readers: list[int] = []
+        self._pump: asyncio.Task[None] | None = None
+        self._hurry = asyncio.Event()  # the reader of a file is to wait for nobody any more
         self._shutdown: asyncio.Task[None] | None = None
         self._error: NetringError | None = None
 
@@ -140,12 +173,12 @@ class Netring:
 
     @property
     def interface(self) -> str:
-        """The interface's name."""
+        """The interface's name; of a replay the file's."""
         return self._capture.interface
 
     @property
     def backend(self) -> str:
-        """``"af_xdp"`` or ``"tpacket_v3"``: what is in use."""
+        """``"af_xdp"``, ``"tpacket_v3"`` or ``"file"``: what is in use."""
         return self._capture.backend
 
     @property
@@ -167,6 +200,11 @@ class Netring:
     def zero_copy(self) -> bool:
         """Whether AF_XDP shares its memory with the driver, instead of copying."""
         return self._capture.zero_copy
+
+    @property
+    def progress(self) -> tuple[int, int] | None:
+        """Of a replay: how many bytes of the file were read, and its size (0 for a pipe)."""
+        return self._capture.progress if isinstance(self._capture, Replay) else None
 
     @property
     def error(self) -> NetringError | None:
@@ -221,8 +259,12 @@ class Netring:
             self._streams.append(events)
             task = loop.create_task(self._run_sink(sink, events), name=f"netring-{sink.name}")
             self._sink_tasks.append(task)
-        self._add_reader(self._capture.fileno(), self._on_events)
-        self._add_reader(self._capture.watch.fileno(), self._on_link)
+        if self._capture.finite:
+            self._pump = loop.create_task(self._run_pump(), name="netring-pump")
+        else:
+            self._add_reader(self._capture.fileno(), self._on_events)
+        if self._capture.watch is not None:
+            self._add_reader(self._capture.watch.fileno(), self._on_link)
 
         def done(error: NetringError | None) -> None:
             # In the reader's thread; a loop that is closed no longer cares.
@@ -248,6 +290,7 @@ class Netring:
         if self._loop is None:
             self._broadcast.close()
             return
+        self._hurry.set()
         # One task, so that a cancelled close() does not leave the capture half closed.
         await asyncio.shield(self._begin_shutdown())
 
@@ -267,7 +310,44 @@ class Netring:
         # The eventfd stays readable while there is more: other tasks run in between.
         self._broadcast.publish(self._capture.take(self._batch))
 
+    async def _run_pump(self) -> None:
+        """Publish what a file gives, no faster than the slowest subscriber reads."""
+        while True:
+            await self._wait_room()
+            batch = self._capture.take(self._batch)
+            if batch:
+                self._broadcast.publish(batch)
+                await asyncio.sleep(0)
+            else:
+                await self._wait_events()
+
+    async def _wait_events(self) -> None:
+        assert self._loop is not None
+        ready = asyncio.Event()
+        descriptor = self._capture.fileno()
+        self._loop.add_reader(descriptor, ready.set)
+        try:
+            await ready.wait()
+        finally:
+            self._loop.remove_reader(descriptor)
+
+    async def _wait_room(self) -> None:
+        if self._hurry.is_set():
+            return
+        waits = [
+            asyncio.ensure_future(self._broadcast.wait_room(self._batch)),
+            asyncio.ensure_future(self._hurry.wait()),
+        ]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+            await asyncio.gather(*waits, return_exceptions=True)
+
     def _on_link(self) -> None:
+        if self._capture.watch is None:
+            return
         for change in self._capture.watch.read():
             if self._error is not None:
                 return  # the stream has said its last word about the interface
@@ -290,6 +370,8 @@ class Netring:
         if error is not None:
             self._on_link()  # what the kernel said of the link comes before the error
             self._fail(error)
+        elif self._capture.finite:
+            self._begin_shutdown()
 
     def _announce(self, event: Event) -> None:
         if not self._broadcast.closed:
@@ -318,7 +400,10 @@ class Netring:
             if await self._is_open():
                 await asyncio.to_thread(self._capture.stop)
                 self._remove_readers()
+                await self._stop_pump()
                 for batch in self._capture.finish(self._batch):
+                    if self._capture.finite:
+                        await self._wait_room()
                     self._broadcast.publish(batch)
                     await asyncio.sleep(0)  # lets those who keep up read it before the next
         finally:
@@ -326,8 +411,15 @@ class Netring:
             await asyncio.gather(*self._sink_tasks, return_exceptions=True)
             await asyncio.to_thread(self._capture.close)
 
+    async def _stop_pump(self) -> None:
+        if self._pump is not None:
+            self._pump.cancel()
+            await asyncio.gather(self._pump, return_exceptions=True)
+
     def _release(self, _: asyncio.Future[None]) -> None:
         """Whatever became of ``_finish()``: a task can be cancelled, even before it began."""
+        if self._pump is not None:
+            self._pump.cancel()
         self._remove_readers()
         self._broadcast.close()
         if self._opening is None or self._opening.done():

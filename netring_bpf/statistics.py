@@ -70,6 +70,10 @@ class CaptureStatistics:
     matched the filter, ``tp_drops`` of them for want of room in the ring. ``in_ring``: handed
     over by the kernel and not yet read. ``not_keyed``: received frames that have no flow, by
     reason. ``handed_out``: frames given out whole by ``Capture.packets()``.
+    ``inner``: packets inside of keyed ones (tunnels over UDP) that are keyed as well, with
+    ``inner_bytes``; ``inner_not_keyed`` of them have no flow. ``fragments``: IP fragments after
+    the first, keyed by its ports; ``fragment_overlaps``: those that covered what had come before.
+    Capture files only: ``file_frames`` read, ``file_filtered`` of them not let through.
     ``events_produced`` by the flow table, ``events_taken`` by Python, ``events_lost`` because
     Python did not take them in time. ``link_errors``: times the interface was found down.
     """
@@ -90,6 +94,13 @@ class CaptureStatistics:
     keyed_bytes: int
     not_keyed: Mapping[str, int]
     handed_out: int
+    inner: int
+    inner_bytes: int
+    inner_not_keyed: int
+    fragments: int
+    fragment_overlaps: int
+    file_frames: int
+    file_filtered: int
     flows: FlowStatistics
     events_produced: int
     events_taken: int
@@ -126,13 +137,13 @@ class CaptureStatistics:
                 self.keyed + sum(self.not_keyed.values()) + self.handed_out,
             ),
             Equation(
-                "keyed = packets of ended flows + of live flows",
-                self.keyed,
+                "keyed + inner = packets of ended flows + of live flows",
+                self.keyed + self.inner,
                 self.flows.ended_packets + self.flows.live_packets,
             ),
             Equation(
-                "keyed bytes = bytes of ended flows + of live flows",
-                self.keyed_bytes,
+                "keyed bytes + inner bytes = bytes of ended flows + of live flows",
+                self.keyed_bytes + self.inner_bytes,
                 self.flows.ended_bytes + self.flows.live_bytes,
             ),
             Equation(
@@ -154,6 +165,14 @@ class CaptureStatistics:
                     "tp_packets = received + tp_drops + in the ring",
                     self.tp_packets,
                     self.received + self.tp_drops + self.in_ring,
+                ),
+            )
+        if self.backend == "file":
+            return (
+                Equation(
+                    "frames of the file = received + filtered out",
+                    self.file_frames,
+                    self.received + self.file_filtered,
                 ),
             )
         if self.backend != "af_xdp":

@@ -14,7 +14,10 @@ import typer
 import netring_bpf
 from netring_bpf.cli.filter import FilterRequest, run_filter
 from netring_bpf.cli.flows import FlowsRequest, print_flows
-from netring_bpf.errors import NetringError
+from netring_bpf.cli.record import RecordRequest, run_record
+from netring_bpf.errors import NetringError, OptionError
+from netring_bpf.record import RecordOptions
+from netring_bpf.ring.options import FlowKey, FlowOptions
 
 app = typer.Typer(
     name="netring-bpf",
@@ -100,16 +103,114 @@ def filter_command(
         raise typer.Exit(1) from None
 
 
+class _Format(enum.StrEnum):
+    TABLE = "table"
+    JSON = "json"
+    ZEEK = "zeek"
+    ZEEK_JSON = "zeek-json"
+    EVE = "eve"
+    CSV = "csv"
+
+
+class _Key(enum.StrEnum):
+    FIVE_TUPLE = "five-tuple"
+    HOST_PAIR = "host-pair"
+    MAC_PAIR = "mac-pair"
+
+
 @app.command()
-def flows(
+def record(
     interface: Annotated[str, typer.Option("--interface", "-i", help="The interface to capture.")],
+    file: Annotated[Path, typer.Option("-w", metavar="FILE", help="The pcapng file to write.")],
     expression: Annotated[
         list[str] | None,
         typer.Argument(metavar="FILTER", help="A filter in tcpdump's language."),
     ] = None,
-    json: Annotated[
-        bool, typer.Option("--json", help="JSON lines, also on a terminal (in a pipe: always).")
+    backend: Annotated[_Backend, typer.Option(help="How to capture.")] = _Backend.AUTO,
+    steal: Annotated[
+        bool,
+        typer.Option(
+            "--steal", help="Let AF_XDP take matching packets away from this host's own stack."
+        ),
     ] = False,
+    rotate_size: Annotated[
+        int | None,
+        typer.Option(metavar="BYTES", help="Begin another file before one is longer than this."),
+    ] = None,
+    rotate_time: Annotated[
+        float | None,
+        typer.Option(metavar="SECONDS", help="Begin another file after so long."),
+    ] = None,
+    max_files: Annotated[
+        int | None, typer.Option(metavar="N", help="Keep only the latest so many files.")
+    ] = None,
+    ring_time: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS", help="Keep the last so many seconds in memory; SIGUSR1 writes them."
+        ),
+    ] = None,
+    duration: Annotated[
+        float | None, typer.Option(metavar="SECONDS", min=0.0, help="Stop after so long.")
+    ] = None,
+    count: Annotated[
+        int | None, typer.Option("-c", metavar="N", min=1, help="Stop after N frames.")
+    ] = None,
+) -> None:
+    """Record frames into pcapng, with nanoseconds and drop counts; Ctrl-C ends with a summary."""
+    logging.basicConfig(format="netring-bpf: %(message)s", level=logging.WARNING)
+    try:
+        options = RecordOptions(
+            rotate_size=rotate_size,
+            rotate_time=rotate_time,
+            max_files=max_files,
+            ring_time=ring_time,
+        )
+    except OptionError as error:
+        raise typer.BadParameter(str(error)) from None
+    request = RecordRequest(
+        interface=interface,
+        file=file,
+        expression=" ".join(expression or ()) or None,
+        backend=backend.value,
+        steal=steal,
+        options=options,
+        duration=duration,
+        count=count,
+    )
+    try:
+        run_record(request)
+    except NetringError as error:
+        typer.echo(f"netring-bpf: {error}", err=True)
+        raise typer.Exit(1) from None
+
+
+@app.command()
+def flows(
+    interface: Annotated[
+        str | None, typer.Option("--interface", "-i", help="The interface to capture.")
+    ] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option(
+            "-r",
+            metavar="FILE",
+            help="A capture file instead: pcap or pcapng, gzip'd or not; - for standard input.",
+        ),
+    ] = None,
+    expression: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="FILTER", help="A filter in tcpdump's language."),
+    ] = None,
+    format: Annotated[
+        _Format | None,
+        typer.Option(
+            "--format",
+            help="How to print. zeek, zeek-json, eve and csv print flows that have "
+            "ended. [default: table on a terminal, else json]",
+        ),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
     backend: Annotated[_Backend, typer.Option(help="How to capture.")] = _Backend.AUTO,
     steal: Annotated[
         bool,
@@ -129,6 +230,24 @@ def flows(
             "NETRING_MQTT_USERNAME and NETRING_MQTT_PASSWORD.",
         ),
     ] = None,
+    key: Annotated[_Key, typer.Option(help="What makes packets one flow.")] = _Key.FIVE_TUPLE,
+    ignore_vlan: Annotated[
+        bool, typer.Option("--ignore-vlan", help="Flows are the same in all VLANs.")
+    ] = False,
+    directional: Annotated[
+        bool, typer.Option("--directional", help="Each direction is a flow of its own.")
+    ] = False,
+    tunnel_depth: Annotated[
+        int, typer.Option(metavar="N", min=0, max=4, help="How many tunnels to open.")
+    ] = 4,
+    verify_checksums: Annotated[
+        bool,
+        typer.Option("--verify-checksums", help="Do not believe packets whose checksum is wrong."),
+    ] = False,
+    active_timeout: Annotated[
+        float | None,
+        typer.Option(metavar="SECONDS", help="End a flow that has lasted so long, and go on."),
+    ] = None,
     duration: Annotated[
         float | None, typer.Option(metavar="SECONDS", min=0.0, help="Stop after so long.")
     ] = None,
@@ -136,15 +255,33 @@ def flows(
         int | None, typer.Option("-c", metavar="N", min=1, help="Stop after N flow events.")
     ] = None,
 ) -> None:
-    """Print flow events as they happen; Ctrl-C ends with a summary."""
+    """Print flow events as they happen, or those of a file; Ctrl-C ends with a summary."""
     logging.basicConfig(format="netring-bpf: %(message)s", level=logging.WARNING)
     if sys.stdout is None:
         typer.echo("netring-bpf: standard output is closed; there is nowhere to print to", err=True)
         raise typer.Exit(1)
+    if (interface is None) == (file is None):
+        raise typer.BadParameter("give either -i and an interface, or -r and a file")
+    if json and format not in {None, _Format.JSON}:
+        raise typer.BadParameter("--json and --format exclude each other")
+    shown = format or (_Format.TABLE if sys.stdout.isatty() and not json else _Format.JSON)
+    try:
+        options = FlowOptions(
+            key=FlowKey(key.value.replace("-", "_")),
+            key_vlan=not ignore_vlan,
+            directional=directional,
+            tunnel_depth=tunnel_depth,
+            verify_checksums=verify_checksums,
+            active_timeout=active_timeout,
+        )
+    except OptionError as error:
+        raise typer.BadParameter(str(error)) from None
     request = FlowsRequest(
         interface=interface,
+        file=file,
         expression=" ".join(expression or ()) or None,
-        json=json or not sys.stdout.isatty(),
+        format=shown.value,
+        flow=options,
         backend=backend.value,
         steal=steal,
         mqtt=mqtt,

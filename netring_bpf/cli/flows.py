@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
 import signal
 import sys
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from netring_bpf.backend import Backend
 from netring_bpf.broadcast import FlowSubscriber
 from netring_bpf.cli.output import Output
 from netring_bpf.cli.table import Table
+from netring_bpf.formats.base import open_format
 from netring_bpf.netring import Netring, NetringStatistics
 from netring_bpf.records import (
     CaptureError,
@@ -23,6 +25,7 @@ from netring_bpf.records import (
     FlowStarted,
     FlowUpdated,
 )
+from netring_bpf.ring.options import FlowOptions
 from netring_bpf.sinks.base import Sink
 from netring_bpf.sinks.encode import encode_event
 
@@ -37,9 +40,11 @@ _PATIENCE = 1.0  # seconds for whoever reads standard output, once the capture i
 class FlowsRequest:
     """The flags of the command."""
 
-    interface: str
+    interface: str | None
+    file: Path | None
     expression: str | None
-    json: bool
+    format: str
+    flow: FlowOptions
     backend: Backend
     steal: bool
     mqtt: str | None
@@ -54,17 +59,17 @@ async def print_flows(request: FlowsRequest) -> bool:
     Returns whether the capture ended as it should; what ended it otherwise is in the log.
     Raises ``NetringError``. A second signal cancels the closing.
     """
-    ring = Netring(
-        request.interface,
-        filter=request.expression,
-        backend=request.backend,
-        steal=request.steal,
-        sinks=_sinks(request),
-    )
+    ring = _open(request)
     stop = asyncio.Event()
     _stop_on_signals(stop)
-    async with ring, ring.subscribe(name="stdout") as events:
+    async with contextlib.AsyncExitStack() as stack:
+        await stack.enter_async_context(ring)
+        events = await stack.enter_async_context(ring.subscribe(name="stdout"))
         _say(_opening(ring, request.expression))
+        if ring.progress is not None and sys.stderr.isatty():
+            from netring_bpf.cli.progress import show_progress
+
+            stack.enter_context(show_progress(ring))
         printer = asyncio.create_task(_print(events, request, stop))
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(stop.wait(), request.duration)
@@ -75,6 +80,23 @@ async def print_flows(request: FlowsRequest) -> bool:
             _say("netring-bpf: nobody reads standard output: not all events were printed")
     _say(_summary(ring.statistics()))
     return ring.error is None
+
+
+def _open(request: FlowsRequest) -> Netring:
+    sinks = _sinks(request)
+    if request.file is not None:
+        return Netring.replay(
+            request.file, filter=request.expression, sinks=sinks, flow=request.flow
+        )
+    assert request.interface is not None
+    return Netring(
+        request.interface,
+        filter=request.expression,
+        backend=request.backend,
+        steal=request.steal,
+        sinks=sinks,
+        flow=request.flow,
+    )
 
 
 def _say(text: str) -> None:
@@ -106,11 +128,8 @@ async def _print(events: FlowSubscriber, request: FlowsRequest, stop: asyncio.Ev
     output = Output(sys.stdout.fileno())
     left = request.count
     try:
-        encode: Callable[[Event], bytes] = _json_line
-        if not request.json:
-            table = Table()
-            encode = table.line
-            await output.write(table.header())
+        header, encode = _encoder(request)
+        await output.write(header)
         while batch := await events.next_batch(_BATCH):
             # Past the count the rest is read, so that the books close, and not shown.
             shown, left = _up_to(batch, left)
@@ -121,6 +140,23 @@ async def _print(events: FlowSubscriber, request: FlowsRequest, stop: asyncio.Ev
         pass  # the reader of the pipe has left (`| head`): no error
     finally:
         stop.set()
+
+
+def _encoder(request: FlowsRequest) -> tuple[bytes, Callable[[Event], bytes]]:
+    """What stands at the top, and what makes an event's line; empty for what is not shown."""
+    if request.format == "table":
+        table = Table()
+        return table.header(), table.line
+    if request.format == "json":
+        return b"", _json_line
+    # One file gives the same bytes each time; two live captures have no identifier in common.
+    salt = request.file.name if request.file is not None else secrets.token_hex(8)
+    chosen = open_format(request.format, salt=salt)
+
+    def line(event: Event) -> bytes:
+        return chosen.line(event) if isinstance(event, FlowEnded) else b""
+
+    return chosen.header(), line
 
 
 def _up_to(batch: list[Event], left: int | None) -> tuple[list[Event], int | None]:
@@ -143,15 +179,25 @@ def _json_line(event: Event) -> bytes:
 def _opening(ring: Netring, expression: str | None) -> str:
     how = f"{ring.backend}, {ring.attach} XDP" if ring.attach else ring.backend
     what = f", filter {expression!r}" if expression else ""
+    if ring.progress is not None:
+        return f"netring-bpf: reading {ring.interface}{what}"
     return f"netring-bpf: capturing on {ring.interface} ({how}{what})"
 
 
 def _summary(statistics: NetringStatistics) -> str:
     capture = statistics.capture
-    lines = [
-        f"{capture.received} frames received, {capture.keyed} with a flow",
-        f"{capture.seen} frames seen, {capture.passed} passed to the host",
-        f"{capture.lost} frames dropped by the kernel, {capture.events_lost} events lost",
+    if capture.backend == "file":
+        lines = [
+            f"{capture.file_frames} frames read, {capture.file_filtered} filtered out, "
+            f"{capture.keyed} with a flow"
+        ]
+    else:
+        lines = [
+            f"{capture.received} frames received, {capture.keyed} with a flow",
+            f"{capture.seen} frames seen, {capture.passed} passed to the host",
+            f"{capture.lost} frames dropped by the kernel, {capture.events_lost} events lost",
+        ]
+    lines += [
         f"{capture.flows.started} flows started, {sum(capture.flows.ended.values())} ended",
     ]
     lines += [

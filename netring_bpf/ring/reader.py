@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Self, overload
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Self, overload
 
 from netring_bpf._core import ffi, lib
 from netring_bpf.errors import ClosedError, SyscallError
@@ -13,6 +15,7 @@ from netring_bpf.libpcap import Instruction
 from netring_bpf.records import (
     Counters,
     Endpoint,
+    FirstPacket,
     FiveTuple,
     Flow,
     FlowEnd,
@@ -22,13 +25,22 @@ from netring_bpf.records import (
     FlowStarted,
     FlowUpdated,
     Packet,
+    PacketStatistics,
+    Spread,
+    Tunnel,
+    TunnelKind,
 )
-from netring_bpf.ring.options import FlowOptions, TpacketOptions, XdpOptions
+from netring_bpf.ring.options import FlowKey, FlowOptions, TpacketOptions, XdpOptions
 from netring_bpf.statistics import CaptureStatistics, FlowStatistics, QueueStatistics
 
-__all__ = ["EventBatch", "Reader"]
+__all__ = ["Blocks", "EventBatch", "Reader"]
 
-_EVENT = struct.Struct("=8Q16s16s5H4B2x16s")  # nr_event of api.h
+# nr_event of api.h, and what may follow it
+_EVENT = struct.Struct("=4Q 8Q6I 8Q6I 16s16s16s16s HHI HHHHH BBBBBB II BBB5x 40s")
+_STATISTICS = struct.Struct("=4d2Q2I")
+_FIRST_PACKET = struct.Struct("=Qi4x")
+if _EVENT.size != ffi.sizeof("nr_event"):
+    raise ImportError("netring_bpf._core is of another version than the package; build it again")
 _KINDS: dict[int, type[FlowStarted | FlowEstablished | FlowUpdated]] = {
     lib.NR_EVENT_STARTED: FlowStarted,
     lib.NR_EVENT_ESTABLISHED: FlowEstablished,
@@ -38,6 +50,8 @@ _ENDS = {
     lib.NR_END_FIN: FlowEnd.FIN,
     lib.NR_END_RST: FlowEnd.RST,
     lib.NR_END_IDLE: FlowEnd.IDLE,
+    lib.NR_END_ACTIVE: FlowEnd.ACTIVE,
+    lib.NR_END_REUSED: FlowEnd.REUSED,
     lib.NR_END_EVICTED: FlowEnd.EVICTED,
     lib.NR_END_SHUTDOWN: FlowEnd.SHUTDOWN,
 }
@@ -51,10 +65,46 @@ _REASONS = {
     lib.NR_TOO_MANY_EXT: "too_many_extensions",
     lib.NR_CUT_TRANSPORT: "cut_transport",
     lib.NR_BAD_TRANSPORT: "bad_transport",
+    lib.NR_BAD_CHECKSUM: "bad_checksum",
+    lib.NR_UNKNOWN_LINK: "unknown_link",
+}
+_KEYS = {
+    FlowKey.FIVE_TUPLE: lib.NR_KEY_FIVE_TUPLE,
+    FlowKey.HOST_PAIR: lib.NR_KEY_HOST_PAIR,
+    FlowKey.MAC_PAIR: lib.NR_KEY_MAC_PAIR,
+}
+_TUNNELS = {
+    lib.NR_TUNNEL_IP: TunnelKind.IP,
+    lib.NR_TUNNEL_GRE: TunnelKind.GRE,
+    lib.NR_TUNNEL_ERSPAN: TunnelKind.ERSPAN,
+    lib.NR_TUNNEL_VXLAN: TunnelKind.VXLAN,
+    lib.NR_TUNNEL_GENEVE: TunnelKind.GENEVE,
+    lib.NR_TUNNEL_GTPU: TunnelKind.GTPU,
+    lib.NR_TUNNEL_TEREDO: TunnelKind.TEREDO,
+    lib.NR_TUNNEL_AYIYA: TunnelKind.AYIYA,
+}
+_ADDRESS_SIZE = {4: 4, 6: 16, 0: 6}
+_PROBLEMS = {
+    lib.NR_FILE_TRUNCATED: "the file ends inside of a record: it was cut, or is still written",
+    lib.NR_FILE_NO_CAPTURE: "this is neither pcap nor pcapng",
+    lib.NR_FILE_BAD_VERSION: "a version of the format that is not known",
+    lib.NR_FILE_BAD_LENGTH: "a record whose length makes no sense",
+    lib.NR_FILE_BAD_BLOCK: "a block that contradicts itself",
+    lib.NR_FILE_BAD_INTERFACE: "a packet of an interface that was not described",
+    lib.NR_FILE_TOO_MANY_INTERFACES: "more than 1024 interfaces",
 }
 _NS = 1_000_000_000
 _PACKET_BATCH = 64
-_PACKET_BUFFER = _PACKET_BATCH * 65_544
+_PACKET_BUFFER = _PACKET_BATCH * 65_576  # PACKET_ROOM and BLOCK_ROOM of packets.c
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """Of the events of one reader: their size, and what follows each ``nr_event``."""
+
+    size: int
+    statistics: bool
+    first_packets: int
 
 
 class EventBatch(Sequence[FlowEvent]):
@@ -63,11 +113,12 @@ class EventBatch(Sequence[FlowEvent]):
     Shared by reference between all subscribers, and so are the decoded events.
     """
 
-    __slots__ = ("_decoded", "_raw")
+    __slots__ = ("_decoded", "_layout", "_raw")
 
-    def __init__(self, raw: bytes) -> None:
+    def __init__(self, raw: bytes, layout: _Layout) -> None:
         self._raw = raw
-        self._decoded: list[FlowEvent | None] = [None] * (len(raw) // _EVENT.size)
+        self._layout = layout
+        self._decoded: list[FlowEvent | None] = [None] * (len(raw) // layout.size)
 
     def __len__(self) -> int:
         return len(self._decoded)
@@ -82,55 +133,89 @@ class EventBatch(Sequence[FlowEvent]):
         event = self._decoded[index]
         if event is None:
             at = index if index >= 0 else index + len(self)
-            event = self._decoded[at] = _decode(self._raw, at)
+            event = self._decoded[at] = _decode(self._raw, at * self._layout.size, self._layout)
         return event
 
     def __iter__(self) -> Iterator[FlowEvent]:
         return (self[i] for i in range(len(self)))
 
 
-def _decode(raw: bytes, index: int) -> FlowEvent:
-    (
-        ts,
-        flow_id,
-        start,
-        last,
-        orig_packets,
-        orig_bytes,
-        resp_packets,
-        resp_bytes,
-        orig_h,
-        resp_h,
-        orig_p,
-        resp_p,
-        outer,
-        inner,
-        icmp_id,
-        family,
-        proto,
-        kind,
-        end,
-        history,
-    ) = _EVENT.unpack_from(raw, index * _EVENT.size)
-    size = 4 if family == 4 else 16
+def _decode(raw: bytes, at: int, layout: _Layout) -> FlowEvent:
+    values = _EVENT.unpack_from(raw, at)
+    ts, flow_id, start, parent_id = values[:4]
+    orig, resp = Counters._make(values[4:18]), Counters._make(values[18:32])
+    orig_h, resp_h, tunnel_orig_h, tunnel_resp_h = values[32:36]
+    tunnel_orig_p, tunnel_resp_p, tunnel_id = values[36:39]
+    orig_p, resp_p, outer, inner, icmp_id = values[39:44]
+    family, proto, kind, end, tunnel_kind, tunnel_family = values[44:50]
+    network, icmp_errors, error_type, error_code, first_packets, history = values[50:56]
+    size = _ADDRESS_SIZE[family]
+    tunnel = None
+    if tunnel_kind:
+        tunnel_size = _ADDRESS_SIZE[tunnel_family]
+        tunnel = Tunnel(
+            _TUNNELS[tunnel_kind],
+            tunnel_id,
+            Endpoint(tunnel_orig_h[:tunnel_size], tunnel_orig_p),
+            Endpoint(tunnel_resp_h[:tunnel_size], tunnel_resp_p),
+            parent_id,
+        )
+    behind = at + _EVENT.size
+    statistics = None
+    if layout.statistics:
+        statistics = (
+            _packet_statistics(raw, behind, orig.packets),
+            _packet_statistics(raw, behind + _STATISTICS.size, resp.packets),
+        )
+        behind += 2 * _STATISTICS.size
     flow = Flow(
-        id=flow_id,
-        key=FiveTuple(
-            proto=proto,
-            orig=Endpoint(orig_h[:size], orig_p),
-            resp=Endpoint(resp_h[:size], resp_p),
-            vlans=tuple(vlan for vlan in (outer, inner) if vlan != lib.NR_NO_VLAN),
-            icmp_id=icmp_id,
+        flow_id,
+        FiveTuple(
+            proto,
+            Endpoint(orig_h[:size], orig_p),
+            Endpoint(resp_h[:size], resp_p),
+            tuple(vlan for vlan in (outer, inner) if vlan != lib.NR_NO_VLAN),
+            icmp_id,
+            network - 1 if network else None,
         ),
-        start=start,
-        last=last,
-        orig=Counters(orig_packets, orig_bytes),
-        resp=Counters(resp_packets, resp_bytes),
-        history=history.rstrip(b"\0").decode("ascii"),
+        start,
+        max(start, orig.last, resp.last),
+        orig,
+        resp,
+        history.rstrip(b"\0").decode("ascii"),
+        tunnel,
+        icmp_errors,
+        (error_type, error_code) if icmp_errors else None,
+        statistics,
+        tuple(
+            FirstPacket(length, gap)
+            for gap, length in _FIRST_PACKET.iter_unpack(
+                raw[behind : behind + first_packets * _FIRST_PACKET.size]
+            )
+        ),
     )
     if kind == lib.NR_EVENT_ENDED:
         return FlowEnded(ts, flow, _ENDS[end])
     return _KINDS[kind](ts, flow)
+
+
+def _packet_statistics(raw: bytes, at: int, packets: int) -> PacketStatistics:
+    size_mean, size_m2, gap_mean, gap_m2, gap_min, gap_max, size_min, size_max = (
+        _STATISTICS.unpack_from(raw, at)
+    )
+    return PacketStatistics(
+        Spread(size_min, size_mean, size_max, math.sqrt(size_m2 / packets) if packets else 0.0),
+        Spread(gap_min, gap_mean, gap_max, math.sqrt(gap_m2 / (packets - 1)) if packets > 1 else 0),
+    )
+
+
+class Blocks(NamedTuple):
+    """Enhanced packet blocks of pcapng: so many frames, from ``first`` to ``last`` (ns)."""
+
+    data: bytes
+    frames: int
+    first: int
+    last: int
 
 
 class Reader:
@@ -143,21 +228,47 @@ class Reader:
         native = ffi.new(
             "nr_flow_options *",
             {
+                "half_open_ns": int(options.half_open * _NS),
                 "idle_tcp_ns": int(options.idle_tcp * _NS),
                 "idle_udp_ns": int(options.idle_udp * _NS),
+                "idle_icmp_ns": int(options.idle_icmp * _NS),
                 "idle_other_ns": int(options.idle_other * _NS),
                 "close_delay_ns": int(options.close_delay * _NS),
+                "active_ns": int((options.active_timeout or 0) * _NS),
                 "update_ns": int((options.update_interval or 0) * _NS),
+                "fragment_ns": int(options.fragment_timeout * _NS),
+                "fragment_slots": options.max_fragmented,
                 "max_flows": options.max_flows,
                 "event_slots": options.event_slots,
+                "first_packets": options.first_packets,
+                "packet_statistics": options.packet_statistics,
+                "port_timeout_count": len(options.port_timeouts),
+                "port_timeouts": [
+                    {"idle_ns": int(t.timeout * _NS), "port": t.port, "proto": t.number}
+                    for t in options.port_timeouts
+                ],
+                "decode": {
+                    "tunnel_depth": options.tunnel_depth,
+                    "key": _KEYS[options.key],
+                    "key_vlan": options.key_vlan,
+                    "directional": options.directional,
+                    "verify_checksums": options.verify_checksums,
+                },
                 "hash_key": os.urandom(16),
             },
         )
         self._reader = lib.nr_reader_create(native)
         if self._reader == ffi.NULL:
             raise MemoryError(f"a flow table of {options.max_flows} flows")
-        self._events = ffi.new("nr_event[]", min(options.event_slots, 4096))
+        self._layout = _Layout(
+            lib.nr_reader_event_size(self._reader),
+            options.packet_statistics,
+            options.first_packets,
+        )
+        self._take_limit = min(options.event_slots, 4096)
+        self._events = ffi.new("uint64_t[]", self._take_limit * self._layout.size // 8)
         self._keep: list[Any] = []
+        self._block_buffer: Any = None
         self._sources = 0
 
     # -- sources: each returns its descriptor, or raises OSError with the kernel's errno --
@@ -228,6 +339,34 @@ class Reader:
         rc = lib.nr_reader_add_replay(self._open(), buffer, len(records))
         self._added(rc, "open a replay")
 
+    def add_savefile(self, descriptor: int) -> None:
+        """Read frames from a capture file; the descriptor stays the caller's."""
+        rc = lib.nr_reader_add_savefile(self._open(), descriptor)
+        self._added(rc, "open a capture file")
+
+    def filter_savefile(self, linktype: int, program: Sequence[Instruction]) -> None:
+        """Before ``run()``: what of the file's frames of this link type are read."""
+        native = ffi.new("nr_bpf_insn[]", [tuple(i) for i in program])
+        source = self._sources - 1
+        error = -lib.nr_reader_filter_savefile(self._open(), source, linktype, native, len(program))
+        if error:
+            raise SyscallError("filter a capture file", error)
+
+    @property
+    def savefile_offset(self) -> int:
+        """How many bytes of the capture file were read. From any thread."""
+        return int(lib.nr_reader_savefile_offset(self._open(), self._sources - 1))
+
+    def savefile_problem(self) -> tuple[str, int] | None:
+        """After ``run()``: what was wrong with the capture file, and at which offset."""
+        state = ffi.new("nr_savefile_state *")
+        lib.nr_reader_savefile_state(self._open(), self._sources - 1, state)
+        if state.problem == lib.NR_FILE_FINE:
+            return None
+        if state.problem == lib.NR_FILE_UNREADABLE:
+            return os.strerror(state.error), state.offset
+        return _PROBLEMS[state.problem], state.offset
+
     def _added(self, index: int, call: str) -> int:
         if index < 0:
             raise SyscallError(call, -index)
@@ -271,8 +410,8 @@ class Reader:
 
     def take(self, limit: int) -> EventBatch:
         """Take up to ``limit`` events, in order. Never blocks."""
-        count = lib.nr_reader_take(self._open(), self._events, min(limit, len(self._events)))
-        return EventBatch(bytes(ffi.buffer(self._events, count * _EVENT.size)))
+        count = lib.nr_reader_take(self._open(), self._events, min(limit, self._take_limit))
+        return EventBatch(bytes(ffi.buffer(self._events, count * self._layout.size)), self._layout)
 
     def packets(self, limit: int, timeout: float) -> list[Packet]:
         """Copy up to ``limit`` frames out, waiting ``timeout`` seconds for the first."""
@@ -294,6 +433,28 @@ class Reader:
             Packet(p.ts, bytes(ffi.buffer(buffer + p.offset, p.caplen)), p.len)
             for p in packets[0:count]
         ]
+
+    def quiesce(self) -> None:
+        """Take in nothing new: ``packets()`` and ``blocks()`` give what is there."""
+        lib.nr_reader_quiesce(self._open())
+
+    def blocks(self, limit: int, timeout: float) -> Blocks | None:
+        """Copy up to ``limit`` frames out as blocks of pcapng; waits so long for the first.
+
+        None where none came in time, or after ``stop()``. Raises ``SyscallError``.
+        """
+        if self._block_buffer is None:
+            self._block_buffer = ffi.new("uint8_t[]", _PACKET_BUFFER), ffi.new("nr_block_span *")
+        buffer, span = self._block_buffer
+        count = lib.nr_reader_blocks(
+            self._open(), buffer, _PACKET_BUFFER, limit, span, round(timeout * 1000)
+        )
+        if count < 0:
+            raise SyscallError("read packets", -count)
+        if count == 0:
+            return None
+        data = bytes(ffi.buffer(buffer, span.size))
+        return Blocks(data, count, span.first_ts, span.last_ts)
 
     def statistics(
         self,
@@ -333,6 +494,13 @@ class Reader:
             keyed_bytes=s.keyed_bytes,
             not_keyed={name: s.not_keyed[i] for i, name in _REASONS.items()},
             handed_out=s.handed_out,
+            inner=s.inner,
+            inner_bytes=s.inner_bytes,
+            inner_not_keyed=s.inner_not_keyed,
+            fragments=s.fragments,
+            fragment_overlaps=s.fragment_overlaps,
+            file_frames=s.file_frames,
+            file_filtered=s.file_filtered,
             flows=flows,
             events_produced=s.events_produced,
             events_taken=s.events_taken,

@@ -10,7 +10,12 @@ Every object has ``event`` and ``ts`` (nanoseconds since the Unix epoch). The fl
 - ``icmp_id``: of ICMP only
 - ``start``, ``last``: when the first and the latest packet came, as ``ts``
 - ``orig_packets``, ``orig_bytes``, ``resp_packets``, ``resp_bytes``: who sent how much
-- ``history``: the TCP life, as ``Flow.history``
+- ``orig_ip_bytes``, ``orig_payload``, ``resp_ip_bytes``, ``resp_payload``: the same, of IP packets
+  and of what the application sent
+- ``history``: the flow's life, as ``Flow.history``, and ``conn_state``, both in Zeek's words
+- ``community_id``: the flow's name in other tools; not of pairs of stations
+- ``network``: the VNI, ``tunnel``: the kind of tunnel it was seen in, ``icmp_errors``: how many
+  quoted it; each only where there is one
 - ``reason``: of ``ended`` only: ``fin``, ``rst``, ``idle``, ``evicted`` or ``shutdown``
 - ``capture``, ``seq``: where the caller gives them: what tells one record from every other
 
@@ -44,6 +49,7 @@ from netring_bpf.records import (
 __all__ = ["encode_event", "topic_level"]
 
 _ICMP: Final = (1, 58)
+_MAC: Final = 6  # bytes of a station's address
 _FLOW_EVENTS: Final = {
     FlowStarted: "started",
     FlowEstablished: "established",
@@ -72,7 +78,16 @@ class _FlowRecord(msgspec.Struct, gc=False):
     orig_bytes: int
     resp_packets: int
     resp_bytes: int
+    orig_ip_bytes: int
+    orig_payload: int
+    resp_ip_bytes: int
+    resp_payload: int
     history: str
+    conn_state: str
+    community_id: str | UnsetType
+    network: int | UnsetType
+    tunnel: str | UnsetType
+    icmp_errors: int | UnsetType
     reason: str | UnsetType
     capture: str | UnsetType
     seq: int | UnsetType
@@ -134,7 +149,16 @@ def _flow_record(
         flow.orig.bytes,
         flow.resp.packets,
         flow.resp.bytes,
+        flow.orig.ip_bytes,
+        flow.orig.payload,
+        flow.resp.ip_bytes,
+        flow.resp.payload,
         flow.history,
+        flow.conn_state,
+        UNSET if len(key.orig.packed) == _MAC else key.community_id(),
+        UNSET if key.network is None else key.network,
+        UNSET if flow.tunnel is None else flow.tunnel.kind.value,
+        flow.icmp_errors or UNSET,
         event.reason.value if isinstance(event, FlowEnded) else UNSET,
         UNSET if capture is None else capture,
         UNSET if seq is None else seq,
@@ -143,6 +167,8 @@ def _flow_record(
 
 def _endpoint(endpoint: Endpoint) -> _Endpoint:
     packed = endpoint.packed
+    if len(packed) == _MAC:
+        return _Endpoint(endpoint.text, endpoint.port)
     family = socket.AF_INET if len(packed) == 4 else socket.AF_INET6
     return _Endpoint(socket.inet_ntop(family, packed), endpoint.port)
 

@@ -1,0 +1,1 @@
+"""Flow records in the words of other tools: one file for each."""

@@ -1,0 +1,38 @@
+"""What a format is, and the formats there are."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Final, Protocol
+
+from netring_bpf.records import FlowEnded
+
+__all__ = ["FORMATS", "Format", "open_format"]
+
+FORMATS: Final = ("zeek", "zeek-json", "eve", "csv")
+_PLACES: Final = {
+    "zeek": ("netring_bpf.formats.zeek", "ZeekTsv"),
+    "zeek-json": ("netring_bpf.formats.zeek", "ZeekJson"),
+    "eve": ("netring_bpf.formats.eve", "Eve"),
+    "csv": ("netring_bpf.formats.csv", "Csv"),
+}
+
+
+class Format(Protocol):
+    """Makes lines of ended flows. Reproducible: the same flows give the same bytes."""
+
+    def header(self) -> bytes:
+        """What comes before the first line; may be empty."""
+
+    def line(self, event: FlowEnded) -> bytes:
+        """The flow as one line, with its newline."""
+
+
+def open_format(name: str, *, salt: str = "") -> Format:
+    """Return the format of that name, one of ``FORMATS``.
+
+    ``salt``: goes into identifiers that must differ between captures (Zeek's uid).
+    """
+    module, attribute = _PLACES[name]
+    made: Format = getattr(importlib.import_module(module), attribute)(salt)
+    return made

@@ -1,0 +1,90 @@
+"""The blocks of a pcapng file that are not packets, as bytes.
+
+Source: draft-ietf-opsawg-pcapng. Everything is in the machine's byte order, as the blocks with the
+packets are, which the C core makes.
+"""
+
+from __future__ import annotations
+
+import platform
+import struct
+from dataclasses import dataclass
+
+__all__ = ["InterfaceCounts", "head", "tail"]
+
+_SECTION, _INTERFACE, _STATISTICS = 0x0A0D0D0A, 1, 5
+_BYTE_ORDER_MAGIC = 0x1A2B3C4D
+_ETHERNET = 1
+_NANOSECONDS = 9
+_SHB_OS, _SHB_USERAPPL = 3, 4
+_IF_NAME, _IF_TSRESOL, _IF_FILTER = 2, 9, 11
+_ISB_STARTTIME, _ISB_ENDTIME, _ISB_IFRECV, _ISB_IFDROP = 2, 3, 4, 5
+_ISB_FILTERACCEPT, _ISB_OSDROP, _ISB_USRDELIV = 6, 7, 8
+
+
+@dataclass(frozen=True, slots=True)
+class InterfaceCounts:
+    """What became of the frames of a recording's interface.
+
+    ``received``: seen, matching or not; ``accepted``: that matched; ``dropped``: of those, for
+    want of room; ``delivered``: written. From ``start`` to ``end``, in nanoseconds.
+    """
+
+    received: int
+    accepted: int
+    dropped: int
+    delivered: int
+    start: int
+    end: int
+
+
+def head(name: str, *, snaplen: int, expression: str, application: str) -> bytes:
+    """Return the section header and the description of interface 0."""
+    section = struct.pack("=IHHq", _BYTE_ORDER_MAGIC, 1, 0, -1) + _options(
+        (_SHB_OS, f"{platform.system()} {platform.release()}".encode()),
+        (_SHB_USERAPPL, application.encode()),
+    )
+    options = [
+        (_IF_NAME, name.encode(errors="surrogateescape")),
+        (_IF_TSRESOL, bytes([_NANOSECONDS])),
+    ]
+    if expression:
+        # 0: a string of libpcap's language
+        options.append((_IF_FILTER, b"\0" + expression.encode(errors="replace")))
+    interface = struct.pack("=HHI", _ETHERNET, 0, snaplen) + _options(*options)
+    return _block(_SECTION, section) + _block(_INTERFACE, interface)
+
+
+def tail(counts: InterfaceCounts) -> bytes:
+    """Return the statistics of interface 0."""
+    body = struct.pack("=III", 0, counts.end >> 32, counts.end & 0xFFFF_FFFF) + _options(
+        (_ISB_STARTTIME, _time(counts.start)),
+        (_ISB_ENDTIME, _time(counts.end)),
+        (_ISB_IFRECV, _count(counts.received)),
+        (_ISB_IFDROP, _count(0)),
+        (_ISB_FILTERACCEPT, _count(counts.accepted)),
+        (_ISB_OSDROP, _count(counts.dropped)),
+        (_ISB_USRDELIV, _count(counts.delivered)),
+    )
+    return _block(_STATISTICS, body)
+
+
+def _count(value: int) -> bytes:
+    return struct.pack("=Q", value)
+
+
+def _time(ns: int) -> bytes:
+    return struct.pack("=II", ns >> 32, ns & 0xFFFF_FFFF)
+
+
+def _options(*options: tuple[int, bytes]) -> bytes:
+    out = b"".join(
+        struct.pack("=HH", code, len(value)) + value + bytes(-len(value) % 4)
+        for code, value in options
+    )
+    return out + struct.pack("=HH", 0, 0)
+
+
+def _block(kind: int, body: bytes) -> bytes:
+    length = struct.pack("=I", 12 + len(body))
+    return struct.pack("=I", kind) + length + body + length
