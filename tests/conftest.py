@@ -48,6 +48,16 @@ def _lack_of_tcpdump() -> str | None:
     return None if shutil.which("tcpdump") else "tcpdump is not installed"
 
 
+def _lack_of_clang() -> str | None:
+    if shutil.which("clang-14") is None:
+        return "clang-14 is not installed"
+    folder = subprocess.run(
+        ["clang-14", "-print-resource-dir"], check=True, capture_output=True, text=True
+    ).stdout.strip()
+    found = list(Path(folder).rglob("libclang_rt.fuzzer*.a"))
+    return None if found else "libclang-rt-14-dev is not installed"
+
+
 def _lack_of_oracles() -> str | None:
     return None if _ORACLES.is_dir() else "the oracles are not beside the checkout"
 
@@ -68,6 +78,7 @@ _FEATURES: dict[str, Callable[[], str | None]] = {
     "broker": _lack_of_broker,
     "oracles": _lack_of_oracles,
     "tcpdump": _lack_of_tcpdump,
+    "clang": _lack_of_clang,
 }
 
 

@@ -14,9 +14,11 @@ static void *run(void *reader) {
 
 int main(void) {
     static nr_event events[512];
-    const nr_flow_options options = {.idle_tcp_ns = 1,
+    const nr_flow_options options = {.half_open_ns = 1,
+                                     .idle_tcp_ns = 1,
                                      .idle_udp_ns = 1,
                                      .idle_other_ns = 1,
+                                     .fragment_slots = 4,
                                      .max_flows = 64,
                                      .event_slots = 1024};
     uint8_t *records = calloc(FRAMES, RECORD);

@@ -8,8 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "flow.h"
-#include "source.h"
+#include "reader.h"
 
 static uint64_t state;
 
@@ -21,11 +20,59 @@ static uint32_t next_random(void) {
 }
 
 static const uint8_t ETHERNET[] = {2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1};
-static const uint16_t TYPES[] = {0x0800, 0x86dd, 0x8100, 0x88a8, 0x0806};
-static const uint8_t PROTOCOLS[] = {0, 1, 6, 17, 43, 44, 47, 51, 58, 60, 132, 255};
+static const uint16_t TYPES[] = {0x0800, 0x86dd, 0x8100, 0x88a8, 0x8847, 0x8864, 0x0806};
+static const uint8_t PROTOCOLS[] = {0, 1, 4, 6, 17, 41, 43, 44, 47, 51, 58, 60, 132, 255};
+static const uint16_t PORTS[] = {53, 80, 2152, 3544, 4789, 5072, 6081, 4000};
 
-/* A frame that begins well, and how long it is. */
-static uint32_t make(uint8_t *frame, uint32_t size) {
+static void put16(uint8_t *at, uint32_t value) {
+    at[0] = (uint8_t)(value >> 8);
+    at[1] = (uint8_t)value;
+}
+
+/* Writes a packet of IP that begins well into `size` bytes. */
+static void make_ip(uint8_t *ip, uint32_t size, bool six) {
+    const uint32_t header = six ? 40 : 20;
+    const uint32_t total = next_random() % 4 ? size : next_random();
+    const uint8_t proto = PROTOCOLS[next_random() % sizeof PROTOCOLS];
+    uint8_t *next = ip + header;
+    if (six) {
+        ip[0] = 0x60;
+        put16(ip + 4, total - 40);
+        ip[6] = proto;
+        memset(ip + 8, 0, 32);
+        ip[23] = (uint8_t)(next_random() % 4);
+    } else {
+        ip[0] = (uint8_t)(0x45 + (next_random() % 8 == 0));
+        put16(ip + 2, total);
+        put16(ip + 4, next_random() % 8);
+        put16(ip + 6, next_random() % 4 ? 0 : next_random() % 2 ? 0x2000 : next_random() % 8);
+        ip[9] = proto;
+        memset(ip + 12, 0, 8);
+        ip[15] = (uint8_t)(next_random() % 4);
+    }
+    if (size < header + 40) {
+        return;
+    }
+    if (proto == 6 || proto == 17) {
+        put16(next, PORTS[next_random() % 8]);
+        put16(next + 2, PORTS[next_random() % 8]);
+    }
+    if (proto == 17) {
+        put16(next + 4, size - header);
+    } else if (proto == 6) {
+        next[12] = (uint8_t)(0x50 + (next_random() % 4 == 0 ? next_random() : 0));
+        next[13] = (uint8_t)next_random() & 0x17;
+    } else if (proto == 1 || proto == 58) {
+        next[0] = (uint8_t)(next_random() % 2 ? 3 : next_random());
+        make_ip(next + 8, size - header - 8, six);
+    } else if (proto == 47) {
+        put16(next, next_random() % 2 ? 0 : next_random() & 0xf000);
+        put16(next + 2, next_random() % 2 ? 0x0800 : 0x88be);
+    }
+}
+
+/* A frame that begins well. */
+static void make(uint8_t *frame, uint32_t size) {
     uint32_t at = 12;
     uint16_t type;
     memcpy(frame, ETHERNET, sizeof ETHERNET);
@@ -33,38 +80,48 @@ static uint32_t make(uint8_t *frame, uint32_t size) {
         frame[i] = (uint8_t)(next_random() % 5 ? 0 : next_random());
     }
     do {
-        type = TYPES[next_random() % 5];
-        frame[at] = (uint8_t)(type >> 8);
-        frame[at + 1] = (uint8_t)type;
+        type = TYPES[next_random() % 7];
+        put16(frame + at, type);
         at += type == 0x8100 || type == 0x88a8 ? 4 : 2;
     } while ((type == 0x8100 || type == 0x88a8) && at < 60);
-    frame[at] = type == 0x86dd ? 0x60 : (uint8_t)(0x45 + (next_random() % 8 == 0));
-    const uint32_t total = next_random() % 4 ? size - at : next_random();
-    if (type == 0x0800) {
-        frame[at + 2] = (uint8_t)(total >> 8);
-        frame[at + 3] = (uint8_t)total;
-        frame[at + 9] = PROTOCOLS[next_random() % sizeof PROTOCOLS];
-        frame[at + 20 + 12] = (uint8_t)(0x50 + (next_random() % 4 == 0 ? next_random() : 0));
-    } else {
-        frame[at + 4] = (uint8_t)((total - 40) >> 8);
-        frame[at + 5] = (uint8_t)(total - 40);
-        frame[at + 6] = PROTOCOLS[next_random() % sizeof PROTOCOLS];
+    if (type == 0x8847) {
+        frame[at + 2] |= (uint8_t)(next_random() % 2);
+        at += 4;
+    } else if (type == 0x8864) {
+        frame[at] = 0x11;
+        frame[at + 1] = 0;
+        put16(frame + at + 6, next_random() % 2 ? 0x0021 : 0x0057);
+        at += 8;
+    }
+    if (at + 120 < size) {
+        make_ip(frame + at, size - at, type == 0x86dd);
     }
     for (uint32_t flips = next_random() % 4; flips > 0; flips--) {
         frame[next_random() % size] = (uint8_t)next_random();
     }
-    return size;
 }
 
 static nr_flow_options options(void) {
     nr_flow_options o = {
+        .half_open_ns = 800,
         .idle_tcp_ns = 3000,
         .idle_udp_ns = 2000,
+        .idle_icmp_ns = 1500,
         .idle_other_ns = 1000,
         .close_delay_ns = next_random() % 2 ? 500 : 0,
+        .active_ns = next_random() % 2 ? 2500 : 0,
         .update_ns = next_random() % 2 ? 700 : 0,
+        .fragment_ns = 5000,
+        .fragment_slots = 64,
         .max_flows = 1 + next_random() % 200,
         .event_slots = 1024,
+        .first_packets = next_random() % 2 ? 5 : 0,
+        .packet_statistics = next_random() % 2,
+        .decode = {.tunnel_depth = next_random() % 5,
+                   .key = next_random() % 4 ? NR_KEY_FIVE_TUPLE : next_random() % 3,
+                   .key_vlan = next_random() % 2,
+                   .directional = next_random() % 4 == 0,
+                   .verify_checksums = next_random() % 4 == 0},
     };
     memcpy(o.hash_key, &state, sizeof state);
     return o;
@@ -78,70 +135,73 @@ static uint64_t sum(const uint64_t *values, size_t count) {
     return total;
 }
 
+/* A frame of any link layer, at the very end of its own allocation. */
+static void give(nr_reader *reader, uint64_t clock) {
+    uint8_t scratch[512];
+    const uint32_t size = 100 + next_random() % 400;
+    make(scratch, size);
+    const uint32_t skip = next_random() % 16 == 0 ? 14 : 0;
+    const uint32_t length = size - skip;
+    const uint32_t caplen = next_random() % 3 ? length : next_random() % (length + 1);
+    uint8_t *exact = malloc(caplen ? caplen : 1);
+    memcpy(exact, scratch + skip, caplen);
+    const struct nr_frame frame = {
+        .data = exact,
+        .ts = clock,
+        .caplen = caplen,
+        .len = next_random() % 8 ? length : next_random(),
+        .vlan_tci = (uint16_t)next_random(),
+        .vlan_tpid = next_random() % 4 ? 0 : 0x8100,
+        .link = skip                 ? NR_LINK_RAW
+                : next_random() % 16 ? NR_LINK_ETHERNET
+                                     : next_random() % 9,
+    };
+    nr_reader_dissect(reader, &frame, 1);
+    free(exact);
+}
+
 int main(int argc, char **argv) {
-    static nr_event events[1024];
     state = argc > 1 ? strtoull(argv[1], NULL, 10) * 2654435761u + 88172645463325252u : 1;
     const uint64_t count = argc > 2 ? strtoull(argv[2], NULL, 10) : 100000;
     const nr_flow_options o = options();
-    struct nr_handoff handoff;
-    nr_statistics books = {0};
-    uint64_t clock = 1000, keyed = 0, keyed_bytes = 0, taken = 0, reasons[NR_REASON_COUNT] = {0};
-    if (nr_handoff_create(&handoff, o.event_slots) != 0) {
+    nr_reader *reader = nr_reader_create(&o);
+    if (reader == NULL) {
         return 2;
     }
-    struct nr_table *table = nr_table_create(&o, &handoff);
-    if (table == NULL) {
-        return 2;
-    }
+    void *events = malloc((size_t)nr_reader_event_size(reader) * 1024);
+    uint64_t clock = 1000, taken = 0;
     for (uint64_t i = 0; i < count; i++) {
-        uint8_t scratch[512];
-        const uint32_t size = make(scratch, 100 + next_random() % 400);
-        const uint32_t caplen = next_random() % 3 ? size : next_random() % (size + 1);
-        uint8_t *exact = malloc(caplen ? caplen : 1);
-        memcpy(exact, scratch, caplen);
-        const struct nr_frame frame = {
-            .data = exact,
-            .ts = clock,
-            .caplen = caplen,
-            .len = next_random() % 8 ? size : next_random(),
-            .vlan_tci = (uint16_t)next_random(),
-            .vlan_tpid = next_random() % 4 ? 0 : 0x8100,
-        };
-        struct nr_dissected packet;
-        const int reason = nr_decode(&frame, &packet);
-        reasons[reason]++;
-        if (reason == NR_KEYED) {
-            keyed++;
-            keyed_bytes += frame.len;
-            nr_table_packet(table, &frame, &packet);
-        }
-        free(exact);
+        give(reader, clock);
         clock += next_random() % 50;
         if (next_random() % 64 == 0) {
             clock -= next_random() % 900;
-            nr_table_tick(table, clock);
+            nr_table_tick(reader->table, clock);
         }
         if (next_random() % 32 == 0) {
-            nr_handoff_publish(&handoff);
-            taken += nr_handoff_take(&handoff, events, next_random() % 1024);
+            nr_handoff_publish(&reader->handoff);
+            taken += nr_reader_take(reader, events, next_random() % 1024);
         }
     }
     do {
-        nr_handoff_publish(&handoff);
-        taken += nr_handoff_take(&handoff, events, 1024);
-    } while (nr_table_flush(table) > 0);
-    nr_handoff_publish(&handoff);
-    taken += nr_handoff_take(&handoff, events, 1024);
-    nr_table_account(table, &books);
-    const bool balanced = books.flows_live == 0 && books.live_packets == 0 &&
-                          books.ended_packets == keyed && books.ended_bytes == keyed_bytes &&
-                          books.flows_started == sum(books.flows_ended, NR_END_COUNT) &&
-                          handoff.produced == taken + handoff.lost;
-    for (int i = 0; i < NR_REASON_COUNT; i++) {
-        printf("%d %" PRIu64 "\n", i, reasons[i]);
+        nr_handoff_publish(&reader->handoff);
+        taken += nr_reader_take(reader, events, 1024);
+    } while (nr_reader_flush(reader) > 0);
+    taken += nr_reader_take(reader, events, 1024);
+    nr_statistics b;
+    nr_reader_statistics(reader, &b);
+    const bool balanced = b.flows_live == 0 && b.live_packets == 0 &&
+                          b.received == b.keyed + sum(b.not_keyed, NR_REASON_COUNT) &&
+                          b.ended_packets == b.keyed + b.inner &&
+                          b.ended_bytes == b.keyed_bytes + b.inner_bytes &&
+                          b.flows_started == sum(b.flows_ended, NR_END_COUNT) &&
+                          b.events_produced == taken + b.events_lost;
+    printf("%d %" PRIu64 "\n", NR_KEYED, b.keyed);
+    for (int i = 1; i < NR_REASON_COUNT; i++) {
+        printf("%d %" PRIu64 "\n", i, b.not_keyed[i]);
     }
-    nr_table_destroy(table);
-    nr_handoff_destroy(&handoff);
+    printf("inner %" PRIu64 "\nfragments %" PRIu64 "\n", b.inner, b.fragments);
+    nr_reader_destroy(reader);
+    free(events);
     puts(balanced ? "balanced" : "off");
     return balanced ? 0 : 1;
 }

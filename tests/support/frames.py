@@ -46,13 +46,14 @@ def tcp(
     flags: str = "S",
     seq: int = 0,
     ack: int = 0,
+    window: int = 65_535,
     vlans: tuple[int, ...] = (),
     smac: str = SMAC,
     dmac: str = DMAC,
 ) -> bytes:
     """Build a TCP segment's frame; ``flags`` are letters of ``FSRPAUEC``."""
     bits = sum(_TCP_FLAGS[letter] for letter in set(flags))
-    fixed = struct.pack("!HHIIBBH", sport, dport, seq, ack, 5 << 4, bits, 65_535)
+    fixed = struct.pack("!HHIIBBH", sport, dport, seq, ack, 5 << 4, bits, window)
     pseudo = _pseudo(src, dst, _TCP, 20 + len(payload))
     sum_ = checksum(pseudo + fixed + b"\0\0\0\0" + payload)
     return ip(src, dst, _TCP, fixed + struct.pack("!HH", sum_, 0) + payload, vlans, smac, dmac)

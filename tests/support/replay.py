@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import queue
+import select
 import struct
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
-from netring_bpf import CaptureStatistics, FlowEvent, FlowOptions
-from netring_bpf.ring.reader import Reader
+from netring_bpf import CaptureStatistics, FlowEnded, FlowEvent, FlowOptions, NetringError
+from netring_bpf.replay import Replay
+from netring_bpf.ring.reader import EventBatch, Reader
 
 SECOND = 1_000_000_000
 START = 1_700_000_000 * SECOND
@@ -35,15 +39,12 @@ def replay(
 ) -> tuple[list[FlowEvent], CaptureStatistics]:
     """Read all frames, end the live flows, and return every event with the books."""
     records = b"".join(f.record() if isinstance(f, Frame) else Frame(f).record() for f in frames)
-    events: list[FlowEvent] = []
     with Reader(options or FlowOptions(update_interval=None)) as reader:
         reader.add_replay(records)
         results: list[int] = []
         thread = threading.Thread(target=lambda: results.append(reader.run()))
         thread.start()
-        while thread.is_alive():  # a replay waits for its consumer
-            events += reader.take(4096)
-            thread.join(0.0005)
+        events = _taken_while(thread, reader.take)
         assert results == [0]
         left = 1
         while left or (batch := reader.take(4096)):
@@ -53,3 +54,45 @@ def replay(
             left = reader.flush()
             events += reader.take(4096)
         return events, reader.statistics("replay", None, (), {})
+
+
+def _taken_while(thread: threading.Thread, take: Callable[[int], EventBatch]) -> list[FlowEvent]:
+    events: list[FlowEvent] = []
+    while thread.is_alive():  # a replay waits for its consumer
+        events += take(4096)
+        thread.join(0.0005)
+    return events
+
+
+@dataclass(frozen=True)
+class FileStory:
+    """What a capture file gave: every event, the books, and what was wrong with it."""
+
+    events: list[FlowEvent]
+    books: CaptureStatistics
+    error: NetringError | None
+
+    @property
+    def ended(self) -> list[FlowEnded]:
+        """The flows, in the order in which they ended."""
+        return [event for event in self.events if isinstance(event, FlowEnded)]
+
+
+def replay_file(
+    path: Path, options: FlowOptions | None = None, *, filter: str | None = None
+) -> FileStory:
+    """Read a capture file to its end, or to where it is broken."""
+    source = Replay(path, filter=filter, flow=options or FlowOptions(update_interval=None))
+    with source:
+        done: queue.Queue[NetringError | None] = queue.Queue()
+        source.start(done.put)
+        events: list[FlowEvent] = []
+        while done.empty():
+            select.select([source.fileno()], [], [], 0.001)
+            events += source.take(4096)
+        error = done.get()
+        for batch in source.finish(4096):
+            events += batch
+        books = source.statistics()
+    assert [str(law) for law in books.equations() if not law.holds] == []
+    return FileStory(events, books, error)

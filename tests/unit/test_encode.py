@@ -47,12 +47,19 @@ _PING = Flow(
 
 
 def test_an_end_has_every_field_in_order() -> None:
-    assert encode_event(ended(7), capture="c0ffee", seq=9) == (
-        b'{"event":"ended","ts":17,"id":7,"proto":"tcp",'
-        b'"orig":{"addr":"10.0.0.1","port":7},"resp":{"addr":"10.0.0.2","port":80},'
-        b'"vlans":[],"start":7,"last":12,"orig_packets":3,"orig_bytes":307,'
-        b'"resp_packets":2,"resp_bytes":200,"history":"ShADd","reason":"fin",'
-        b'"capture":"c0ffee","seq":9}'
+    assert (
+        encode_event(ended(7), capture="c0ffee", seq=9)
+        == (
+            b'{"event":"ended","ts":17,"id":7,"proto":"tcp",'
+            b'"orig":{"addr":"10.0.0.1","port":7},"resp":{"addr":"10.0.0.2","port":80},'
+            b'"vlans":[],"start":7,"last":12,"orig_packets":3,"orig_bytes":307,'
+            b'"resp_packets":2,"resp_bytes":200,'
+            b'"orig_ip_bytes":0,"orig_payload":0,"resp_ip_bytes":0,"resp_payload":0,'
+            b'"history":"ShADd","conn_state":"OTH",'
+            b'"community_id":"1:%b","reason":"fin",'
+            b'"capture":"c0ffee","seq":9}'
+        )
+        % ended(7).flow.key.community_id().removeprefix("1:").encode()
     )
 
 
@@ -63,7 +70,8 @@ def test_icmp_has_its_identifier_and_large_numbers_stay_whole() -> None:
         "vlans": [100, 4094], "icmp_id": 0x1234,
         "start": 1_700_000_000_000_000_001, "last": 1_700_000_000_000_000_002,
         "orig_packets": 1, "orig_bytes": 70, "resp_packets": 2**40, "resp_bytes": 2**63,
-        "history": "",
+        "orig_ip_bytes": 0, "orig_payload": 0, "resp_ip_bytes": 0, "resp_payload": 0,
+        "history": "", "conn_state": "OTH", "community_id": "1:u2vMS3HiWth2lIMKHB1fjELshpQ=",
     }  # fmt: skip
 
 

@@ -68,7 +68,8 @@ def test_options_are_frozen_and_compare_by_value(options: type) -> None:
 
 def test_the_defaults_are_those_of_the_documentation() -> None:
     flow = FlowOptions()
-    assert (flow.idle_tcp, flow.idle_udp, flow.idle_other) == (300.0, 60.0, 30.0)
+    assert (flow.idle_tcp, flow.idle_udp, flow.idle_other) == (300.0, 60.0, 60.0)
+    assert (flow.half_open, flow.close_delay) == (5.0, 5.0)
     assert flow.max_flows == 100_000
     xdp = XdpOptions()
     assert (xdp.ring_size, xdp.chunks, xdp.chunk_size) == (16_384, 32_768, 2048)

@@ -1,0 +1,83 @@
+/* libFuzzer: one frame after the other through the dissector, the fragments and the flow table.
+ *
+ * The first eight bytes choose the link, the options and, independently of what was captured, the
+ * length on the wire; what follows is the frame. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "reader.h"
+
+enum { HEAD = 8 };
+
+static nr_reader *reader;
+static uint64_t clock_ns = 1000;
+
+int LLVMFuzzerInitialize(int *argc, char ***argv);
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+int LLVMFuzzerInitialize(int *argc, char ***argv) {
+    const nr_flow_options options = {
+        .half_open_ns = 50000,
+        .idle_tcp_ns = 300000,
+        .idle_udp_ns = 60000,
+        .idle_icmp_ns = 60000,
+        .idle_other_ns = 60000,
+        .close_delay_ns = 5000,
+        .active_ns = 200000,
+        .update_ns = 30000,
+        .fragment_ns = 100000,
+        .fragment_slots = 64,
+        .max_flows = 256,
+        .event_slots = 4096,
+        .first_packets = 4,
+        .packet_statistics = 1,
+        .decode = {.tunnel_depth = 4},
+    };
+    (void)argc, (void)argv;
+    reader = nr_reader_create(&options);
+    return reader == NULL ? 1 : 0;
+}
+
+static void check_books(void) {
+    const nr_statistics *b = &reader->books;
+    nr_statistics flows = {0};
+    uint64_t refused = 0;
+    for (int i = 0; i < NR_REASON_COUNT; i++) {
+        refused += b->not_keyed[i];
+    }
+    nr_table_account(reader->table, &flows);
+    if (b->received != b->keyed + refused ||
+        flows.ended_packets + flows.live_packets != b->keyed + b->inner ||
+        flows.ended_bytes + flows.live_bytes != b->keyed_bytes + b->inner_bytes) {
+        abort();
+    }
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    if (size < HEAD || size > 65536) {
+        return 0;
+    }
+    reader->decode = (nr_decode_options){
+        .tunnel_depth = data[0] % 5,
+        .key = data[1] % 8 < 6 ? NR_KEY_FIVE_TUPLE : data[1] % 3,
+        .key_vlan = data[1] >> 4 & 1,
+        .directional = (data[1] >> 5) == 7,
+        .verify_checksums = data[0] >> 6 & 1,
+    };
+    const uint32_t caplen = (uint32_t)size - HEAD;
+    const uint32_t wire = (uint32_t)(data[4] << 8 | data[5]);
+    const struct nr_frame frame = {
+        .data = data + HEAD,
+        .ts = clock_ns,
+        .caplen = caplen,
+        .len = data[0] & 0x20 ? wire : caplen + wire % 64,
+        .vlan_tci = data[6],
+        .vlan_tpid = data[7] == 1 ? 0x8100 : 0,
+        .link = data[2] % 9,
+    };
+    clock_ns += data[3] * 40u;
+    nr_reader_dissect(reader, &frame, 1);
+    reader->handoff.tail = reader->handoff.head; /* all events were taken */
+    check_books();
+    return 0;
+}

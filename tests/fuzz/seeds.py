@@ -1,0 +1,50 @@
+"""What the fuzzers begin with: ``python -m tests.fuzz.seeds dissect|savefile FOLDER``."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from netring_bpf.libpcap import Savefile
+from tests.native.test_savefile import FORMS
+from tests.support.frames import icmp_echo, tcp, udp
+
+ORACLES = Path(__file__).resolve().parents[3] / "shared" / "oracles"
+MAX_FILE = 16_384
+MAX_FRAMES = 40  # of one capture
+LINKS = {1: 0, 101: 1, 12: 1, 228: 1, 0: 2, 108: 2, 113: 3, 276: 4, 9: 5, 105: 6, 127: 7}
+
+
+def captures() -> list[Path]:
+    """The captures that are here; may be none."""
+    return sorted(p for p in ORACLES.rglob("*.pcap*") if p.suffix in {".pcap", ".pcapng"})
+
+
+def frames() -> Iterator[tuple[int, bytes]]:
+    """Link, as the C core numbers it, and frame."""
+    yield 0, tcp("10.0.0.1", "10.0.0.2", 1, 80, flags="S")
+    yield 0, udp("fd00::1", "fd00::2", 1, 53, b"x" * 20, vlans=(5, 6))
+    yield 0, icmp_echo("10.0.0.1", "10.0.0.2", 1, 1)
+    for path in captures():
+        with Savefile(path) as file:
+            for _, frame in zip(range(MAX_FRAMES), file, strict=False):
+                if file.linktype in LINKS:
+                    yield LINKS[file.linktype], frame.data[:1500]
+
+
+def main(target: str, folder: Path) -> None:
+    """Write each seed under its own digest."""
+    seeds: Iterator[bytes]
+    if target == "savefile":
+        files = [p.read_bytes() for p in captures() if p.stat().st_size <= MAX_FILE]
+        seeds = iter([*FORMS.values(), *files])
+    else:
+        seeds = (bytes((4, 0, link, 1, 0, 0, 0, 0)) + data for link, data in frames())
+    for seed in seeds:
+        (folder / hashlib.sha256(seed).hexdigest()[:16]).write_bytes(seed)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]))

@@ -1,0 +1,505 @@
+"""The flow table and the TCP state, slowly and obviously: what the C core must agree with.
+
+Bytes of a stream are a set, lists are lists, nothing is bounded and nothing is clever.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, field
+
+SERVERS = {("tcp", 80), ("udp", 53)}  # of those the tests use
+FAR = 1_048_576
+UNACKED = 16_384
+HALF_OPEN, CLOSING, TCP, UDP, ICMP = range(5)
+
+
+@dataclass(frozen=True)
+class Packet:
+    """A packet as it is sent: ``src`` and ``dst`` are (address, port)."""
+
+    proto: str
+    src: tuple[str, int]
+    dst: tuple[str, int]
+    ts: int
+    size: int
+    ip_bytes: int
+    payload: int
+    flags: str = ""
+    seq: int = 0
+    ack: int = 0
+    window: int = 1
+    reply: bool = False
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Timeouts in nanoseconds, by class; the cap."""
+
+    idle: tuple[int, int, int, int, int]
+    active: int | None
+    max_flows: int
+
+
+@dataclass
+class Side:
+    """What one side has sent."""
+
+    packets: int = 0
+    bytes: int = 0
+    ip_bytes: int = 0
+    payload: int = 0
+    first: int = 0
+    last: int = 0
+    rtt: int = 0
+    missing: int = 0
+    retransmitted: int = 0
+    out_of_order: int = 0
+    gaps: int = 0
+    zero_windows: int = 0
+    state: str = "inactive"
+    previous: str = "inactive"
+    start: int = 0
+    end: int = 0  # one past the highest number sent
+    acked: int = 0
+    delivered: int = 1
+    fin: int | None = None
+    got: set[int] = field(default_factory=set)  # beyond `delivered`
+    syn_seen: bool = False
+    syn_ts: int | None = None
+    syns: int = 0
+    closed: bool = False
+    given_up: bool = False
+    first_seen: bool = False
+    noted: set[str] = field(default_factory=set)
+    latest: dict[str, int] = field(default_factory=dict)
+
+    def begin(self, start: int) -> None:
+        self.start = start % 2**32
+        self.end = self.acked = 0
+        self.delivered = 1
+        self.got = set()
+        self.given_up = False
+
+    def place(self, number: int, near: int) -> int:
+        distance = (number - (self.start + near)) % 2**32
+        return near + (distance - 2**32 if distance >= 2**31 else distance)
+
+    def set(self, state: str) -> None:
+        if state != self.state:
+            self.previous, self.state = self.state, state
+
+    def size(self, peer: Side) -> int:
+        if (
+            (self.previous, self.state, peer.state) == ("syn_sent", "reset", "inactive")
+            and self.acked <= 1
+        ):  # fmt: skip
+            return 0
+        size = max(self.end, self.acked)
+        size -= size > 0
+        size -= size > 0 and self.fin is not None
+        return max(size, 0)
+
+
+@dataclass
+class Flow:
+    """One flow; ``ends`` are the originator's and the responder's."""
+
+    proto: str
+    ends: list[tuple[str, int]]
+    start: int
+    sides: list[Side]
+    kind: int = 0
+    home: int = 0
+    touched: int = 0
+    history: str = ""
+    partial: bool = False
+    established: bool = False
+
+    def flip(self) -> None:
+        self.ends.reverse()
+        self.sides.reverse()
+        self.partial = False
+        self.history += "^"
+
+    def write(self, side: int, letter: str) -> None:
+        self.history += letter if side == 0 else letter.lower()
+
+    def note(self, side: int, kind: str, letter: str) -> bool:
+        if kind in self.sides[side].noted:
+            return False
+        self.sides[side].noted.add(kind)
+        self.write(side, letter)
+        return True
+
+    def count(self, side: int, letter: str, count: int) -> None:
+        if str(count).rstrip("0") == "1":
+            self.write(side, letter)
+
+
+def tcp_is_half_open(flow: Flow) -> bool:
+    return flow.sides[0].state in {"syn_sent", "syn_ack_sent"} and flow.sides[1].state == "inactive"
+
+
+def tcp_was_reset(flow: Flow) -> bool:
+    return any(side.state == "reset" for side in flow.sides)
+
+
+def tcp_is_over(flow: Flow) -> bool:
+    orig, resp = flow.sides
+    return (
+        tcp_was_reset(flow)
+        or (orig.closed and resp.closed)
+        or (orig.closed and resp.state == "inactive")
+        or (resp.closed and orig.state == "inactive")
+    )
+
+
+def tcp_is_reuse(flow: Flow, number: int, p: Packet) -> bool:
+    orig, resp = flow.sides
+    ack = "A" in p.flags
+    if "S" not in p.flags or (ack and orig.state != "inactive"):
+        return False
+    if orig.closed or resp.closed:
+        return True
+    if p.seq == (resp if ack else orig).start:
+        return False
+    if not ack and number == 1 and resp.state == "inactive":
+        behind = orig.state == "syn_ack_sent" and p.seq == resp.start
+        return not (orig.state == "syn_sent" or behind)
+    return not (not ack and number == 1 and resp.syn_seen and p.seq == resp.start)
+
+
+def tcp_packet(flow: Flow, number: int, p: Packet) -> int:
+    """Follow one packet; returns the side of its sender, which may have been exchanged."""
+    was_orig = number == 0
+    syn, fin, rst, ack = (letter in p.flags for letter in "SFRA")
+    me, peer = flow.sides[number], flow.sides[1 - number]
+    occupies = (0 if rst else p.payload) + syn + fin
+
+    if not me.first_seen:
+        if number == 0:
+            flow.partial = not syn or ack
+        elif not flow.partial:
+            flow.partial = not syn
+
+    # where its numbers begin
+    if me.state == "inactive":
+        me.begin(p.seq if syn else p.seq - 1)
+        me.end = occupies if syn else 1
+    elif syn and (
+        (me.state in {"syn_sent", "syn_ack_sent", "established", "partial"} and p.seq != me.start)
+        or (me.state == "reset" and me.previous == "inactive")
+    ):
+        me.begin(p.seq)
+        me.end = occupies
+    at = me.place(p.seq, me.end)
+
+    # letters
+    if syn + fin + rst > 1:
+        twice = fin and rst
+        flow.note(number, "end twice" if twice else "many flags", "I" if twice else "Q")
+    elif syn or fin or rst:
+        kind = "syn" if syn else "fin" if fin else "rst"
+        letter = ("H" if ack else "S") if syn else kind[0].upper()
+        where = (at + (p.payload if fin else 0)) % 2**32
+        if not flow.note(number, kind, letter) and where != me.latest.get(kind, 0):
+            flow.write(number, letter)
+        me.latest[kind] = where
+    elif p.payload or ack:
+        if flow.history == "H":
+            flow.flip()
+            flow.history = "^h"
+            number = 1 - number
+            flow.sides[0].first_seen = True
+        flow.note(number, "data" if p.payload else "ack", "D" if p.payload else "A")
+    if p.window == 0 and not rst and peer.state != "closed" and me.state != "reset":
+        me.zero_windows += 1
+        flow.count(number, "W", me.zero_windows)
+
+    if syn:
+        me.syns += 1
+        me.syn_ts = p.ts if me.syns == 1 else None
+        me.syn_seen = True
+    if fin:
+        me.fin = at + occupies
+
+    # what the peer has had acknowledged
+    acked = 0
+    if ack and peer.state == "inactive":
+        peer.begin(p.ack - 1)
+        acked = 1
+    elif ack:
+        acked = max(peer.place(p.ack, peer.acked), 0)
+        broken = p.ack == 0 and acked - peer.acked > FAR
+        if not rst and acked > peer.acked and not broken:
+            if peer.acked == 0 and peer.syn_ts is not None:
+                me.rtt = max(p.ts - peer.syn_ts, 0)
+            peer.acked = acked
+
+    # how far it has sent
+    late = False
+    ahead = me.place(p.seq + occupies, me.end) - me.end
+    if (syn or rst) and abs(ahead) > FAR:
+        pass
+    elif fin and me.end == 1:
+        me.end += ahead % 2**32
+    elif me.state == "reset":
+        pass
+    elif ahead > 0:
+        me.end += ahead
+    else:
+        late = p.payload > 0
+    if late:
+        flow.count(number, "T", me.retransmitted + me.out_of_order + 1)
+
+    closes, number = tcp_state(flow, number, p, was_orig)
+
+    # what was received
+    clean = all(
+        s.state == "established" or (s.state == "closed" and s.previous == "established")
+        for s in flow.sides
+    )
+    if acked > 2 or (acked > 0 and not flow.partial):
+        until = acked
+        if peer.fin is not None and until >= peer.fin:
+            until = peer.fin - 1
+        if until > peer.delivered:
+            if not peer.given_up:
+                gaps, missing = holes(peer, until)
+                for _ in range(gaps if clean else 0):
+                    peer.gaps += 1
+                    flow.count(1 - number, "G", peer.gaps)
+                peer.missing += missing if clean else 0
+            peer.delivered = until
+            catch_up(peer)
+
+    if p.payload and not rst and at >= 0:
+        begin = at + 1 if syn else at
+        new = receive(me, begin, begin + p.payload)
+        if late:
+            me.out_of_order += new
+            me.retransmitted += not new
+    elif late:
+        me.retransmitted += 1
+
+    me.first_seen = True
+    if closes:
+        me.closed = True
+    orig, resp = flow.sides
+    if orig.syn_seen and resp.syn_seen and orig.acked >= 1 and resp.acked >= 1:
+        flow.established = True
+    return number
+
+
+def holes(side: Side, until: int) -> tuple[int, int]:
+    """How many runs of bytes from ``delivered`` up to ``until`` were not seen, and how many."""
+    seen = sorted(b for b in side.got if side.delivered <= b < until)
+    edges = [side.delivered - 1, *seen, until]
+    runs = [b - a - 1 for a, b in itertools.pairwise(edges) if b - a > 1]
+    return len(runs), sum(runs)
+
+
+def catch_up(side: Side) -> None:
+    side.got = {b for b in side.got if b >= side.delivered}
+    while side.delivered in side.got:
+        side.got.remove(side.delivered)
+        side.delivered += 1
+
+
+def receive(side: Side, begin: int, end: int) -> bool:
+    """Note the bytes; whether any is new."""
+    if end <= side.delivered:
+        return False
+    if begin <= side.delivered:
+        side.delivered = end
+        catch_up(side)
+        return True
+    if side.given_up:
+        return True
+    new = not set(range(begin, end)) <= side.got
+    side.got |= set(range(begin, end))
+    if side.acked <= 1 and max(side.got) + 1 - side.delivered > UNACKED:
+        side.given_up = True
+        side.got = set()
+    return new
+
+
+def tcp_state(flow: Flow, number: int, p: Packet, was_orig: bool) -> tuple[bool, int]:
+    """The sender's next state: whether it has closed, and its side now."""
+    syn, fin, rst, ack = (letter in p.flags for letter in "SFRA")
+    me, peer = flow.sides[number], flow.sides[1 - number]
+    closes = False
+    if me.state == "inactive":
+        if syn and was_orig:
+            me.set("syn_ack_sent" if ack else "syn_sent")
+        elif syn:
+            if not ack and peer.state == "syn_ack_sent":
+                flow.flip()
+                number = 1 - number
+                peer.set("established")
+                flow.sides[0].first_seen = True
+            if peer.state == "syn_sent":
+                peer.set("established")
+            me.set("established")
+        if fin:
+            me.set("closed")
+        if rst:
+            me.set("reset")
+        closes = fin or rst
+        if me.state == "inactive":
+            if not was_orig and not p.payload and flow.sides[0].state == "syn_sent":
+                pass
+            elif ack and peer.state == "established":
+                me.set("established")
+                flow.partial = False
+                me.first_seen = True
+            else:
+                me.set("partial")
+    elif me.state in {"syn_sent", "syn_ack_sent"}:
+        if rst or fin:
+            me.set("reset" if rst else "closed")
+        closes = rst or fin
+    elif me.state in {"established", "partial"}:
+        if syn and not ack and (me.state, peer.state) == ("partial", "inactive"):
+            me.set("syn_sent")
+        if fin and not rst:
+            me.set("closed")
+            if (peer.state, peer.previous) == ("reset", "closed"):
+                peer.set("closed")
+        if rst:
+            me.set("reset")
+        closes = fin or rst
+    elif me.state == "closed" and rst and peer.state != "closed":
+        me.set("reset")
+        closes = True
+    return closes, number
+
+
+class Table:
+    """The table; ``ended`` is what it has told, in order."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.now = 0
+        self.lists: list[list[Flow]] = [[] for _ in limits.idle]
+        self.ended: list[tuple[str, Flow]] = []
+
+    def packet(self, p: Packet) -> None:
+        self.now = max(self.now, p.ts)
+        self.sweep()
+        flow = self.find(p)
+        if flow is not None and p.proto == "tcp" and tcp_is_reuse(flow, self.side(flow, p), p):
+            self.end(flow, self.reason(flow) if flow.kind == CLOSING else "reused")
+            flow = None
+        active = self.limits.active
+        if flow is None:
+            flow = self.start(p)
+        elif (
+            active is not None
+            and flow.kind != CLOSING
+            and self.now - min(self.now, flow.start) >= active
+        ):
+            flow = self.renew(flow, p)
+        number = self.side(flow, p)
+        side = flow.sides[number]
+        side.packets += 1
+        side.bytes += p.size
+        side.ip_bytes += p.ip_bytes
+        side.payload += p.payload
+        side.first = side.first or p.ts
+        side.last = max(side.last, p.ts)
+        if p.proto == "udp":
+            flow.note(number, "data", "D")
+        if p.proto == "tcp":
+            tcp_packet(flow, number, p)
+        self.touch(flow)
+
+    def find(self, p: Packet) -> Flow | None:
+        for flow in (flow for kind in self.lists for flow in kind):
+            if flow.proto == p.proto and sorted(flow.ends) == sorted([p.src, p.dst]):
+                return flow
+        return None
+
+    def side(self, flow: Flow, p: Packet) -> int:
+        return 0 if p.src == flow.ends[0] else 1
+
+    def start(self, p: Packet) -> Flow:
+        if sum(map(len, self.lists)) == self.limits.max_flows:
+            self.evict()
+        kind = {"tcp": TCP, "udp": UDP, "icmp": ICMP}[p.proto]
+        flow = Flow(p.proto, [p.src, p.dst], p.ts, [Side(), Side()], kind, kind, self.now)
+        if p.reply:
+            flow.ends.reverse()
+        opens = p.proto == "tcp" and "S" in p.flags and "A" not in p.flags
+        server = [(p.proto, port) in SERVERS for _, port in (p.src, p.dst)]
+        if server == [True, False] and not opens:
+            flow.flip()
+        self.lists[kind].append(flow)
+        return flow
+
+    def renew(self, old: Flow, p: Packet) -> Flow:
+        self.end(old, "active")
+        flow = self.start(p)
+        self.lists[flow.kind].remove(flow)
+        flow.ends, flow.kind, flow.home = list(old.ends), old.kind, old.home
+        flow.partial, flow.established = old.partial, old.established
+        flow.history = ""
+        flow.sides = []
+        for was in old.sides:
+            shift = max(was.end - 1, 0)
+            flow.sides.append(
+                Side(
+                    rtt=was.rtt, state=was.state, previous=was.previous,
+                    start=(was.start + shift) % 2**32, end=was.end - shift,
+                    acked=was.acked - shift, delivered=was.delivered - shift,
+                    fin=None if was.fin is None else was.fin - shift,
+                    got={b - shift for b in was.got}, syn_seen=was.syn_seen, syn_ts=was.syn_ts,
+                    syns=was.syns, closed=was.closed, given_up=was.given_up,
+                    first_seen=was.first_seen, latest=dict(was.latest),
+                )
+            )  # fmt: skip
+        self.lists[flow.kind].append(flow)
+        return flow
+
+    def touch(self, flow: Flow) -> None:
+        if flow.kind == CLOSING:
+            return
+        kind = flow.home
+        if flow.proto == "tcp" and tcp_is_over(flow):
+            kind = CLOSING
+        elif flow.proto == "tcp" and tcp_is_half_open(flow):
+            if flow.kind == HALF_OPEN:
+                return
+            kind = HALF_OPEN
+        self.lists[flow.kind].remove(flow)
+        flow.kind = kind
+        flow.touched = self.now
+        self.lists[kind].append(flow)
+
+    def sweep(self) -> None:
+        for kind, idle in enumerate(self.limits.idle):
+            while self.lists[kind] and self.now - self.lists[kind][0].touched >= idle:
+                flow = self.lists[kind][0]
+                self.end(flow, self.reason(flow))
+
+    def reason(self, flow: Flow) -> str:
+        if flow.kind != CLOSING:
+            return "idle"
+        return "rst" if tcp_was_reset(flow) else "fin"
+
+    def evict(self) -> None:
+        heads = [kind[0] for kind in self.lists[CLOSING:] if kind]
+        oldest = (self.lists[HALF_OPEN] or [min(heads, key=lambda f: f.touched, default=None)])[0]
+        assert oldest is not None
+        self.end(oldest, self.reason(oldest) if oldest.kind == CLOSING else "evicted")
+
+    def end(self, flow: Flow, reason: str) -> None:
+        self.lists[flow.kind].remove(flow)
+        self.ended.append((reason, flow))
+
+    def flush(self) -> None:
+        for kind in self.lists:
+            while kind:
+                flow = kind[0]
+                self.end(flow, self.reason(flow) if flow.kind == CLOSING else "shutdown")

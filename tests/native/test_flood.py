@@ -1,0 +1,24 @@
+"""A SYN flood against a full table: nothing grows, and established flows keep every packet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.flows import build, run
+
+PACKETS, CAP = 10_000_000, 65_536
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(tmp_path_factory.mktemp("flood"))
+
+
+@pytest.mark.parametrize("how", ["random", "collide"])
+def test_a_flood_leaves_established_flows_exact_and_memory_flat(program: Path, how: str) -> None:
+    said = run(program, "flood", PACKETS, CAP, how)
+    assert said["exact"] == said["established"] == 1000
+    assert said["bytes_grown"] == 0
+    assert said["peak"] == CAP

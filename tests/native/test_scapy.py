@@ -1,0 +1,224 @@
+"""Keys, VLANs and lengths beside scapy's reading of the same frames, good and mutated.
+
+``NETRING_FRAMES`` sets how many are compared.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import struct
+import warnings
+from collections.abc import Iterator
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+
+from netring_bpf import FlowEnded, FlowOptions
+from netring_bpf.libpcap import Savefile
+from tests.support.frames import icmp_echo, tcp, udp
+from tests.support.replay import SECOND, START, Frame, replay
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # of what scapy's ciphers will become
+    from scapy.layers.inet import ICMP, IP, TCP, UDP
+    from scapy.layers.inet6 import (
+        IPv6,
+        IPv6ExtHdrDestOpt,
+        IPv6ExtHdrFragment,
+        IPv6ExtHdrHopByHop,
+        IPv6ExtHdrRouting,
+    )
+    from scapy.layers.l2 import Dot1AD, Dot1Q, Ether
+    from scapy.packet import Packet
+
+FRAMES = int(os.environ.get("NETRING_FRAMES", "100000"))
+ORACLES = Path(__file__).resolve().parents[3] / "shared" / "oracles"
+# Each frame is a flow of its own, which ends before the next; no first fragment is remembered.
+ALONE = FlowOptions(
+    idle_tcp=0.001, idle_udp=0.001, idle_icmp=0.001, idle_other=0.001, half_open=0.001,
+    close_delay=0.0, port_timeouts=(), update_interval=None, directional=True, tunnel_depth=0,
+    fragment_timeout=0.001,
+)  # fmt: skip
+MADE = [
+    tcp("10.0.0.1", "10.0.0.2", 1, 2, b"abc", vlans=(7,)),
+    udp("fd00::1", "fd00::2", 1, 2, b"abc", vlans=(7, 8)),
+    icmp_echo("10.0.0.1", "10.0.0.2", 3, 4),
+]
+MAX_EXTENSIONS = 16  # scapy follows any number
+Told = tuple[object, ...]
+
+
+def good_frames() -> list[bytes]:
+    found = list(MADE)
+    for path in sorted(p for p in ORACLES.rglob("*.pcap*") if p.suffix in {".pcap", ".pcapng"}):
+        with Savefile(path) as file:
+            if file.linktype == 1:
+                frames = [f.data for f in file if 14 <= len(f.data) <= 1514]
+                found += frames[:200]
+    return found
+
+
+def frames() -> Iterator[bytes]:
+    """The good ones, then mutations of them: bytes of the headers changed, ends cut off."""
+    source = random.Random(20_261_124)
+    good = good_frames()
+    yield from good[:FRAMES]
+    for _ in range(FRAMES - len(good)):
+        frame = bytearray(source.choice(good))
+        for _ in range(source.choice((1, 1, 2, 4))):
+            at = source.randrange(12, min(len(frame), 80))
+            frame[at] = source.choice((source.randrange(256), frame[at] ^ 1 << source.randrange(8)))
+        if source.random() < 0.2:
+            del frame[source.randrange(14, len(frame) + 1) :]
+        yield bytes(frame)
+
+
+def by_us(all_frames: list[bytes]) -> list[Told | None]:
+    events, books = replay(
+        (Frame(data, START + n * SECOND) for n, data in enumerate(all_frames)), ALONE
+    )
+    assert books.balanced
+    told: list[Told | None] = [None] * len(all_frames)
+    for event in events:
+        if isinstance(event, FlowEnded):
+            flow, key = event.flow, event.flow.key
+            told[(flow.start - START) // SECOND] = (
+                key.proto, key.orig.text, key.orig.port, key.resp.text, key.resp.port, key.vlans,
+                flow.orig.ip_bytes,
+            )  # fmt: skip
+    return told
+
+
+EXTENSIONS = (IPv6ExtHdrHopByHop, IPv6ExtHdrRouting, IPv6ExtHdrDestOpt, IPv6ExtHdrFragment)
+NOT_READ = {51, 60, 0, 43, 44, 135, 139, 140}  # extensions scapy has not stepped over
+
+
+def by_scapy(frame: bytes) -> Told | str | None:
+    """What scapy's layers say; None where they say there is no flow; else why it is not asked."""
+    try:
+        packet: Packet = Ether(frame)
+    except Exception:  # noqa: BLE001 - its dissectors raise whatever comes of broken bytes
+        return "scapy raised"
+    vlans: list[int] = []
+    layer = packet.payload
+    while isinstance(layer, Dot1Q | Dot1AD):
+        vlans.append(layer.vlan)
+        layer = layer.payload
+    before = len(frame) - len(layer.original) if layer.original else len(frame)
+    left = len(frame) - before
+    kind = _ethertype(frame)
+    if kind is None or kind not in {0x0800, 0x86DD}:
+        return "not plain IP over Ethernet" if kind in _OTHERS or kind is None else None
+    tags = tuple(vlans[:2])
+    if kind == 0x0800:
+        return _ipv4(layer, left, tags)
+    return _ipv6(layer, left, tags)
+
+
+# Ethertypes that we open and scapy reads in other ways, or not at all: labels, PPPoE, lengths.
+_OTHERS = {0x8847, 0x8848, 0x8864, 0x9100, *range(0x600)}
+
+
+def _ethertype(frame: bytes) -> int | None:
+    """The ethertype behind at most eight tags, of those scapy knows."""
+    at, tags = 12, 0
+    while len(frame) >= at + 2:
+        (kind,) = struct.unpack_from("!H", frame, at)
+        if kind not in {0x8100, 0x88A8}:
+            return int(kind)
+        at, tags = at + 4, tags + 1
+        if tags > 8:
+            return None
+    return None
+
+
+def _ipv4(layer: Packet, left: int, tags: tuple[int, ...]) -> Told | str | None:
+    if left < 20:
+        return None
+    if not isinstance(layer, IP):
+        return "scapy chose another layer"
+    header, total = (layer.ihl or 0) * 4, layer.len or left
+    if layer.version != 4 or header < 20 or left < header or not header <= total <= left:
+        return None
+    if layer.frag:
+        return None
+    ports = _ports(layer.proto, bytes(layer.original)[header:total], 4)
+    src, dst = ip_address(layer.src), ip_address(layer.dst)
+    return None if ports is None else (
+        layer.proto, str(src), ports[0], str(dst), ports[1], tags, total
+    )  # fmt: skip
+
+
+def _ipv6(layer: Packet, left: int, tags: tuple[int, ...]) -> Told | str | None:
+    if left < 40:
+        return None
+    if not isinstance(layer, IPv6):
+        return "scapy chose another layer"
+    if layer.version != 6 or layer.plen > left - 40:
+        return None
+    total = 40 + (layer.plen or left - 40)
+    proto, rest = layer.nh, bytes(layer.original)[40:total]
+    inner = layer.payload
+    steps = 0
+    while proto in NOT_READ:
+        steps += 1
+        if steps > MAX_EXTENSIONS:
+            return "more extension headers than are followed"
+        if not isinstance(inner, EXTENSIONS):
+            return "an extension header that scapy does not step over"
+        if isinstance(inner, IPv6ExtHdrFragment):
+            if len(rest) < 8 or inner.offset:
+                return None
+            size = 8
+        else:
+            size = (rest[1] + 1) * 8 if len(rest) > 1 else 8
+        if len(rest) < size:
+            return None
+        proto, rest, inner = inner.nh, rest[size:], inner.payload
+    ports = _ports(proto, rest, 6)
+    src, dst = ip_address(layer.src), ip_address(layer.dst)
+    return None if ports is None else (proto, str(src), ports[0], str(dst), ports[1], tags, total)
+
+
+def _ports(proto: int, data: bytes, version: int) -> tuple[int, int] | None:
+    """By scapy's layers of the transport; None where it is too short or makes no sense."""
+    if proto == 6:
+        segment = TCP(data[:20]) if len(data) >= 20 else None  # without the options
+        if segment is None or not 20 <= (segment.dataofs or 0) * 4 <= len(data):
+            return None
+        return segment.sport, segment.dport
+    if proto == 17:
+        datagram = UDP(data) if len(data) >= 8 else None
+        return None if datagram is None else (datagram.sport, datagram.dport)
+    if (proto, version) in {(1, 4), (58, 6)}:
+        if len(data) < 8:
+            return None
+        message = ICMP(data)  # both have type and code in front
+        answered = (
+            {8, 0, 13, 14, 15, 16, 17, 18, 9, 10} if version == 4
+            else {*range(128, 132), *range(133, 137), 139, 140, 144, 145}
+        )  # fmt: skip
+        return message.type, 0 if message.type in answered else message.code
+    if proto in {132, 33, 136}:
+        header = 8 if proto == 136 else 12
+        return None if len(data) < header else struct.unpack("!HH", data[:4])
+    return 0, 0
+
+
+@pytest.mark.timeout(1200)
+def test_scapy_reads_the_same() -> None:
+    all_frames = list(frames())
+    ours = by_us(all_frames)
+    differ = []
+    compared = 0
+    for frame, mine in zip(all_frames, ours, strict=True):
+        theirs = by_scapy(frame)
+        if isinstance(theirs, str):
+            continue
+        compared += 1
+        if mine != theirs:
+            differ.append((frame.hex(), mine, theirs))
+    assert differ[:5] == []
+    assert compared > 0.8 * len(all_frames)

@@ -1,0 +1,208 @@
+"""Tunnels opened to a bounded depth, what stays closed, and fragments with and without them."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+
+from netring_bpf import CaptureStatistics, Flow, FlowEnded, FlowOptions, Tunnel, TunnelKind
+from tests.support.frames import ethernet, ip, tcp, udp
+from tests.support.replay import SECOND, START, Frame, replay
+
+OUT_A, OUT_B = "192.0.2.1", "192.0.2.2"
+A, B = "10.0.0.1", "10.0.0.2"
+INNER = tcp(A, B, 40_000, 50_000, b"x" * 30, flags="S")
+PACKET = INNER[14:]  # of IP
+
+
+def vxlan(inner: bytes, vni: int = 77, src: str = OUT_A, dst: str = OUT_B) -> bytes:
+    return udp(src, dst, 5555, 4789, struct.pack("!II", 0x08000000, vni << 8) + inner)
+
+
+def geneve(inner: bytes, options: bytes = b"", protocol: int = 0x6558) -> bytes:
+    head = struct.pack("!BBHI", len(options) // 4, 0, protocol, 88 << 8)
+    return udp(OUT_A, OUT_B, 5555, 6081, head + options + inner)
+
+
+def gtpu(inner: bytes, extension: bool = False) -> bytes:
+    rest = b"\0\0\0\x85" + b"\x01\x10\x00\x00" if extension else b""
+    flags = 0x34 if extension else 0x30
+    head = struct.pack("!BBHI", flags, 255, len(rest) + len(inner), 99)
+    return udp(OUT_A, OUT_B, 2152, 2152, head + rest + inner)
+
+
+def gre(inner: bytes, protocol: int = 0x0800, key: int | None = None) -> bytes:
+    flags = 0x2000 if key is not None else 0
+    head = struct.pack("!HH", flags, protocol) + (b"" if key is None else struct.pack("!I", key))
+    return ip(OUT_A, OUT_B, 47, head + inner)
+
+
+def teredo(inner: bytes) -> bytes:
+    origin = bytes(8)
+    return udp(OUT_A, OUT_B, 50_001, 3544, origin + inner)
+
+
+def run(*frames: bytes | Frame, **options: object) -> tuple[list[Flow], CaptureStatistics]:
+    chosen = FlowOptions(update_interval=None, **options)  # type: ignore[arg-type]
+    events, books = replay(frames, chosen)
+    assert books.balanced
+    return [event.flow for event in events if isinstance(event, FlowEnded)], books
+
+
+def inside(flows: list[Flow]) -> Flow:
+    [found] = [flow for flow in flows if flow.key.orig.text in {A, "fd00::1"}]
+    return found
+
+
+V6 = udp("fd00::1", "fd00::2", 1, 2, b"x")[14:]
+OVER_UDP = {
+    "vxlan": (vxlan(INNER), TunnelKind.VXLAN, 77, 77),
+    "geneve": (geneve(INNER), TunnelKind.GENEVE, 88, 88),
+    "geneve with options": (geneve(INNER, bytes(12)), TunnelKind.GENEVE, 88, 88),
+    "geneve of ip": (geneve(PACKET, protocol=0x0800), TunnelKind.GENEVE, 88, 88),
+    "gtp-u": (gtpu(PACKET), TunnelKind.GTPU, 99, None),
+    "gtp-u with an extension": (gtpu(PACKET, extension=True), TunnelKind.GTPU, 99, None),
+    "teredo": (teredo(V6), TunnelKind.TEREDO, 0, None),
+}
+IN_IP = {
+    "gre": (gre(PACKET), TunnelKind.GRE, 0),
+    "gre with a key": (gre(PACKET, key=123), TunnelKind.GRE, 123),
+    "gre of ethernet": (gre(INNER, 0x6558), TunnelKind.GRE, 0),
+    "erspan": (
+        ip(OUT_A, OUT_B, 47, struct.pack("!HHI", 0x1000, 0x88BE, 1)
+           + struct.pack("!HHI", 0x1000, 55, 0) + INNER),
+        TunnelKind.ERSPAN, 55,
+    ),
+    "ip in ip": (ip(OUT_A, OUT_B, 4, PACKET), TunnelKind.IP, 0),
+    "ipv6 in ipv4": (ip(OUT_A, OUT_B, 41, V6), TunnelKind.IP, 0),
+    "ipv4 in ipv6": (ip("fd01::1", "fd01::2", 4, PACKET), TunnelKind.IP, 0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OVER_UDP)
+def test_a_tunnel_over_udp_is_a_flow_and_so_is_what_is_inside(name: str) -> None:
+    frame, kind, number, network = OVER_UDP[name]
+    flows, books = run(frame)
+    assert len(flows) == 2
+    [outer] = [flow for flow in flows if flow.key.orig.text == OUT_A]
+    inner = inside(flows)
+    assert outer.tunnel is None
+    assert inner.tunnel == Tunnel(kind, number, outer.key.orig, outer.key.resp, outer.id)
+    assert inner.key.network == network
+    assert (books.keyed, books.inner, books.inner_not_keyed) == (1, 1, 0)
+
+
+@pytest.mark.parametrize("name", IN_IP)
+def test_in_a_tunnel_of_ip_the_packet_inside_is_the_one_that_counts(name: str) -> None:
+    frame, kind, number = IN_IP[name]
+    flows, books = run(frame)
+    inner = inside(flows)
+    assert len(flows) == 1
+    assert inner.tunnel is not None
+    assert (inner.tunnel.kind, inner.tunnel.id, inner.tunnel.flow_id) == (kind, number, 0)
+    assert inner.tunnel.orig.text in {OUT_A, "fd01::1"}
+    assert inner.orig.bytes == len(frame)
+    assert (books.keyed, books.inner) == (1, 0)
+
+
+@pytest.mark.parametrize("name", [*OVER_UDP, *IN_IP])
+def test_depth_nought_leaves_them_closed(name: str) -> None:
+    frame = (OVER_UDP | IN_IP)[name][0]
+    [flow], _ = run(frame, tunnel_depth=0)
+    assert flow.key.orig.text in {OUT_A, "fd01::1"}
+    assert flow.tunnel is None
+
+
+def test_the_depth_is_a_bound() -> None:
+    nested = INNER
+    for _ in range(5):
+        nested = vxlan(nested)
+    for depth in range(5):
+        flows, books = run(nested, tunnel_depth=depth)
+        # The same addresses on each level: told apart by what they are in.
+        assert books.inner == depth
+        assert sum(flow.packets for flow in flows) == 1 + depth
+
+
+@pytest.mark.parametrize("name", [*OVER_UDP, *IN_IP])
+def test_cut_anywhere_it_is_read_as_far_as_it_goes(name: str) -> None:
+    frame = (OVER_UDP | IN_IP)[name][0]
+    for caplen in range(14, len(frame)):
+        run(Frame(frame[:caplen], len=len(frame)))
+
+
+def test_two_virtual_networks_are_two_flows() -> None:
+    flows, _ = run(vxlan(INNER, 1), vxlan(INNER, 2))
+    assert sorted(f.key.network for f in flows if f.key.network is not None) == [1, 2]
+
+
+def test_what_cannot_be_opened_stays_a_flow_of_its_own() -> None:
+    arp = gre(ethernet(0x0806, bytes(28)), 0x6558)
+    [flow], books = run(arp)
+    assert (flow.key.proto_name, books.inner_not_keyed) == ("gre", 0)
+    flows, books = run(vxlan(ethernet(0x0806, bytes(28))))
+    assert (len(flows), books.inner, books.inner_not_keyed) == (1, 0, 1)
+
+
+def pieces(frame: bytes, size: int, ident: int = 7) -> list[bytes]:
+    """The IPv4 frame in fragments of ``size`` bytes of payload."""
+    head, body = frame[14:34], frame[34:]
+    found = []
+    for at in range(0, len(body), size):
+        part = body[at : at + size]
+        more = 0x2000 if at + size < len(body) else 0
+        packed = struct.pack("!HHH", 20 + len(part), ident, more | at // 8)
+        found.append(frame[:14] + head[:2] + packed + head[8:] + part)
+    return found
+
+
+BIG = udp(A, B, 1000, 2000, bytes(range(256)) * 8)
+
+
+def test_fragments_belong_to_the_flow_of_the_first() -> None:
+    parts = pieces(BIG, 512)
+    [flow], books = run(*parts)
+    assert (flow.orig.packets, flow.orig.payload) == (len(parts), 2048)
+    assert flow.orig.bytes == sum(map(len, parts))
+    assert (books.fragments, books.fragment_overlaps) == (len(parts) - 1, 0)
+
+
+def test_a_fragment_without_its_first_has_no_flow() -> None:
+    _, books = run(*pieces(BIG, 512)[1:])
+    assert books.not_keyed["fragment"] == 4
+    assert books.fragments == 0
+
+
+def test_other_fragments_are_told_apart() -> None:
+    first, *rest = pieces(BIG, 512)
+    other = pieces(BIG, 512, ident=8)[1:]
+    _, books = run(first, *rest, *other)
+    assert (books.fragments, books.not_keyed["fragment"]) == (4, 4)
+
+
+def test_a_first_fragment_is_forgotten_in_time() -> None:
+    first, second, *_ = pieces(BIG, 512)
+    for wait, keyed in ((29, 2), (30, 1)):
+        _, books = run(Frame(first, START), Frame(second, START + wait * SECOND))
+        assert books.keyed == keyed
+
+
+def test_overlaps_are_counted() -> None:
+    parts = pieces(BIG, 512)
+    moved = bytearray(parts[2])
+    moved[20:22] = struct.pack("!H", 0x2000 | (1024 - 8) // 8)  # eight bytes of the one before
+    _, books = run(*parts[:2], bytes(moved), parts[1])
+    assert books.fragment_overlaps == 2
+
+
+def test_a_tunnel_in_fragments_is_opened_when_it_is_whole() -> None:
+    inner = tcp(A, B, 40_000, 50_000, bytes(1000), flags="A")
+    parts = pieces(gtpu(inner[14:]), 400)
+    flows, books = run(*parts)
+    assert inside(flows).orig.payload == 1000
+    assert books.inner == 1
+    _, books = run(parts[0], *parts[2:])
+    assert books.inner == 0
+    backwards, books = run(parts[0], *reversed(parts[1:]))
+    assert inside(backwards).orig.payload == 1000

@@ -1,0 +1,241 @@
+"""Netring on a capture file: nothing is lost, the stream ends with the file, errors are told."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from netring_bpf import (
+    CaptureError,
+    Event,
+    FlowEnded,
+    FlowOptions,
+    FlowStarted,
+    Lagged,
+    Netring,
+)
+from netring_bpf.errors import CaptureFileError, OptionError
+from tests.support.frames import icmp_echo, tcp, udp
+from tests.support.replay import SECOND, START, Frame
+from tests.support.savefiles import pcap
+
+COMMAND = str(Path(sys.executable).with_name("netring-bpf"))
+A, B = "10.0.0.1", "10.0.0.2"
+FLOWS = 3000
+NO_UPDATES = FlowOptions(update_interval=None)
+STORY = [
+    Frame(tcp(A, B, 40_000, 80, flags="S", seq=10), START + 1_000),
+    Frame(tcp(B, A, 80, 40_000, flags="SA", seq=20, ack=11), START + 2_000),
+    Frame(tcp(A, B, 40_000, 80, flags="A", seq=11, ack=21), START + 3_000),
+    Frame(udp(A, B, 1000, 2000, b"abc", vlans=(7,)), START + SECOND),
+    Frame(icmp_echo(A, B, 5, 1), START + 2 * SECOND),
+    Frame(icmp_echo(B, A, 5, 1, reply=True), START + 2 * SECOND + 5_000),
+    Frame(tcp(A, B, 40_000, 80, flags="R", seq=11), START + 3 * SECOND),
+]
+
+
+@pytest.fixture
+def many(tmp_path: Path) -> Path:
+    path = tmp_path / "many.pcap"
+    frames = [Frame(udp(A, B, 1024 + n, 9), START + n * 1000) for n in range(FLOWS)]
+    path.write_bytes(pcap(frames))
+    return path
+
+
+@pytest.fixture
+def story(tmp_path: Path) -> Path:
+    path = tmp_path / "story.pcap"
+    path.write_bytes(pcap(STORY))
+    return path
+
+
+async def read(ring: Netring, *, pause_every: int = 0) -> list[Event]:
+    events: list[Event] = []
+    async with ring:
+        async for event in ring.subscribe():
+            events.append(event)
+            if pause_every and len(events) % pause_every == 0:
+                await asyncio.sleep(0)
+    return events
+
+
+@pytest.mark.parametrize("buffer", [1, 2, 7, 4096])
+def test_a_slow_subscriber_misses_nothing(many: Path, buffer: int) -> None:
+    ring = Netring.replay(many, buffer=buffer, flow=NO_UPDATES)
+    events = asyncio.run(read(ring, pause_every=3))
+    kinds = [type(event) for event in events]
+    assert (kinds.count(FlowStarted), kinds.count(FlowEnded)) == (FLOWS, FLOWS)
+    assert kinds.count(Lagged) == 0
+    statistics = ring.statistics()
+    assert statistics.balanced
+    assert statistics.capture.events_lost == 0
+    assert statistics.capture.file_frames == FLOWS
+
+
+def test_the_slowest_of_several_is_waited_for(many: Path) -> None:
+    async def run() -> list[int]:
+        async with Netring.replay(many, buffer=16, flow=NO_UPDATES) as ring:
+            fast, slow = ring.subscribe(), ring.subscribe()
+
+            async def count(subscriber: object, pause: int) -> int:
+                seen = 0
+                async for event in subscriber:  # type: ignore[attr-defined]
+                    assert not isinstance(event, Lagged)
+                    seen += 1
+                    if pause and seen % pause == 0:
+                        await asyncio.sleep(0)
+                return seen
+
+            return list(await asyncio.gather(count(fast, 0), count(slow, 1)))
+
+    assert asyncio.run(run()) == [2 * FLOWS, 2 * FLOWS]
+
+
+def test_leaving_early_waits_for_nobody(many: Path) -> None:
+    async def run() -> int:
+        async with asyncio.timeout(10):
+            async with Netring.replay(many, buffer=4, flow=NO_UPDATES) as ring:
+                ring.subscribe(name="never read")
+                subscriber = ring.subscribe()
+                await anext(subscriber)
+            return ring.statistics().capture.events_lost
+
+    assert asyncio.run(run()) == 0
+
+
+def test_without_subscribers_the_file_is_read_all_the_same(many: Path) -> None:
+    async def run() -> int:
+        async with Netring.replay(many, flow=NO_UPDATES) as ring:
+            async with asyncio.timeout(10):
+                while not ring.broadcast.closed:
+                    await asyncio.sleep(0.001)
+        return ring.statistics().capture.keyed
+
+    assert asyncio.run(run()) == FLOWS
+
+
+def test_a_broken_file_gives_its_flows_and_then_the_error(story: Path) -> None:
+    data = story.read_bytes()
+    story.write_bytes(data[:-5])
+    ring = Netring.replay(story, flow=NO_UPDATES)
+    events = asyncio.run(read(ring))
+    [error] = [event.error for event in events if isinstance(event, CaptureError)]
+    assert isinstance(error, CaptureFileError)
+    last = len(pcap(STORY[:-1]))
+    assert error.offset == last
+    assert f"byte {last}" in str(error)
+    assert len([event for event in events if isinstance(event, FlowEnded)]) == 3
+    assert ring.error is error
+
+
+def test_what_a_replay_is(story: Path) -> None:
+    async def run() -> None:
+        async with Netring.replay(story) as ring:
+            assert (ring.backend, ring.attach, ring.fallback_reason) == ("file", None, None)
+            assert ring.interface == str(story)
+            with pytest.raises(OptionError, match="one filter"):
+                await ring.set_filter("tcp")
+        assert ring.progress == (story.stat().st_size, story.stat().st_size)
+
+    asyncio.run(run())
+
+    async def absent() -> None:
+        async with Netring.replay(story.with_name("absent")):
+            pass
+
+    with pytest.raises(CaptureFileError, match="No such file"):
+        asyncio.run(absent())
+
+
+# -- the command --
+
+
+def run(*arguments: str | Path, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    command = [COMMAND, "flows", *map(str, arguments)]
+    return subprocess.run(command, input=stdin, capture_output=True, timeout=60, check=False)
+
+
+def lines(path: Path, *arguments: str) -> list[str]:
+    done = run("-r", path, *arguments)
+    assert done.returncode == 0, done.stderr
+    again = run("-r", path, *arguments)
+    assert again.stdout == done.stdout
+    return done.stdout.decode().splitlines()
+
+
+def test_zeek_s_conn_log(story: Path) -> None:
+    *head, first, second, third = lines(story, "--format", "zeek")
+    fields = next(line for line in head if line.startswith("#fields")).split("\t")[1:]
+    rows = [dict(zip(fields, line.split("\t"), strict=True)) for line in (first, second, third)]
+    assert [(r["proto"], r["id.orig_p"], r["id.resp_p"], r["conn_state"]) for r in rows] == [
+        ("tcp", "40000", "80", "RSTO"), ("udp", "1000", "2000", "S0"), ("icmp", "8", "0", "OTH"),
+    ]  # fmt: skip
+    assert rows[0]["history"] == "ShAR"
+    assert (rows[0]["ts"], rows[0]["duration"]) == ("1700000000.000001", "2.999999")
+    assert (rows[1]["duration"], rows[1]["orig_bytes"], rows[1]["vlan"]) == ("-", "-", "7")
+    assert len({r["uid"] for r in rows}) == 3
+
+
+def test_zeek_s_json(story: Path) -> None:
+    records = [json.loads(line) for line in lines(story, "--format", "zeek-json")]
+    assert [r["proto"] for r in records] == ["tcp", "udp", "icmp"]
+    assert records[0]["id.resp_p"] == 80
+    assert "duration" not in records[1]
+    assert records[2]["orig_bytes"] == records[2]["resp_bytes"] == 0
+
+
+def test_suricata_s_flow_events(story: Path) -> None:
+    records = [json.loads(line) for line in lines(story, "--format", "eve")]
+    assert [r["proto"] for r in records] == ["TCP", "UDP", "ICMP"]
+    assert {r["event_type"] for r in records} == {"flow"}
+    assert records[0]["flow"]["state"] == "closed"
+    assert records[0]["flow"]["pkts_toserver"] == 3
+    assert records[0]["flow"]["start"] == "2023-11-14T22:13:20.000001+0000"
+    assert records[1]["vlan"] == [7]
+    assert (records[2]["icmp_type"], records[2]["icmp_code"]) == (8, 0)
+
+
+def test_comma_separated_values(story: Path) -> None:
+    rows = list(csv.DictReader(io.StringIO("\n".join(lines(story, "--format", "csv")))))
+    assert [(r["proto"], r["reason"], r["orig_packets"]) for r in rows] == [
+        ("tcp", "rst", "3"), ("udp", "shutdown", "1"), ("icmp", "shutdown", "1"),
+    ]  # fmt: skip
+    assert rows[0]["orig_state"] == "reset"
+
+
+def test_json_has_every_event_and_a_filter_holds(story: Path) -> None:
+    events = [json.loads(line) for line in lines(story, "--json", "icmp or udp")]
+    assert [e["event"] for e in events] == ["started", "ended"]
+    assert {e["proto"] for e in events} == {"icmp"}  # udp is behind a tag in the file
+    assert {e["community_id"] for e in events} == {events[0]["community_id"]}
+    assert events[-1]["conn_state"] == "OTH"
+
+
+def test_standard_input_and_the_kinds_of_keys(story: Path) -> None:
+    done = run("-r", "-", "--format", "csv", "--key", "host-pair", "--ignore-vlan",
+               stdin=story.read_bytes())  # fmt: skip
+    assert done.returncode == 0
+    [row] = csv.DictReader(io.StringIO(done.stdout.decode()))
+    assert (row["orig_packets"], row["resp_packets"], row["orig_port"]) == ("5", "2", "0")
+
+
+def test_a_broken_file_is_an_error_of_the_command(story: Path) -> None:
+    story.write_bytes(story.read_bytes()[:-5])
+    done = run("-r", story, "--format", "zeek")
+    assert done.returncode == 1
+    assert b"at byte" in done.stderr
+    assert len(done.stdout.splitlines()) == 7 + 3
+
+
+@pytest.mark.parametrize(
+    "arguments", [(), ("-i", "x", "-r", "y"), ("-r", "y", "--json", "--format", "csv")]
+)
+def test_contradictions_are_refused(arguments: tuple[str, ...]) -> None:
+    assert run(*arguments).returncode == 2
