@@ -6,7 +6,7 @@ import argparse
 import importlib
 import sys
 
-NAMES = ("filters", "start")
+NAMES = ("filters", "flows", "start")
 
 
 def main() -> None:

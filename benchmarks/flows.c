@@ -1,0 +1,243 @@
+/* The cost of a packet from dissection to the flow table, in memory, without a source:
+ *
+ *     flows steady FLOWS PACKETS   established TCP connections in random order, a segment each
+ *     flows flood PACKETS CAP how  SYNs of new 5-tuples, among which some connections go on;
+ *                                  how: random, or collide (equal under an unkeyed xor)
+ *
+ * Prints "name value" lines. Built and run by benchmarks/flows.py and by the tests. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "reader.h"
+
+enum { FRAME = 64, SEGMENT = 6, KNOWN = 1000, EVERY = 100 };
+
+static uint64_t state = 88172645463325252u;
+static uint64_t clock_packets = 1000000000; /* packet time: 1 us a packet */
+
+static uint32_t next_random(void) {
+    state ^= state << 13;
+    state ^= state >> 7;
+    state ^= state << 17;
+    return (uint32_t)(state >> 16);
+}
+
+static uint64_t now_ns(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+/* Of the program's own, to the page; /proc/self/statm is not exact. */
+static uint64_t resident(void) {
+    char line[256];
+    unsigned long kilobytes = 0;
+    FILE *file = fopen("/proc/self/smaps_rollup", "r");
+    if (file == NULL) {
+        exit(2);
+    }
+    while (fgets(line, sizeof line, file) != NULL && sscanf(line, "Anonymous: %lu", &kilobytes) != 1) {
+    }
+    fclose(file);
+    return (uint64_t)kilobytes << 10;
+}
+
+static void put32(uint8_t *at, uint32_t value) {
+    at[0] = (uint8_t)(value >> 24);
+    at[1] = (uint8_t)(value >> 16);
+    at[2] = (uint8_t)(value >> 8);
+    at[3] = (uint8_t)value;
+}
+
+/* A TCP segment of SEGMENT bytes, or of none, over IPv4. */
+static void make(uint8_t *f, uint32_t src, uint32_t dst, uint16_t sport, uint16_t dport) {
+    memset(f, 0, FRAME);
+    f[12] = 0x08;
+    f[14] = 0x45;
+    f[17] = 40 + SEGMENT;
+    f[23] = 6;
+    put32(f + 26, src);
+    put32(f + 30, dst);
+    f[34] = (uint8_t)(sport >> 8);
+    f[35] = (uint8_t)sport;
+    f[36] = (uint8_t)(dport >> 8);
+    f[37] = (uint8_t)dport;
+    f[46] = 0x50;
+    f[48] = 0xff;
+}
+
+static void set(uint8_t *f, uint8_t flags, uint32_t seq, uint32_t ack, uint8_t payload) {
+    f[17] = (uint8_t)(40 + payload);
+    f[47] = flags;
+    put32(f + 38, seq);
+    put32(f + 42, ack);
+}
+
+static nr_reader *create(uint32_t flows) {
+    const nr_flow_options options = {
+        .half_open_ns = 3600000000000,
+        .idle_tcp_ns = 3600000000000,
+        .idle_udp_ns = 3600000000000,
+        .idle_icmp_ns = 3600000000000,
+        .idle_other_ns = 3600000000000,
+        .close_delay_ns = 5000000000,
+        .fragment_ns = 30000000000,
+        .fragment_slots = 4096,
+        .max_flows = flows,
+        .event_slots = 4096,
+        .decode = {.tunnel_depth = 4, .key_vlan = 1},
+        .hash_key = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16},
+    };
+    nr_reader *reader = nr_reader_create(&options);
+    if (reader == NULL) {
+        exit(2);
+    }
+    return reader;
+}
+
+static void give(nr_reader *reader, const uint8_t *frame) {
+    const struct nr_frame f = {.data = frame, .ts = clock_packets += 1000, .caplen = 60, .len = 60};
+    nr_reader_dissect(reader, &f, 1);
+    reader->handoff.tail = reader->handoff.head; /* the consumer keeps up */
+}
+
+/* SYN, SYN and ACK, ACK. */
+static void open_connection(nr_reader *reader, uint8_t *there, uint8_t *back) {
+    set(there, NR_TCP_SYN, 0, 0, 0);
+    give(reader, there);
+    set(back, NR_TCP_SYN | NR_TCP_ACK, 0, 1, 0);
+    give(reader, back);
+    set(there, NR_TCP_ACK, 1, 1, 0);
+    give(reader, there);
+}
+
+static void ends_of(uint32_t n, uint8_t *there, uint8_t *back) {
+    const uint32_t src = 0x0a000000u + n, dst = 0x0b000000u + n % 977;
+    const uint16_t sport = (uint16_t)(1024 + n % 60000);
+    make(there, src, dst, sport, 443);
+    make(back, dst, src, 443, sport);
+}
+
+static int steady(uint32_t flows, uint32_t packets) {
+    nr_reader *reader = create(flows);
+    uint8_t *frames = malloc((size_t)flows * FRAME);
+    uint32_t *sent = calloc(flows, sizeof *sent);
+    uint32_t *order = malloc(packets * sizeof *order);
+    uint8_t back[FRAME];
+    memset(frames, 0, (size_t)flows * FRAME); /* resident before it is measured */
+    memset(sent, 0, flows * sizeof *sent);
+    for (uint32_t i = 0; i < packets; i++) {
+        order[i] = next_random() % flows;
+    }
+    const uint64_t memory = resident();
+    for (uint32_t n = 0; n < flows; n++) {
+        ends_of(n, frames + (size_t)n * FRAME, back);
+        open_connection(reader, frames + (size_t)n * FRAME, back);
+    }
+    const uint64_t used = resident() - memory;
+    uint64_t took = 0;
+    for (uint32_t i = 0; i + NR_BATCH <= packets; i += NR_BATCH) {
+        /* As they lie in a ring: one after the other, just written. */
+        static uint8_t ring[NR_BATCH][FRAME];
+        struct nr_frame batch[NR_BATCH];
+        for (uint32_t j = 0; j < NR_BATCH; j++) {
+            const uint32_t n = order[i + j];
+            memcpy(ring[j], frames + (size_t)n * FRAME, FRAME);
+            set(ring[j], NR_TCP_ACK, 1 + SEGMENT * sent[n]++, 1, SEGMENT);
+            batch[j] = (struct nr_frame){
+                .data = ring[j], .ts = clock_packets += 1000, .caplen = 60, .len = 60};
+        }
+        const uint64_t before = now_ns();
+        nr_reader_dissect(reader, batch, NR_BATCH);
+        reader->handoff.tail = reader->handoff.head;
+        took += now_ns() - before;
+    }
+    packets -= packets % NR_BATCH;
+    const bool right = reader->books.keyed == 3ull * flows + packets;
+    printf("ns_per_packet %.1f\nbytes_per_flow %" PRIu64 "\n", (double)took / packets,
+           used / flows);
+    free(frames);
+    free(sent);
+    free(order);
+    nr_reader_destroy(reader);
+    return right ? 0 : 1;
+}
+
+/* A 5-tuple that nobody has seen; colliding ones have all words' xor in common. */
+static void strange(uint8_t *frame, uint32_t n, bool collide) {
+    const uint32_t src = collide ? 0x20000000u + n : next_random();
+    const uint32_t dst = collide ? 0x20000000u + n : next_random();
+    const uint16_t port = (uint16_t)(collide ? n : next_random());
+    make(frame, src | 0x80000000u, dst & 0x7fffffffu, port, collide ? port : (uint16_t)n);
+    set(frame, NR_TCP_SYN, next_random(), 0, 0);
+}
+
+static int flood(uint32_t packets, uint32_t cap, bool collide) {
+    nr_reader *reader = create(cap);
+    uint8_t known[KNOWN][FRAME], back[FRAME];
+    uint32_t sent[KNOWN] = {0};
+    for (uint32_t n = 0; n < KNOWN; n++) {
+        ends_of(n, known[n], back);
+        open_connection(reader, known[n], back);
+    }
+    uint64_t memory = 0, took = 0, largest = 0;
+    for (uint32_t i = 0, lives = 0; i < packets;) {
+        static uint8_t ring[NR_BATCH][FRAME];
+        struct nr_frame batch[NR_BATCH];
+        if (memory == 0 && i > 8 * cap) {
+            memory = resident(); /* the table is full */
+        }
+        for (uint32_t j = 0; j < NR_BATCH; j++, i++) {
+            if (i % EVERY == 0) {
+                const uint32_t n = lives++ % KNOWN;
+                set(known[n], NR_TCP_ACK, 1 + SEGMENT * sent[n]++, 1, SEGMENT);
+                memcpy(ring[j], known[n], FRAME);
+            } else {
+                strange(ring[j], i, collide);
+            }
+            batch[j] = (struct nr_frame){
+                .data = ring[j], .ts = clock_packets += 1000, .caplen = 60, .len = 60};
+        }
+        const uint64_t before = now_ns();
+        nr_reader_dissect(reader, batch, NR_BATCH);
+        reader->handoff.tail = reader->handoff.head;
+        took += now_ns() - before;
+    }
+    const uint64_t grown = resident() - memory;
+    /* Whoever was established is still there, with every packet and byte it sent. */
+    uint32_t exact = 0;
+    while (nr_reader_flush(reader) > 0 || reader->handoff.tail != reader->handoff.head) {
+        for (; reader->handoff.tail != reader->handoff.head; reader->handoff.tail++) {
+            const size_t slot = reader->handoff.tail & reader->handoff.mask;
+            const nr_event *e =
+                (const void *)(reader->handoff.slots + slot * reader->handoff.slot_size);
+            const uint32_t n =
+                (uint32_t)e->orig_h[1] << 16 | (uint32_t)e->orig_h[2] << 8 | e->orig_h[3];
+            if (e->orig_h[0] == 0x0a && n < KNOWN) {
+                exact += e->end_reason == NR_END_SHUTDOWN &&
+                         e->orig.packets == 2 + (uint64_t)sent[n] && e->resp.packets == 1 &&
+                         e->orig.payload == (uint64_t)SEGMENT * sent[n];
+            }
+        }
+        largest = largest > reader->books.flows_peak ? largest : reader->books.flows_peak;
+    }
+    printf("ns_per_packet %.1f\nbytes_grown %" PRIu64 "\nestablished %d\nexact %" PRIu32
+           "\npeak %" PRIu64 "\n",
+           (double)took / packets, grown, KNOWN, exact, largest);
+    nr_reader_destroy(reader);
+    return 0;
+}
+
+int main(int argc, char **argv) {
+    if (argc == 4 && strcmp(argv[1], "steady") == 0) {
+        return steady((uint32_t)atol(argv[2]), (uint32_t)atol(argv[3]));
+    }
+    if (argc == 5 && strcmp(argv[1], "flood") == 0) {
+        return flood((uint32_t)atol(argv[2]), (uint32_t)atol(argv[3]),
+                     strcmp(argv[4], "collide") == 0);
+    }
+    return 2;
+}
