@@ -2,7 +2,8 @@
  * the sequence numbers beneath them.
  *
  * What the states mean, when they change and which letters a packet writes follows Zeek's conn.log
- * (docs/flows.md); a simultaneous open (RFC 9293, 3.5) is one connection here. */
+ * (docs/flows.md); a simultaneous open (RFC 9293, 3.5) is one connection here, and a RST that is
+ * out of all windows ends none. */
 #include "table.h"
 
 #define FAR_AWAY 1048576 /* sequence numbers of a SYN or RST so far off are not believed */
@@ -250,7 +251,17 @@ static bool from_syn(struct step *s) {
     return s->rst || s->fin;
 }
 
+/* A RST far from all that was sent is somebody else's guess (RFC 5961): seen, and not believed. */
+static bool is_forged(const struct step *s) {
+    const int64_t from_sent = s->at - s->self->last, from_acked = s->at - s->self->acked;
+    return s->rst && (from_sent > FAR_AWAY || from_sent < -FAR_AWAY) &&
+           (from_acked > FAR_AWAY || from_acked < -FAR_AWAY);
+}
+
 static bool from_open(struct step *s) {
+    if (is_forged(s)) {
+        return false;
+    }
     if (s->syn && !s->ack && s->self->state == NR_TCP_PARTIAL &&
         s->peer->state == NR_TCP_INACTIVE) {
         set_state(s->self, NR_TCP_SYN_SENT);
@@ -268,7 +279,7 @@ static bool from_open(struct step *s) {
 }
 
 static bool from_closed(struct step *s) {
-    if (s->rst && s->peer->state != NR_TCP_CLOSED) {
+    if (s->rst && s->peer->state != NR_TCP_CLOSED && !is_forged(s)) {
         set_state(s->self, NR_TCP_RESET);
         return true;
     }

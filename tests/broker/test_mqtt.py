@@ -86,7 +86,9 @@ def test_every_acknowledged_flow_is_received_and_no_other_event() -> None:
         "event": "ended", "ts": 17, "id": 7, "proto": "tcp",
         "orig": {"addr": "10.0.0.1", "port": 7}, "resp": {"addr": "10.0.0.2", "port": 80},
         "vlans": [], "start": 7, "last": 12, "orig_packets": 3, "orig_bytes": 307,
-        "resp_packets": 2, "resp_bytes": 200, "history": "ShADd", "reason": "fin",
+        "resp_packets": 2, "resp_bytes": 200, "orig_ip_bytes": 0, "orig_payload": 0,
+        "resp_ip_bytes": 0, "resp_payload": 0, "history": "ShADd", "conn_state": "OTH",
+        "community_id": ended(7).flow.key.community_id(), "reason": "fin",
         "capture": got[0]["capture"], "seq": 8,
     }  # fmt: skip
 

@@ -40,7 +40,9 @@ A, B = "10.0.0.1", "10.0.0.2"
 PASSWORD = "correct-horse-battery"
 FLOW_KEYS = [
     "event", "ts", "id", "proto", "orig", "resp", "vlans", "start", "last",
-    "orig_packets", "orig_bytes", "resp_packets", "resp_bytes", "history",
+    "orig_packets", "orig_bytes", "resp_packets", "resp_bytes",
+    "orig_ip_bytes", "orig_payload", "resp_ip_bytes", "resp_payload",
+    "history", "conn_state", "community_id",
 ]  # fmt: skip
 ARP = ethernet(0x0806, bytes(28))
 STYLE = re.compile(r"\x1b\[[0-9;]*m")

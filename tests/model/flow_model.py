@@ -253,7 +253,7 @@ def tcp_packet(flow: Flow, number: int, p: Packet) -> int:
     if late:
         flow.count(number, "T", me.retransmitted + me.out_of_order + 1)
 
-    closes, number = tcp_state(flow, number, p, was_orig)
+    closes, number = tcp_state(flow, number, p, was_orig, at)
 
     # what was received
     clean = all(
@@ -325,11 +325,12 @@ def receive(side: Side, begin: int, end: int) -> bool:
     return new
 
 
-def tcp_state(flow: Flow, number: int, p: Packet, was_orig: bool) -> tuple[bool, int]:
+def tcp_state(flow: Flow, number: int, p: Packet, was_orig: bool, at: int) -> tuple[bool, int]:
     """The sender's next state: whether it has closed, and its side now."""
     syn, fin, rst, ack = (letter in p.flags for letter in "SFRA")
     me, peer = flow.sides[number], flow.sides[1 - number]
     closes = False
+    forged = rst and abs(at - me.end) > FAR and abs(at - me.acked) > FAR
     if me.state == "inactive":
         if syn and was_orig:
             me.set("syn_ack_sent" if ack else "syn_sent")
@@ -360,6 +361,8 @@ def tcp_state(flow: Flow, number: int, p: Packet, was_orig: bool) -> tuple[bool,
         if rst or fin:
             me.set("reset" if rst else "closed")
         closes = rst or fin
+    elif forged:
+        pass
     elif me.state in {"established", "partial"}:
         if syn and not ack and (me.state, peer.state) == ("partial", "inactive"):
             me.set("syn_sent")

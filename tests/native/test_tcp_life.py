@@ -128,6 +128,9 @@ STORIES = {
     "fin after rst of the one that had closed": (
         talk().open().c("FA").c("R", 2).s("FA", 1, 2), ("SF", "ShAFRf", 0, 0),
     ),
+    "a reset that is out of all windows": (
+        talk().open().s("R", 500_000_000).c("PA", data=b"abc"), ("S1", "ShArD", 3, 0),
+    ),
     "all flags at once": (talk().open().c("SFA").c("FR"), ("RSTO", "ShAQI", 0, 0)),
     "an acknowledgement before the answer": (
         talk().c("S", 0).s("A", 1, 1).s("SA", 0).c("A"), ("S1", "SahA", 0, 0),
