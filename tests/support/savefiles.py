@@ -15,14 +15,14 @@ def pcap(
     frames: Iterable[Frame], *, kind: str = "us", order: str = "<", linktype: int = 1
 ) -> bytes:
     """A pcap file; ``kind``: us, ns or modified; ``order``: of the bytes, < or >."""
-    out = struct.pack(order + "IHHiIII", _MAGIC[kind], 2, 4, 0, 0, 262_144, linktype)
+    out = [struct.pack(order + "IHHiIII", _MAGIC[kind], 2, 4, 0, 0, 262_144, linktype)]
     unit = 1 if kind == "ns" else 1000
     for frame in frames:
         seconds, rest = divmod(frame.ts, 1_000_000_000)
-        out += struct.pack(order + "IIII", seconds, rest // unit, len(frame.data), _length(frame))
-        out += bytes(8) if kind == "modified" else b""
-        out += frame.data
-    return out
+        head = (seconds, rest // unit, len(frame.data), _length(frame))
+        out.append(struct.pack(order + "IIII", *head))
+        out.append((bytes(8) if kind == "modified" else b"") + frame.data)
+    return b"".join(out)
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import csv
 import io
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -239,3 +241,22 @@ def test_a_broken_file_is_an_error_of_the_command(story: Path) -> None:
 )
 def test_contradictions_are_refused(arguments: tuple[str, ...]) -> None:
     assert run(*arguments).returncode == 2
+
+
+def test_a_bar_shows_the_progress_on_a_terminal(tmp_path: Path) -> None:
+    path = tmp_path / "long.pcap"
+    path.write_bytes(pcap([Frame(udp(A, B, 1024 + n % 9, 9), START + n) for n in range(100_000)]))
+    here, there = os.openpty()
+    command = [COMMAND, "flows", "-r", str(path), "--format", "csv"]
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
+    with subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=there, env=environment
+    ) as process:
+        os.close(there)
+        seen = b""
+        with contextlib.suppress(OSError), os.fdopen(here, "rb", buffering=0) as terminal:
+            while data := terminal.read(4096):  # EIO once the other end is closed
+                seen += data
+        assert process.wait(30) == 0
+    assert "━".encode() in seen
+    assert b"100000 frames read" in seen
