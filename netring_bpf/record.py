@@ -167,7 +167,7 @@ class Recorder:
         self._file: _File | None = None
         self._files: deque[Path] = deque()
         self._ring: deque[Blocks] = deque()
-        self._ring_bytes = 0
+        self._ring_bytes = self._held = 0
         self._made = self._bytes = self._written = self._overwritten = 0
         self._stopped = threading.Event()
         self._triggers: deque[Callable[[Path], None] | None] = deque()
@@ -195,7 +195,7 @@ class Recorder:
         return RecordStatistics(
             written=self._written,
             overwritten=self._overwritten,
-            held=sum(blocks.frames for blocks in list(self._ring)),
+            held=self._held,
             files=self._made,
             bytes=self._bytes + (file.size if file else 0),
             capture=self._capture.statistics(),
@@ -229,12 +229,14 @@ class Recorder:
             return
         self._ring.append(blocks)
         self._ring_bytes += len(blocks.data)
+        self._held += blocks.frames
         oldest = blocks.last - int(self._options.ring_time * _NS)
         while self._ring and (
             self._ring[0].last < oldest or self._ring_bytes > self._options.ring_size
         ):
             gone = self._ring.popleft()
             self._ring_bytes -= len(gone.data)
+            self._held -= gone.frames
             self._overwritten += gone.frames
 
     def _answer_triggers(self) -> None:
@@ -244,8 +246,11 @@ class Recorder:
             self._file = _File(path, self._head())
             self._note(path)
             while self._ring:
-                self._add(self._ring.popleft())
-            self._ring_bytes = 0
+                blocks = self._ring[0]
+                self._add(blocks)
+                self._ring.popleft()
+                self._held -= blocks.frames
+                self._ring_bytes -= len(blocks.data)
             self._finish_file()
             if done is not None:
                 done(path)
@@ -336,11 +341,11 @@ class Recorder:
 
     def __exit__(self, *_: object) -> None:
         self._stopped.set()
-        try:
-            self._drain()
-            self._finish_file()
-        finally:
-            self._stack.close()
+        with self._stack:
+            try:
+                self._drain()
+            finally:
+                self._finish_file()
 
     def _drain(self) -> None:
         """What is still in the rings is recorded too; nothing new is taken in."""

@@ -37,7 +37,7 @@ __all__ = ["Replay"]
 # compiler does where that is another number.
 _LINKTYPES = {
     number: {14: 12, 101: 12}.get(number, number)
-    for number in (1, 0, 9, 12, 14, 50, 101, 105, 108, 113, 127, 228, 229, 276)
+    for number in (1, 0, 9, 12, 14, 50, 101, 105, 108, 113, 127, 228, 229, 239, 276)
 }
 _GZIP_MAGIC = b"\x1f\x8b"
 _PIPE_SIZE = 1 << 20
@@ -103,6 +103,7 @@ class Replay:
         self._descriptor = -1
         self._size = 0
         self._thread: threading.Thread | None = None
+        self._closing = threading.Lock()  # the progress is asked for while another thread closes
         self._final: CaptureStatistics | None = None
 
     # -- what Netring asks every source --
@@ -201,11 +202,12 @@ class Replay:
     @property
     def progress(self) -> tuple[int, int]:
         """Bytes read of the file as it lies on disk, and its size; (0, 0) for a pipe."""
-        if self._size == 0 or self._reader is None or self._final is not None:
-            return self._size, self._size
-        if self._feeder is not None:
-            return os.lseek(self._descriptor, 0, os.SEEK_CUR), self._size
-        return self._reader.savefile_offset, self._size
+        with self._closing:
+            if self._size == 0 or self._reader is None or self._final is not None:
+                return self._size, self._size
+            if self._feeder is not None:
+                return os.lseek(self._descriptor, 0, os.SEEK_CUR), self._size
+            return self._reader.savefile_offset, self._size
 
     # -- events --
 
@@ -287,8 +289,9 @@ class Replay:
             return
         self.stop()
         self._reader.flush()
-        self._final = self._reader.statistics("file", None, (), {})
-        self._stack.close()
+        with self._closing:
+            self._final = self._reader.statistics("file", None, (), {})
+            self._stack.close()
 
     def __enter__(self) -> Self:
         self.open()

@@ -46,7 +46,8 @@
 #define NR_LINK_PPP 5
 #define NR_LINK_80211 6
 #define NR_LINK_RADIOTAP 7
-#define NR_LINK_UNKNOWN 8
+#define NR_LINK_NFLOG 8
+#define NR_LINK_UNKNOWN 9
 
 /* Tunnels that are opened. */
 #define NR_TUNNEL_IP 1

@@ -2,7 +2,7 @@
  *
  * Formats: IEEE 802.3, 802.1Q and 802.1ad, IEEE 802.11 with radiotap, RFC 3032 (MPLS), RFC 2516
  * (PPPoE), RFC 1662 (PPP), and the LINKTYPE_ pages of tcpdump.org for Linux cooked v1 and v2,
- * null, loopback and raw IP. */
+ * null, loopback, raw IP and NFLOG; 802.1ah and VN-tags of provider and data center bridges. */
 #include "cursor.h"
 
 #define MAX_TAGS 8u
@@ -13,10 +13,15 @@
 #define ETHERTYPE_MPLS 0x8847
 #define ETHERTYPE_MPLS_MULTICAST 0x8848
 #define ETHERTYPE_PPPOE 0x8864
+#define ETHERTYPE_BACKBONE 0x88e7
+#define ETHERTYPE_VNTAG 0x8926
+#define NFLOG_PAYLOAD 9
+#define NFLOG_MAX_ATTRIBUTES 32
 #define ETHERTYPE_MIN 0x0600 /* below it, the field is a length */
 
 #define PPP_IPV4 0x0021
 #define PPP_IPV6 0x0057
+#define PPP_MPLS 0x0281
 
 static inline bool is_tag(uint16_t ethertype) {
     return ethertype == ETHERTYPE_8021Q || ethertype == ETHERTYPE_8021AD ||
@@ -37,11 +42,19 @@ static int by_version(const struct nr_cursor *c, uint16_t *ethertype) {
 }
 
 static int by_ppp(uint16_t protocol, uint16_t *ethertype) {
-    if (protocol != PPP_IPV4 && protocol != PPP_IPV6) {
+    switch (protocol) {
+    case PPP_IPV4:
+        *ethertype = NR_ETHERTYPE_IPV4;
+        return NR_KEYED;
+    case PPP_IPV6:
+        *ethertype = NR_ETHERTYPE_IPV6;
+        return NR_KEYED;
+    case PPP_MPLS:
+        *ethertype = ETHERTYPE_MPLS;
+        return NR_KEYED;
+    default:
         return NR_NOT_IP;
     }
-    *ethertype = protocol == PPP_IPV4 ? NR_ETHERTYPE_IPV4 : NR_ETHERTYPE_IPV6;
-    return NR_KEYED;
 }
 
 /* LLC with a SNAP header names an ethertype. */
@@ -102,6 +115,15 @@ static int skip_labels(struct nr_cursor *c, struct nr_ends *ends, unsigned *tags
     return by_version(c, ethertype);
 }
 
+/* The service tag of a provider's backbone (802.1ah), with the customer's whole frame behind. */
+static int skip_backbone(struct nr_cursor *c, struct nr_ends *ends, uint16_t *ethertype) {
+    if (!nr_has(c, 4)) {
+        return NR_CUT_LINK;
+    }
+    nr_skip(c, 4);
+    return skip_ethernet(c, ends, ethertype);
+}
+
 /* Tags, labels, PPPoE and SNAP, in whatever order they come, at most MAX_TAGS of them. */
 static int walk_ethertypes(struct nr_cursor *c, struct nr_key *key, struct nr_ends *ends,
                            unsigned tags, unsigned vlans, uint16_t *ethertype) {
@@ -123,6 +145,17 @@ static int walk_ethertypes(struct nr_cursor *c, struct nr_key *key, struct nr_en
             reason = skip_labels(c, ends, &tags, ethertype);
         } else if (*ethertype == ETHERTYPE_PPPOE) {
             reason = skip_pppoe(c, ethertype);
+        } else if (*ethertype == ETHERTYPE_BACKBONE) {
+            reason = tags++ == MAX_TAGS ? NR_TOO_MANY_TAGS : skip_backbone(c, ends, ethertype);
+        } else if (*ethertype == ETHERTYPE_VNTAG) {
+            if (tags++ == MAX_TAGS) {
+                return NR_TOO_MANY_TAGS;
+            }
+            if (!nr_has(c, 6)) {
+                return NR_CUT_LINK;
+            }
+            *ethertype = nr_be16(c->at + 4);
+            nr_skip(c, 6);
         } else if (*ethertype < ETHERTYPE_MIN) {
             nr_trim(c, *ethertype);
             reason = skip_snap(c, ethertype);
@@ -226,6 +259,35 @@ static int skip_radiotap(struct nr_cursor *c, struct nr_ends *ends, uint16_t *et
     return skip_80211(c, ends, ethertype);
 }
 
+/* Attributes of netlink until the one that is the packet; their numbers are little endian. */
+static int skip_nflog(struct nr_cursor *c, uint16_t *ethertype) {
+    if (!nr_has(c, 4)) {
+        return NR_CUT_LINK;
+    }
+    const bool known = c->at[1] == 0;
+    nr_skip(c, 4);
+    for (int i = 0; known && i < NFLOG_MAX_ATTRIBUTES; i++) {
+        if (!nr_has(c, 4)) {
+            return NR_CUT_LINK;
+        }
+        const uint32_t length = (uint32_t)c->at[0] | (uint32_t)c->at[1] << 8;
+        const uint32_t type = (uint32_t)c->at[2] | (uint32_t)c->at[3] << 8;
+        const uint32_t padded = (length + 3) & ~3u;
+        if (type == NFLOG_PAYLOAD) {
+            nr_skip(c, 4);
+            return by_version(c, ethertype);
+        }
+        if (length < 4) {
+            return NR_NOT_IP;
+        }
+        if (!nr_has(c, padded)) {
+            return NR_CUT_LINK;
+        }
+        nr_skip(c, padded);
+    }
+    return NR_NOT_IP;
+}
+
 int nr_decode_link(struct nr_cursor *c, const struct nr_frame *frame, struct nr_key *key,
                    struct nr_ends *ends, uint16_t *ethertype) {
     unsigned vlans = 0;
@@ -249,7 +311,10 @@ int nr_decode_link(struct nr_cursor *c, const struct nr_frame *frame, struct nr_
         reason = skip_cooked(c, 20, 0, ethertype);
         break;
     case NR_LINK_PPP:
-        return skip_ppp(c, ethertype);
+        reason = skip_ppp(c, ethertype);
+        break;
+    case NR_LINK_NFLOG:
+        return skip_nflog(c, ethertype);
     case NR_LINK_80211:
         reason = skip_80211(c, ends, ethertype);
         break;

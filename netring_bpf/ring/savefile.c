@@ -110,6 +110,8 @@ uint16_t nr_file_link(uint16_t dlt) {
         return NR_LINK_80211;
     case 127:
         return NR_LINK_RADIOTAP;
+    case 239:
+        return NR_LINK_NFLOG;
     default:
         return NR_LINK_UNKNOWN;
     }

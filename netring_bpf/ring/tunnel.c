@@ -54,7 +54,7 @@ static bool step(struct nr_cursor *c, uint32_t n) {
 /* -- protocols of IP -- */
 
 static bool is_80211(uint16_t type) {
-    return type == 0x9000 || ((type & 0xff8f) == 0x8200) || ((type & 0xff8f) == 0x8300);
+    return type == 0x9000 || (type & 0xff0f) == 0x8200 || (type & 0xff8f) == 0x8300;
 }
 
 static bool open_erspan(struct nr_cursor *c, uint16_t flags, uint16_t type,

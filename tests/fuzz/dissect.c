@@ -73,7 +73,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         .len = data[0] & 0x20 ? wire : caplen + wire % 64,
         .vlan_tci = data[6],
         .vlan_tpid = data[7] == 1 ? 0x8100 : 0,
-        .link = data[2] % 9,
+        .link = data[2] % 10,
     };
     clock_ns += data[3] * 40u;
     nr_reader_dissect(reader, &frame, 1);

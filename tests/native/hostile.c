@@ -154,7 +154,7 @@ static void give(nr_reader *reader, uint64_t clock) {
         .vlan_tpid = next_random() % 4 ? 0 : 0x8100,
         .link = skip                 ? NR_LINK_RAW
                 : next_random() % 16 ? NR_LINK_ETHERNET
-                                     : next_random() % 9,
+                                     : next_random() % 10,
     };
     nr_reader_dissect(reader, &frame, 1);
     free(exact);

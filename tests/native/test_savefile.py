@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import struct
 import threading
 from pathlib import Path
 
@@ -81,6 +82,15 @@ FORMS = {
     "cooked 2": pcap(
         [Frame(b"\x08\0" + bytes(18) + f.data, f.ts, f.len and f.len + 20) for f in RAW],
         linktype=276,
+    ),
+    "nflog": pcap(
+        [Frame(b"\x02\0\0\0" + b"\x06\0\x0a\0ab\0\0" + struct.pack("<HH", 4 + len(f.data), 9)
+               + f.data, f.ts, f.len and f.len + 16) for f in RAW],
+        linktype=239,
+    ),
+    "backbone and vn-tag": pcap(
+        [Frame(bytes(12) + b"\x88\xe7\0\0\0\x01" + f.data[:12] + b"\x89\x26\0\0\0\0"
+               + f.data[12:], f.ts, f.len and f.len + 24) for f in FRAMES],
     ),
     "ppp": pcap([Frame(b"\xff\x03\0\x21" + f.data, f.ts, f.len and f.len + 4) for f in RAW],
                 linktype=9),
