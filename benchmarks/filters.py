@@ -10,13 +10,14 @@ from __future__ import annotations
 import statistics
 
 from benchmarks.frames import SAMPLES
+from benchmarks.harness import Options, Report, Table
 from netring_bpf.bpf import program as program_module
 from netring_bpf.bpf.maps import Maps
 from netring_bpf.bpf.program import Program
 from netring_bpf.filter import Filter
 from netring_bpf.filter_set import FilterSet
 
-__all__ = ["EXPRESSIONS", "main"]
+__all__ = ["EXPRESSIONS", "run"]
 
 RUNS = 1_000_000
 THREE_CAPABILITIES = 1 << 12 | 1 << 13 | 1 << 39
@@ -80,19 +81,20 @@ def _costs(expression: str, rounds: int, *, by_helper: bool) -> tuple[float, flo
     return median(p for p, _ in pairs), median(f - p for p, f in pairs)
 
 
-def main(rounds: int) -> None:
-    """Print the table."""
-    print("| expression | instructions | ns with CAP_PERFMON | ns without |")
-    print("|---|---:|---:|---:|")
-    plains = []
-    for expression in EXPRESSIONS:
-        plain, direct = _costs(expression, rounds, by_helper=False)
-        other, helper = _costs(expression, rounds, by_helper=True)
+def run(options: Options) -> Report:
+    """Measure every expression, with each kind of C."""
+    rows, plains = [], []
+    for expression in EXPRESSIONS[:3] if options.quick else EXPRESSIONS:
+        plain, direct = _costs(expression, options.rounds, by_helper=False)
+        other, helper = _costs(expression, options.rounds, by_helper=True)
         plains += [plain, other]
         size = len(Filter(expression).for_interface("lo").instructions)
         shown = expression
         if len(expression) > 2 * _SHOWN:
             shown = f"{expression[:_SHOWN]}… ({expression.count(' or ') + 1} hosts)"
         shown = shown.replace("|", "\\|")
-        print(f"| `{shown}` | {size} | {direct:+.0f} | {helper:+.0f} |", flush=True)
-    print(f"\nRedirecting everything: {statistics.median(plains):.0f} ns a frame.")
+        rows.append((f"`{shown}`", str(size), f"{direct:+.0f}", f"{helper:+.0f}"))
+    columns = ("expression", "instructions", "ns with CAP_PERFMON", "ns without")
+    table = Table("What a filter costs", columns, tuple(rows))
+    note = f"Redirecting everything: {statistics.median(plains):.0f} ns a frame."
+    return Report("filters", (table,), (note,))

@@ -11,7 +11,9 @@ import subprocess
 import sys
 import tempfile
 
-__all__ = ["main"]
+from benchmarks.harness import Options, Report, Table
+
+__all__ = ["run"]
 
 _CHILD = """
 import sys, time
@@ -43,21 +45,21 @@ def _run(cache: str, expression: str, backend: str) -> list[float]:
     return [1000 * float(part) for part in done.stdout.split()]
 
 
-def main(rounds: int) -> None:
-    """Print the table."""
-    print("| backend | filter | cache | import | Filter | attach |")
-    print("|---|---|---|---:|---:|---:|")
+def run(options: Options) -> Report:
+    """Measure each backend, with and without a filter, cold and warm."""
+    rows = []
     for backend in ("af_xdp", "tpacket_v3"):
         for expression in _EXPRESSIONS:
             for state in ("cold", "warm") if backend == "af_xdp" else ("-",):
-                rows = []
-                for _ in range(rounds):
+                runs = []
+                for _ in range(options.rounds):
                     cache = tempfile.mkdtemp(prefix="netring-bench-")
                     if state == "warm":
                         _run(cache, expression, backend)
-                    rows.append(_run(cache, expression, backend))
+                    runs.append(_run(cache, expression, backend))
                     shutil.rmtree(cache)
-                columns = [statistics.median(column) for column in zip(*rows, strict=True)]
+                columns = [statistics.median(column) for column in zip(*runs, strict=True)]
                 shown = f"`{expression}`" if expression else "none"
-                times = " | ".join(f"{value:.0f} ms" for value in columns)
-                print(f"| {backend} | {shown} | {state} | {times} |", flush=True)
+                rows.append((backend, shown, state, *(f"{value:.0f}" for value in columns)))
+    names = ("backend", "filter", "cache", "import", "Filter", "attach")
+    return Report("start", (Table("Milliseconds to an attached program", names, tuple(rows), 3),))

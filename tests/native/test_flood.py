@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.flows import build, run
+from benchmarks.table import build, run_once
 
 PACKETS, CAP = 10_000_000, 65_536
 
@@ -18,7 +18,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("how", ["random", "collide"])
 def test_a_flood_leaves_established_flows_exact_and_memory_flat(program: Path, how: str) -> None:
-    said = run(program, "flood", PACKETS, CAP, how)
+    said = run_once(program, "flood", PACKETS, CAP, how)
     assert said["exact"] == said["established"] == 1000
     assert said["bytes_grown"] == 0
     assert said["peak"] == CAP

@@ -1,10 +1,10 @@
 /* The cost of a packet from dissection to the flow table, in memory, without a source:
  *
- *     flows steady FLOWS PACKETS   established TCP connections in random order, a segment each
- *     flows flood PACKETS CAP how  SYNs of new 5-tuples, among which some connections go on;
+ *     table steady FLOWS PACKETS   established TCP connections in random order, a segment each
+ *     table flood PACKETS CAP how  SYNs of new 5-tuples, among which some connections go on;
  *                                  how: random, or collide (equal under an unkeyed xor)
  *
- * Prints "name value" lines. Built and run by benchmarks/flows.py and by the tests. */
+ * Prints "name value" lines. Built and run by benchmarks/table.py and by the tests. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>

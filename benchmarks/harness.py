@@ -1,0 +1,136 @@
+"""Cases run in turn, several times, and what they come to: medians, spreads, ratios pair by pair.
+
+On a shared machine a figure by itself says little. What one run says of two cases that took turns
+is their ratio, round by round; that is what is compared and quoted.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from benchmarks.machine import describe
+
+__all__ = ["Case", "Options", "Report", "Results", "Spread", "Table", "interleave"]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line asks for."""
+
+    rounds: int = 5
+    against: tuple[str, ...] = ()  #: names of peers, beside our own cases
+    quick: bool = False  #: so small a load that only the benchmark itself is tried
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """Something that is run once a round: returns its figures, by name."""
+
+    name: str
+    run: Callable[[], Mapping[str, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """The median of some figures, the least and the greatest."""
+
+    median: float
+    least: float
+    greatest: float
+
+    @classmethod
+    def of(cls, values: Iterable[float]) -> Spread:
+        """Of at least one value."""
+        sorted_values = sorted(values)
+        return cls(statistics.median(sorted_values), sorted_values[0], sorted_values[-1])
+
+    def text(self, digits: int = 0, scale: float = 1.0) -> str:
+        """``median (least to greatest)``."""
+        parts = (f"{value / scale:,.{digits}f}" for value in (self.least, self.greatest))
+        return f"{self.median / scale:,.{digits}f} ({' to '.join(parts)})"
+
+
+class Results:
+    """The figures of all rounds: by case, then by the figure's name, a value a round."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, dict[str, list[float]]] = {}
+
+    def add(self, case: str, figures: Mapping[str, float]) -> None:
+        """Take in what one run of the case said."""
+        for name, value in figures.items():
+            self.values.setdefault(case, {}).setdefault(name, []).append(value)
+
+    def spread(self, case: str, figure: str) -> Spread:
+        """Over the rounds."""
+        return Spread.of(self.values[case][figure])
+
+    def median(self, case: str, figure: str) -> float:
+        """Over the rounds."""
+        return self.spread(case, figure).median
+
+    def ratio(self, case: str, other: str, figure: str) -> Spread:
+        """The case's figure divided by the other's of the same round, over the rounds."""
+        pairs = zip(self.values[case][figure], self.values[other][figure], strict=True)
+        return Spread.of(a / b for a, b in pairs)
+
+
+def interleave(cases: Sequence[Case], rounds: int) -> Results:
+    """Run all cases once a round, every other round in reverse, so that none is always first."""
+    results = Results()
+    for number in range(rounds):
+        for case in cases if number % 2 == 0 else reversed(cases):
+            print(f"round {number + 1} of {rounds}: {case.name}", file=sys.stderr, flush=True)
+            results.add(case.name, case.run())
+    return results
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows under a heading; numbers are aligned to the right."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    left: int = 1  #: so many columns are text
+
+    def as_markdown(self) -> str:
+        """As a table of Markdown."""
+        rule = ["---"] * self.left + ["---:"] * (len(self.columns) - self.left)
+        lines = [self.columns, tuple(rule), *self.rows]
+        text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+        return f"**{self.title}**\n\n{text}\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a benchmark says: its tables, what must be known to read them, and all figures."""
+
+    name: str
+    tables: tuple[Table, ...]
+    notes: tuple[str, ...] = ()
+    figures: Mapping[str, Mapping[str, Sequence[float]]] = field(default_factory=dict)
+
+    def as_markdown(self) -> str:
+        """For a person, and for docs/performance.md."""
+        parts = [*(table.as_markdown() for table in self.tables), *self.notes]
+        return "\n".join([*parts, "", describe()])
+
+    def as_json(self) -> str:
+        """Every figure of every round."""
+        return json.dumps(
+            {
+                "benchmark": self.name,
+                "machine": describe(),
+                "tables": [
+                    {"title": t.title, "columns": t.columns, "rows": t.rows} for t in self.tables
+                ],
+                "notes": self.notes,
+                "figures": self.figures,
+            },
+            indent=1,
+        )
