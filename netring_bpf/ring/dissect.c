@@ -43,8 +43,6 @@ static void dissect_inner(nr_reader *r, uint64_t ts, const struct nr_dissected *
     }
 }
 
-#define AHEAD 16u /* packets that are prepared together */
-
 /* One frame, decoded with `reason`. */
 static void account(nr_reader *r, const struct nr_frame *frame, int reason,
                     struct nr_dissected *packet) {
@@ -67,29 +65,71 @@ static void account(nr_reader *r, const struct nr_frame *frame, int reason,
     }
 }
 
+/* In a large table nearly all that a packet costs is to wait for memory. So each step of a packet
+ * asks for what the next one needs, and other packets' steps come in between. */
+enum { LOOK_UP = 6, LOOK_AT_FLOW = 14, LOOK_AT_ALL = 24 }; /* packets behind the decoding */
+
+struct batch {
+    struct nr_dissected packets[NR_BATCH];
+    int reasons[NR_BATCH];
+};
+
+static void decode(nr_reader *r, const struct nr_frame *frame, struct batch *b, uint32_t n) {
+    b->reasons[n] = nr_decode(frame, &r->decode, &b->packets[n]);
+    r->books.received_bytes += frame->len;
+}
+
+static void prepare(nr_reader *r, struct batch *b, uint32_t n) {
+    if (NR_LIKELY(b->reasons[n] == NR_KEYED)) {
+        nr_table_prepare(r->table, &b->packets[n]);
+    }
+}
+
+static void dissect_small(nr_reader *r, const struct nr_frame *frames, uint32_t count,
+                          struct batch *b) {
+    for (uint32_t n = 0; n < count; n++) {
+        decode(r, &frames[n], b, n);
+    }
+    /* Not in the loop above: a key that was just written in pieces cannot be read at once. */
+    for (uint32_t n = 0; n < count; n++) {
+        prepare(r, b, n);
+    }
+    for (uint32_t n = 0; n < count; n++) {
+        account(r, &frames[n], b->reasons[n], &b->packets[n]);
+    }
+}
+
+static void dissect_large(nr_reader *r, const struct nr_frame *frames, uint32_t count,
+                          struct batch *b) {
+    for (uint32_t n = 0; n < count + LOOK_AT_ALL; n++) {
+        if (n < count) {
+            decode(r, &frames[n], b, n);
+        }
+        if (n - 1 < count) {
+            prepare(r, b, n - 1);
+        }
+        if (n - LOOK_UP < count && b->reasons[n - LOOK_UP] == NR_KEYED) {
+            nr_table_fetch(r->table, &b->packets[n - LOOK_UP], 0);
+        }
+        if (n - LOOK_AT_FLOW < count && b->reasons[n - LOOK_AT_FLOW] == NR_KEYED) {
+            nr_table_fetch(r->table, &b->packets[n - LOOK_AT_FLOW], 1);
+        }
+        if (n - LOOK_AT_ALL < count) {
+            const uint32_t now = n - LOOK_AT_ALL;
+            account(r, &frames[now], b->reasons[now], &b->packets[now]);
+        }
+    }
+}
+
 void nr_reader_dissect(nr_reader *r, const struct nr_frame *frames, uint32_t count) {
-    struct nr_dissected packets[AHEAD];
-    int reasons[AHEAD];
-    for (uint32_t done = 0; done < count;) {
-        const uint32_t ahead = count - done < AHEAD ? count - done : AHEAD;
-        for (uint32_t i = 0; i < ahead; i++) {
-            reasons[i] = nr_decode(&frames[done + i], &r->decode, &packets[i]);
-            r->books.received_bytes += frames[done + i].len;
-            if (NR_LIKELY(reasons[i] == NR_KEYED)) {
-                nr_table_prepare(r->table, &packets[i]);
-            }
+    struct batch batch;
+    for (uint32_t done = 0; done < count; done += NR_BATCH) {
+        const uint32_t part = count - done < NR_BATCH ? count - done : NR_BATCH;
+        if (nr_table_is_large(r->table)) {
+            dissect_large(r, frames + done, part, &batch);
+        } else {
+            dissect_small(r, frames + done, part, &batch);
         }
-        for (int step = 0; nr_table_is_large(r->table) && step < NR_FETCH_STEPS; step++) {
-            for (uint32_t i = 0; i < ahead; i++) {
-                if (reasons[i] == NR_KEYED) {
-                    nr_table_fetch(r->table, &packets[i], step);
-                }
-            }
-        }
-        for (uint32_t i = 0; i < ahead; i++) {
-            account(r, &frames[done + i], reasons[i], &packets[i]);
-        }
-        done += ahead;
     }
     r->books.received += count;
 }

@@ -8,34 +8,34 @@ static bool is_icmp(const struct nr_key *key) {
            (key->proto == NR_PROTO_ICMP6 && key->family == 6);
 }
 
-static void fill_side(const struct flow *f, int side, nr_event_side *out) {
-    const struct side *s = &f->side[side];
-    out->packets = s->packets;
-    out->bytes = s->bytes;
-    out->ip_bytes = s->ip_bytes;
-    out->payload = s->payload;
-    out->first_ts = s->first_ts;
-    out->last_ts = s->last_ts;
-    out->bad_checksums = f->bad_checksums[side];
+static void fill_side(const struct nr_table *t, uint32_t i, int side, nr_event_side *out) {
+    const struct flow *f = &t->flows[i];
+    out->packets = nr_flow_packets(t, i, side);
+    out->bytes = f->side[side].bytes;
+    out->ip_bytes = f->side[side].ip_bytes;
+    out->first_ts = nr_first_ts(t, i, side);
+    out->last_ts = f->side[side].last_ts;
+    out->payload = nr_is_tcp(f) ? 0 : t->streams[i].of[side].payload;
 }
 
-static void fill_stream(const struct tcp *tcp, int side, nr_event_side *out) {
-    const struct stream *s = &tcp->stream[side];
-    out->payload = nr_stream_size(s, &tcp->stream[side ^ 1]);
-    out->rtt_ns = tcp->rtt[side];
-    out->missing_bytes = s->missing;
-    out->retransmitted = s->retransmitted;
-    out->out_of_order = s->out_of_order;
-    out->gaps = s->gaps;
-    out->zero_windows = s->zero_windows;
+static void fill_stream(const struct nr_table *t, uint32_t i, int side, nr_event_side *out) {
+    const struct stream *s = &t->streams[i].of[side], *peer = &t->streams[i].of[side ^ 1];
+    out->payload = nr_stream_size(s, peer);
+    out->rtt_ns = peer->shake == SHAKE_ANSWERED ? nr_shake(t, i, side ^ 1) : 0;
     out->tcp_state = s->state;
+}
+
+static void fill_extra(const struct extra_side *x, nr_event_side *out) {
+    out->missing_bytes = x->missing;
+    out->retransmitted = x->retransmitted;
+    out->out_of_order = x->out_of_order;
+    out->gaps = x->gaps;
+    out->zero_windows = x->zero_windows;
+    out->bad_checksums = x->bad_checksums;
 }
 
 static void fill_tunnel(const struct tunneled *tunneled, nr_event *event) {
     const struct nr_tunnel *tunnel = &tunneled->tunnel;
-    if (tunnel->kind == 0) {
-        return;
-    }
     memcpy(event->tunnel_orig_h, tunnel->src_h, sizeof event->tunnel_orig_h);
     memcpy(event->tunnel_resp_h, tunnel->dst_h, sizeof event->tunnel_resp_h);
     event->tunnel_orig_p = tunnel->src_p;
@@ -82,29 +82,34 @@ static void fill_details(const struct nr_table *t, uint32_t i, nr_event *event) 
 
 void nr_emit(struct nr_table *t, uint32_t i, uint8_t kind, uint8_t end_reason) {
     const struct flow *f = &t->flows[i];
+    const struct extra *x = nr_extra(t, i);
     nr_event *event = nr_handoff_reserve(t->handoff);
     if (event == NULL) {
         return;
     }
     memset(event, 0, sizeof *event);
     event->ts = t->now;
-    event->flow_id = f->id;
-    event->start_ts = f->start_ts;
-    fill_side(f, ORIG, &event->orig);
-    fill_side(f, RESP, &event->resp);
-    if (f->key.proto == NR_PROTO_TCP) {
-        fill_stream(&t->tcp[i], ORIG, &event->orig);
-        fill_stream(&t->tcp[i], RESP, &event->resp);
+    event->flow_id = t->pasts[i].id;
+    event->start_ts = t->pasts[i].start_ts;
+    fill_side(t, i, ORIG, &event->orig);
+    fill_side(t, i, RESP, &event->resp);
+    if (nr_is_tcp(f)) {
+        fill_stream(t, i, ORIG, &event->orig);
+        fill_stream(t, i, RESP, &event->resp);
+    }
+    if (x != NULL) {
+        fill_extra(&x->side[ORIG], &event->orig);
+        fill_extra(&x->side[RESP], &event->resp);
+        event->icmp_errors = x->icmp_errors;
+        event->icmp_error_type = x->icmp_error_type;
+        event->icmp_error_code = x->icmp_error_code;
     }
     fill_key(f, event);
-    if (t->tunneled != NULL) {
+    if (f->has_tunnel) {
         fill_tunnel(&t->tunneled[i], event);
     }
     event->kind = kind;
     event->end_reason = end_reason;
-    event->icmp_errors = f->icmp_errors;
-    event->icmp_error_type = f->icmp_error_type;
-    event->icmp_error_code = f->icmp_error_code;
-    memcpy(event->history, f->history.text, f->history.length);
+    nr_history_text(t, i, event->history);
     fill_details(t, i, event);
 }

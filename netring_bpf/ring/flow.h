@@ -24,7 +24,7 @@ bool nr_table_is_large(const struct nr_table *table);
 
 /* Accounts one keyed and prepared packet of `bytes` bytes, after the timers that ran out before it:
  * at most NR_EVENTS_PER_PACKET events of its own. parent_id: the flow of the packet it was in, or
- * 0. Returns the id of its flow. */
+ * 0. Returns the id of its flow, for a packet that has another inside; else 0. */
 uint64_t nr_table_packet(struct nr_table *table, const struct nr_dissected *packet, uint64_t ts,
                          uint32_t bytes, uint64_t parent_id);
 

@@ -2,6 +2,8 @@
 #ifndef NR_FRAME_H
 #define NR_FRAME_H
 
+#include <string.h>
+
 #include "core.h"
 
 /* Lent by a source until its release(). Nothing may read past data + caplen. */
@@ -29,6 +31,20 @@ struct nr_key {
     uint8_t proto;
     uint32_t network; /* VNI + 1 of a virtual network (VXLAN, GENEVE); 0: none */
 };
+
+/* The key as six words, without padding. */
+static inline uint64_t nr_key_word(const struct nr_key *key, size_t n) {
+    uint64_t word;
+    memcpy(&word, (const uint8_t *)key + n * sizeof word, sizeof word);
+    return word;
+}
+_Static_assert(sizeof(struct nr_key) == 6 * sizeof(uint64_t), "six words");
+
+static inline bool nr_key_equal(const struct nr_key *a, const struct nr_key *b) {
+    return ((nr_key_word(a, 0) ^ nr_key_word(b, 0)) | (nr_key_word(a, 1) ^ nr_key_word(b, 1)) |
+            (nr_key_word(a, 2) ^ nr_key_word(b, 2)) | (nr_key_word(a, 3) ^ nr_key_word(b, 3)) |
+            (nr_key_word(a, 4) ^ nr_key_word(b, 4)) | (nr_key_word(a, 5) ^ nr_key_word(b, 5))) == 0;
+}
 
 #define NR_TCP_FIN 0x01
 #define NR_TCP_SYN 0x02

@@ -1,45 +1,142 @@
 /* The history of a flow in letters, as Zeek defines them for conn.log. Upper case is the
  * originator's. Room is kept for every letter that has not been there yet, so that no number of
- * repeated ones can push it out. */
+ * repeated ones can push it out.
+ *
+ * The first twelve letters take one word: their number in four bits, then five bits each. Longer
+ * ones move into the flow's extra. */
 #include "table.h"
 
-#define FIRSTS_MAX 15u /* seven kinds on two sides, and ^ */
+#include <string.h>
 
-static void write_letter(struct history *h, int side, char letter) {
-    h->text[h->length++] = side == ORIG || letter == '^' ? letter : (char)(letter + ('a' - 'A'));
+#define FIRSTS_MAX 15u /* seven kinds on two sides, and ^ */
+#define PACKED_MAX 12u
+#define SEEN_SIDE ((1u << SEEN_BITS) - 1)
+
+static const char LETTERS[] = "SHADFRCGTWIQ^";
+
+/* -- the word -- */
+
+static uint64_t pack(char letter, uint32_t at) {
+    const bool lower = letter >= 'a' && letter <= 'z';
+    const char upper = lower ? (char)(letter - ('a' - 'A')) : letter;
+    const uint64_t code = (uint64_t)(strchr(LETTERS, upper) - LETTERS) << 1 | lower;
+    return code << (4 + 5 * at);
 }
 
-bool nr_history_note(struct history *h, int side, int kind, char letter) {
-    const uint32_t bit = (uint32_t)kind << (side == ORIG ? 0 : 16);
-    if (h->seen & bit) {
+static char unpack(uint64_t letters, uint32_t at) {
+    const uint32_t code = letters >> (4 + 5 * at) & 31;
+    const char letter = LETTERS[code >> 1];
+    return code & 1 ? (char)(letter + ('a' - 'A')) : letter;
+}
+
+void nr_history_unpack(uint64_t letters, struct extra *extra) {
+    extra->length = letters & 15;
+    for (uint32_t n = 0; n < extra->length; n++) {
+        extra->history[n] = unpack(letters, n);
+    }
+}
+
+/* -- letters -- */
+
+static uint32_t length_of(const struct nr_table *t, uint32_t i) {
+    const struct extra *x = nr_extra(t, i);
+    return x != NULL ? x->length : t->pasts[i].letters & 15;
+}
+
+static void append(struct nr_table *t, uint32_t i, char letter) {
+    const uint32_t length = length_of(t, i);
+    if (!t->flows[i].has_extra && length < PACKED_MAX) {
+        t->pasts[i].letters += pack(letter, length) + 1;
+        return;
+    }
+    struct extra *x = nr_extra_take(t, i);
+    x->history[x->length++] = letter;
+}
+
+static void write_letter(struct nr_table *t, uint32_t i, int side, char letter) {
+    append(t, i, side == ORIG || letter == '^' ? letter : (char)(letter + ('a' - 'A')));
+}
+
+bool nr_history_note(struct nr_table *t, uint32_t i, int side, uint32_t kind, char letter) {
+    struct flow *f = &t->flows[i];
+    if (nr_history_has(f, side, kind)) {
         return false;
     }
-    h->seen |= bit;
-    h->firsts++;
-    if (h->length < NR_HISTORY_SIZE) {
-        write_letter(h, side, letter);
+    f->seen |= side == ORIG ? kind : kind << SEEN_BITS;
+    if (length_of(t, i) < NR_HISTORY_SIZE) {
+        write_letter(t, i, side, letter);
     }
     return true;
 }
 
-void nr_history_add(struct history *h, int side, char letter) {
-    const uint32_t kept = h->firsts < FIRSTS_MAX ? FIRSTS_MAX - h->firsts : 0;
-    if (h->length + kept < NR_HISTORY_SIZE) {
-        write_letter(h, side, letter);
+void nr_history_add(struct nr_table *t, uint32_t i, int side, char letter) {
+    const struct flow *f = &t->flows[i];
+    const uint32_t firsts = (uint32_t)__builtin_popcount(f->seen) + f->flips;
+    const uint32_t kept = firsts < FIRSTS_MAX ? FIRSTS_MAX - firsts : 0;
+    if (length_of(t, i) + kept < NR_HISTORY_SIZE) {
+        write_letter(t, i, side, letter);
     }
 }
 
-void nr_history_count(struct history *h, int side, char letter, uint32_t count) {
+void nr_history_count(struct nr_table *t, uint32_t i, int side, char letter, uint32_t count) {
     while (count >= 10 && count % 10 == 0) {
         count /= 10;
     }
     if (count == 1) {
-        nr_history_add(h, side, letter);
+        nr_history_add(t, i, side, letter);
     }
 }
 
-void nr_history_flip(struct history *h) {
-    h->seen = h->seen << 16 | h->seen >> 16;
-    h->firsts++;
-    nr_history_add(h, ORIG, '^');
+void nr_history_flip(struct nr_table *t, uint32_t i) {
+    struct flow *f = &t->flows[i];
+    f->seen = (f->seen & SEEN_SIDE) << SEEN_BITS | f->seen >> SEEN_BITS;
+    f->flips += f->flips < 3;
+    nr_history_add(t, i, ORIG, '^');
+}
+
+/* -- the lone H -- */
+
+static char first_of(const struct nr_table *t, uint32_t i) {
+    const struct extra *x = nr_extra(t, i);
+    return x != NULL ? x->history[0] : unpack(t->pasts[i].letters, 0);
+}
+
+bool nr_history_is_lone_answer(const struct nr_table *t, uint32_t i) {
+    return length_of(t, i) == 1 && first_of(t, i) == 'H';
+}
+
+void nr_history_correct_answer(struct nr_table *t, uint32_t i) {
+    struct extra *x = nr_extra(t, i);
+    if (x != NULL) {
+        x->history[0] = '^';
+        x->history[1] = 'h';
+    } else {
+        t->pasts[i].letters = pack('^', 0) + pack('h', 1) + 2;
+    }
+}
+
+/* -- as text -- */
+
+uint32_t nr_history_text(const struct nr_table *t, uint32_t i, char text[NR_HISTORY_SIZE]) {
+    const struct extra *x = nr_extra(t, i);
+    const uint32_t length = length_of(t, i);
+    if (x != NULL) {
+        memcpy(text, x->history, length);
+        return length;
+    }
+    for (uint32_t n = 0; n < length; n++) {
+        text[n] = unpack(t->pasts[i].letters, n);
+    }
+    return length;
+}
+
+void nr_history_clear(struct nr_table *t, uint32_t i) {
+    struct extra *x = nr_extra(t, i);
+    t->flows[i].seen = 0;
+    t->flows[i].flips = 0;
+    if (x != NULL) {
+        x->length = 0;
+    } else {
+        t->pasts[i].letters = 0;
+    }
 }

@@ -3,18 +3,28 @@
 
 #include <string.h>
 
-static void put(uint8_t *to, const uint8_t *from, size_t size) {
-    memset(to, 0, 16);
-    memcpy(to, from, size);
+/* As memcmp, for the sizes there are: this is run for every packet. */
+static int compare(const uint8_t *a, const uint8_t *b, size_t size) {
+    if (size == 4) {
+        const uint32_t x = nr_be32(a), y = nr_be32(b);
+        return (x > y) - (x < y);
+    }
+    return memcmp(a, b, size);
 }
 
 static void put_ends(const struct nr_ends *ends, const uint8_t *src, const uint8_t *dst,
                      size_t size, bool directional, struct nr_dissected *out) {
-    struct nr_key *key = &out->key;
-    const int order = memcmp(src, dst, size);
+    struct nr_key *key = &out->key; /* all zero until now */
+    const int order = directional ? 0 : compare(src, dst, size);
     const bool swap = !directional && (order > 0 || (order == 0 && ends->src_p > ends->dst_p));
-    put(key->low_h, swap ? dst : src, size);
-    put(key->high_h, swap ? src : dst, size);
+    const uint8_t *low = swap ? dst : src, *high = swap ? src : dst;
+    if (size == 4) {
+        memcpy(key->low_h, low, 4);
+        memcpy(key->high_h, high, 4);
+    } else {
+        memcpy(key->low_h, low, size);
+        memcpy(key->high_h, high, size);
+    }
     key->low_p = swap ? ends->dst_p : ends->src_p;
     key->high_p = swap ? ends->src_p : ends->dst_p;
     out->from_high = swap;

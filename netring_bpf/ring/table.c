@@ -52,7 +52,10 @@ static bool take_memory(struct nr_table *t, const nr_flow_options *options, uint
     const uint32_t flows = options->max_flows;
     t->held_capacity = flows < HELD_MAX ? flows : HELD_MAX;
     t->flows = take(t, flows, sizeof *t->flows);
-    t->tcp = take(t, flows, sizeof *t->tcp);
+    t->streams = take(t, flows, sizeof *t->streams);
+    t->pasts = take(t, flows, sizeof *t->pasts);
+    t->idle_links = take(t, flows, sizeof *t->idle_links);
+    t->extras = take(t, flows, sizeof *t->extras);
     t->held = take(t, t->held_capacity, sizeof *t->held);
     t->buckets = take(t, buckets, sizeof *t->buckets);
     if (options->packet_statistics) {
@@ -65,7 +68,8 @@ static bool take_memory(struct nr_table *t, const nr_flow_options *options, uint
     if (options->decode.tunnel_depth > 0) {
         t->tunneled = take(t, flows, sizeof *t->tunneled);
     }
-    return t->flows != NULL && t->tcp != NULL && t->held != NULL && t->buckets != NULL &&
+    return t->flows != NULL && t->streams != NULL && t->pasts != NULL &&
+           t->idle_links != NULL && t->extras != NULL && t->held != NULL && t->buckets != NULL &&
            (t->timing != NULL || !options->packet_statistics) &&
            (t->first_packets != NULL || options->first_packets == 0) &&
            (t->tunneled != NULL || options->decode.tunnel_depth == 0);
@@ -77,7 +81,8 @@ struct nr_table *nr_table_create(const nr_flow_options *options, struct nr_hando
     if (t == NULL) {
         return NULL;
     }
-    while (buckets < options->max_flows) {
+    /* Between one and two thirds of the buckets are taken when the table is full. */
+    while (buckets < options->max_flows + options->max_flows / 2) {
         buckets <<= 1;
     }
     if (!take_memory(t, options, buckets)) {
@@ -88,14 +93,14 @@ struct nr_table *nr_table_create(const nr_flow_options *options, struct nr_hando
     t->handoff = handoff;
     t->bucket_mask = buckets - 1;
     t->capacity = options->max_flows;
-    t->free_head = t->held_free = NIL;
+    t->free_head = t->extra_free = t->held_free = NIL;
     t->first_count = options->first_packets;
     t->directional = options->decode.directional;
     t->reserve = NR_BATCH * NR_EVENTS_PER_PACKET * (1 + options->decode.tunnel_depth);
     t->reserve = t->reserve < options->event_slots / 2 ? t->reserve : options->event_slots / 2;
-    t->next_id = 1;
+    t->next_id = t->id_step = 1;
     t->due = UINT64_MAX;
-    memcpy(t->hash_key, options->hash_key, sizeof t->hash_key);
+    nr_hash_seed(&t->secret, options->hash_key);
     set_timeouts(t, options);
     for (int c = 0; c < CLASS_COUNT; c++) {
         t->idle[c] = (struct list){NIL, NIL};
@@ -112,4 +117,16 @@ void nr_table_destroy(struct nr_table *t) {
         munmap(t->memory[i].at, t->memory[i].size);
     }
     free(t);
+}
+
+void nr_table_account(const struct nr_table *t, nr_statistics *s) {
+    s->flows_started = t->started;
+    s->flows_established = t->established;
+    memcpy(s->flows_ended, t->ended, sizeof s->flows_ended);
+    s->flows_live = t->live;
+    s->flows_peak = t->peak;
+    s->ended_packets = t->ended_packets;
+    s->ended_bytes = t->ended_bytes;
+    s->live_packets = t->live_packets;
+    s->live_bytes = t->live_bytes;
 }

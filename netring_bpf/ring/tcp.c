@@ -6,16 +6,19 @@
  * out of all windows ends none. */
 #include "table.h"
 
+#include <string.h>
+
 #define FAR_AWAY 1048576 /* sequence numbers of a SYN or RST so far off are not believed */
 
 /* One packet on its way through the connection. */
 struct step {
     struct nr_table *table;
     struct flow *flow;
-    struct tcp *tcp;
+    struct streams *streams;
     struct stream *self, *peer;
     const struct nr_dissected *packet;
     uint64_t ts;
+    uint32_t i; /* the flow's index */
     int side;      /* of the sender, as of now */
     bool was_orig; /* as of when the packet came */
     bool syn, fin, rst, ack;
@@ -25,43 +28,39 @@ struct step {
     uint32_t occupies; /* of the sequence space: a RST's data is none of the stream's */
 };
 
-void nr_tcp_start(struct tcp *tcp) {
-    *tcp = (struct tcp){0};
-    tcp->stream[ORIG].held = tcp->stream[RESP].held = NIL;
-}
-
-void nr_tcp_end(struct nr_table *t, struct tcp *tcp) {
-    nr_stream_end(t, &tcp->stream[ORIG]);
-    nr_stream_end(t, &tcp->stream[RESP]);
-}
-
-static void set_state(struct stream *s, uint8_t state) {
+static void set_state(struct stream *s, unsigned state) {
     if (s->state != state) {
         s->previous = s->state;
-        s->state = state;
+        s->state = (uint16_t)(state & 7);
     }
 }
 
+static void look_from(struct step *s, int side) {
+    s->side = side;
+    s->self = &s->streams->of[side];
+    s->peer = &s->streams->of[side ^ 1];
+}
+
 static void flip(struct step *s) {
-    const struct tcp old = *s->tcp;
-    nr_flow_flip(s->table, (uint32_t)(s->flow - s->table->flows));
-    s->tcp->stream[ORIG] = old.stream[RESP];
-    s->tcp->stream[RESP] = old.stream[ORIG];
-    s->tcp->syn_ts[ORIG] = old.syn_ts[RESP];
-    s->tcp->syn_ts[RESP] = old.syn_ts[ORIG];
-    s->tcp->rtt[ORIG] = old.rtt[RESP];
-    s->tcp->rtt[RESP] = old.rtt[ORIG];
-    s->tcp->first_seen = (uint8_t)((old.first_seen & 1) << 1 | (old.first_seen & 2) >> 1);
-    s->tcp->partial = false;
-    s->side ^= 1;
-    s->self = &s->tcp->stream[s->side];
-    s->peer = &s->tcp->stream[s->side ^ 1];
+    nr_flow_flip(s->table, s->i);
+    s->flow->partial = false;
+    look_from(s, s->side ^ 1);
+}
+
+/* What only some connections have; that of this packet's sender. */
+static struct extra_side *extra_of(const struct step *s) {
+    struct extra *x = nr_extra(s->table, s->i);
+    return x != NULL ? &x->side[s->side] : NULL;
+}
+
+static struct extra_side *take_extra(struct step *s, int side) {
+    return &nr_extra_take(s->table, s->i)->side[side];
 }
 
 /* -- sequence numbers -- */
 
 static void begin(struct step *s, uint32_t start, int64_t last) {
-    nr_stream_begin(s->table, s->self, start);
+    nr_stream_begin(s->table, s->i, s->side, start);
     s->self->last = last;
 }
 
@@ -99,7 +98,7 @@ static int64_t note_ack(struct step *s) {
     struct stream *peer = s->peer;
     const uint32_t ack = s->packet->tcp_ack;
     if (peer->state == NR_TCP_INACTIVE) {
-        nr_stream_begin(s->table, peer, ack - 1);
+        nr_stream_begin(s->table, s->i, s->side ^ 1, ack - 1);
         return 1;
     }
     const int64_t at = nr_stream_place(peer, ack, peer->acked);
@@ -107,9 +106,10 @@ static int64_t note_ack(struct step *s) {
         return 0;
     }
     if (!s->rst && at > peer->acked && !(ack == 0 && at - peer->acked > FAR_AWAY)) {
-        const uint64_t sent = s->tcp->syn_ts[s->side ^ 1];
-        if (peer->acked == 0 && sent != 0 && sent != UINT64_MAX) {
-            s->tcp->rtt[s->side] = s->ts > sent ? s->ts - sent : 0;
+        if (peer->acked == 0 && peer->shake == SHAKE_SENT) {
+            const uint64_t sent = nr_shake(s->table, s->i, s->side ^ 1);
+            nr_note_shake(s->table, s->i, s->side ^ 1, SHAKE_ANSWERED,
+                          s->ts > sent ? s->ts - sent : 0);
         }
         peer->acked = at;
     }
@@ -141,60 +141,62 @@ static bool note_sent(struct step *s) {
 
 /* -- letters -- */
 
-static void note_repeatable(struct step *s, int kind, char letter, uint32_t at, uint32_t *latest) {
-    if (!nr_history_note(&s->flow->history, s->side, kind, letter) && at != *latest) {
-        nr_history_add(&s->flow->history, s->side, letter);
+/* `latest`: where the letter of this kind was written last, as an offset into the extra. */
+static void note_repeatable(struct step *s, uint32_t kind, char letter, uint32_t at,
+                            size_t latest) {
+    struct extra_side *x = extra_of(s);
+    uint32_t before = 0;
+    if (x != NULL) {
+        memcpy(&before, (const uint8_t *)x + latest, sizeof before);
     }
-    *latest = at;
+    if (!nr_history_note(s->table, s->i, s->side, kind, letter) && at != before) {
+        nr_history_add(s->table, s->i, s->side, letter);
+    }
+    if (at != before) {
+        memcpy((uint8_t *)take_extra(s, s->side) + latest, &at, sizeof at);
+    }
 }
 
 /* A connection that began with a SYN+ACK may have been a scan, and whoever sent it its originator.
  * With data or an acknowledgement it was none, and the SYN was missed. */
 static void flip_if_syn_was_missed(struct step *s) {
-    struct history *h = &s->flow->history;
-    if (s->flips && h->length == 1 && h->text[0] == 'H') {
+    if (s->flips && nr_history_is_lone_answer(s->table, s->i)) {
         flip(s);
-        h->text[0] = '^';
-        h->text[1] = 'h';
-        s->tcp->first_seen |= 1 << ORIG;
+        nr_history_correct_answer(s->table, s->i);
+        s->streams->of[ORIG].begun = true;
     }
 }
 
 static void note_letters(struct step *s) {
-    struct history *h = &s->flow->history;
-    struct stream *self;
     const uint32_t at = (uint32_t)s->at;
     if (s->syn + s->fin + s->rst > 1) {
         const bool end_twice = s->fin && s->rst;
-        nr_history_note(h, s->side, end_twice ? SEEN_FIN_RST : SEEN_MULTI_FLAG,
+        nr_history_note(s->table, s->i, s->side, end_twice ? SEEN_FIN_RST : SEEN_MULTI_FLAG,
                         end_twice ? 'I' : 'Q');
-        return;
-    }
-    self = s->self;
-    if (s->syn) {
-        note_repeatable(s, SEEN_SYN, s->ack ? 'H' : 'S', at, &self->last_syn);
+    } else if (s->syn) {
+        note_repeatable(s, SEEN_SYN, s->ack ? 'H' : 'S', at, offsetof(struct extra_side, last_syn));
     } else if (s->fin) {
-        note_repeatable(s, SEEN_FIN, 'F', at + s->length, &self->last_fin);
+        note_repeatable(s, SEEN_FIN, 'F', at + s->length, offsetof(struct extra_side, last_fin));
     } else if (s->rst) {
-        note_repeatable(s, SEEN_RST, 'R', at, &self->last_rst);
+        note_repeatable(s, SEEN_RST, 'R', at, offsetof(struct extra_side, last_rst));
     } else if (s->length > 0) {
         flip_if_syn_was_missed(s);
-        nr_history_note(h, s->side, SEEN_DATA, 'D');
+        nr_history_note(s->table, s->i, s->side, SEEN_DATA, 'D');
     } else if (s->ack) {
         flip_if_syn_was_missed(s);
-        nr_history_note(h, s->side, SEEN_ACK, 'A');
+        nr_history_note(s->table, s->i, s->side, SEEN_ACK, 'A');
     }
 }
 
 static void count_letter(struct step *s, int side, char letter, uint32_t *count) {
     ++*count;
-    nr_history_count(&s->flow->history, side, letter, *count);
+    nr_history_count(s->table, s->i, side, letter, *count);
 }
 
 static void note_window(struct step *s) {
     if (s->packet->window == 0 && !s->rst && s->peer->state != NR_TCP_CLOSED &&
         s->self->state != NR_TCP_RESET) {
-        count_letter(s, s->side, 'W', &s->self->zero_windows);
+        count_letter(s, s->side, 'W', &take_extra(s, s->side)->zero_windows);
     }
 }
 
@@ -211,7 +213,7 @@ static bool from_inactive(struct step *s) {
             flip(s);
             answerer = s->peer;
             set_state(answerer, NR_TCP_ESTABLISHED);
-            s->tcp->first_seen |= 1 << ORIG;
+            s->streams->of[ORIG].begun = true;
         }
         if (s->peer->state == NR_TCP_SYN_SENT) {
             set_state(s->peer, NR_TCP_ESTABLISHED);
@@ -229,13 +231,13 @@ static bool from_inactive(struct step *s) {
     if (s->self->state != NR_TCP_INACTIVE) {
         return closes;
     }
-    if (!s->was_orig && s->length == 0 && s->tcp->stream[ORIG].state == NR_TCP_SYN_SENT) {
+    if (!s->was_orig && s->length == 0 && s->streams->of[ORIG].state == NR_TCP_SYN_SENT) {
         return false; /* some acknowledge the SYN before they answer it */
     }
     if (s->ack && s->peer->state == NR_TCP_ESTABLISHED) {
         set_state(s->self, NR_TCP_ESTABLISHED); /* only its SYN was missed */
-        s->tcp->partial = false;
-        s->tcp->first_seen |= (uint8_t)(1 << s->side);
+        s->flow->partial = false;
+        s->self->begun = true;
         return false;
     }
     set_state(s->self, NR_TCP_PARTIAL);
@@ -310,25 +312,25 @@ static bool is_clean(const struct stream *s) {
            (s->state == NR_TCP_CLOSED && s->previous == NR_TCP_ESTABLISHED);
 }
 
-bool nr_tcp_is_half_open(const struct tcp *tcp) {
-    const uint8_t orig = tcp->stream[ORIG].state;
+bool nr_tcp_is_half_open(const struct streams *streams) {
+    const unsigned orig = streams->of[ORIG].state;
     return (orig == NR_TCP_SYN_SENT || orig == NR_TCP_SYN_ACK_SENT) &&
-           tcp->stream[RESP].state == NR_TCP_INACTIVE;
+           streams->of[RESP].state == NR_TCP_INACTIVE;
 }
 
-bool nr_tcp_was_reset(const struct tcp *tcp) {
-    return tcp->stream[ORIG].state == NR_TCP_RESET || tcp->stream[RESP].state == NR_TCP_RESET;
+bool nr_tcp_was_reset(const struct streams *streams) {
+    return streams->of[ORIG].state == NR_TCP_RESET || streams->of[RESP].state == NR_TCP_RESET;
 }
 
-bool nr_tcp_is_over(const struct tcp *tcp) {
-    const struct stream *orig = &tcp->stream[ORIG], *resp = &tcp->stream[RESP];
-    return nr_tcp_was_reset(tcp) || (orig->closed && resp->closed) ||
+bool nr_tcp_is_over(const struct streams *streams) {
+    const struct stream *orig = &streams->of[ORIG], *resp = &streams->of[RESP];
+    return nr_tcp_was_reset(streams) || (orig->closed && resp->closed) ||
            (orig->closed && resp->state == NR_TCP_INACTIVE) ||
            (resp->closed && orig->state == NR_TCP_INACTIVE);
 }
 
-bool nr_tcp_is_reuse(const struct tcp *tcp, int side, const struct nr_dissected *p) {
-    const struct stream *orig = &tcp->stream[ORIG], *resp = &tcp->stream[RESP];
+bool nr_tcp_is_reuse(const struct streams *streams, int side, const struct nr_dissected *p) {
+    const struct stream *orig = &streams->of[ORIG], *resp = &streams->of[RESP];
     const bool ack = p->tcp_flags & NR_TCP_ACK;
     const struct stream *opener = ack ? resp : orig;
     if (!(p->tcp_flags & NR_TCP_SYN) || (ack && orig->state != NR_TCP_INACTIVE)) {
@@ -354,85 +356,126 @@ bool nr_tcp_is_reuse(const struct tcp *tcp, int side, const struct nr_dissected 
 /* -- the packet -- */
 
 static void note_beginning(struct step *s) {
-    const uint8_t bit = (uint8_t)(1 << s->side);
-    if (s->side == ORIG && !(s->tcp->first_seen & bit)) {
-        s->tcp->partial = !s->syn || s->ack;
-    } else if (s->side == RESP && !(s->tcp->first_seen & bit) && !s->tcp->partial) {
-        s->tcp->partial = !s->syn;
+    if (s->side == ORIG && !s->self->begun) {
+        s->flow->partial = !s->syn || s->ack;
+    } else if (s->side == RESP && !s->self->begun && !s->flow->partial) {
+        s->flow->partial = !s->syn;
+    }
+}
+
+static void note_flags(struct step *s) {
+    if (s->syn) {
+        s->self->syn_seen = true;
+        if (s->self->shake == SHAKE_NONE) {
+            nr_note_shake(s->table, s->i, s->side, SHAKE_SENT, s->ts);
+        } else if (s->self->shake == SHAKE_SENT) {
+            s->self->shake = SHAKE_SENT_TWICE; /* it is not known which was answered */
+        }
+    }
+    if (s->fin) {
+        s->self->fin_seen = true;
+        take_extra(s, s->side)->fin = s->at + s->occupies;
     }
 }
 
 static void note_data(struct step *s, bool late) {
     if (s->length > 0 && !s->rst && s->at >= 0) {
-        nr_stream_data(s->table, s->self, s->syn ? s->at + 1 : s->at, s->length, late);
+        nr_stream_data(s->table, s->i, s->side, s->syn ? s->at + 1 : s->at, s->length, late);
     } else if (late) {
-        s->self->retransmitted++;
+        take_extra(s, s->side)->retransmitted++;
     }
 }
 
 static void note_acked(struct step *s, int64_t acked) {
-    struct stream *peer = s->peer;
-    if (acked <= 0 || (acked <= 2 && s->tcp->partial)) {
+    const int other = s->side ^ 1;
+    if (acked <= 0 || (acked <= 2 && s->flow->partial)) {
         return;
     }
-    uint32_t gaps = nr_stream_acked(s->table, peer, acked, is_clean(peer) && is_clean(s->self));
+    uint32_t gaps = nr_stream_acked(s->table, s->i, other, acked,
+                                    is_clean(s->peer) && is_clean(s->self));
     while (gaps-- > 0) {
-        count_letter(s, s->side ^ 1, 'G', &peer->gaps);
+        count_letter(s, other, 'G', &take_extra(s, other)->gaps);
     }
 }
 
-static bool is_established(struct tcp *tcp) {
-    const struct stream *orig = &tcp->stream[ORIG], *resp = &tcp->stream[RESP];
-    if (tcp->established || !orig->syn_seen || !resp->syn_seen || orig->acked < 1 ||
+static bool completes_handshake(const struct step *s) {
+    const struct stream *orig = &s->streams->of[ORIG], *resp = &s->streams->of[RESP];
+    if (s->flow->established || !orig->syn_seen || !resp->syn_seen || orig->acked < 1 ||
         resp->acked < 1) {
         return false;
     }
-    tcp->established = true;
+    s->flow->established = true;
     return true;
 }
 
 /* Most packets: the next segment, or an acknowledgement, of a connection with nothing missing. What
  * the whole way through would do to it is done here in a few steps; false: it is another one. */
-static bool is_next_segment(struct flow *f, struct tcp *tcp, int side,
+static bool is_next_segment(struct nr_table *t, uint32_t i, int side,
                             const struct nr_dissected *p) {
-    struct stream *self = &tcp->stream[side], *peer = &tcp->stream[side ^ 1];
+    struct flow *f = &t->flows[i];
+    struct stream *self = &t->streams[i].of[side], *peer = &t->streams[i].of[side ^ 1];
     const uint8_t marked = NR_TCP_SYN | NR_TCP_FIN | NR_TCP_RST | NR_TCP_ACK;
-    if ((p->tcp_flags & marked) != NR_TCP_ACK || !tcp->established ||
+    if ((p->tcp_flags & marked) != NR_TCP_ACK || !f->established ||
         self->state != NR_TCP_ESTABLISHED || peer->state != NR_TCP_ESTABLISHED || p->window == 0 ||
-        p->tcp_ack == 0 || self->held != NIL || peer->held != NIL ||
-        self->delivered != self->last || self->given_up ||
-        p->tcp_seq != self->start + (uint32_t)self->last) {
+        p->tcp_ack == 0 || self->holds || peer->holds || self->delivered != self->last ||
+        self->given_up || p->tcp_seq != self->start + (uint32_t)self->last) {
         return false;
     }
     const int64_t acked = nr_stream_place(peer, p->tcp_ack, peer->acked);
     if (acked < 0 || acked > peer->delivered) {
         return false;
     }
-    if (p->payload > 0) {
-        nr_history_note(&f->history, side, SEEN_DATA, 'D');
-        self->last += p->payload;
-        self->delivered = self->last;
-    } else {
-        nr_history_note(&f->history, side, SEEN_ACK, 'A');
+    const uint32_t kind = p->payload > 0 ? SEEN_DATA : SEEN_ACK;
+    if (NR_UNLIKELY(!nr_history_has(f, side, kind))) {
+        nr_history_note(t, i, side, kind, p->payload > 0 ? 'D' : 'A');
     }
+    self->last += p->payload;
+    self->delivered = self->last;
     peer->acked = acked > peer->acked ? acked : peer->acked;
     return true;
 }
 
-bool nr_tcp_packet(struct nr_table *t, uint32_t i, int *side, const struct nr_dissected *p,
-                   uint64_t ts) {
+static int follow(struct step *s) {
+    int64_t acked = 0;
+    note_beginning(s);
+    begin_self(s);
+    s->at = nr_stream_place(s->self, s->packet->tcp_seq, s->self->last);
+    note_letters(s);
+    note_window(s);
+    note_flags(s);
+    if (s->ack) {
+        acked = note_ack(s);
+    }
+    const bool late = note_sent(s);
+    if (late) {
+        const struct extra_side *x = extra_of(s);
+        const uint32_t repeats = x != NULL ? x->retransmitted + x->out_of_order : 0;
+        nr_history_count(s->table, s->i, s->side, 'T', repeats + 1);
+    }
+    const bool closes = next_state(s);
+    note_acked(s, acked);
+    note_data(s, late);
+    s->self->begun = true;
+    if (closes) {
+        s->self->closed = true;
+    }
+    return completes_handshake(s) ? NR_TCP_HANDSHAKE_DONE : NR_TCP_CHANGED;
+}
+
+int nr_tcp_packet(struct nr_table *t, uint32_t i, int side, const struct nr_dissected *p,
+                  uint64_t ts) {
     const uint8_t flags = p->tcp_flags;
-    if (is_next_segment(&t->flows[i], &t->tcp[i], *side, p)) {
-        return false;
+    if (NR_LIKELY(is_next_segment(t, i, side, p))) {
+        return NR_TCP_SAME;
     }
     struct step s = {
         .table = t,
         .flow = &t->flows[i],
-        .tcp = &t->tcp[i],
+        .streams = &t->streams[i],
         .packet = p,
         .ts = ts,
-        .side = *side,
-        .was_orig = *side == ORIG,
+        .i = i,
+        .was_orig = side == ORIG,
         .syn = flags & NR_TCP_SYN,
         .fin = flags & NR_TCP_FIN,
         .rst = flags & NR_TCP_RST,
@@ -440,40 +483,7 @@ bool nr_tcp_packet(struct nr_table *t, uint32_t i, int *side, const struct nr_di
         .flips = !t->directional,
         .length = p->payload,
     };
-    int64_t acked = 0;
-    uint32_t repeats;
-    s.self = &s.tcp->stream[*side];
-    s.peer = &s.tcp->stream[*side ^ 1];
+    look_from(&s, side);
     s.occupies = (s.rst ? 0 : s.length) + (s.syn ? 1u : 0u) + (s.fin ? 1u : 0u);
-    note_beginning(&s);
-    begin_self(&s);
-    s.at = nr_stream_place(s.self, p->tcp_seq, s.self->last);
-    note_letters(&s);
-    note_window(&s);
-    if (s.syn) {
-        uint64_t *sent = &s.tcp->syn_ts[s.side];
-        *sent = *sent == 0 ? ts : UINT64_MAX; /* of two, it is not known which was answered */
-        s.self->syn_seen = true;
-    }
-    if (s.fin) {
-        s.self->fin_seen = true;
-        s.self->fin = s.at + s.occupies;
-    }
-    if (s.ack) {
-        acked = note_ack(&s);
-    }
-    repeats = s.self->retransmitted + s.self->out_of_order;
-    const bool late = note_sent(&s);
-    if (late) {
-        nr_history_count(&s.flow->history, s.side, 'T', repeats + 1);
-    }
-    const bool closes = next_state(&s);
-    note_acked(&s, acked);
-    note_data(&s, late);
-    s.tcp->first_seen |= (uint8_t)(1 << s.side);
-    if (closes) {
-        s.self->closed = true;
-    }
-    *side = s.side;
-    return is_established(s.tcp);
+    return follow(&s);
 }
