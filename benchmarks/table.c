@@ -104,7 +104,7 @@ static void give(nr_reader *reader, const uint8_t *frame) {
     reader->handoff.tail = reader->handoff.head; /* the consumer keeps up */
 }
 
-/* SYN, SYN and ACK, ACK. */
+/* SYN, SYN and ACK, ACK; then a segment there and its acknowledgement. */
 static void open_connection(nr_reader *reader, uint8_t *there, uint8_t *back) {
     set(there, NR_TCP_SYN, 0, 0, 0);
     give(reader, there);
@@ -112,6 +112,10 @@ static void open_connection(nr_reader *reader, uint8_t *there, uint8_t *back) {
     give(reader, back);
     set(there, NR_TCP_ACK, 1, 1, 0);
     give(reader, there);
+    set(there, NR_TCP_ACK, 1, 1, SEGMENT);
+    give(reader, there);
+    set(back, NR_TCP_ACK, 1, 1 + SEGMENT, 0);
+    give(reader, back);
 }
 
 static void ends_of(uint32_t n, uint8_t *there, uint8_t *back) {
@@ -146,7 +150,7 @@ static int steady(uint32_t flows, uint32_t packets) {
         for (uint32_t j = 0; j < NR_BATCH; j++) {
             const uint32_t n = order[i + j];
             memcpy(ring[j], frames + (size_t)n * FRAME, FRAME);
-            set(ring[j], NR_TCP_ACK, 1 + SEGMENT * sent[n]++, 1, SEGMENT);
+            set(ring[j], NR_TCP_ACK, 1 + SEGMENT * ++sent[n], 1, SEGMENT);
             batch[j] = (struct nr_frame){
                 .data = ring[j], .ts = clock_packets += 1000, .caplen = 60, .len = 60};
         }
@@ -156,7 +160,7 @@ static int steady(uint32_t flows, uint32_t packets) {
         took += now_ns() - before;
     }
     packets -= packets % NR_BATCH;
-    const bool right = reader->books.keyed == 3ull * flows + packets;
+    const bool right = reader->books.keyed == 5ull * flows + packets;
     printf("ns_per_packet %.1f\nbytes_per_flow %" PRIu64 "\n", (double)took / packets,
            used / flows);
     free(frames);
@@ -193,7 +197,7 @@ static int flood(uint32_t packets, uint32_t cap, bool collide) {
         for (uint32_t j = 0; j < NR_BATCH; j++, i++) {
             if (i % EVERY == 0) {
                 const uint32_t n = lives++ % KNOWN;
-                set(known[n], NR_TCP_ACK, 1 + SEGMENT * sent[n]++, 1, SEGMENT);
+                set(known[n], NR_TCP_ACK, 1 + SEGMENT * ++sent[n], 1, SEGMENT);
                 memcpy(ring[j], known[n], FRAME);
             } else {
                 strange(ring[j], i, collide);
@@ -218,8 +222,8 @@ static int flood(uint32_t packets, uint32_t cap, bool collide) {
                 (uint32_t)e->orig_h[1] << 16 | (uint32_t)e->orig_h[2] << 8 | e->orig_h[3];
             if (e->orig_h[0] == 0x0a && n < KNOWN) {
                 exact += e->end_reason == NR_END_SHUTDOWN &&
-                         e->orig.packets == 2 + (uint64_t)sent[n] && e->resp.packets == 1 &&
-                         e->orig.payload == (uint64_t)SEGMENT * sent[n];
+                         e->orig.packets == 3 + (uint64_t)sent[n] && e->resp.packets == 2 &&
+                         e->orig.payload == (uint64_t)SEGMENT * (1 + sent[n]);
             }
         }
         largest = largest > reader->books.flows_peak ? largest : reader->books.flows_peak;

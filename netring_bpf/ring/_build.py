@@ -30,6 +30,7 @@ _SOURCES = (
     "packets.c",
     "pcap.c",
     "pcapng.c",
+    "plain.c",
     "ports.c",
     "reader.c",
     "replay.c",

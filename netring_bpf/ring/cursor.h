@@ -81,8 +81,18 @@ bool nr_open_ip(struct nr_cursor *c, const struct nr_dissected *out, const struc
 bool nr_open_udp(const struct nr_cursor *payload, const struct nr_dissected *out,
                  const struct nr_ends *ends, struct nr_inner *inner);
 
+enum {
+    NR_PORT_VXLAN = 4789,
+    NR_PORT_GENEVE = 6081,
+    NR_PORT_GTPU = 2152,
+    NR_PORT_TEREDO = 3544,
+    NR_PORT_AYIYA = 5072
+};
 /* Whether datagrams to or from the port may be tunnels. */
-bool nr_is_tunnel_port(uint16_t port);
+static inline bool nr_is_tunnel_port(uint16_t port) {
+    return port == NR_PORT_VXLAN || port == NR_PORT_GENEVE || port == NR_PORT_GTPU ||
+           port == NR_PORT_TEREDO || port == NR_PORT_AYIYA;
+}
 
 /* checksum.c: whether the internet checksum over these parts comes out right. The pseudo header
  * is that of RFC 768 and RFC 8200. */

@@ -4,8 +4,6 @@
  * GRE and IP in IP are opened here and the packet inside is the one that counts, with the tunnel
  * noted; tunnels over UDP are packets of their own and what is inside of them is one more, which
  * nr_decode_inner() reads. */
-#include <string.h>
-
 #include "key.h"
 
 static bool may_open(const struct nr_dissected *out, const nr_decode_options *options) {
@@ -79,9 +77,7 @@ static int decode(const struct nr_frame *frame, const struct nr_tunnel *tunnel, 
     /* On the wire there is at least what was captured, whatever a source claims. */
     c.wire = c.wire > tag ? c.wire - tag : 0;
     c.wire = c.wire > frame->caplen ? c.wire : frame->caplen;
-    memset(out, 0, offsetof(struct nr_dissected, quoted));
-    out->inner.at = NULL;
-    out->tunnel.kind = out->tunnel.depth = 0;
+    nr_clear_dissected(out);
     if (tunnel != NULL) {
         out->tunnel = *tunnel;
     }
@@ -93,9 +89,15 @@ static int decode(const struct nr_frame *frame, const struct nr_tunnel *tunnel, 
     return reason == NR_KEYED ? decode_ip(&c, ethertype, frame->ts, options, out, &ends) : reason;
 }
 
+int nr_decode_layers(const struct nr_frame *frame, const nr_decode_options *options,
+                     struct nr_dissected *out) {
+    return decode(frame, NULL, 0, options, out);
+}
+
 int nr_decode(const struct nr_frame *frame, const nr_decode_options *options,
               struct nr_dissected *out) {
-    return decode(frame, NULL, 0, options, out);
+    return NR_LIKELY(nr_decode_plain(frame, options, out)) ? NR_KEYED
+                                                           : decode(frame, NULL, 0, options, out);
 }
 
 int nr_decode_inner(const struct nr_dissected *outer, const nr_decode_options *options,

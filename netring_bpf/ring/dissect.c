@@ -35,7 +35,7 @@ static void dissect_inner(nr_reader *r, uint64_t ts, const struct nr_dissected *
             b->inner_not_keyed++;
             return;
         }
-        nr_table_prepare(r->table, packet);
+        nr_table_prepare(r->table, &packet, 1);
         b->inner++;
         b->inner_bytes += length;
         parent_id = nr_table_packet(r->table, packet, ts, length, parent_id);
@@ -50,7 +50,7 @@ static void account(nr_reader *r, const struct nr_frame *frame, int reason,
     if (NR_UNLIKELY(packet->piece.first || reason == NR_FRAGMENT)) {
         reason = resolve(r, reason, frame->ts, packet);
         if (reason == NR_KEYED) {
-            nr_table_prepare(r->table, packet);
+            nr_table_prepare(r->table, &packet, 1);
         }
     }
     if (NR_UNLIKELY(reason != NR_KEYED)) {
@@ -65,58 +65,20 @@ static void account(nr_reader *r, const struct nr_frame *frame, int reason,
     }
 }
 
-/* In a large table nearly all that a packet costs is to wait for memory. So each step of a packet
- * asks for what the next one needs, and other packets' steps come in between. */
-enum { LOOK_UP = 6, LOOK_AT_FLOW = 14, LOOK_AT_ALL = 24 }; /* packets behind the decoding */
-
 struct batch {
-    struct nr_dissected packets[NR_BATCH];
+    uint32_t count; /* with a key */
+    struct nr_dissected *keyed[NR_BATCH];
     int reasons[NR_BATCH];
+    struct nr_dissected packets[NR_BATCH];
 };
 
-static void decode(nr_reader *r, const struct nr_frame *frame, struct batch *b, uint32_t n) {
-    b->reasons[n] = nr_decode(frame, &r->decode, &b->packets[n]);
-    r->books.received_bytes += frame->len;
-}
-
-static void prepare(nr_reader *r, struct batch *b, uint32_t n) {
-    if (NR_LIKELY(b->reasons[n] == NR_KEYED)) {
-        nr_table_prepare(r->table, &b->packets[n]);
-    }
-}
-
-static void dissect_small(nr_reader *r, const struct nr_frame *frames, uint32_t count,
-                          struct batch *b) {
+static void decode(nr_reader *r, const struct nr_frame *frames, uint32_t count, struct batch *b) {
+    b->count = 0;
     for (uint32_t n = 0; n < count; n++) {
-        decode(r, &frames[n], b, n);
-    }
-    /* Not in the loop above: a key that was just written in pieces cannot be read at once. */
-    for (uint32_t n = 0; n < count; n++) {
-        prepare(r, b, n);
-    }
-    for (uint32_t n = 0; n < count; n++) {
-        account(r, &frames[n], b->reasons[n], &b->packets[n]);
-    }
-}
-
-static void dissect_large(nr_reader *r, const struct nr_frame *frames, uint32_t count,
-                          struct batch *b) {
-    for (uint32_t n = 0; n < count + LOOK_AT_ALL; n++) {
-        if (n < count) {
-            decode(r, &frames[n], b, n);
-        }
-        if (n - 1 < count) {
-            prepare(r, b, n - 1);
-        }
-        if (n - LOOK_UP < count && b->reasons[n - LOOK_UP] == NR_KEYED) {
-            nr_table_fetch(r->table, &b->packets[n - LOOK_UP], 0);
-        }
-        if (n - LOOK_AT_FLOW < count && b->reasons[n - LOOK_AT_FLOW] == NR_KEYED) {
-            nr_table_fetch(r->table, &b->packets[n - LOOK_AT_FLOW], 1);
-        }
-        if (n - LOOK_AT_ALL < count) {
-            const uint32_t now = n - LOOK_AT_ALL;
-            account(r, &frames[now], b->reasons[now], &b->packets[now]);
+        b->reasons[n] = nr_decode(&frames[n], &r->decode, &b->packets[n]);
+        r->books.received_bytes += frames[n].len;
+        if (NR_LIKELY(b->reasons[n] == NR_KEYED)) {
+            b->keyed[b->count++] = &b->packets[n];
         }
     }
 }
@@ -125,10 +87,10 @@ void nr_reader_dissect(nr_reader *r, const struct nr_frame *frames, uint32_t cou
     struct batch batch;
     for (uint32_t done = 0; done < count; done += NR_BATCH) {
         const uint32_t part = count - done < NR_BATCH ? count - done : NR_BATCH;
-        if (nr_table_is_large(r->table)) {
-            dissect_large(r, frames + done, part, &batch);
-        } else {
-            dissect_small(r, frames + done, part, &batch);
+        decode(r, frames + done, part, &batch);
+        nr_table_prepare(r->table, batch.keyed, batch.count);
+        for (uint32_t n = 0; n < part; n++) {
+            account(r, &frames[done + n], batch.reasons[n], &batch.packets[n]);
         }
     }
     r->books.received += count;

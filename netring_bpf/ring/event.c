@@ -15,11 +15,11 @@ static void fill_side(const struct nr_table *t, uint32_t i, int side, nr_event_s
     out->ip_bytes = f->side[side].ip_bytes;
     out->first_ts = nr_first_ts(t, i, side);
     out->last_ts = f->side[side].last_ts;
-    out->payload = nr_is_tcp(f) ? 0 : t->streams[i].of[side].payload;
+    out->payload = nr_is_tcp(f) ? 0 : t->flows[i].stream[side].payload;
 }
 
 static void fill_stream(const struct nr_table *t, uint32_t i, int side, nr_event_side *out) {
-    const struct stream *s = &t->streams[i].of[side], *peer = &t->streams[i].of[side ^ 1];
+    const struct stream *s = &t->flows[i].stream[side], *peer = &t->flows[i].stream[side ^ 1];
     out->payload = nr_stream_size(s, peer);
     out->rtt_ns = peer->shake == SHAKE_ANSWERED ? nr_shake(t, i, side ^ 1) : 0;
     out->tcp_state = s->state;
@@ -87,7 +87,7 @@ void nr_emit(struct nr_table *t, uint32_t i, uint8_t kind, uint8_t end_reason) {
     if (event == NULL) {
         return;
     }
-    memset(event, 0, sizeof *event);
+    memset(event, 0, t->handoff->slot_size); /* libc has a faster way than the compiler */
     event->ts = t->now;
     event->flow_id = t->pasts[i].id;
     event->start_ts = t->pasts[i].start_ts;

@@ -41,7 +41,7 @@ void nr_extra_free(struct nr_table *t, uint32_t i) {
 
 uint64_t nr_first_ts(const struct nr_table *t, uint32_t i, int side) {
     const struct past *past = &t->pasts[i];
-    if (!t->streams[i].of[side].timed) {
+    if (!t->flows[i].stream[side].timed) {
         return 0;
     }
     return past->first[side] != FAR_FROM_START ? past->start_ts + past->first[side]
@@ -50,7 +50,7 @@ uint64_t nr_first_ts(const struct nr_table *t, uint32_t i, int side) {
 
 void nr_note_first_ts(struct nr_table *t, uint32_t i, int side, uint64_t ts) {
     const uint64_t since = ts - t->pasts[i].start_ts; /* enormous if it was before */
-    t->streams[i].of[side].timed = true;
+    t->flows[i].stream[side].timed = true;
     if (since < FAR_FROM_START) {
         t->pasts[i].first[side] = (uint32_t)since;
         return;
@@ -64,13 +64,13 @@ uint64_t nr_shake(const struct nr_table *t, uint32_t i, int side) {
     if (past->shake[side] == FAR_FROM_START) {
         return nr_extra(t, i)->side[side].shake;
     }
-    return t->streams[i].of[side].shake == SHAKE_SENT ? past->start_ts + past->shake[side]
+    return t->flows[i].stream[side].shake == SHAKE_SENT ? past->start_ts + past->shake[side]
                                                       : past->shake[side];
 }
 
 void nr_note_shake(struct nr_table *t, uint32_t i, int side, int shake, uint64_t value) {
     const uint64_t shown = shake == SHAKE_SENT ? value - t->pasts[i].start_ts : value;
-    t->streams[i].of[side].shake = (uint16_t)(shake & 3);
+    t->flows[i].stream[side].shake = (uint16_t)(shake & 3);
     if (shown < FAR_FROM_START) {
         t->pasts[i].shake[side] = (uint32_t)shown;
         return;

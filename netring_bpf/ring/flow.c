@@ -1,20 +1,12 @@
 /* Packets to flows, and flows to events: a keyed hash finds the entry, packet time runs the
  * timers. */
-#include "table.h"
+#include "slots.h"
 
 #include <string.h>
 
 #define LARGE 4096u /* flows: more do not fit into the cache of one core */
 
 /* -- entries -- */
-
-static uint32_t find(const struct nr_table *t, uint32_t bucket, const struct nr_key *key) {
-    uint32_t i = t->buckets[bucket];
-    while (i != NIL && !nr_key_equal(&t->flows[i].key, key)) {
-        i = t->flows[i].next_in_bucket;
-    }
-    return i;
-}
 
 static uint32_t take_entry(struct nr_table *t) {
     uint32_t i;
@@ -25,7 +17,7 @@ static uint32_t take_entry(struct nr_table *t) {
         nr_flow_evict(t);
     }
     i = t->free_head;
-    t->free_head = t->flows[i].next_in_bucket;
+    t->free_head = t->idle_links[i].next;
     return i;
 }
 
@@ -82,18 +74,16 @@ static void begin_record(struct nr_table *t, uint32_t i, uint64_t ts) {
     }
 }
 
-static uint32_t start_flow(struct nr_table *t, uint32_t bucket, const struct nr_dissected *p,
-                           uint64_t ts, uint64_t parent_id) {
+static uint32_t start_flow(struct nr_table *t, const struct nr_dissected *p, uint64_t ts,
+                           uint64_t parent_id) {
     const uint32_t i = take_entry(t);
     struct flow *f = &t->flows[i];
     *f = (struct flow){
         .key = p->key,
-        .next_in_bucket = t->buckets[bucket],
         .exchange = p->exchange,
         .orig_is_high = p->from_high != p->from_responder,
     };
-    t->buckets[bucket] = i;
-    memset(&t->streams[i], 0, sizeof t->streams[i]);
+    nr_slots_add(t, p->hash, i);
     begin_record(t, i, ts);
     if (nr_flow_begins_with_answer(t, p)) {
         nr_flow_flip(t, i);
@@ -118,7 +108,7 @@ static void forget_counts(struct nr_table *t, uint32_t i) {
     memset(f->side, 0, sizeof f->side);
     memset(f->packets, 0, sizeof f->packets);
     for (int side = ORIG; side <= RESP; side++) {
-        struct stream *s = &t->streams[i].of[side];
+        struct stream *s = &t->flows[i].stream[side];
         s->packets = 0;
         s->timed = false;
         if (nr_is_tcp(f)) {
@@ -155,7 +145,7 @@ static void renew(struct nr_table *t, uint32_t i, const struct nr_dissected *p, 
     begin_record(t, i, ts);
     t->pasts[i].letters = letters;
     for (int side = ORIG; side <= RESP; side++) {
-        nr_note_shake(t, i, side, t->streams[i].of[side].shake, shakes[side]);
+        nr_note_shake(t, i, side, t->flows[i].stream[side].shake, shakes[side]);
     }
     f->exchange = p->exchange;
     note_tunnel(t, i, p, parent_id);
@@ -167,46 +157,42 @@ static void renew(struct nr_table *t, uint32_t i, const struct nr_dissected *p, 
     }
 }
 
-/* -- fetching ahead -- */
+/* -- fetching ahead: in a large table nearly all that a packet costs is to wait for memory. Each
+ * loop asks for what the next one needs, for all packets, and does nothing else: so the processor
+ * has many of the requests under way at once (at a million flows 100 ns a packet; 190 without) -- */
 
-bool nr_table_is_large(const struct nr_table *t) {
-    return t->live > LARGE;
-}
-
-void nr_table_prepare(struct nr_table *t, struct nr_dissected *p) {
-    p->hash = nr_hash_key(&t->secret, &p->key);
-    __builtin_prefetch(&t->buckets[p->hash & t->bucket_mask]);
-}
-
-void nr_table_fetch(const struct nr_table *t, const struct nr_dissected *p, int step) {
-    const uint32_t i = t->buckets[p->hash & t->bucket_mask];
-    if (i == NIL) {
-        return;
+static void fetch(const struct nr_table *t, struct nr_dissected *const *packets, uint32_t count) {
+    for (uint32_t n = 0; n < count; n++) {
+        __builtin_prefetch(&t->slots[nr_slots_home(t, packets[n]->hash)]);
     }
-    const struct flow *f = &t->flows[i];
-    const struct link *link = &t->idle_links[i];
-    if (step == 0) {
-        __builtin_prefetch(f, 1);
-        __builtin_prefetch(&f->touched, 1);
-        __builtin_prefetch(&t->streams[i], 1);
-        __builtin_prefetch(link, 1);
-        return;
+    for (uint32_t n = 0; n < count; n++) {
+        packets[n]->maybe = nr_slots_find(t, packets[n]->hash, NULL);
     }
-    /* The neighbours in the idle list, which the packet takes the flow out of; or the next in the
-     * bucket. */
-    if (NR_UNLIKELY(!nr_key_equal(&f->key, &p->key))) {
-        if (f->next_in_bucket != NIL) {
-            __builtin_prefetch(&t->flows[f->next_in_bucket], 1);
-            __builtin_prefetch(&t->flows[f->next_in_bucket].touched, 1);
-            __builtin_prefetch(&t->streams[f->next_in_bucket], 1);
+    for (uint32_t n = 0; n < count; n++) {
+        const struct flow *f = &t->flows[packets[n]->maybe];
+        if (packets[n]->maybe != NIL) {
+            __builtin_prefetch(f, 1);
+            __builtin_prefetch(&f->touched, 1);
+            __builtin_prefetch(&f->stream, 1);
+            __builtin_prefetch(&t->idle_links[packets[n]->maybe], 1);
         }
-        return;
     }
-    if (link->prev != NIL) {
-        __builtin_prefetch(&t->idle_links[link->prev], 1);
+    /* The packet takes the flow out from between its neighbours in the idle list. */
+    for (uint32_t n = 0; n < count; n++) {
+        if (packets[n]->maybe != NIL) {
+            const struct link link = t->idle_links[packets[n]->maybe];
+            __builtin_prefetch(&t->idle_links[link.prev], 1);
+            __builtin_prefetch(&t->idle_links[link.next], 1);
+        }
     }
-    if (link->next != NIL) {
-        __builtin_prefetch(&t->idle_links[link->next], 1);
+}
+
+void nr_table_prepare(struct nr_table *t, struct nr_dissected *const *packets, uint32_t count) {
+    for (uint32_t n = 0; n < count; n++) {
+        packets[n]->hash = nr_hash_key(&t->secret, &packets[n]->key);
+    }
+    if (t->live > LARGE && count > 1) {
+        fetch(t, packets, count);
     }
 }
 
@@ -224,7 +210,7 @@ static uint8_t over_for(const struct nr_table *t, uint32_t i, const struct nr_di
         return nr_flow_end_reason(t, i);
     }
     if (p->tcp_flags & NR_TCP_SYN && nr_is_tcp(f) && !p->bad_checksum && !p->piece.later &&
-        nr_tcp_is_reuse(&t->streams[i], side_of(f, p), p)) {
+        nr_tcp_is_reuse(&t->flows[i], side_of(f, p), p)) {
         return f->class == CLASS_CLOSING ? nr_flow_end_reason(t, i) : NR_END_REUSED;
     }
     return NR_END_NONE;
@@ -250,9 +236,9 @@ static void touch(struct nr_table *t, uint32_t i, bool changed) {
     if (f->class == CLASS_CLOSING) {
         return; /* its end is timed from the close: stragglers do not put it off */
     }
-    if (changed && nr_tcp_is_over(&t->streams[i])) {
+    if (changed && nr_tcp_is_over(&t->flows[i])) {
         move_to(t, i, CLASS_CLOSING);
-    } else if (changed && nr_tcp_is_half_open(&t->streams[i])) {
+    } else if (changed && nr_tcp_is_half_open(&t->flows[i])) {
         if (f->class != CLASS_HALF_OPEN) {
             move_to(t, i, CLASS_HALF_OPEN);
         }
@@ -264,7 +250,7 @@ static void touch(struct nr_table *t, uint32_t i, bool changed) {
 static void count_packet(struct nr_table *t, uint32_t i, int side, const struct nr_dissected *p,
                          uint64_t ts) {
     struct flow *f = &t->flows[i];
-    struct stream *s = &t->streams[i].of[side];
+    struct stream *s = &t->flows[i].stream[side];
     f->side[side].ip_bytes += p->ip_bytes;
     f->side[side].last_ts = nr_max_u64(f->side[side].last_ts, ts);
     if (NR_UNLIKELY(!s->timed)) {
@@ -282,7 +268,7 @@ static void count_packet(struct nr_table *t, uint32_t i, int side, const struct 
 
 /* An ICMP error belongs to the flow whose packet it quotes, too. */
 static void note_error(struct nr_table *t, const struct nr_dissected *p) {
-    const uint32_t i = find(t, nr_bucket_of(t, &p->quoted), &p->quoted);
+    const uint32_t i = nr_slots_find(t, nr_hash_key(&t->secret, &p->quoted), &p->quoted);
     if (i != NIL) {
         struct extra *x = nr_extra_take(t, i);
         x->icmp_errors++;
@@ -313,9 +299,8 @@ static int read_packet(struct nr_table *t, uint32_t i, int side, const struct nr
 
 uint64_t nr_table_packet(struct nr_table *t, const struct nr_dissected *p, uint64_t ts,
                          uint32_t bytes, uint64_t parent_id) {
-    const uint32_t bucket = p->hash & t->bucket_mask;
     nr_table_tick(t, ts);
-    uint32_t i = find(t, bucket, &p->key);
+    uint32_t i = nr_slots_find(t, p->hash, &p->key);
     const uint8_t over = i != NIL ? over_for(t, i, p) : NR_END_NONE;
     if (NR_UNLIKELY(over != NR_END_NONE)) {
         nr_flow_end(t, i, over);
@@ -323,7 +308,7 @@ uint64_t nr_table_packet(struct nr_table *t, const struct nr_dissected *p, uint6
     }
     bool is_new = i == NIL;
     if (is_new) {
-        i = start_flow(t, bucket, p, ts, parent_id);
+        i = start_flow(t, p, ts, parent_id);
     } else if (t->active_ns != 0 && t->flows[i].class != CLASS_CLOSING &&
                t->now - nr_min_u64(t->now, t->pasts[i].start_ts) >= t->active_ns) {
         renew(t, i, p, ts, parent_id);
@@ -332,7 +317,7 @@ uint64_t nr_table_packet(struct nr_table *t, const struct nr_dissected *p, uint6
     struct flow *f = &t->flows[i];
     const int side = side_of(f, p);
     if (NR_UNLIKELY(++f->packets[side] == 0)) {
-        t->streams[i].of[side].packets++;
+        t->flows[i].stream[side].packets++;
     }
     f->side[side].bytes += bytes;
     t->live_packets++;

@@ -13,14 +13,9 @@ uint32_t nr_event_size(const nr_flow_options *options);
 struct nr_table *nr_table_create(const nr_flow_options *options, struct nr_handoff *handoff);
 void nr_table_destroy(struct nr_table *table);
 
-/* Hashes a keyed packet's key, and has the memory fetched that nr_table_packet will need, step by
- * step: each step needs what the one before has fetched, so several packets are prepared together.
- * The first is a must, and again if the key changes. */
-void nr_table_prepare(struct nr_table *table, struct nr_dissected *packet);
-#define NR_FETCH_STEPS 2
-void nr_table_fetch(const struct nr_table *table, const struct nr_dissected *packet, int step);
-/* Whether that is worth it: small tables are in the processor's cache anyway. */
-bool nr_table_is_large(const struct nr_table *table);
+/* Hashes the keys of keyed packets: a must before nr_table_packet, and again if a key changes. If
+ * there are several it also has the memory fetched that they will need. */
+void nr_table_prepare(struct nr_table *table, struct nr_dissected *const *packets, uint32_t count);
 
 /* Accounts one keyed and prepared packet of `bytes` bytes, after the timers that ran out before it:
  * at most NR_EVENTS_PER_PACKET events of its own. parent_id: the flow of the packet it was in, or

@@ -103,6 +103,7 @@ struct nr_dissected {
     uint32_t payload;  /* transport payload in bytes by the headers, not by what was captured */
     uint32_t ip_bytes; /* the IP packet, header included */
     uint32_t hash;     /* of the key: nr_table_prepare() */
+    uint32_t maybe;    /* the flow, as nr_table_prepare() saw it: others may come in between */
     struct nr_piece piece;
     bool quotes; /* an ICMP error: `quoted` is the flow of the packet that caused it */
     /* From here on nothing is cleared for each packet. */
@@ -110,6 +111,12 @@ struct nr_dissected {
     struct nr_tunnel tunnel; /* the innermost around this packet, where its kind is not 0 */
     struct nr_inner inner;   /* where its `at` is not NULL */
 };
+
+static inline void nr_clear_dissected(struct nr_dissected *out) {
+    memset(out, 0, offsetof(struct nr_dissected, quoted));
+    out->inner.at = NULL;
+    out->tunnel.kind = out->tunnel.depth = 0;
+}
 
 /* Reads one frame, as the options say. NR_KEYED and *out filled, or the NR_* reason why the frame
  * has no flow; for NR_FRAGMENT as far as the network layer. Pure. */

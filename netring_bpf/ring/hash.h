@@ -1,7 +1,8 @@
 /* The hash of a flow's key: pair-multiply-shift (Thorup, "High Speed Hashing for Integers and
- * Strings", 2015), which is strongly universal: whatever keys somebody chooses, two of them meet in
- * a bucket as often as chance has it, for the secret is random for each reader. Six independent
- * multiplications: a quarter of what SipHash-1-3 takes for a key (4 ns instead of 16). */
+ * Strings", 2015), which is strongly universal: whatever keys somebody chooses, two of them meet as
+ * often as chance has it, for the secret is random for each reader. That is said of pairs only: of
+ * keys in a row it makes rows again, which would crowd in neighbouring groups of slots; a last
+ * multiplication scatters them. A third of what SipHash-1-3 takes for a key (5 ns instead of 16). */
 #ifndef NR_HASH_H
 #define NR_HASH_H
 
@@ -35,7 +36,9 @@ static inline uint32_t nr_hash_key(const struct nr_hash_secret *secret, const st
         const uint64_t pair = nr_key_word(key, i);
         sum += (secret->factor[i][0] + (pair >> 32)) * (secret->factor[i][1] + (uint32_t)pair);
     }
-    return (uint32_t)(sum >> 32);
+    sum ^= sum >> 32;
+    sum *= 0x9fb21c651e98df25u;
+    return (uint32_t)((sum ^ sum >> 28) >> 32);
 }
 
 #endif

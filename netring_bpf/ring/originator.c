@@ -42,7 +42,7 @@ void nr_flow_flip(struct nr_table *t, uint32_t i) {
     f->orig_is_high = !f->orig_is_high;
     SWAP(f->side[ORIG], f->side[RESP]);
     SWAP(f->packets[ORIG], f->packets[RESP]);
-    SWAP(t->streams[i].of[ORIG], t->streams[i].of[RESP]);
+    SWAP(t->flows[i].stream[ORIG], t->flows[i].stream[RESP]);
     SWAP(past->first[ORIG], past->first[RESP]);
     SWAP(past->shake[ORIG], past->shake[RESP]);
     if (x != NULL) {

@@ -6,7 +6,7 @@
 #define BEYOND_UNACKED 16384
 
 void nr_stream_begin(struct nr_table *t, uint32_t i, int side, uint32_t start) {
-    struct stream *s = &t->streams[i].of[side];
+    struct stream *s = &t->flows[i].stream[side];
     nr_stream_end(t, i, side);
     s->start = start;
     s->last = s->acked = 0;
@@ -15,7 +15,7 @@ void nr_stream_begin(struct nr_table *t, uint32_t i, int side, uint32_t start) {
 }
 
 void nr_stream_end(struct nr_table *t, uint32_t i, int side) {
-    struct stream *s = &t->streams[i].of[side];
+    struct stream *s = &t->flows[i].stream[side];
     if (!s->holds) {
         return;
     }
@@ -28,7 +28,7 @@ void nr_stream_end(struct nr_table *t, uint32_t i, int side) {
 
 /* The stream's ranges; NULL: it has none. */
 static struct held *held_of(const struct nr_table *t, uint32_t i, int side) {
-    return t->streams[i].of[side].holds ? &t->held[nr_extra(t, i)->side[side].held] : NULL;
+    return t->flows[i].stream[side].holds ? &t->held[nr_extra(t, i)->side[side].held] : NULL;
 }
 
 /* The same, from now on it has some; NULL: the pool is empty. */
@@ -47,7 +47,7 @@ static struct held *take_held(struct nr_table *t, uint32_t i, int side) {
     }
     t->held[at].used = 0;
     nr_extra_take(t, i)->side[side].held = at;
-    t->streams[i].of[side].holds = true;
+    t->flows[i].stream[side].holds = true;
     return &t->held[at];
 }
 
@@ -60,7 +60,7 @@ static void remove_range(struct held *h, uint32_t n) {
 
 /* Moves `delivered` over the ranges that it has reached. */
 static void deliver(struct nr_table *t, uint32_t i, int side) {
-    struct stream *s = &t->streams[i].of[side];
+    struct stream *s = &t->flows[i].stream[side];
     struct held *h = held_of(t, i, side);
     if (h == NULL) {
         return;
@@ -105,7 +105,7 @@ static bool hold(struct held *h, int64_t start, int64_t end) {
 
 void nr_stream_data(struct nr_table *t, uint32_t i, int side, int64_t at, uint32_t length,
                     bool late) {
-    struct stream *s = &t->streams[i].of[side];
+    struct stream *s = &t->flows[i].stream[side];
     const int64_t end = at + length;
     bool is_new = end > s->delivered;
     if (is_new && at <= s->delivered) {
@@ -127,7 +127,7 @@ void nr_stream_data(struct nr_table *t, uint32_t i, int side, int64_t at, uint32
 }
 
 uint32_t nr_stream_acked(struct nr_table *t, uint32_t i, int side, int64_t at, bool reports) {
-    struct stream *s = &t->streams[i].of[side];
+    struct stream *s = &t->flows[i].stream[side];
     uint32_t gaps = 0;
     if (s->fin_seen && at >= nr_extra(t, i)->side[side].fin) {
         at = nr_extra(t, i)->side[side].fin - 1;
@@ -148,7 +148,7 @@ uint32_t nr_stream_acked(struct nr_table *t, uint32_t i, int side, int64_t at, b
 }
 
 void nr_stream_rebase(struct nr_table *t, uint32_t i, int side) {
-    struct stream *s = &t->streams[i].of[side];
+    struct stream *s = &t->flows[i].stream[side];
     struct extra *x = nr_extra(t, i);
     struct held *h = held_of(t, i, side);
     const int64_t shift = s->last > 1 ? s->last - 1 : 0;

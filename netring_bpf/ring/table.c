@@ -1,5 +1,5 @@
 /* The flow table's life: all memory is taken here, none on the packet path. */
-#include "table.h"
+#include "slots.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -48,16 +48,15 @@ static void *take(struct nr_table *t, size_t count, size_t size) {
 }
 
 /* False: out of memory. What is taken is given back by nr_table_destroy. */
-static bool take_memory(struct nr_table *t, const nr_flow_options *options, uint32_t buckets) {
+static bool take_memory(struct nr_table *t, const nr_flow_options *options) {
     const uint32_t flows = options->max_flows;
     t->held_capacity = flows < HELD_MAX ? flows : HELD_MAX;
     t->flows = take(t, flows, sizeof *t->flows);
-    t->streams = take(t, flows, sizeof *t->streams);
     t->pasts = take(t, flows, sizeof *t->pasts);
     t->idle_links = take(t, flows, sizeof *t->idle_links);
     t->extras = take(t, flows, sizeof *t->extras);
     t->held = take(t, t->held_capacity, sizeof *t->held);
-    t->buckets = take(t, buckets, sizeof *t->buckets);
+    t->slots = take(t, t->slot_groups, sizeof *t->slots);
     if (options->packet_statistics) {
         t->timing = take(t, flows, sizeof *t->timing);
     }
@@ -68,8 +67,8 @@ static bool take_memory(struct nr_table *t, const nr_flow_options *options, uint
     if (options->decode.tunnel_depth > 0) {
         t->tunneled = take(t, flows, sizeof *t->tunneled);
     }
-    return t->flows != NULL && t->streams != NULL && t->pasts != NULL &&
-           t->idle_links != NULL && t->extras != NULL && t->held != NULL && t->buckets != NULL &&
+    return t->flows != NULL && t->pasts != NULL &&
+           t->idle_links != NULL && t->extras != NULL && t->held != NULL && t->slots != NULL &&
            (t->timing != NULL || !options->packet_statistics) &&
            (t->first_packets != NULL || options->first_packets == 0) &&
            (t->tunneled != NULL || options->decode.tunnel_depth == 0);
@@ -77,21 +76,15 @@ static bool take_memory(struct nr_table *t, const nr_flow_options *options, uint
 
 struct nr_table *nr_table_create(const nr_flow_options *options, struct nr_handoff *handoff) {
     struct nr_table *t = calloc(1, sizeof *t);
-    uint32_t buckets = 16;
     if (t == NULL) {
         return NULL;
     }
-    /* Between one and two thirds of the buckets are taken when the table is full. */
-    while (buckets < options->max_flows + options->max_flows / 2) {
-        buckets <<= 1;
-    }
-    if (!take_memory(t, options, buckets)) {
+    t->slot_groups = nr_slot_groups(options->max_flows);
+    if (!take_memory(t, options)) {
         nr_table_destroy(t);
         return NULL;
     }
-    memset(t->buckets, 0xff, buckets * sizeof *t->buckets); /* NIL */
     t->handoff = handoff;
-    t->bucket_mask = buckets - 1;
     t->capacity = options->max_flows;
     t->free_head = t->extra_free = t->held_free = NIL;
     t->first_count = options->first_packets;

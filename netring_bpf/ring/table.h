@@ -2,10 +2,10 @@
  * originator.c, table.c (its life), event.c (what is told) and the files that follow one flow's
  * packets: tcp.c, stream.c, history.c, timing.c, extra.c.
  *
- * A flow has four places, at the same index of four arrays: what is looked at for each packet (two
- * cache lines), its two streams (one line), its links in the idle list (eight bytes), and what is
- * looked at now and then. So a packet of a flow that is in no cache costs three lines and what the
- * list takes, and a flow takes 244 bytes. What only some flows have lies in arrays of its own, whose pages stay
+ * A flow has three places, at the same index of three arrays: what is looked at for each packet
+ * (three cache lines, side by side, for a page that is in no TLB costs as much as they do), its
+ * links in the idle list (eight bytes), and what is looked at now and then. With its slot that is
+ * 253 bytes. What only some flows have lies in arrays of its own, whose pages stay
  * untouched until one does.
  *
  * Each flow is on one idle list (of its timeout class, in order of the time it is counted from),
@@ -36,30 +36,6 @@ struct link {
     uint32_t prev, next;
 };
 
-/* What each packet needs: two cache lines. */
-struct flow {
-    struct nr_key key;
-    uint32_t next_in_bucket;
-    struct link update;
-    uint32_t class : 5;
-    uint32_t home_class : 5; /* once it is established */
-    uint32_t seen : 14;      /* letters of the history, seven a side: history.c */
-    uint32_t flips : 2;      /* times the sides were exchanged, as far as this counts */
-    uint32_t orig_is_high : 1;
-    uint32_t exchange : 1;    /* of ICMP: asks and is answered */
-    uint32_t partial : 1;     /* of TCP: its beginning was not seen */
-    uint32_t established : 1; /* of TCP */
-    uint32_t has_extra : 1;
-    uint32_t has_tunnel : 1;
-    uint64_t touched; /* table time its timeout counts from: orders the idle list */
-    struct {
-        uint64_t bytes, ip_bytes;
-        uint64_t last_ts;
-    } side[2];
-    uint32_t packets[2]; /* the low half: nr_flow_packets() */
-};
-_Static_assert(sizeof(struct flow) == 128, "two cache lines");
-
 /* Where a SYN stands that waits for its answer; the answer gives the round-trip time. */
 enum { SHAKE_NONE, SHAKE_SENT, SHAKE_ANSWERED, SHAKE_SENT_TWICE };
 
@@ -87,10 +63,31 @@ struct stream {
     uint16_t begun : 1;    /* a segment of it was followed */
     uint16_t timed : 1;    /* its first packet was */
 };
-struct streams {
-    struct stream of[2];
+
+/* What each packet needs: three cache lines. */
+struct flow {
+    struct nr_key key;
+    struct link update;
+    uint32_t update_ms; /* table time of the next report, rounded up; wraps */
+    uint32_t class : 5;
+    uint32_t home_class : 5; /* once it is established */
+    uint32_t seen : 14;      /* letters of the history, seven a side: history.c */
+    uint32_t flips : 2;      /* times the sides were exchanged, as far as this counts */
+    uint32_t orig_is_high : 1;
+    uint32_t exchange : 1;    /* of ICMP: asks and is answered */
+    uint32_t partial : 1;     /* of TCP: its beginning was not seen */
+    uint32_t established : 1; /* of TCP */
+    uint32_t has_extra : 1;
+    uint32_t has_tunnel : 1;
+    uint64_t touched; /* table time its timeout counts from: orders the idle list */
+    struct {
+        uint64_t bytes, ip_bytes;
+        uint64_t last_ts;
+    } side[2];
+    uint32_t packets[2]; /* the low half: nr_flow_packets() */
+    struct stream stream[2];
 };
-_Static_assert(sizeof(struct streams) == 64, "one cache line");
+_Static_assert(sizeof(struct flow) == 192, "three cache lines");
 
 /* What is looked at when a flow begins, when it is told of, and now and then. Times that are far
  * from the flow's start are in its extra. */
@@ -100,9 +97,7 @@ struct past {
     uint64_t letters;  /* of the history: history.c; where there is an extra, its index */
     uint32_t first[2]; /* a side's first packet, in ns after start_ts */
     uint32_t shake[2]; /* SENT: the SYN, in ns after start_ts; ANSWERED: ns until the answer */
-    uint32_t update_ms; /* table time of the next report, rounded up; wraps */
-} __attribute__((packed, aligned(4)));
-_Static_assert(sizeof(struct past) == 44, "without a hole at its end");
+};
 #define FAR_FROM_START UINT32_MAX
 
 /* What a flow has once something happens to it that does not happen to most, or that ends it. */
@@ -151,15 +146,14 @@ struct memory {
     void *at;
     size_t size;
 };
-#define MEMORIES 10
+#define MEMORIES 9
 
 struct nr_table {
     struct flow *flows;
-    struct streams *streams;
     struct past *pasts;
     struct link *idle_links; /* close together: each packet changes those of three flows */
-    uint32_t *buckets;
-    uint32_t bucket_mask;
+    struct slots *slots; /* slots.h */
+    uint32_t slot_groups;
     uint32_t live;
     uint64_t now; /* packet time: only grows */
     uint64_t due; /* no timer of any flow runs out before this */
@@ -180,7 +174,7 @@ struct nr_table {
     struct list update;
     uint32_t capacity;
     uint32_t fresh;     /* entries from here on were never used: their pages are untouched */
-    uint32_t free_head; /* used and free again, chained through next_in_bucket */
+    uint32_t free_head; /* used and free again, chained through idle_links[].next */
     uint32_t extra_fresh, extra_free;
     uint32_t held_capacity, held_fresh, held_free;
     uint32_t peak;
@@ -199,7 +193,7 @@ static inline bool nr_is_tcp(const struct flow *f) {
 }
 
 static inline uint64_t nr_flow_packets(const struct nr_table *t, uint32_t i, int side) {
-    return (uint64_t)t->streams[i].of[side].packets << 32 | t->flows[i].packets[side];
+    return (uint64_t)t->flows[i].stream[side].packets << 32 | t->flows[i].packets[side];
 }
 
 static inline uint64_t nr_min_u64(uint64_t a, uint64_t b) {
@@ -236,12 +230,6 @@ static inline void nr_list_remove(struct nr_table *t, struct list *list, uint32_
     } else {
         nr_link_of(t, link.next, update)->prev = link.prev;
     }
-}
-
-/* -- flow.c -- */
-
-static inline uint32_t nr_bucket_of(const struct nr_table *t, const struct nr_key *key) {
-    return nr_hash_key(&t->secret, key) & t->bucket_mask;
 }
 
 /* -- timers.c -- */
@@ -337,16 +325,16 @@ uint64_t nr_stream_size(const struct stream *stream, const struct stream *peer);
 /* -- tcp.c -- */
 
 /* Whether a packet of this side begins another connection on the same ports. */
-bool nr_tcp_is_reuse(const struct streams *streams, int side, const struct nr_dissected *p);
+bool nr_tcp_is_reuse(const struct flow *flow, int side, const struct nr_dissected *p);
 enum { NR_TCP_SAME, NR_TCP_CHANGED, NR_TCP_HANDSHAKE_DONE };
 /* Follows the connection. SAME: neither side's state has changed. HANDSHAKE_DONE: it has just
  * completed. May exchange the flow's sides. */
 int nr_tcp_packet(struct nr_table *t, uint32_t i, int side, const struct nr_dissected *p,
                   uint64_t ts);
-bool nr_tcp_is_half_open(const struct streams *streams);
+bool nr_tcp_is_half_open(const struct flow *flow);
 /* Whether both sides have closed, or one did and the other never spoke, or one has reset. */
-bool nr_tcp_is_over(const struct streams *streams);
-bool nr_tcp_was_reset(const struct streams *streams);
+bool nr_tcp_is_over(const struct flow *flow);
+bool nr_tcp_was_reset(const struct flow *flow);
 
 /* -- timing.c -- */
 

@@ -14,7 +14,6 @@
 struct step {
     struct nr_table *table;
     struct flow *flow;
-    struct streams *streams;
     struct stream *self, *peer;
     const struct nr_dissected *packet;
     uint64_t ts;
@@ -37,8 +36,8 @@ static void set_state(struct stream *s, unsigned state) {
 
 static void look_from(struct step *s, int side) {
     s->side = side;
-    s->self = &s->streams->of[side];
-    s->peer = &s->streams->of[side ^ 1];
+    s->self = &s->flow->stream[side];
+    s->peer = &s->flow->stream[side ^ 1];
 }
 
 static void flip(struct step *s) {
@@ -163,7 +162,7 @@ static void flip_if_syn_was_missed(struct step *s) {
     if (s->flips && nr_history_is_lone_answer(s->table, s->i)) {
         flip(s);
         nr_history_correct_answer(s->table, s->i);
-        s->streams->of[ORIG].begun = true;
+        s->flow->stream[ORIG].begun = true;
     }
 }
 
@@ -213,7 +212,7 @@ static bool from_inactive(struct step *s) {
             flip(s);
             answerer = s->peer;
             set_state(answerer, NR_TCP_ESTABLISHED);
-            s->streams->of[ORIG].begun = true;
+            s->flow->stream[ORIG].begun = true;
         }
         if (s->peer->state == NR_TCP_SYN_SENT) {
             set_state(s->peer, NR_TCP_ESTABLISHED);
@@ -231,7 +230,7 @@ static bool from_inactive(struct step *s) {
     if (s->self->state != NR_TCP_INACTIVE) {
         return closes;
     }
-    if (!s->was_orig && s->length == 0 && s->streams->of[ORIG].state == NR_TCP_SYN_SENT) {
+    if (!s->was_orig && s->length == 0 && s->flow->stream[ORIG].state == NR_TCP_SYN_SENT) {
         return false; /* some acknowledge the SYN before they answer it */
     }
     if (s->ack && s->peer->state == NR_TCP_ESTABLISHED) {
@@ -312,25 +311,25 @@ static bool is_clean(const struct stream *s) {
            (s->state == NR_TCP_CLOSED && s->previous == NR_TCP_ESTABLISHED);
 }
 
-bool nr_tcp_is_half_open(const struct streams *streams) {
-    const unsigned orig = streams->of[ORIG].state;
+bool nr_tcp_is_half_open(const struct flow *flow) {
+    const unsigned orig = flow->stream[ORIG].state;
     return (orig == NR_TCP_SYN_SENT || orig == NR_TCP_SYN_ACK_SENT) &&
-           streams->of[RESP].state == NR_TCP_INACTIVE;
+           flow->stream[RESP].state == NR_TCP_INACTIVE;
 }
 
-bool nr_tcp_was_reset(const struct streams *streams) {
-    return streams->of[ORIG].state == NR_TCP_RESET || streams->of[RESP].state == NR_TCP_RESET;
+bool nr_tcp_was_reset(const struct flow *flow) {
+    return flow->stream[ORIG].state == NR_TCP_RESET || flow->stream[RESP].state == NR_TCP_RESET;
 }
 
-bool nr_tcp_is_over(const struct streams *streams) {
-    const struct stream *orig = &streams->of[ORIG], *resp = &streams->of[RESP];
-    return nr_tcp_was_reset(streams) || (orig->closed && resp->closed) ||
+bool nr_tcp_is_over(const struct flow *flow) {
+    const struct stream *orig = &flow->stream[ORIG], *resp = &flow->stream[RESP];
+    return nr_tcp_was_reset(flow) || (orig->closed && resp->closed) ||
            (orig->closed && resp->state == NR_TCP_INACTIVE) ||
            (resp->closed && orig->state == NR_TCP_INACTIVE);
 }
 
-bool nr_tcp_is_reuse(const struct streams *streams, int side, const struct nr_dissected *p) {
-    const struct stream *orig = &streams->of[ORIG], *resp = &streams->of[RESP];
+bool nr_tcp_is_reuse(const struct flow *flow, int side, const struct nr_dissected *p) {
+    const struct stream *orig = &flow->stream[ORIG], *resp = &flow->stream[RESP];
     const bool ack = p->tcp_flags & NR_TCP_ACK;
     const struct stream *opener = ack ? resp : orig;
     if (!(p->tcp_flags & NR_TCP_SYN) || (ack && orig->state != NR_TCP_INACTIVE)) {
@@ -399,7 +398,7 @@ static void note_acked(struct step *s, int64_t acked) {
 }
 
 static bool completes_handshake(const struct step *s) {
-    const struct stream *orig = &s->streams->of[ORIG], *resp = &s->streams->of[RESP];
+    const struct stream *orig = &s->flow->stream[ORIG], *resp = &s->flow->stream[RESP];
     if (s->flow->established || !orig->syn_seen || !resp->syn_seen || orig->acked < 1 ||
         resp->acked < 1) {
         return false;
@@ -413,7 +412,7 @@ static bool completes_handshake(const struct step *s) {
 static bool is_next_segment(struct nr_table *t, uint32_t i, int side,
                             const struct nr_dissected *p) {
     struct flow *f = &t->flows[i];
-    struct stream *self = &t->streams[i].of[side], *peer = &t->streams[i].of[side ^ 1];
+    struct stream *self = &t->flows[i].stream[side], *peer = &t->flows[i].stream[side ^ 1];
     const uint8_t marked = NR_TCP_SYN | NR_TCP_FIN | NR_TCP_RST | NR_TCP_ACK;
     if ((p->tcp_flags & marked) != NR_TCP_ACK || !f->established ||
         self->state != NR_TCP_ESTABLISHED || peer->state != NR_TCP_ESTABLISHED || p->window == 0 ||
@@ -471,7 +470,6 @@ int nr_tcp_packet(struct nr_table *t, uint32_t i, int side, const struct nr_diss
     struct step s = {
         .table = t,
         .flow = &t->flows[i],
-        .streams = &t->streams[i],
         .packet = p,
         .ts = ts,
         .i = i,

@@ -1,6 +1,6 @@
 /* What ends, and when: idle flows, the one that makes room, and the periodic updates. All by packet
  * time, a bounded number at once. */
-#include "table.h"
+#include "slots.h"
 
 #define SWEEP_MAX 1024u /* flows ended or reported by one tick: it must stay short */
 #define NS_PER_MS 1000000u
@@ -11,18 +11,14 @@ void nr_flow_end(struct nr_table *t, uint32_t i, uint8_t reason) {
     struct flow *f = &t->flows[i];
     const uint64_t packets = nr_flow_packets(t, i, ORIG) + nr_flow_packets(t, i, RESP);
     const uint64_t bytes = f->side[ORIG].bytes + f->side[RESP].bytes;
-    uint32_t *at = &t->buckets[nr_bucket_of(t, &f->key)];
     nr_emit(t, i, NR_EVENT_ENDED, reason);
     nr_extra_free(t, i);
-    while (*at != i) {
-        at = &t->flows[*at].next_in_bucket;
-    }
-    *at = f->next_in_bucket;
+    nr_slots_remove(t, nr_hash_key(&t->secret, &f->key), i);
     nr_list_remove(t, &t->idle[f->class], i, false);
     if (t->update_ns != 0) {
         nr_list_remove(t, &t->update, i, true);
     }
-    f->next_in_bucket = t->free_head;
+    t->idle_links[i].next = t->free_head;
     t->free_head = i;
     t->live--;
     t->ended[reason]++;
@@ -36,7 +32,7 @@ uint8_t nr_flow_end_reason(const struct nr_table *t, uint32_t i) {
     if (t->flows[i].class != CLASS_CLOSING) {
         return NR_END_IDLE;
     }
-    return nr_tcp_was_reset(&t->streams[i]) ? NR_END_RST : NR_END_FIN;
+    return nr_tcp_was_reset(&t->flows[i]) ? NR_END_RST : NR_END_FIN;
 }
 
 /* An opening that nobody has answered is the first to go: a flood of them pushes nothing else out.
@@ -75,7 +71,7 @@ static uint32_t sweep_idle(struct nr_table *t, uint32_t budget) {
 
 void nr_flow_schedule_update(struct nr_table *t, uint32_t i) {
     const uint64_t at = t->now + t->update_ns;
-    t->pasts[i].update_ms = (uint32_t)((at + NS_PER_MS - 1) / NS_PER_MS);
+    t->flows[i].update_ms = (uint32_t)((at + NS_PER_MS - 1) / NS_PER_MS);
     nr_list_append(t, &t->update, i, true);
     t->due = nr_min_u64(t->due, at);
 }
@@ -83,7 +79,7 @@ void nr_flow_schedule_update(struct nr_table *t, uint32_t i) {
 /* How long until the flow's next report; 0: it is time. */
 static uint64_t until_update(const struct nr_table *t, uint32_t i) {
     const uint32_t now_ms = (uint32_t)(t->now / NS_PER_MS);
-    const int32_t left = (int32_t)(t->pasts[i].update_ms - now_ms);
+    const int32_t left = (int32_t)(t->flows[i].update_ms - now_ms);
     return left > 0 ? (uint64_t)left * NS_PER_MS - t->now % NS_PER_MS : 0;
 }
 

@@ -7,13 +7,6 @@
 
 #include "cursor.h"
 
-enum {
-    PORT_VXLAN = 4789,
-    PORT_GENEVE = 6081,
-    PORT_GTPU = 2152,
-    PORT_TEREDO = 3544,
-    PORT_AYIYA = 5072
-};
 enum { GRE_CHECKSUM = 0x8000, GRE_ROUTING = 0x4000, GRE_KEY = 0x2000, GRE_SEQUENCE = 0x1000 };
 enum { GRE_ACK = 0x0080, GRE_RESERVED = 0x0078, GRE_VERSION = 0x0007 };
 enum { GRE_ERSPAN = 0x88be, GRE_ERSPAN3 = 0x22eb, GRE_PPP = 0x880b };
@@ -223,24 +216,19 @@ static bool open_ayiya(struct nr_cursor *c, struct nr_inner *inner) {
 
 static bool open_on_port(uint16_t port, struct nr_cursor *c, struct nr_inner *inner) {
     switch (port) {
-    case PORT_VXLAN:
+    case NR_PORT_VXLAN:
         return open_vxlan(c, inner);
-    case PORT_GENEVE:
+    case NR_PORT_GENEVE:
         return open_geneve(c, inner);
-    case PORT_GTPU:
+    case NR_PORT_GTPU:
         return open_gtpu(c, inner);
-    case PORT_TEREDO:
+    case NR_PORT_TEREDO:
         return open_teredo(c, true, inner);
-    case PORT_AYIYA:
+    case NR_PORT_AYIYA:
         return open_ayiya(c, inner);
     default:
         return false;
     }
-}
-
-bool nr_is_tunnel_port(uint16_t port) {
-    return port == PORT_VXLAN || port == PORT_GENEVE || port == PORT_GTPU || port == PORT_TEREDO ||
-           port == PORT_AYIYA;
 }
 
 bool nr_open_udp(const struct nr_cursor *payload, const struct nr_dissected *out,

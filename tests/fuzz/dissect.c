@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "key.h"
 #include "reader.h"
 
 enum { HEAD = 8 };
@@ -53,6 +54,20 @@ static void check_books(void) {
     }
 }
 
+/* The short way through the dissector says what the long one says, or nothing. */
+static void check_plain(const struct nr_frame *frame) {
+    struct nr_dissected plain, layers;
+    if (!nr_decode_plain(frame, &reader->decode, &plain)) {
+        return;
+    }
+    if (nr_decode_layers(frame, &reader->decode, &layers) != NR_KEYED ||
+        memcmp(&plain, &layers, offsetof(struct nr_dissected, quoted)) != 0 ||
+        plain.inner.at != layers.inner.at || plain.tunnel.kind != layers.tunnel.kind ||
+        plain.tunnel.depth != layers.tunnel.depth) {
+        abort();
+    }
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (size < HEAD || size > 65536) {
         return 0;
@@ -76,6 +91,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         .link = data[2] % 10,
     };
     clock_ns += data[3] * 40u;
+    check_plain(&frame);
     nr_reader_dissect(reader, &frame, 1);
     reader->handoff.tail = reader->handoff.head; /* all events were taken */
     check_books();
