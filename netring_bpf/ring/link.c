@@ -2,7 +2,7 @@
  *
  * Formats: IEEE 802.3, 802.1Q and 802.1ad, IEEE 802.11 with radiotap, RFC 3032 (MPLS), RFC 2516
  * (PPPoE), RFC 1662 (PPP), and the LINKTYPE_ pages of tcpdump.org for Linux cooked v1 and v2,
- * null, loopback, raw IP and NFLOG; 802.1ah and VN-tags of provider and data center bridges. */
+ * null, loopback, raw IP and NFLOG; 802.1ah, VN-tags and FabricPath of provider and data center bridges. */
 #include "cursor.h"
 
 #define MAX_TAGS 8u
@@ -15,6 +15,7 @@
 #define ETHERTYPE_PPPOE 0x8864
 #define ETHERTYPE_BACKBONE 0x88e7
 #define ETHERTYPE_VNTAG 0x8926
+#define ETHERTYPE_FABRICPATH 0x8903
 #define NFLOG_PAYLOAD 9
 #define NFLOG_MAX_ATTRIBUTES 32
 #define ETHERTYPE_MIN 0x0600 /* below it, the field is a length */
@@ -73,6 +74,12 @@ static int skip_snap(struct nr_cursor *c, uint16_t *ethertype) {
 static int skip_ethernet(struct nr_cursor *c, struct nr_ends *ends, uint16_t *ethertype) {
     if (!nr_has(c, 14)) {
         return NR_CUT_LINK;
+    }
+    if (nr_be16(c->at + 12) == ETHERTYPE_FABRICPATH) { /* switches around the stations' own frame */
+        if (!nr_has(c, 16 + 14)) {
+            return NR_CUT_LINK;
+        }
+        nr_skip(c, 16);
     }
     ends->dst_mac = c->at;
     ends->src_mac = c->at + 6;

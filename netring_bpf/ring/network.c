@@ -13,6 +13,8 @@ enum {
     EXT_HIP = 139,
     EXT_SHIM6 = 140
 };
+enum { ROUTING_SOURCE = 0, ROUTING_HOME = 2 };
+enum { OPTION_PAD1 = 0, OPTION_HOME_ADDRESS = 201 };
 
 /* `offset` in bytes; the cursor is at the fragment's payload, trimmed to it. */
 static int note_piece(const struct nr_cursor *c, uint32_t id, uint32_t offset, bool more,
@@ -63,8 +65,34 @@ static int parse_ipv4(struct nr_cursor *c, const nr_decode_options *options,
     return note_piece(c, nr_be16(ip + 4), (fragment & 0x1fffu) * 8u, fragment & 0x2000, out);
 }
 
+/* The routing header's last address is where the packet goes in the end: what both the transport's
+ * checksum and the answers have (RFC 8200 section 4.4, RFC 6275 section 6.4). */
+static void note_routing(const uint8_t *header, uint32_t length, struct nr_ends *ends) {
+    const uint8_t type = header[2], segments_left = header[3];
+    const bool whole = type == ROUTING_SOURCE ? header[1] >= 2 && header[1] % 2 == 0 : header[1] == 2;
+    if ((type == ROUTING_SOURCE || type == ROUTING_HOME) && segments_left > 0 && whole) {
+        ends->dst_h = header + length - 16;
+    }
+}
+
+/* The address of a node that is away from home, in place of the one it has there (RFC 6275). */
+static void note_home_address(const uint8_t *header, uint32_t length, struct nr_ends *ends) {
+    for (uint32_t at = 2; at + 2 <= length;) {
+        if (header[at] == OPTION_PAD1) {
+            at++;
+            continue;
+        }
+        const uint32_t size = header[at + 1];
+        if (header[at] == OPTION_HOME_ADDRESS && size == 16 && at + 2 + size <= length) {
+            ends->src_h = header + at + 2;
+        }
+        at += 2 + size;
+    }
+}
+
 /* Skips one extension header of *next: 1 skipped, 0 *next is none, else a reason, negated. */
-static int skip_extension(struct nr_cursor *c, uint8_t *next, const uint8_t **fragment) {
+static int skip_extension(struct nr_cursor *c, uint8_t *next, struct nr_ends *ends,
+                          const uint8_t **fragment) {
     uint32_t length;
     switch (*next) {
     case EXT_HOP_BY_HOP:
@@ -94,6 +122,10 @@ static int skip_extension(struct nr_cursor *c, uint8_t *next, const uint8_t **fr
     }
     if (*next == EXT_FRAGMENT) {
         *fragment = c->at;
+    } else if (*next == EXT_ROUTING) {
+        note_routing(c->at, length, ends);
+    } else if (*next == EXT_DESTINATION) {
+        note_home_address(c->at, length, ends);
     }
     *next = c->at[0];
     nr_skip(c, length);
@@ -119,7 +151,7 @@ static int parse_ipv6(struct nr_cursor *c, struct nr_dissected *out, struct nr_e
     ends->dst_h = ip + 24;
     nr_skip(c, 40);
     for (int i = 0;; i++) {
-        const int skipped = skip_extension(c, &next, &fragment);
+        const int skipped = skip_extension(c, &next, ends, &fragment);
         if (skipped < 0) {
             return -skipped;
         }

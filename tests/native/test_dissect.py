@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import struct
 
 import pytest
@@ -138,8 +139,39 @@ def test_ipv6_extension_headers_are_walked() -> None:
     assert describe(key) == ("udp", "fd00::1", 5, "fd00::2", 53, (), 0)
 
 
+FAR = ipaddress.ip_address("fd00::99")
+
+
+@pytest.mark.parametrize(
+    ("kind", "left", "addresses", "target"),
+    [(0, 1, 2, FAR), (2, 1, 1, FAR), (0, 0, 2, None), (2, 0, 1, None), (4, 1, 1, None)],
+    ids=["source route", "mobile node", "arrived", "at home", "another type"],
+)
+def test_a_routing_header_tells_where_the_packet_goes_in_the_end(
+    kind: int, left: int, addresses: int, target: ipaddress.IPv6Address | None
+) -> None:
+    route = bytes([addresses * 2, kind, left, 0, 0, 0, 0]) + bytes(16 * (addresses - 1))
+    key = key_of(extended([(43, route + FAR.packed)]))
+    assert str(key.resp.addr) == str(target or "fd00::2")
+
+
+def test_a_home_address_is_the_sender_s() -> None:
+    pads_and_home = b"\0\0\x01\x00" + b"\xc9\x10" + FAR.packed
+    key = key_of(extended([(60, b"\x02" + pads_and_home)]))
+    assert (str(key.orig.addr), str(key.resp.addr)) == (str(FAR), "fd00::2")
+    cut = b"\x00" + b"\xc9\x10" + bytes(4)  # the option reaches beyond its header
+    assert str(key_of(extended([(60, cut)])).orig.addr) == "fd00::1"
+
+
 def test_a_later_ipv6_fragment_has_no_ports() -> None:
     assert reason_of(extended([(44, b"\0\0\x08\0\0\0\1")])) == "fragment"
+
+
+def test_the_switches_header_of_fabricpath_is_stepped_over() -> None:
+    frame = udp(*V4, 5, 53, vlans=(7,))
+    switched = bytes(12) + b"\x89\x03\x00\x01" + frame
+    assert describe(key_of(switched)) == describe(key_of(frame))
+    assert reason_of(Frame(switched[:29], len=len(switched))) == "cut_link"
 
 
 def test_extension_headers_are_walked_within_a_bound() -> None:
