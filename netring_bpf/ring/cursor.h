@@ -86,12 +86,22 @@ enum {
     NR_PORT_GENEVE = 6081,
     NR_PORT_GTPU = 2152,
     NR_PORT_TEREDO = 3544,
+    NR_PORT_GRE = 4754,
     NR_PORT_AYIYA = 5072
 };
 /* Whether datagrams to or from the port may be tunnels. */
 static inline bool nr_is_tunnel_port(uint16_t port) {
     return port == NR_PORT_VXLAN || port == NR_PORT_GENEVE || port == NR_PORT_GTPU ||
-           port == NR_PORT_TEREDO || port == NR_PORT_AYIYA;
+           port == NR_PORT_TEREDO || port == NR_PORT_GRE || port == NR_PORT_AYIYA;
+}
+
+/* Whether a datagram on any port may be one, by the first of its `captured` bytes. */
+static inline bool nr_looks_like_ayiya(const uint8_t *payload) {
+    return payload[1] == 0x52 && payload[2] == 0x11;
+}
+static inline bool nr_looks_like_tunnel(const uint8_t *payload, uint32_t captured) {
+    return captured >= 48 &&
+           (nr_looks_like_ayiya(payload) || payload[0] >> 4 == 6 || payload[0] == 0);
 }
 
 /* checksum.c: whether the internet checksum over these parts comes out right. The pseudo header

@@ -15,6 +15,7 @@ void nr_make_key(const struct nr_ends *ends, const nr_decode_options *options,
     struct nr_key *key = &out->key;
     if (!options->key_vlan) {
         key->vlan[0] = key->vlan[1] = NR_NO_VLAN;
+        key->network = 0;
     }
     if (options->directional) {
         out->one_way = true;

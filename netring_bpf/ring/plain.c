@@ -6,7 +6,6 @@
 
 enum { ETHERNET = 14, TAG = 4, IPV4 = 20, IPV6 = 40, TCP = 20, UDP = 8 };
 enum { TYPE_8021Q = 0x8100, TYPE_8021AD = 0x88a8, MORE_OR_OFFSET = 0x3fff };
-enum { TEREDO_MIN = 48 }; /* octets of a datagram that may be a tunnel whatever its ports */
 
 /* Where the parts lie, and how long they were on the wire. */
 struct layers {
@@ -34,7 +33,7 @@ static bool read_tcp(const struct layers *l, struct nr_dissected *out) {
 static bool may_be_tunnel(const struct layers *l) {
     const uint8_t *at = l->transport;
     return nr_is_tunnel_port(nr_be16(at)) || nr_is_tunnel_port(nr_be16(at + 2)) ||
-           (l->captured >= UDP + TEREDO_MIN && (at[UDP] >> 4 == 6 || at[UDP] == 0));
+           nr_looks_like_tunnel(at + UDP, l->captured - UDP);
 }
 
 static bool read_udp(const struct layers *l, const nr_decode_options *options,

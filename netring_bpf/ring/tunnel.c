@@ -2,7 +2,8 @@
  *
  * Formats: RFC 2784 and 2890 (GRE), RFC 2637 (its version 1), draft-foschiano-erspan, RFC 2003 and
  * 4213 (IP in IP), RFC 7348 (VXLAN), RFC 8926 (GENEVE), 3GPP TS 29.281 (GTP-U), RFC 4380 (Teredo),
- * draft-massar-v6ops-ayiya (AYIYA); Aruba's access points put 802.11 into GRE. */
+ * RFC 8086 (GRE in UDP), draft-massar-v6ops-ayiya (AYIYA); Aruba's access points put 802.11 into
+ * GRE. */
 #include <string.h>
 
 #include "cursor.h"
@@ -147,6 +148,16 @@ static bool open_geneve(struct nr_cursor *c, struct nr_inner *inner) {
     return true;
 }
 
+/* Whether an IP packet fills the rest, neither more nor less, as far as was captured. */
+static bool is_whole_ip(const struct nr_cursor *c) {
+    if (!nr_has(c, 6)) {
+        return c->wire >= 20;
+    }
+    const uint8_t version = c->at[0] >> 4;
+    return (version == 4 && nr_be16(c->at + 2) == c->wire) ||
+           (version == 6 && nr_be16(c->at + 4) + 40u == c->wire);
+}
+
 static bool open_gtpu(struct nr_cursor *c, struct nr_inner *inner) {
     if (!nr_has(c, 8) || (c->at[0] & 0xf0) != 0x30 || c->at[1] != 255) {
         return false; /* another version, GTP', or no user data */
@@ -170,6 +181,9 @@ static bool open_gtpu(struct nr_cursor *c, struct nr_inner *inner) {
             next = c->at[size - 1];
             nr_skip(c, size);
         }
+    }
+    if (!is_whole_ip(c)) {
+        return false; /* something else on this port */
     }
     found(c, NR_LINK_RAW, NR_TUNNEL_GTPU, teid, inner);
     return true;
@@ -224,6 +238,8 @@ static bool open_on_port(uint16_t port, struct nr_cursor *c, struct nr_inner *in
         return open_gtpu(c, inner);
     case NR_PORT_TEREDO:
         return open_teredo(c, true, inner);
+    case NR_PORT_GRE:
+        return open_gre(c, inner);
     case NR_PORT_AYIYA:
         return open_ayiya(c, inner);
     default:
@@ -231,14 +247,22 @@ static bool open_on_port(uint16_t port, struct nr_cursor *c, struct nr_inner *in
     }
 }
 
+/* On any port: Teredo between clients, and AYIYA as all its clients send it (a signature of five
+ * words by SHA-1, with a shared secret, to forward). */
+static bool open_by_looks(struct nr_cursor *c, struct nr_inner *inner) {
+    if (!nr_looks_like_tunnel(c->at, nr_captured(c))) {
+        return false;
+    }
+    return nr_looks_like_ayiya(c->at) ? open_ayiya(c, inner) : open_teredo(c, false, inner);
+}
+
 bool nr_open_udp(const struct nr_cursor *payload, const struct nr_dissected *out,
                  const struct nr_ends *ends, struct nr_inner *inner) {
     struct nr_cursor c = *payload;
     struct nr_cursor again = *payload;
     struct nr_cursor guess = *payload;
-    const bool maybe_teredo = nr_has(&guess, 48) && (guess.at[0] >> 4 == 6 || guess.at[0] == 0);
     if (!open_on_port(ends->dst_p, &c, inner) && !open_on_port(ends->src_p, &again, inner) &&
-        !(maybe_teredo && open_teredo(&guess, false, inner))) {
+        !open_by_looks(&guess, inner)) {
         return false;
     }
     const uint8_t kind = inner->tunnel.kind;

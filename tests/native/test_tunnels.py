@@ -55,6 +55,11 @@ def inside(flows: list[Flow]) -> Flow:
     return found
 
 
+def ayiya(inner: bytes, port: int = 5072) -> bytes:
+    head = bytes([0x40, 0x52, 0x11, 41, 0, 0, 0, 0]) + bytes(16 + 20)
+    return udp(OUT_A, OUT_B, 50_002, port, head + inner)
+
+
 V6 = udp("fd00::1", "fd00::2", 1, 2, b"x")[14:]
 OVER_UDP = {
     "vxlan": (vxlan(INNER), TunnelKind.VXLAN, 77, 77),
@@ -63,6 +68,14 @@ OVER_UDP = {
     "geneve of ip": (geneve(PACKET, protocol=0x0800), TunnelKind.GENEVE, 88, 88),
     "gtp-u": (gtpu(PACKET), TunnelKind.GTPU, 99, None),
     "gtp-u with an extension": (gtpu(PACKET, extension=True), TunnelKind.GTPU, 99, None),
+    "gre over udp": (
+        udp(OUT_A, OUT_B, 50_003, 4754, struct.pack("!HHI", 0x2000, 0x0800, 66) + PACKET),
+        TunnelKind.GRE,
+        66,
+        None,
+    ),
+    "ayiya": (ayiya(V6), TunnelKind.AYIYA, 0, None),
+    "ayiya on another port": (ayiya(V6, 777), TunnelKind.AYIYA, 0, None),
     "teredo": (teredo(V6), TunnelKind.TEREDO, 0, None),
 }
 IN_IP = {
@@ -143,6 +156,17 @@ def test_what_cannot_be_opened_stays_a_flow_of_its_own() -> None:
     assert (flow.key.proto_name, books.inner_not_keyed) == ("gre", 0)
     flows, books = run(vxlan(ethernet(0x0806, bytes(28))))
     assert (len(flows), books.inner, books.inner_not_keyed) == (1, 0, 1)
+
+
+def test_without_vlans_virtual_networks_are_one_too() -> None:
+    flows, _ = run(vxlan(INNER, 1), vxlan(INNER, 2), key_vlan=False)
+    assert (inside(flows).packets, inside(flows).key.network) == (2, None)
+
+
+@pytest.mark.parametrize("inner", [PACKET + b"x", PACKET[:-1], b"\x50" + PACKET[1:]])
+def test_gtp_u_is_only_what_a_packet_fills(inner: bytes) -> None:
+    [flow], books = run(gtpu(inner))
+    assert (flow.key.proto_name, books.inner, books.inner_not_keyed) == ("udp", 0, 0)
 
 
 def pieces(frame: bytes, size: int, ident: int = 7) -> list[bytes]:
