@@ -207,7 +207,7 @@ def flows(
         typer.Option(
             "--format",
             help="How to print. zeek, zeek-json, eve and csv print flows that have "
-            "ended. [default: table on a terminal, else json]",
+            "ended. By default table on a terminal, else json.",
         ),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
@@ -232,8 +232,13 @@ def flows(
     ] = None,
     key: Annotated[_Key, typer.Option(help="What makes packets one flow.")] = _Key.FIVE_TUPLE,
     ignore_vlan: Annotated[
-        bool, typer.Option("--ignore-vlan", help="Flows are the same in all VLANs.")
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--ignore-vlan/--key-vlan",
+            help="Flows are the same in all VLANs, or others in each. By default others; "
+            "the same for zeek and zeek-json, as in Zeek.",
+        ),
+    ] = None,
     directional: Annotated[
         bool, typer.Option("--directional", help="Each direction is a flow of its own.")
     ] = False,
@@ -265,6 +270,8 @@ def flows(
     if json and format not in {None, _Format.JSON}:
         raise typer.BadParameter("--json and --format exclude each other")
     shown = format or (_Format.TABLE if sys.stdout.isatty() and not json else _Format.JSON)
+    if ignore_vlan is None:
+        ignore_vlan = shown in {_Format.ZEEK, _Format.ZEEK_JSON}
     try:
         options = FlowOptions(
             key=FlowKey(key.value.replace("-", "_")),

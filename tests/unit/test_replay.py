@@ -181,8 +181,19 @@ def test_zeek_s_conn_log(story: Path) -> None:
     ]  # fmt: skip
     assert rows[0]["history"] == "ShAR"
     assert (rows[0]["ts"], rows[0]["duration"]) == ("1700000000.000001", "2.999999")
-    assert (rows[1]["duration"], rows[1]["orig_bytes"], rows[1]["vlan"]) == ("-", "-", "7")
+    assert (rows[1]["duration"], rows[1]["orig_bytes"], rows[1]["vlan"]) == ("-", "-", "-")
     assert len({r["uid"] for r in rows}) == 3
+
+
+def test_in_zeek_s_formats_vlans_tell_no_flows_apart_unless_asked_to(tmp_path: Path) -> None:
+    path = tmp_path / "vlans.pcap"
+    path.write_bytes(pcap([Frame(udp(A, B, 1, 2, vlans=(id_,)), START) for id_ in (5, 6)]))
+    counts = {name: lines(path, "--format", name) for name in ("zeek-json", "eve", "csv")}
+    assert [json.loads(line)["orig_pkts"] for line in counts["zeek-json"]] == [2]
+    assert (len(counts["eve"]), len(counts["csv"])) == (2, 1 + 2)
+    told = [json.loads(line)["vlan"] for line in lines(path, "--format", "zeek-json", "--key-vlan")]
+    assert sorted(told) == [5, 6]
+    assert len(lines(path, "--format", "eve", "--ignore-vlan")) == 1
 
 
 def test_zeek_s_json(story: Path) -> None:
