@@ -145,8 +145,9 @@ class FlowOptions:
     """How flows are kept. Times are in seconds of packet time, which never runs backwards.
 
     A flow ends when it was ``idle_…`` for so long after its latest packet: TCP, UDP, ICMP and
-    others, or ``port_timeouts`` where one names its responder's port (at most 16; by default those
-    of DNS and its likes, whose answers come in seconds).
+    others, or ``port_timeouts`` where one names its responder's port (at most 16; by default 10 s
+    for DNS and its likes, and an hour for FTP, SSH, telnet and rlogin, where people stop to think;
+    both as in Zeek).
     ``half_open``: so long after its first packet a TCP flow ends that nobody has answered.
     ``close_delay``: a TCP flow whose both sides have closed, or that was reset, stays in the
     table so long to take up its late packets, which would otherwise start a ghost flow.
@@ -173,8 +174,9 @@ class FlowOptions:
     close_delay: float = 5.0
     active_timeout: float | None = None
     update_interval: float | None = 30.0
-    port_timeouts: tuple[PortTimeout, ...] = tuple(
-        PortTimeout("udp", port, 10.0) for port in (53, 137, 5353, 5355)
+    port_timeouts: tuple[PortTimeout, ...] = (
+        *(PortTimeout("udp", port, 10.0) for port in (53, 137, 5353, 5355)),
+        *(PortTimeout("tcp", port, 3600.0) for port in (21, 22, 23, 513)),
     )
     max_flows: int = 100_000
     event_slots: int = 65_536

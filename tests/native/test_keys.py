@@ -117,6 +117,19 @@ def test_a_port_has_a_timeout_of_its_own() -> None:
         FlowOptions(port_timeouts=(PortTimeout("udp", 1, 1.0), PortTimeout("udp", 1, 2.0)))
 
 
+@pytest.mark.parametrize(("port", "timeout"), [(22, 3600), (513, 3600), (443, 300)])
+def test_where_people_stop_to_think_an_hour_is_waited(port: int, timeout: int) -> None:
+    hands = [
+        tcp(A, B, 40_000, port, flags="S", seq=10),
+        tcp(B, A, port, 40_000, flags="SA", seq=20, ack=11),
+        tcp(A, B, 40_000, port, flags="A", seq=11, ack=21),
+    ]
+    later = tcp(A, B, 40_000, port, b"x", flags="A", seq=11, ack=21)
+    for wait, count in ((timeout * SECOND - 1, 1), (timeout * SECOND, 2)):
+        flows = run(*(Frame(hand, START) for hand in hands), Frame(later, START + wait))
+        assert len(flows) == count
+
+
 def test_sizes_and_gaps_of_each_side() -> None:
     sizes, times = [60, 100, 300, 80], [0, 5, 25, 40]
     frames = [
