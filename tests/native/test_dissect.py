@@ -8,7 +8,7 @@ import struct
 import pytest
 
 from netring_bpf import FiveTuple, FlowEnded
-from tests.support.frames import ethernet, icmp_echo, tcp, udp
+from tests.support.frames import ethernet, icmp_echo, ip, tcp, udp
 from tests.support.replay import Frame, replay
 
 V4, V6 = ("10.0.0.1", "10.0.0.2"), ("fd00::1", "fd00::2")
@@ -165,6 +165,50 @@ def test_a_home_address_is_the_sender_s() -> None:
 
 def test_a_later_ipv6_fragment_has_no_ports() -> None:
     assert reason_of(extended([(44, b"\0\0\x08\0\0\0\1")])) == "fragment"
+
+
+FRAME = udp(*V4, 5, 53, b"x" * 20)
+PACKET = FRAME[14:62]
+LABEL, BOTTOM = b"\0\0\x10\x40", b"\0\0\x11\x40"
+PPPOE = b"\x88\x64\x11\0\0\1" + struct.pack("!H", 2 + len(PACKET))
+WRAPPED = {
+    "eight labels": (bytes(12) + b"\x88\x47" + LABEL * 7 + BOTTOM + PACKET, ()),
+    "labels for many": (bytes(12) + b"\x88\x48" + BOTTOM + PACKET, ()),
+    "ethernet behind a label": (bytes(12) + b"\x88\x47" + BOTTOM + bytes(4) + FRAME, ()),
+    "pppoe": (bytes(12) + PPPOE + b"\0\x21" + PACKET, ()),
+    "pppoe in a vlan": (bytes(12) + b"\x81\0\0\x07" + PPPOE + b"\0\x21" + PACKET, (7,)),
+    "labels in pppoe": (bytes(12) + PPPOE + b"\x02\x81" + BOTTOM + PACKET, ()),
+    "802.3 with snap": (
+        bytes(12) + struct.pack("!H", 8 + len(PACKET)) + b"\xaa\xaa\3\0\0\0\x08\0" + PACKET, (),
+    ),
+    "eight tags": (FRAME[:12] + b"\x88\xa8\0\x05\x81\0\0\x06" * 4 + FRAME[12:], (5, 6)),
+    "ipv4 options": (
+        FRAME[:14] + b"\x46\0" + struct.pack("!H", 4 + len(PACKET)) + PACKET[4:20] + b"\x94\4\0\0"
+        + PACKET[20:], (),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRAPPED)
+def test_what_stands_in_front_of_the_packet_is_stepped_over(name: str) -> None:
+    frame, vlans = WRAPPED[name]
+    assert describe(key_of(frame)) == ("udp", V4[0], 5, V4[1], 53, vlans, 0)
+
+
+def test_nine_labels_are_too_many() -> None:
+    frame = bytes(12) + b"\x88\x47" + LABEL * 8 + BOTTOM + PACKET
+    assert reason_of(frame) == "too_many_tags"
+
+
+@pytest.mark.parametrize(("proto", "name"), [(132, "sctp"), (33, "dccp"), (136, "udplite")])
+@pytest.mark.parametrize("ends", [V4, V6], ids=["ipv4", "ipv6"])
+def test_protocols_with_ports_like_those_of_udp(
+    ends: tuple[str, str], proto: int, name: str
+) -> None:
+    a, b = ends
+    body = struct.pack("!HH", 1000, 2000) + bytes(12)
+    assert describe(key_of(ip(a, b, proto, body))) == (name, a, 1000, b, 2000, (), 0)
+    assert reason_of(ip(a, b, proto, body[:7])) == "bad_transport"
 
 
 def test_the_switches_header_of_fabricpath_is_stepped_over() -> None:
