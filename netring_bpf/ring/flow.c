@@ -282,9 +282,12 @@ static int read_packet(struct nr_table *t, uint32_t i, int side, const struct nr
                        uint64_t ts) {
     int state = NR_TCP_SAME;
     if (NR_UNLIKELY(p->bad_checksum)) {
-        /* Counted in the books, and nothing else of it. */
+        /* Counted in the books, and nothing else of it. ICMP has no letters. */
         const uint32_t count = ++nr_extra_take(t, i)->side[side].bad_checksums;
-        nr_history_count(t, i, side, 'C', count);
+        const bool is_udp = t->flows[i].key.proto == NR_PROTO_UDP;
+        if (nr_is_tcp(&t->flows[i]) || is_udp) {
+            nr_history_count(t, i, side, 'C', count);
+        }
         return nr_is_tcp(&t->flows[i]) ? NR_TCP_CHANGED : NR_TCP_SAME;
     }
     count_packet(t, i, side, p, ts);

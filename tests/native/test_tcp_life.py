@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from netring_bpf import Flow, FlowEnd, FlowEnded, FlowEstablished, FlowOptions, TcpState
-from tests.support.frames import tcp
+from tests.support.frames import icmp_echo, tcp, udp
 from tests.support.replay import SECOND, START, Frame, replay
 
 A, B = "10.0.0.1", "10.0.0.2"
@@ -317,3 +317,12 @@ def test_wrong_checksums_are_counted_and_not_believed() -> None:
     assert flow.history == "ShAC"
     assert (flow.orig.packets, flow.orig.bad_checksums, flow.orig.payload) == (3, 1, 0)
     assert bad.flow().history == "ShAD"
+
+
+def test_icmp_with_a_wrong_checksum_leaves_no_letter() -> None:
+    for good, history in ((udp("10.0.0.1", "10.0.0.2", 1, 2), "C"),
+                          (icmp_echo("10.0.0.1", "10.0.0.2", 7, 1), "")):  # fmt: skip
+        bad = good[:41] + bytes([good[41] ^ 1]) + good[42:]
+        events, _ = replay([bad], FlowOptions(update_interval=None, verify_checksums=True))
+        flow = events[-1].flow
+        assert (flow.history, flow.orig.bad_checksums, flow.orig.packets) == (history, 1, 1)
