@@ -159,11 +159,12 @@ class FlowOptions:
 
     ``key``: what makes packets one flow; ``key_vlan``: with their VLAN ids and the number of the
     virtual network they are in; ``directional``: each direction is a flow of its own.
-    ``tunnel_depth``: how many tunnels around a packet are opened, 0 to 4. ``verify_checksums``: packets with wrong checksums are counted and not believed; leave
-    it off where a host captures its own traffic, whose checksums the card has yet to compute.
-    ``fragment_timeout``: for so long the ports of a first IP fragment are kept for the later ones,
-    of ``max_fragmented`` packets at a time. ``packet_statistics``: sizes and gaps of packets, as
-    ``Flow.statistics``. ``first_packets``: of so many, 0 to 32, size and gap one by one.
+    ``tunnel_depth``: how many tunnels around a packet are opened, 0 to 4. ``verify_checksums``:
+    packets with wrong checksums are counted and not believed; leave it off where a host captures
+    its own traffic, whose checksums the card has yet to compute. ``fragment_timeout``: for so long
+    the ports of a first IP fragment are kept for the later ones, of ``max_fragmented`` packets at
+    a time. ``packet_statistics``: sizes and gaps of packets, as ``Flow.statistics``.
+    ``first_packets``: of so many, 0 to 32, size and gap one by one.
     """
 
     idle_tcp: float = 300.0
