@@ -292,7 +292,8 @@ static int read_packet(struct nr_table *t, uint32_t i, int side, const struct nr
     }
     count_packet(t, i, side, p, ts);
     if (nr_is_tcp(&t->flows[i])) {
-        state = NR_LIKELY(!p->piece.later) ? nr_tcp_packet(t, i, side, p, ts) : NR_TCP_CHANGED;
+        const bool is_segment = !p->piece.later || p->tcp_flags != 0; /* as fragment.c has it */
+        state = NR_LIKELY(is_segment) ? nr_tcp_packet(t, i, side, p, ts) : NR_TCP_CHANGED;
     }
     if (NR_UNLIKELY(p->quotes)) {
         note_error(t, p);

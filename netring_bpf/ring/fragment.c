@@ -30,10 +30,19 @@ struct identity {
     uint8_t zero[2];
 };
 
+/* Of a segment in pieces: where the later ones go on. */
+struct segment {
+    uint32_t base; /* sequence number at the piece that begins with byte 0 */
+    uint32_t ack;
+    uint16_t window;
+    uint8_t flags; /* 0: it is none, or acknowledges nothing, or its data is not the stream's */
+};
+
 struct datagram {
     struct identity identity;
     uint64_t ends_at; /* 0: free */
     struct nr_key key;
+    struct segment segment;
     bool from_high, from_responder, one_way;
     uint8_t ranges_used;
     struct range ranges[MAX_RANGES];
@@ -186,6 +195,18 @@ static bool is_whole(const struct datagram *d) {
 
 /* -- the pieces -- */
 
+static struct segment segment_of(const struct nr_dissected *p) {
+    if (p->key.proto != NR_PROTO_TCP || p->tcp_flags & NR_TCP_RST) {
+        return (struct segment){0};
+    }
+    const uint32_t header = p->piece.end - p->payload;
+    const uint32_t syn = p->tcp_flags & NR_TCP_SYN ? 1 : 0;
+    return (struct segment){.base = p->tcp_seq + syn - header,
+                            .ack = p->tcp_ack,
+                            .window = p->window,
+                            .flags = p->tcp_flags & NR_TCP_ACK};
+}
+
 void nr_fragments_note(struct nr_fragments *f, uint64_t now, const struct nr_dissected *p,
                        bool keeps) {
     const struct identity identity = identity_of(p);
@@ -202,6 +223,7 @@ void nr_fragments_note(struct nr_fragments *f, uint64_t now, const struct nr_dis
     d->from_high = p->from_high;
     d->from_responder = p->from_responder;
     d->one_way = p->one_way;
+    d->segment = segment_of(p);
     f->overlaps += cover(d, &p->piece);
     keep(f, d, &p->piece);
 }
@@ -224,6 +246,12 @@ bool nr_fragments_resolve(struct nr_fragments *f, uint64_t now, struct nr_dissec
     p->from_high = d->from_high;
     p->from_responder = d->from_responder;
     p->one_way = d->one_way;
+    if (d->segment.flags != 0) {
+        p->tcp_seq = d->segment.base + p->piece.start;
+        p->tcp_ack = d->segment.ack;
+        p->window = d->segment.window;
+        p->tcp_flags = d->segment.flags;
+    }
     return true;
 }
 

@@ -220,6 +220,27 @@ def test_overlaps_are_counted() -> None:
     assert books.fragment_overlaps == 2
 
 
+def test_a_segment_in_fragments_leaves_no_gap() -> None:
+    def client(flags: str, seq: int, data: bytes = b"") -> bytes:
+        return tcp(A, B, 40_000, 80, data, flags=flags, seq=seq, ack=901)
+
+    def server(flags: str, ack: int) -> bytes:
+        return tcp(B, A, 80, 40_000, flags=flags, seq=900 if "S" in flags else 901, ack=ack)
+
+    hands = [client("S", 100), server("SA", 101), client("A", 101)]
+    split = pieces(client("PA", 101, bytes(1000)), 400)
+    assert len(split) == 3
+    rest = [server("A", 1101), client("PA", 1101, b"end"), server("A", 1104)]
+    [flow], _ = run(*hands, *split, *rest)
+    assert (flow.history, flow.orig.payload, flow.orig.gaps) == ("ShADa", 1003, 0)
+    assert (flow.orig.missing_bytes, flow.orig.packets) == (0, 6)
+    [flow], _ = run(*hands, split[0], split[2], *rest)
+    assert (flow.history, flow.orig.payload, flow.orig.gaps) == ("ShADaG", 1003, 1)
+    assert flow.orig.missing_bytes == 400
+    [flow], _ = run(*hands, *pieces(client("FPA", 101, bytes(1000)), 400), server("A", 1102))
+    assert (flow.history, flow.orig.payload, flow.orig.missing_bytes) == ("ShAFDa", 1000, 0)
+
+
 def test_a_tunnel_in_fragments_is_opened_when_it_is_whole() -> None:
     inner = tcp(A, B, 40_000, 50_000, bytes(1000), flags="A")
     parts = pieces(gtpu(inner[14:]), 400)
