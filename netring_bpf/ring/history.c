@@ -10,7 +10,6 @@
 
 #define FIRSTS_MAX 15u /* seven kinds on two sides, and ^ */
 #define PACKED_MAX 12u
-#define SEEN_SIDE ((1u << SEEN_BITS) - 1)
 
 static const char LETTERS[] = "SHADFRCGTWIQ^";
 
@@ -89,7 +88,7 @@ void nr_history_count(struct nr_table *t, uint32_t i, int side, char letter, uin
 
 void nr_history_flip(struct nr_table *t, uint32_t i) {
     struct flow *f = &t->flows[i];
-    f->seen = (f->seen & SEEN_SIDE) << SEEN_BITS | f->seen >> SEEN_BITS;
+    /* What was seen of which side stays as it is: as in Zeek, whose letters these are. */
     f->flips += f->flips < 3;
     nr_history_add(t, i, ORIG, '^');
 }
