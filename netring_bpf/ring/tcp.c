@@ -123,7 +123,7 @@ static bool note_sent(struct step *s) {
     if ((s->syn || s->rst) && (ahead > FAR_AWAY || ahead < -FAR_AWAY)) {
         return false;
     }
-    if (s->fin && self->last == 1) {
+    if (s->fin && self->last == 1 && (ahead > 0 || ahead < -FAR_AWAY)) {
         /* Nothing but its SYN was seen: the FIN may be more than 2 GiB further on. */
         self->last += (uint32_t)ahead;
         return false;
@@ -244,10 +244,11 @@ static bool from_inactive(struct step *s) {
 }
 
 static bool from_syn(struct step *s) {
+    if (s->fin) {
+        set_state(s->self, NR_TCP_CLOSED);
+    }
     if (s->rst) {
         set_state(s->self, NR_TCP_RESET);
-    } else if (s->fin) {
-        set_state(s->self, NR_TCP_CLOSED);
     }
     return s->rst || s->fin;
 }

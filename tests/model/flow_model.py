@@ -92,7 +92,7 @@ class Side:
     def size(self, peer: Side) -> int:
         if (
             (self.previous, self.state, peer.state) == ("syn_sent", "reset", "inactive")
-            and self.acked <= 1
+            and self.acked > 1
         ):  # fmt: skip
             return 0
         size = max(self.end, self.acked)
@@ -119,6 +119,8 @@ class Flow:
     def flip(self) -> None:
         self.ends.reverse()
         self.sides.reverse()
+        orig, resp = self.sides  # what was noted stays with the place, as in Zeek
+        orig.noted, resp.noted = resp.noted, orig.noted
         self.partial = False
         self.history += "^"
 
@@ -242,7 +244,7 @@ def tcp_packet(flow: Flow, number: int, p: Packet) -> int:
     ahead = me.place(p.seq + occupies, me.end) - me.end
     if (syn or rst) and abs(ahead) > FAR:
         pass
-    elif fin and me.end == 1:
+    elif fin and me.end == 1 and not -FAR <= ahead <= 0:
         me.end += ahead % 2**32
     elif me.state == "reset":
         pass
@@ -358,8 +360,10 @@ def tcp_state(flow: Flow, number: int, p: Packet, was_orig: bool, at: int) -> tu
             else:
                 me.set("partial")
     elif me.state in {"syn_sent", "syn_ack_sent"}:
-        if rst or fin:
-            me.set("reset" if rst else "closed")
+        if fin:
+            me.set("closed")
+        if rst:
+            me.set("reset")
         closes = rst or fin
     elif forged:
         pass

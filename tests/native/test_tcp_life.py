@@ -132,6 +132,17 @@ STORIES = {
         talk().open().s("R", 500_000_000).c("PA", data=b"abc"), ("S1", "ShArD", 3, 0),
     ),
     "all flags at once": (talk().open().c("SFA").c("FR"), ("RSTO", "ShAQI", 0, 0)),
+    "taken back as the other talks of another connection": (
+        talk().c("S", 0).s("A", 700, 900).c("R", 900), ("RSTOS0", "SaR", 0, 0),
+    ),
+    "taken back further on": (talk().c("S", 0).c("R", 5), ("RSTOS0", "SR", 4, 0)),
+    "a fin of long ago": (talk().open().c("FA", -9), ("S2", "ShAF", 0, 0)),
+    "a syn+ack that is sent again, its syn missed": (
+        talk().s("SA", 0).c("A").s("SA", 0).c("PA", data=b"abc"), ("OTH", "^hAhD", 3, 0),
+    ),
+    "fin and rst in an answer, then a fin": (
+        talk().s("SA", 0).c("A").s("FRA").c("FA"), ("SF", "^hAiF", 0, 0),
+    ),
     "an acknowledgement before the answer": (
         talk().c("S", 0).s("A", 1, 1).s("SA", 0).c("A"), ("S1", "SahA", 0, 0),
     ),
