@@ -120,6 +120,16 @@ class EventBatch(Sequence[FlowEvent]):
         self._layout = layout
         self._decoded: list[FlowEvent | None] = [None] * (len(raw) // layout.size)
 
+    @property
+    def raw(self) -> bytes:
+        """The events as they crossed from C, ``nr_event`` of ``api.h``, one behind the other."""
+        return self._raw
+
+    @property
+    def event_size(self) -> int:
+        """Bytes of each."""
+        return self._layout.size
+
     def __len__(self) -> int:
         return len(self._decoded)
 

@@ -18,6 +18,7 @@ FLOORS = {
     "community_id": 0,
     "conn_state": 0,
     "pcapng": 0,
+    "uid": 0,
     "statistics": 0,
     "interface": 1,
     "libpcap": 0,
@@ -35,6 +36,7 @@ FLOORS = {
     "bpf.compiler": 2,
     "bpf.slots": 3,
     "ring.reader": 2,
+    "ring.text": 2,
     "bpf.program": 3,
     "backend": 4,
     "engines": 4,
@@ -61,6 +63,7 @@ DOORS = {
         "bpf/program.py",
         "ring/reader.py",
         "ring/socket_filter.py",
+        "ring/text.py",
         "ring/verdict.py",
     },
 }
