@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import compress
-from typing import cast, overload
+from typing import overload
 
 from netring_bpf._core import ffi
 from netring_bpf.records import Event, FlowEvent
@@ -17,10 +17,9 @@ _KIND_AT = ffi.offsetof("nr_event", "kind")
 
 
 @lru_cache(maxsize=64)
-def _chosen(classes: Hashable) -> bytes:
+def _chosen(classes: tuple[type[Event], ...]) -> bytes:
     """For ``bytes.translate``: 1 for each kind that is of these classes, else 0."""
-    kinds = cast("type[Event] | tuple[type[Event], ...]", classes)
-    return bytes(code in KINDS and issubclass(KINDS[code], kinds) for code in range(256))
+    return bytes(code in KINDS and issubclass(KINDS[code], classes) for code in range(256))
 
 
 class EventBatch(Sequence[FlowEvent]):
@@ -75,7 +74,7 @@ class EventBatch(Sequence[FlowEvent]):
 
     def of_kinds(self, kinds: type[Event] | tuple[type[Event], ...]) -> EventBatch:
         """Return the events of these classes: this batch itself where all are. Decodes nothing."""
-        chosen = self.kinds.translate(_chosen(kinds))
+        chosen = self.kinds.translate(_chosen(kinds if isinstance(kinds, tuple) else (kinds,)))
         if (count := sum(chosen)) == len(self._rows):
             return self
         return self._over(tuple(compress(self._rows, chosen)) if count else range(0))
