@@ -380,11 +380,12 @@ uint32_t nr_reader_take(nr_reader *reader, void *events, uint32_t max);
 void nr_reader_statistics(nr_reader *reader, nr_statistics *statistics);
 
 /* -- flow events as text -- */
-/* Encodes what is in `events`, in order, while nr_text_room() bytes are free in `out`: returns how
- * many events are done with. `ends`, where it is not NULL, has room for `count` numbers, and gets
- * where each record ends in `out`. */
+/* Encodes `count` of the events, those with the numbers in `rows` (NULL: the first ones), while
+ * nr_text_room() bytes are free in `out`; returns how many it is done with. `ends`, where it is not
+ * NULL, has room for `count` numbers, and gets where each record ends in `out`. */
 uint32_t nr_encode(const nr_text_options *options, const void *events, uint32_t event_size,
-                   uint32_t count, char *out, uint32_t size, uint32_t *ends, nr_text *text);
+                   const uint32_t *rows, uint32_t count, char *out, uint32_t size, uint32_t *ends,
+                   nr_text *text);
 uint32_t nr_text_room(const nr_text_options *options); /* for one record, whatever is in it */
 
 /* -- classic BPF on bytes -- */

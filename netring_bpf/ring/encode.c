@@ -12,15 +12,16 @@ uint32_t nr_text_room(const nr_text_options *options) {
 }
 
 uint32_t nr_encode(const nr_text_options *options, const void *events, uint32_t event_size,
-                   uint32_t count, char *out, uint32_t size, uint32_t *ends, nr_text *text) {
+                   const uint32_t *rows, uint32_t count, char *out, uint32_t size, uint32_t *ends,
+                   nr_text *text) {
     nr_format *const format = formats[options->format];
     const uint32_t room = nr_text_room(options);
-    const uint8_t *next = events;
     char *at = out;
     uint32_t i = 0;
     text->records = 0;
-    for (; i < count && (size_t)(out + size - at) >= room; i++, next += event_size) {
-        const nr_event *event = (const nr_event *)(const void *)next;
+    for (; i < count && (size_t)(out + size - at) >= room; i++) {
+        const size_t row = rows != NULL ? rows[i] : i;
+        const nr_event *event = (const void *)((const uint8_t *)events + row * event_size);
         if (!(options->kinds >> event->kind & 1)) {
             continue;
         }

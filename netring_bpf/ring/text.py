@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple
 
 from netring_bpf._core import ffi, lib
 from netring_bpf.records import FlowEnded, FlowEstablished, FlowEvent, FlowStarted, FlowUpdated
+from netring_bpf.ring.batch import EventBatch
 from netring_bpf.uid import uid_key
 
-__all__ = ["TEXT_FORMATS", "RawEvents", "Text", "TextEncoder"]
+__all__ = ["TEXT_FORMATS", "Text", "TextEncoder"]
 
 _FORMATS: Final = {
     "json": lib.NR_FORMAT_JSON,
@@ -31,18 +32,6 @@ _KINDS: Final[dict[type[FlowEvent], int]] = {
     FlowEnded: lib.NR_EVENT_ENDED,
 }
 _ROOM: Final = 1 << 18  # bytes of text made at once: what stays in the processor's cache
-
-
-class RawEvents(Protocol):
-    """Flow events as they crossed from C: an ``EventBatch``, or a part of one."""
-
-    @property
-    def raw(self) -> bytes | memoryview:
-        """The events, one behind the other."""
-
-    @property
-    def event_size(self) -> int:
-        """Bytes of each."""
 
 
 class Text(NamedTuple):
@@ -106,13 +95,13 @@ class TextEncoder:
         """The number that the next record will have."""
         return int(self._options.seq)
 
-    def encode(self, events: RawEvents) -> bytes:
+    def encode(self, events: EventBatch) -> bytes:
         """Return the events as text. The GIL is released meanwhile."""
         return b"".join(map(bytes, self._pieces(events, ffi.NULL)))
 
-    def encode_records(self, events: RawEvents) -> Text:
+    def encode_records(self, events: EventBatch) -> Text:
         """Return the events as text, with the ends of the records."""
-        found = ffi.new("uint32_t[]", max(1, len(events.raw) // events.event_size))
+        found = ffi.new("uint32_t[]", max(1, len(events)))
         pieces: list[bytes] = []
         ends: list[int] = []
         start = 0
@@ -122,18 +111,20 @@ class TextEncoder:
             start += len(piece)
         return Text(b"".join(pieces), ends)
 
-    def _pieces(self, events: RawEvents, ends: Any) -> Iterator[Any]:
+    def _pieces(self, events: EventBatch, ends: Any) -> Iterator[Any]:
         """Yield the text as much as fits the buffer at a time; valid until the next is made."""
-        size = events.event_size
-        raw = ffi.from_buffer(events.raw)
-        count = len(raw) // size
+        raw, rows, size = ffi.from_buffer(events.raw), events.rows, events.event_size
+        consecutive = isinstance(rows, range) and rows.step == 1
+        first = raw + rows[0] * size if consecutive and rows else raw
+        numbers = ffi.NULL if consecutive else ffi.new("uint32_t[]", list(rows))
         done = 0
-        while done < count:
+        while done < len(rows):
             done += lib.nr_encode(
                 self._options,
-                raw + done * size,
+                first + done * size if consecutive else first,
                 size,
-                count - done,
+                ffi.NULL if consecutive else numbers + done,
+                len(rows) - done,
                 self._buffer,
                 self._size,
                 ends,

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from netring_bpf import FlowEnded, FlowEvent, FlowOptions
 from netring_bpf._core import ffi, lib
 from netring_bpf.formats.base import FORMATS, open_format
-from netring_bpf.ring.reader import EventBatch, Reader
+from netring_bpf.ring.batch import EventBatch
+from netring_bpf.ring.reader import Reader
 from netring_bpf.ring.text import TEXT_FORMATS, TextEncoder
 from netring_bpf.sinks.encode import encode_event
 from tests.support.replay import replay_file
@@ -203,6 +204,14 @@ def test_records_can_be_told_apart_and_are_numbered_over_batches(layout: object)
     assert encoder.seq == 1600
     assert encoder.encode_records(batch_of(natives[:1], layout)) == (b"", [])
     assert json.loads(encoder.encode(batch_of(natives[1:2], layout)))["seq"] == 1600
+
+
+def test_parts_of_a_batch_are_encoded_by_themselves(layout: object) -> None:
+    natives = [{"flow_id": i, "kind": 1 + i % 4, "end_reason": 1} for i in range(1000)]
+    batch = batch_of(natives, layout)
+    for part in (batch[10:20], batch[::-3], batch[5:5], batch.of_kinds(FlowEnded), batch):
+        records = TextEncoder("json").encode_records(part).records()
+        assert records == [encode_event(event) + b"\n" for event in part]
 
 
 def test_the_room_for_a_record_is_enough(layout: object) -> None:
