@@ -57,7 +57,6 @@ DOORS = {
     "pyroute2": {"interface.py"},
     "aiomqtt": {"sinks/mqtt.py"},
     "msgspec": {"sinks/encode.py"},
-    "typer": {"cli/app.py"},
     "rich": {"cli/progress.py", "cli/table.py"},
     "netring_bpf._core": {
         "bpf/link.py",
