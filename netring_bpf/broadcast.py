@@ -155,6 +155,10 @@ class FlowBroadcast:
             self._retained.popleft()
         self._wake()
 
+    def has_room(self, count: int) -> bool:
+        """Whether ``wait_room(count)`` would return at once."""
+        return self._room() >= min(count, self._buffer)
+
     async def wait_room(self, count: int) -> None:
         """Wait until ``count`` more events can be published without anybody losing any.
 

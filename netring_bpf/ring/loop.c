@@ -8,6 +8,7 @@
 
 #define DRAIN_NS (2000ull * 1000 * 1000)
 #define DRAIN_POLL_MS 5
+#define FILE_EVENTS 1024u /* of a file, handed over at once: a wake-up costs as much as 100 frames */
 
 /* -- one pass over one source -- */
 
@@ -51,7 +52,9 @@ static uint32_t read_sources(nr_reader *r) {
     }
     if (count > 0) {
         nr_table_tick(r->table, 0); /* packet time has moved on */
-        nr_handoff_publish(&r->handoff);
+        if (!r->finite || r->handoff.head - r->handoff.published >= FILE_EVENTS) {
+            nr_handoff_publish(&r->handoff);
+        }
         nr_reader_publish_books(r);
     }
     return count;
@@ -116,7 +119,6 @@ static int wait_room(nr_reader *r) {
     struct pollfd fds[2] = {{.fd = r->stop_fd, .events = POLLIN},
                             {.fd = r->handoff.space_fd, .events = POLLIN}};
     uint64_t bell;
-    nr_handoff_publish(&r->handoff);
     __atomic_store_n(&r->handoff.waiting, 1, __ATOMIC_SEQ_CST);
     if (!is_half_free(r, __atomic_load_n(&r->handoff.tail, __ATOMIC_SEQ_CST))) {
         (void)poll(fds, 2, (int)(NR_TICK_NS / 1000000));
@@ -152,6 +154,7 @@ static int run_replay(nr_reader *r) {
     int rc = 0;
     while (rc == 0 && !nr_load_relaxed(&r->stopping) && !nr_reader_is_read(r)) {
         if (read_sources(r) == 0 && !nr_reader_is_read(r)) {
+            nr_handoff_publish(&r->handoff);
             rc = is_starved(r) ? nr_reader_wait(r, (int)(NR_TICK_NS / 1000000)) : wait_room(r);
         }
     }
