@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import chain, compress
-from typing import overload
+from typing import TYPE_CHECKING, overload
 
 from netring_bpf._core import ffi
 from netring_bpf.records import Event, FlowEvent
 from netring_bpf.ring.decode import KINDS, Layout, decode
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from netring_bpf.ring.columns import Columns
 
 __all__ = ["EventBatch"]
 
@@ -87,6 +92,31 @@ class EventBatch(Sequence[FlowEvent]):
     def at(self, places: Sequence[int]) -> EventBatch:
         """Return a batch of the events at these places. Decodes nothing."""
         return self._over([self._rows[place] for place in places] if places else range(0))
+
+    def columns(self) -> Columns:
+        """Return the events as a structured array of NumPy, read-only (docs/columns.md).
+
+        A view of the batch's own bytes, so nothing is copied or decoded; of events that do not
+        follow each other (``of_kinds``) it is a copy. Raises ``PackageMissingError``.
+        """
+        from netring_bpf.ring.columns import columns_of  # noqa: PLC0415 - NumPy is optional
+
+        return columns_of(self._raw, self._layout, self._rows)
+
+    def to_arrow(self) -> pa.RecordBatch:
+        """Return the events as a ``pyarrow.RecordBatch`` (docs/columns.md).
+
+        Raises ``PackageMissingError``.
+        """
+        columns = self.columns()
+        from netring_bpf.ring.arrow import record_batch  # noqa: PLC0415 - pyarrow is optional
+
+        return record_batch(columns)
+
+    def __arrow_c_array__(self, requested_schema: object = None) -> tuple[object, object]:
+        """Give the events to whoever speaks the Arrow PyCapsule interface, such as Polars."""
+        schema, array = self.to_arrow().__arrow_c_array__(requested_schema)
+        return schema, array
 
     def __len__(self) -> int:
         return len(self._rows)
