@@ -93,10 +93,9 @@ def decode(raw: bytes, at: int, layout: Layout) -> FlowEvent:
     orig, resp = _make(Counters, values[3:17]), _make(Counters, values[17:31])
     orig_h, resp_h, orig_p, resp_p, outer, inner, icmp_id = values[31:38]
     proto, kind, end, tunnel_kind, network, icmp_errors, error_type, error_code = values[38:46]
-    if outer == NO_VLAN:
-        vlans: tuple[int, ...] = ()
-    else:
-        vlans = (outer,) if inner == NO_VLAN else (outer, inner)
+    vlans: tuple[int, ...] = ()
+    if not outer == inner == NO_VLAN:
+        vlans = tuple(vlan for vlan in (outer, inner) if vlan != NO_VLAN)
     last = max(resp.last, orig.last)
     key = (
         proto,

@@ -21,6 +21,7 @@ FLOORS = {
     "community_id": 0,
     "conn_state": 0,
     "pcapng": 0,
+    "uid": 0,
     "statistics": 0,
     "interface": 1,
     "libpcap": 0,
@@ -46,6 +47,7 @@ FLOORS = {
     "ring.columns": 2,
     "ring.decode": 2,
     "ring.reader": 2,
+    "ring.text": 2,
     "bpf.program": 3,
     "backend": 4,
     "engines": 4,
@@ -66,7 +68,6 @@ DOORS = {
     "msgspec": {"sinks/encode.py"},
     "numpy": {"ring/arrow.py", "ring/columns.py"},
     "pyarrow": {"ring/arrow.py", "ring/batch.py"},
-    "typer": {"cli/app.py"},
     "rich": {"cli/progress.py", "cli/table.py"},
     "netring_bpf._core": {
         "bpf/link.py",
@@ -77,6 +78,7 @@ DOORS = {
         "ring/decode.py",
         "ring/reader.py",
         "ring/socket_filter.py",
+        "ring/text.py",
         "ring/verdict.py",
     },
 }
