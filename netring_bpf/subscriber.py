@@ -67,6 +67,47 @@ class Subscriber:
         self._lagged += missed
         return Lagged(ts=self._last_ts, missed=missed)
 
+    async def next_batch(self, limit: int | None = None) -> Sequence[Event]:
+        """Return the next batch, at most ``limit`` events of it; ``[]`` at the end.
+
+        Waits for one. It is what was published, by reference: flow events as an ``EventBatch``,
+        or what is left of it for this subscriber.
+        """
+        if self._turn_taken and self._cursor < self._stream.published:
+            await asyncio.sleep(0)
+        while True:
+            events = self._batch_nowait(limit)
+            self._turn_taken = events is not None
+            if events is not None:
+                return events
+            if self._at_end():
+                return []
+            await self._wait()
+
+    def _batch_nowait(self, limit: int | None = None) -> Sequence[Event] | None:
+        stream = self._stream
+        if self._end is not None:
+            return None
+        if self._cursor < stream.oldest:
+            return (self._missed(),)
+        while self._cursor < stream.published:
+            start, events = stream.find(self._cursor)
+            if self._cursor > start or limit is not None:
+                at = self._cursor - start
+                events = events[at : None if limit is None else at + limit]
+            self._cursor += len(events)
+            self._last_ts = events[-1].ts
+            chosen = self._choose(events)
+            self._delivered += len(chosen)
+            self._filtered += len(events) - len(chosen)
+            stream.advanced()
+            if chosen:
+                return chosen
+        return None
+
+    def _choose(self, events: Sequence[Event]) -> Sequence[Event]:
+        return events if self._kinds is None else events_at(events, places_of(events, self._kinds))
+
     def _at_end(self) -> bool:
         return self._end is not None or self._stream.closed
 
@@ -145,6 +186,22 @@ class FlowSubscriber(Subscriber):
                 return event
         return await self._next()
 
+    async def next_batch(self, limit: int | None = None) -> Sequence[Event]:
+        """Return the next batch, at most ``limit`` events of it; ``[]`` at the end.
+
+        As a subscriber of batches has it. With a ``where`` it is a list of those that pass.
+        """
+        if self._where is None:
+            self._at_hand = iter(())  # they are still in the stream
+            return await super().next_batch(limit)
+        try:
+            events = [await anext(self)]
+        except StopAsyncIteration:
+            return []
+        while len(events) != limit and (event := self.next_nowait()) is not None:
+            events.append(event)
+        return events
+
     async def _next(self) -> Event:
         if self._turn_taken and self._cursor < self._stream.published:
             await asyncio.sleep(0)
@@ -155,16 +212,6 @@ class FlowSubscriber(Subscriber):
             if self._at_end():
                 raise StopAsyncIteration
             await self._wait()
-
-    async def next_batch(self, limit: int) -> list[Event]:
-        """Return from 1 to ``limit`` events, waiting for the first; ``[]`` at the end."""
-        try:
-            events = [await anext(self)]
-        except StopAsyncIteration:
-            return []
-        while len(events) < limit and (event := self.next_nowait()) is not None:
-            events.append(event)
-        return events
 
     def next_nowait(self) -> Event | None:
         """Return the next event that is there, ``None`` where there is none now."""
