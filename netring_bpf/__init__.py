@@ -11,15 +11,16 @@ importer (tests/unit/test_imports.py holds this):
     F3  bpf/program.py (compile and load), bpf/slots.py
     F2  bpf/cbpf.py, bpf/compiler.py (bpf/helper.py, a process of its own, is BCC's place),
         bpf/maps.py, bpf/link.py, ring/decode.py, ring/batch.py, ring/reader.py,
-        ring/text.py (flow events as text)
-    F1  filter.py, filter_set.py, live_programs.py, interface.py (pyroute2), broadcast.py,
+        ring/text.py (flow events as text), ring/columns.py (NumPy), ring/arrow.py (pyarrow)
+    F1  filter.py, filter_set.py, live_programs.py, interface.py (pyroute2),
+        kinds.py, stream.py, subscriber.py, batch_subscriber.py, broadcast.py,
         bpf/cache.py, ring/options.py, ring/verdict.py, ring/socket_filter.py
     F0  errors.py, records.py, community_id.py, conn_state.py, statistics.py, filter_words.py,
         libpcap.py (libpcap), uid.py
 
 The C core, netring_bpf._core, is used by bpf/link.py, bpf/maps.py, bpf/program.py,
-ring/decode.py, ring/batch.py, ring/reader.py, ring/socket_filter.py, ring/text.py and
-ring/verdict.py.
+ring/decode.py, ring/batch.py, ring/columns.py, ring/reader.py, ring/socket_filter.py,
+ring/text.py and ring/verdict.py.
 
 What needs the C core or pyroute2 is loaded when it is first named: importing is cheap.
 """

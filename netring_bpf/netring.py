@@ -23,6 +23,7 @@ from netring_bpf.broadcast import (
     SubscriberStatistics,
 )
 from netring_bpf.errors import ClosedError, InterfaceGoneError, NetringError
+from netring_bpf.kinds import Kinds
 from netring_bpf.records import CaptureError, Event, LinkDown, LinkUp
 from netring_bpf.replay import Replay
 from netring_bpf.sinks.base import Sink, SinkStatistics
@@ -221,7 +222,7 @@ class Netring:
     def subscribe(
         self,
         *,
-        kinds: type[Event] | tuple[type[Event], ...] | None = None,
+        kinds: Kinds = None,
         where: Callable[[Event], bool] | None = None,
         name: str | None = None,
     ) -> FlowSubscriber:
@@ -231,7 +232,7 @@ class Netring:
     def subscribe_batches(
         self,
         *,
-        kinds: type[Event] | tuple[type[Event], ...] | None = None,
+        kinds: Kinds = None,
         name: str | None = None,
     ) -> BatchSubscriber:
         """Return a new subscriber of whole batches, as ``FlowBroadcast.subscribe_batches``."""

@@ -95,6 +95,10 @@ class TextEncoder:
         """The number that the next record will have."""
         return int(self._options.seq)
 
+    @seq.setter
+    def seq(self, number: int) -> None:
+        self._options.seq = number
+
     def encode(self, events: EventBatch) -> bytes:
         """Return the events as text. The GIL is released meanwhile."""
         return b"".join(map(bytes, self._pieces(events, ffi.NULL)))

@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).resolve().parents[2] / "netring_bpf"
-HEAVY = ("bcc", "aiomqtt", "paho", "typer", "rich", "pyroute2", "msgspec", "netring_bpf._core")
+HEAVY = (
+    "bcc", "aiomqtt", "paho", "typer", "rich", "pyroute2", "msgspec", "numpy", "pyarrow",
+    "netring_bpf._core",
+)  # fmt: skip
 
 FLOORS = {
     "errors": 0,
@@ -27,6 +30,10 @@ FLOORS = {
     "filter": 1,
     "filter_set": 1,
     "broadcast": 1,
+    "batch_subscriber": 1,
+    "kinds": 1,
+    "stream": 1,
+    "subscriber": 1,
     "ring": 1,
     "ring.options": 1,
     "bpf": 1,
@@ -35,7 +42,9 @@ FLOORS = {
     "bpf.maps": 2,
     "bpf.compiler": 2,
     "bpf.slots": 3,
+    "ring.arrow": 2,
     "ring.batch": 2,
+    "ring.columns": 2,
     "ring.decode": 2,
     "ring.reader": 2,
     "ring.text": 2,
@@ -57,12 +66,15 @@ DOORS = {
     "pyroute2": {"interface.py"},
     "aiomqtt": {"sinks/mqtt.py"},
     "msgspec": {"sinks/encode.py"},
+    "numpy": {"ring/arrow.py", "ring/columns.py"},
+    "pyarrow": {"ring/arrow.py", "ring/batch.py"},
     "rich": {"cli/progress.py", "cli/table.py"},
     "netring_bpf._core": {
         "bpf/link.py",
         "bpf/maps.py",
         "bpf/program.py",
         "ring/batch.py",
+        "ring/columns.py",
         "ring/decode.py",
         "ring/reader.py",
         "ring/socket_filter.py",
