@@ -195,8 +195,6 @@ typedef struct {
     uint32_t chunks;
     uint32_t snaplen; /* bytes of a frame that are given out, its outermost VLAN tag apart */
     uint32_t huge_pages;       /* for the UMEM, where the kernel has some to give */
-    uint32_t busy_poll_us;     /* 0: no busy polling */
-    uint32_t busy_poll_budget; /* frames that the driver takes in one go */
 } nr_xsk_options;
 
 typedef struct {
@@ -325,6 +323,9 @@ uint64_t nr_reader_savefile_offset(const nr_reader *reader, int source);
 int nr_reader_source_fd(const nr_reader *reader, int source);
 int nr_reader_source_zero_copy(const nr_reader *reader, int source);
 int nr_reader_source_huge_pages(const nr_reader *reader, int source);
+/* Before the run: for so long after the latest frame of this AF_XDP socket the reader does the
+ * driver's receive work itself, budget frames at most in one go, before it sleeps. */
+int nr_reader_set_busy_poll(nr_reader *reader, int source, uint32_t microseconds, uint32_t budget);
 /* The NAPI instance that feeds an AF_XDP socket, as its latest frame told; 0: none, or unknown. */
 int nr_reader_source_napi_id(const nr_reader *reader, int source);
 

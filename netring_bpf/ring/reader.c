@@ -60,7 +60,6 @@ static int keep(nr_reader *r, int rc, struct nr_source *source) {
         return rc;
     }
     r->finite = r->finite && source->finite;
-    r->busy_ns = nr_max_u64(r->busy_ns, source->busy_ns);
     r->sources[r->source_count] = source;
     r->fds[1 + r->source_count] = (struct pollfd){.fd = source->fd, .events = POLLIN};
     return r->source_count++;
@@ -132,6 +131,12 @@ int nr_reader_source_napi_id(const nr_reader *r, int source) {
     socklen_t length = sizeof id;
     const int fd = r->sources[source]->fd;
     return getsockopt(fd, SOL_SOCKET, SO_INCOMING_NAPI_ID, &id, &length) == 0 ? id : 0;
+}
+
+int nr_reader_set_busy_poll(nr_reader *r, int source, uint32_t microseconds, uint32_t budget) {
+    const int rc = nr_xsk_set_busy_poll(r->sources[source], microseconds, budget);
+    r->busy_ns = nr_max_u64(r->busy_ns, r->sources[source]->busy_ns);
+    return rc;
 }
 
 int nr_reader_make_fanout(nr_reader *r, int source) {

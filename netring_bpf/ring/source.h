@@ -52,6 +52,7 @@ struct nr_source {
 };
 
 int nr_xsk_create(const nr_xsk_options *options, struct nr_source **out);
+int nr_xsk_set_busy_poll(struct nr_source *source, uint32_t microseconds, uint32_t budget);
 int nr_tpacket_create(const nr_tpacket_options *options, struct nr_source **out);
 /* See nr_reader_make_fanout and nr_reader_join_fanout. */
 int nr_fanout_make(int fd);

@@ -146,26 +146,6 @@ static void fill_all(struct xsk *x, const nr_xsk_options *options) {
     nr_store_release(x->fill.producer, x->filled);
 }
 
-static int set_option(int fd, int option, int value) {
-    return setsockopt(fd, SOL_SOCKET, option, &value, sizeof value) == 0 ? 0 : -errno;
-}
-
-/* The driver's receive work is left to whoever reads the socket: xsk_drive(). */
-static int set_busy_poll(struct xsk *x, const nr_xsk_options *options) {
-    if (options->busy_poll_us == 0) {
-        return 0;
-    }
-    x->source.busy_ns = (uint64_t)options->busy_poll_us * 1000;
-    int rc = set_option(x->source.fd, SO_PREFER_BUSY_POLL, 1);
-    if (rc == 0) {
-        rc = set_option(x->source.fd, SO_BUSY_POLL, (int)options->busy_poll_us);
-    }
-    if (rc == 0) {
-        rc = set_option(x->source.fd, SO_BUSY_POLL_BUDGET, (int)options->busy_poll_budget);
-    }
-    return rc;
-}
-
 /* A queue stays busy for a while after its last owner closed: the kernel lets go later. */
 static int bind_queue(const struct xsk *x, const nr_xsk_options *options) {
     const struct sockaddr_xdp address = {
@@ -191,6 +171,22 @@ static bool is_zero_copy(int fd) {
     socklen_t length = sizeof options;
     return getsockopt(fd, SOL_XDP, XDP_OPTIONS, &options, &length) == 0 &&
            options.flags & XDP_OPTIONS_ZEROCOPY;
+}
+
+static int set_option(int fd, int option, int value) {
+    return setsockopt(fd, SOL_SOCKET, option, &value, sizeof value) == 0 ? 0 : -errno;
+}
+
+int nr_xsk_set_busy_poll(struct nr_source *source, uint32_t microseconds, uint32_t budget) {
+    int rc = set_option(source->fd, SO_PREFER_BUSY_POLL, 1);
+    if (rc == 0) {
+        rc = set_option(source->fd, SO_BUSY_POLL, (int)microseconds);
+    }
+    if (rc == 0) {
+        rc = set_option(source->fd, SO_BUSY_POLL_BUDGET, (int)budget);
+    }
+    source->busy_ns = rc == 0 ? (uint64_t)microseconds * 1000 : 0;
+    return rc;
 }
 
 /* -- run -- */
@@ -256,6 +252,7 @@ static void xsk_release(struct nr_source *source) {
     wake_up(x);
 }
 
+/* Busy polling: a non-blocking read runs the queue's NAPI once. */
 static void xsk_drive(struct nr_source *source) {
     if (source->busy_ns > 0) {
         (void)recvfrom(source->fd, NULL, 0, MSG_DONTWAIT, NULL, NULL);
@@ -347,9 +344,6 @@ int nr_xsk_create(const nr_xsk_options *options, struct nr_source **out) {
     }
     if (rc == 0) {
         fill_all(x, options);
-        rc = set_busy_poll(x, options);
-    }
-    if (rc == 0) {
         rc = bind_queue(x, options);
     }
     if (rc != 0) {
