@@ -110,7 +110,9 @@ class Rings:
         return tuple(self._notices)
 
     def announce(self, notice: str) -> None:
-        """Note it, and log it."""
+        """Note it, and log it; once."""
+        if notice in self._notices:
+            return
         self._notices.append(notice)
         _log.warning("%s: %s", self._interface.name, notice)
 
@@ -301,7 +303,7 @@ def _open_xdp(interface: Interface, options: BackendOptions, filters: FilterSet)
         if options.xdp.huge_pages and not readers.huge_pages:
             rings.announce(
                 f"normal pages instead of huge ones: the kernel has too few left for "
-                f"{sizes.umem >> 20} MiB a queue; reserve some (sysctl vm.nr_hugepages)"
+                f"{sizes.umem >> 10} KiB a queue; reserve some (sysctl vm.nr_hugepages)"
             )
         return rings
 
