@@ -15,6 +15,7 @@ import netring_bpf
 from netring_bpf.cli.filter import FilterRequest, run_filter
 from netring_bpf.cli.flows import FlowsRequest, print_flows
 from netring_bpf.cli.record import RecordRequest, run_record
+from netring_bpf.cli.tuning import Tuning, parse_cpus
 from netring_bpf.errors import NetringError, OptionError
 from netring_bpf.record import RecordOptions
 from netring_bpf.ring.options import FlowKey, FlowOptions
@@ -110,6 +111,13 @@ class _Format(enum.StrEnum):
     ZEEK_JSON = "zeek-json"
     EVE = "eve"
     CSV = "csv"
+
+
+class _Preset(enum.StrEnum):
+    DEFAULT = "default"
+    THROUGHPUT = "throughput"
+    LATENCY = "latency"
+    SMALL_MEMORY = "small-memory"
 
 
 class _Key(enum.StrEnum):
@@ -248,6 +256,24 @@ def flows(
         float | None,
         typer.Option(metavar="SECONDS", help="End a flow that has lasted so long, and go on."),
     ] = None,
+    preset: Annotated[
+        _Preset, typer.Option(help="What the rings are set up for (docs/tuning.md).")
+    ] = _Preset.DEFAULT,
+    threads: Annotated[
+        int,
+        typer.Option(
+            metavar="N", min=1, help="Threads of TPACKET_V3; of AF_XDP with --symmetric-rss."
+        ),
+    ] = 1,
+    cpus: Annotated[
+        str | None, typer.Option(metavar="N,N,…", help="The CPU of each thread.")
+    ] = None,
+    symmetric_rss: Annotated[
+        bool,
+        typer.Option(
+            "--symmetric-rss", help="The card brings both directions of a flow to one queue."
+        ),
+    ] = False,
     duration: Annotated[
         float | None, typer.Option(metavar="SECONDS", min=0.0, help="Stop after so long.")
     ] = None,
@@ -274,6 +300,8 @@ def flows(
             verify_checksums=verify_checksums,
             active_timeout=active_timeout,
         )
+        tuning = Tuning(preset.value, threads, parse_cpus(cpus), symmetric_rss)
+        xdp, tpacket = tuning.xdp(), tuning.tpacket()
     except OptionError as error:
         raise typer.BadParameter(str(error)) from None
     request = FlowsRequest(
@@ -282,6 +310,8 @@ def flows(
         expression=" ".join(expression or ()) or None,
         format=shown.value,
         flow=options,
+        xdp=xdp,
+        tpacket=tpacket,
         backend=backend.value,
         steal=steal,
         mqtt=mqtt,

@@ -25,7 +25,7 @@ from netring_bpf.records import (
     FlowStarted,
     FlowUpdated,
 )
-from netring_bpf.ring.options import FlowOptions
+from netring_bpf.ring.options import FlowOptions, TpacketOptions, XdpOptions
 from netring_bpf.sinks.base import Sink
 from netring_bpf.sinks.encode import encode_event
 
@@ -45,6 +45,8 @@ class FlowsRequest:
     expression: str | None
     format: str
     flow: FlowOptions
+    xdp: XdpOptions
+    tpacket: TpacketOptions
     backend: Backend
     steal: bool
     mqtt: str | None
@@ -96,6 +98,8 @@ def _open(request: FlowsRequest) -> Netring:
         steal=request.steal,
         sinks=sinks,
         flow=request.flow,
+        xdp=request.xdp,
+        tpacket=request.tpacket,
     )
 
 
