@@ -9,6 +9,7 @@
 #define DRAIN_NS (2000ull * 1000 * 1000)
 #define DRAIN_POLL_MS 5
 #define TICK_MS ((int)(NR_TICK_NS / 1000000))
+#define NAP_NS 50000
 #define REPLAY_PASSES 256 /* between two publications of the books */
 
 /* -- one pass over one source -- */
@@ -179,12 +180,23 @@ static bool drive_sources(nr_reader *r, uint64_t now) {
     return true;
 }
 
+/* A thread that sleeps in poll(2) is woken by every frame of AF_XDP. Where frames have just come, a
+ * nap lets some come together: at 500,000 frames a second one costs this thread 0.6 of what it
+ * costs without (390 ns to 660 in one interleaved run), and the CPU that brings it is spared the
+ * waking. The nap is over long before the ring is full. */
+static void nap(void) {
+    const struct timespec time = {.tv_nsec = NAP_NS};
+    nanosleep(&time, NULL);
+}
+
 /* While frames keep coming nothing is asked of the kernel: the stop is a load, the time is the
  * sources', and the books are published when the rings are found empty, and every tick. */
 static int run_live(nr_reader *r) {
     int rc = 0;
+    bool tired = false; /* frames have come since the last nap */
     while (rc == 0 && !nr_load_relaxed(&r->stopping)) {
         if (read_sources(r) > 0) {
+            tired = r->roomy && r->busy_ns == 0;
             rc = nr_reader_tick(r, r->read_at);
             continue;
         }
@@ -193,7 +205,10 @@ static int run_live(nr_reader *r) {
         if (r->unpublished) {
             nr_reader_publish_books(r);
         }
-        if (rc == 0 && !drive_sources(r, now)) {
+        if (tired) {
+            tired = false;
+            nap();
+        } else if (rc == 0 && !drive_sources(r, now)) {
             rc = nr_reader_wait(r, TICK_MS);
         }
     }

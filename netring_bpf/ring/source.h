@@ -39,6 +39,7 @@ struct nr_source {
     bool starved;  /* a pipe that has nothing yet */
     bool zero_copy;
     bool huge_pages;
+    bool roomy; /* frames are handed over one by one, into a ring that holds those of a nap */
     bool down;     /* the last check() said -ENETDOWN */
     uint64_t lent; /* frames since creation */
     uint64_t read_at; /* CLOCK_REALTIME when next() last found some; 0: it has no clock */

@@ -22,6 +22,7 @@
 
 #define COMPLETION_SIZE 64u /* nothing is sent, but bind(2) wants the ring to exist */
 #define BIND_PATIENCE_MS 500
+#define ROOMY 1024u /* descriptors: 100 us at 10 million frames a second */
 #define HUGE_PAGE ((size_t)2 << 20)
 #ifndef MAP_HUGE_2MB
 #define MAP_HUGE_2MB (21 << 26)
@@ -334,6 +335,7 @@ int nr_xsk_create(const nr_xsk_options *options, struct nr_source **out) {
     }
     x->source.ops = &xsk_ops;
     x->snaplen = options->snaplen;
+    x->source.roomy = options->ring_size >= ROOMY;
     x->source.fd = socket(AF_XDP, SOCK_RAW | SOCK_CLOEXEC, 0);
     rc = x->source.fd >= 0 ? 0 : -errno;
     if (rc == 0) {
