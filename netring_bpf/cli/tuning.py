@@ -6,10 +6,9 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from netring_bpf.errors import OptionError
 from netring_bpf.ring.options import TpacketOptions, XdpOptions
 
-__all__ = ["Preset", "Tuning", "parse_cpus"]
+__all__ = ["Preset", "Tuning"]
 
 Preset: TypeAlias = Literal["default", "throughput", "latency", "small-memory"]
 _XDP: dict[Preset, XdpOptions] = {
@@ -46,15 +45,3 @@ class Tuning:
     def tpacket(self) -> TpacketOptions:
         """Raises ``OptionError``."""
         return dataclasses.replace(_TPACKET[self.preset], threads=self.threads, cpus=self.cpus)
-
-
-def parse_cpus(text: str | None) -> tuple[int, ...] | None:
-    """``0,2,3``: the CPU of each thread."""
-    if text is None:
-        return None
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise OptionError(
-            f"cpus={text!r}: must be numbers of CPUs with commas between", option="cpus"
-        ) from None

@@ -296,6 +296,32 @@ typedef struct {
     uint32_t reserved;
 } nr_block_span;
 
+/* Formats of text. */
+#define NR_FORMAT_JSON 0
+#define NR_FORMAT_ZEEK 1
+#define NR_FORMAT_ZEEK_JSON 2
+#define NR_FORMAT_EVE 3
+#define NR_FORMAT_CSV 4
+
+/* How events become text. */
+typedef struct {
+    uint32_t format;      /* NR_FORMAT_* */
+    uint32_t kinds;       /* bit n: events of kind n are encoded; others are passed over */
+    uint64_t uid_key[2];  /* Zeek's uid follows from it and from the flow's number */
+    uint64_t seq;         /* of the first record; JSON only, and so is `capture` */
+    const char *capture;  /* as JSON has it, quotes included */
+    uint32_t capture_size; /* 0: it is not told */
+    uint32_t has_seq;
+    const char *terminator; /* behind each record */
+    uint32_t terminator_size;
+} nr_text_options;
+
+/* What nr_encode has made. */
+typedef struct {
+    uint32_t records;
+    uint32_t size; /* bytes */
+} nr_text;
+
 typedef struct nr_reader nr_reader;
 
 /* -- life of a reader: create, add sources, run in one thread, stop, flush, destroy -- */
@@ -366,6 +392,15 @@ int nr_reader_event_fd(const nr_reader *reader);        /* readable when events 
 uint32_t nr_reader_event_size(const nr_reader *reader); /* with what follows each nr_event */
 uint32_t nr_reader_take(nr_reader *reader, void *events, uint32_t max);
 void nr_reader_statistics(nr_reader *reader, nr_statistics *statistics);
+
+/* -- flow events as text -- */
+/* Encodes `count` of the events, those with the numbers in `rows` (NULL: the first ones), while
+ * nr_text_room() bytes are free in `out`; returns how many it is done with. `ends`, where it is not
+ * NULL, has room for `count` numbers, and gets where each record ends in `out`. */
+uint32_t nr_encode(const nr_text_options *options, const void *events, uint32_t event_size,
+                   const uint32_t *rows, uint32_t count, char *out, uint32_t size, uint32_t *ends,
+                   nr_text *text);
+uint32_t nr_text_room(const nr_text_options *options); /* for one record, whatever is in it */
 
 /* -- classic BPF on bytes -- */
 int nr_filter_check(const nr_bpf_insn *insns, uint32_t count); /* -EINVAL: do not run it */

@@ -6,20 +6,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from netring_bpf._core import ffi, lib
-from netring_bpf.records import FlowEnd
+from netring_bpf.ring.decode import ENDS
 from netring_bpf.statistics import CaptureStatistics, FlowStatistics, QueueStatistics
 
 __all__ = ["capture_statistics", "sum_books"]
 
-_ENDS = {
-    lib.NR_END_FIN: FlowEnd.FIN,
-    lib.NR_END_RST: FlowEnd.RST,
-    lib.NR_END_IDLE: FlowEnd.IDLE,
-    lib.NR_END_ACTIVE: FlowEnd.ACTIVE,
-    lib.NR_END_REUSED: FlowEnd.REUSED,
-    lib.NR_END_EVICTED: FlowEnd.EVICTED,
-    lib.NR_END_SHUTDOWN: FlowEnd.SHUTDOWN,
-}
 _REASONS = {
     lib.NR_CUT_LINK: "cut_link",
     lib.NR_NOT_IP: "not_ip",
@@ -57,7 +48,7 @@ def capture_statistics(
     flows = FlowStatistics(
         started=s.flows_started,
         established=s.flows_established,
-        ended={end.value: s.flows_ended[i] for i, end in _ENDS.items()},
+        ended={end.value: s.flows_ended[i] for i, end in ENDS.items()},
         live=s.flows_live,
         peak=s.flows_peak,
         ended_packets=s.ended_packets,

@@ -18,10 +18,19 @@ static uint32_t events_per_frame(const nr_reader *r) {
     return NR_EVENTS_PER_PACKET * (1 + r->decode.tunnel_depth);
 }
 
+/* A file is read only while half of the hand-off is free: then no timer is put off for want of
+ * room, and a file gives the same events however slow its consumer is. */
+static bool is_half_free(const nr_reader *r, uint64_t tail) {
+    return tail + r->handoff.mask + 1 - r->handoff.head > r->handoff.mask / 2;
+}
+
 /* How many frames may be taken now: a replay waits for room, a ring does not wait for anybody. */
 static uint32_t allowance(const nr_reader *r, const struct nr_source *source) {
     if (!source->finite) {
         return NR_BATCH;
+    }
+    if (!is_half_free(r, nr_load_acquire(&r->handoff.tail))) {
+        return 0;
     }
     const uint32_t room = nr_handoff_room(&r->handoff) / events_per_frame(r);
     return room < NR_BATCH ? room : NR_BATCH;
@@ -108,9 +117,7 @@ static int wait_room(nr_reader *r) {
     nr_handoff_publish(&r->handoff);
     nr_reader_publish_books(r);
     __atomic_store_n(&r->handoff.waiting, 1, __ATOMIC_SEQ_CST);
-    if (__atomic_load_n(&r->handoff.tail, __ATOMIC_SEQ_CST) + r->handoff.mask + 1 -
-            r->handoff.head <
-        events_per_frame(r)) {
+    if (!is_half_free(r, __atomic_load_n(&r->handoff.tail, __ATOMIC_SEQ_CST))) {
         (void)poll(fds, 2, TICK_MS);
     }
     __atomic_store_n(&r->handoff.waiting, 0, __ATOMIC_SEQ_CST);

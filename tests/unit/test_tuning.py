@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from netring_bpf import TpacketOptions, XdpOptions
-from netring_bpf.cli.tuning import Preset, Tuning, parse_cpus
+from netring_bpf.cli.tuning import Preset, Tuning
 from netring_bpf.errors import OptionError
 
 PRESETS: dict[Preset, tuple[XdpOptions, TpacketOptions]] = {
@@ -30,11 +30,6 @@ def test_threads_are_of_tpacket_and_of_af_xdp_only_where_rss_is_symmetric() -> N
     assert both.xdp() == XdpOptions(threads=2, cpus=(0, 1), symmetric_rss=True)
 
 
-def test_cpus_are_numbers_one_for_each_thread() -> None:
-    assert parse_cpus(None) is None
-    assert parse_cpus("3,0") == (3, 0)
-    with pytest.raises(OptionError, match="numbers of CPUs") as caught:
-        parse_cpus("0-3")
-    assert caught.value.option == "cpus"
+def test_cpus_are_one_for_each_thread() -> None:
     with pytest.raises(OptionError, match="a CPU for each thread"):
         Tuning(threads=2, cpus=(0,)).tpacket()
