@@ -13,11 +13,13 @@ import logging
 import random
 import ssl
 import uuid
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 
-from netring_bpf.broadcast import FlowSubscriber
+from netring_bpf.broadcast import BatchSubscriber, FlowSubscriber
 from netring_bpf.errors import SinkError
 from netring_bpf.records import Event, Lagged
+from netring_bpf.ring.batch import EventBatch
+from netring_bpf.ring.text import TextEncoder
 from netring_bpf.sinks.base import SinkStatistics
 from netring_bpf.sinks.encode import encode_event, topic_level
 from netring_bpf.sinks.mqtt_options import Broker, Credentials, MqttOptions
@@ -70,6 +72,7 @@ class MqttSink:
             batch_bytes=self._options.batch_bytes,
         )
         self._capture = uuid.uuid4().hex
+        self._encoder = TextEncoder("json", terminator=b"", capture=self._capture, seq=1)
         self._protocol = aiomqtt.ProtocolVersion.V5
         self._connections = 0
         self._connected = False
@@ -100,7 +103,7 @@ class MqttSink:
             connected=self._connected,
         )
 
-    async def run(self, events: FlowSubscriber) -> None:
+    async def run(self, events: FlowSubscriber | BatchSubscriber) -> None:
         """Publish the stream to its end, then what is left, within ``drain_timeout``."""
         async with asyncio.TaskGroup() as tasks:
             sending = tasks.create_task(self._send_always(), name=f"netring-{self.name}-send")
@@ -117,12 +120,22 @@ class MqttSink:
 
     # -- stream → outbox --
 
-    async def _accept_all(self, events: FlowSubscriber) -> None:
+    async def _accept_all(self, events: FlowSubscriber | BatchSubscriber) -> None:
         while batch := await events.next_batch(_ACCEPT_BATCH):
-            for event in batch:
-                if not isinstance(event, Lagged):  # the subscriber's own books have it
-                    sequence = self._outbox.accepted + 1
-                    self._outbox.accept(encode_event(event, capture=self._capture, seq=sequence))
+            self._outbox.accept(self._records(batch))
+
+    def _records(self, events: Sequence[Event]) -> list[bytes]:
+        """Encode events; a batch off the capture in C, for a tenth of what it costs in Python."""
+        sequence = self._outbox.accepted + 1
+        if isinstance(events, EventBatch):
+            self._encoder.seq = sequence
+            return self._encoder.encode_records(events).records()
+        # Lagged is in the subscriber's own books.
+        told = (event for event in events if not isinstance(event, Lagged))
+        return [
+            encode_event(event, capture=self._capture, seq=number)
+            for number, event in enumerate(told, sequence)
+        ]
 
     # -- outbox → broker --
 

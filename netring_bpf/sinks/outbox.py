@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from netring_bpf.errors import ClosedError
 
@@ -60,16 +60,16 @@ class Outbox:
         """Whether the outbox is closed and nothing waits in it."""
         return self._closed and self.pending == 0
 
-    def accept(self, record: bytes) -> None:
-        """Take a record in; the oldest makes room. Never blocks."""
+    def accept(self, records: Sequence[bytes]) -> None:
+        """Take records in, in order; the oldest make room. Never blocks."""
         if self._closed:
-            raise ClosedError("accept a record into an outbox that is closed")
-        self._accepted += 1
-        if len(record) + 2 > self._batch_bytes:
-            self._dropped["too_large"] += 1
-            return
-        self._queue.append(record)
-        self._queued_bytes += len(record) + 1
+            raise ClosedError("accept records into an outbox that is closed")
+        self._accepted += len(records)
+        fitting = [record for record in records if len(record) + 2 <= self._batch_bytes]
+        if len(fitting) < len(records):
+            self._dropped["too_large"] += len(records) - len(fitting)
+        self._queue.extend(fitting)
+        self._queued_bytes += sum(map(len, fitting)) + len(fitting)
         self._trim()
         self._signal()
 

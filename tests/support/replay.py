@@ -6,13 +6,14 @@ import queue
 import select
 import struct
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from netring_bpf import CaptureStatistics, FlowEnded, FlowEvent, FlowOptions, NetringError
 from netring_bpf.replay import Replay
-from netring_bpf.ring.reader import EventBatch, Reader
+from netring_bpf.ring.batch import EventBatch
+from netring_bpf.ring.reader import Reader
 
 SECOND = 1_000_000_000
 START = 1_700_000_000 * SECOND
@@ -66,11 +67,16 @@ def _taken_while(thread: threading.Thread, take: Callable[[int], EventBatch]) ->
 
 @dataclass(frozen=True)
 class FileStory:
-    """What a capture file gave: every event, the books, and what was wrong with it."""
+    """What a capture file gave: every batch, the books, and what was wrong with it."""
 
-    events: list[FlowEvent]
+    batches: Sequence[Sequence[FlowEvent]]
     books: CaptureStatistics
     error: NetringError | None
+
+    @property
+    def events(self) -> list[FlowEvent]:
+        """Every event."""
+        return [event for batch in self.batches for event in batch]
 
     @property
     def ended(self) -> list[FlowEnded]:
@@ -86,13 +92,12 @@ def replay_file(
     with source:
         done: queue.Queue[NetringError | None] = queue.Queue()
         source.start(done.put)
-        events: list[FlowEvent] = []
+        batches: list[EventBatch] = []
         while done.empty():
             select.select([source.fileno()], [], [], 0.001)
-            events += source.take(4096)
+            batches.append(source.take(4096))
         error = done.get()
-        for batch in source.finish(4096):
-            events += batch
+        batches += source.finish(4096)
         books = source.statistics()
     assert [str(law) for law in books.equations() if not law.holds] == []
-    return FileStory(events, books, error)
+    return FileStory(batches, books, error)

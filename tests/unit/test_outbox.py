@@ -23,7 +23,7 @@ def books(outbox: Outbox) -> tuple[int, int, dict[str, int], int]:
 def test_records_leave_in_order_in_batches() -> None:
     outbox = box()
     for n in range(6):
-        outbox.accept(b"%d" % n)
+        outbox.accept([b"%d" % n])
     assert outbox.take() == [b"0", b"1", b"2", b"3"]
     outbox.acknowledge()
     assert outbox.take() == [b"4", b"5"]
@@ -35,7 +35,7 @@ def test_records_leave_in_order_in_batches() -> None:
 def test_the_oldest_make_room_and_are_counted() -> None:
     outbox = box(limit=3)
     for n in range(10):
-        outbox.accept(b"%d" % n)
+        outbox.accept([b"%d" % n])
     assert books(outbox) == (10, 0, {"overflow": 7}, 3)
     assert outbox.take() == [b"7", b"8", b"9"]
 
@@ -43,10 +43,10 @@ def test_the_oldest_make_room_and_are_counted() -> None:
 def test_what_is_in_flight_counts_towards_the_limit_and_is_never_dropped() -> None:
     outbox = box(limit=5)
     for n in range(4):
-        outbox.accept(b"%d" % n)
+        outbox.accept([b"%d" % n])
     flying = outbox.take()
     for n in range(4, 8):
-        outbox.accept(b"%d" % n)
+        outbox.accept([b"%d" % n])
     assert books(outbox) == (8, 0, {"overflow": 3}, 5)
     outbox.give_back()
     assert outbox.take() == flying
@@ -55,7 +55,7 @@ def test_what_is_in_flight_counts_towards_the_limit_and_is_never_dropped() -> No
 def test_a_batch_given_back_is_first_again() -> None:
     outbox = box()
     for n in range(6):
-        outbox.accept(b"%d" % n)
+        outbox.accept([b"%d" % n])
     first = outbox.take()
     outbox.give_back()
     assert outbox.take() == first
@@ -65,7 +65,7 @@ def test_a_batch_given_back_is_first_again() -> None:
 def test_a_batch_is_bounded_in_bytes_as_it_will_be_sent() -> None:
     outbox = box(size=1024, records=100)
     for _ in range(20):
-        outbox.accept(b"x" * 100)
+        outbox.accept([b"x" * 100])
     batch = outbox.take()
     assert len(b"[" + b",".join(batch) + b"]") <= 1024
     assert len(batch) == 10
@@ -73,20 +73,20 @@ def test_a_batch_is_bounded_in_bytes_as_it_will_be_sent() -> None:
 
 def test_a_record_longer_than_a_message_is_dropped_and_counted() -> None:
     outbox = box(size=1024)
-    outbox.accept(b"x" * 1022)
-    outbox.accept(b"x" * 1023)
+    outbox.accept([b"x" * 1022])
+    outbox.accept([b"x" * 1023])
     assert books(outbox) == (2, 0, {"too_large": 1}, 1)
 
 
 def test_a_second_batch_in_flight_and_a_record_after_the_close_are_refused() -> None:
     outbox = box()
-    outbox.accept(b"1")
+    outbox.accept([b"1"])
     outbox.take()
     with pytest.raises(ClosedError):
         outbox.take()
     outbox.close()
     with pytest.raises(ClosedError):
-        outbox.accept(b"2")
+        outbox.accept([b"2"])
     assert not outbox.finished
     outbox.acknowledge()
     assert outbox.finished
@@ -97,14 +97,14 @@ def test_waiting_ends_with_a_full_batch_with_patience_or_with_the_close() -> Non
         outbox = box(records=2)
         waiting = asyncio.create_task(outbox.wait_batch(30))
         await asyncio.sleep(0)
-        outbox.accept(b"1")
+        outbox.accept([b"1"])
         await asyncio.sleep(0)
         assert not waiting.done()
-        outbox.accept(b"2")
+        outbox.accept([b"2"])
         await waiting
         outbox.take()
         outbox.acknowledge()
-        outbox.accept(b"3")
+        outbox.accept([b"3"])
         await outbox.wait_batch(0.001)
         outbox.take()
         outbox.acknowledge()
@@ -135,7 +135,7 @@ def test_the_books_balance_whatever_happens(limit: int, records: int, steps: lis
     for step in steps:
         match step:
             case "accept" | "long":
-                outbox.accept(b"%d" % number if step == "accept" else b"x" * 2000)
+                outbox.accept([b"%d" % number if step == "accept" else b"x" * 2000])
                 number += 1
             case "take" if not flying:
                 flying = outbox.take()
