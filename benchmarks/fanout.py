@@ -202,6 +202,7 @@ async def _look(look: Callable[[FlowSubscriber], Awaitable[None]], batches: _Bat
 def _looks(options: Options) -> tuple[Results, Table]:
     batches = ended_batches(2048 if options.quick else 40_960)
     events = sum(map(len, batches))
+    fresh(batches[0]).columns()  # NumPy is loaded
     cases = [
         Case(
             name, functools.partial(_deliveries, functools.partial(_look, look, batches), 1, events)
