@@ -13,7 +13,7 @@ importer (tests/unit/test_imports.py holds this):
         bpf/maps.py, bpf/link.py, ring/decode.py, ring/batch.py, ring/books.py, ring/reader.py,
         ring/text.py (flow events as text), ring/columns.py (NumPy), ring/arrow.py (pyarrow)
     F1  filter.py, filter_set.py, live_programs.py, interface.py (pyroute2),
-        kinds.py, stream.py, subscriber.py, batch_subscriber.py, broadcast.py,
+        kinds.py, stream.py, subscriber.py, flow_subscriber.py, batch_subscriber.py, broadcast.py,
         bpf/cache.py, ring/options.py, ring/sizes.py, ring/explain.py, ring/verdict.py,
         ring/socket_filter.py
     F0  errors.py, records.py, community_id.py, conn_state.py, statistics.py, filter_words.py,

@@ -13,16 +13,16 @@ broadcast channel, at the grain of single events:
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from netring_bpf.batch_subscriber import BatchSubscriber
 from netring_bpf.errors import ClosedError, OptionError
+from netring_bpf.flow_subscriber import FlowSubscriber
 from netring_bpf.kinds import Kinds
 from netring_bpf.records import Event
 from netring_bpf.stream import Stream
-from netring_bpf.subscriber import FlowSubscriber, Subscriber, SubscriberStatistics
+from netring_bpf.subscriber import SubscriberStatistics
 
 __all__ = [
     "BatchSubscriber",
@@ -53,7 +53,6 @@ class FlowBroadcast:
         if buffer < 1:
             raise OptionError(f"buffer={buffer!r}: must be at least 1", option="buffer")
         self._stream = Stream(buffer)
-        self._subscribers: weakref.WeakSet[Subscriber] = weakref.WeakSet()
         self._subscribed = 0
 
     @property
@@ -74,7 +73,7 @@ class FlowBroadcast:
     @property
     def receiver_count(self) -> int:
         """Subscribers that are open."""
-        return len(self._subscribers)
+        return len(self._stream.subscribers)
 
     def subscribe(
         self,
@@ -88,11 +87,7 @@ class FlowBroadcast:
         ``kinds``: only events of these classes (``Lagged`` always comes). ``where``: only events
         for which it returns true; what it raises is raised in the subscriber's own iteration.
         """
-        subscriber = FlowSubscriber(
-            self._stream, self._forget, kinds=kinds, where=where, name=self._name(name)
-        )
-        self._subscribers.add(subscriber)
-        return subscriber
+        return FlowSubscriber(self._stream, kinds=kinds, where=where, name=self._name(name))
 
     def subscribe_batches(
         self,
@@ -106,18 +101,11 @@ class FlowBroadcast:
         events come as ``EventBatch``, nothing of which is decoded before it is looked at.
         ``kinds``: only events of these classes (``Lagged`` always comes).
         """
-        subscriber = BatchSubscriber(self._stream, self._forget, kinds=kinds, name=self._name(name))
-        self._subscribers.add(subscriber)
-        return subscriber
+        return BatchSubscriber(self._stream, kinds=kinds, name=self._name(name))
 
     def _name(self, given: str | None) -> str:
         self._subscribed += 1
         return given or f"subscriber-{self._subscribed}"
-
-    def _forget(self, subscriber: Subscriber) -> None:
-        self._subscribers.discard(subscriber)
-        self._stream.wake()  # its own task, if it waits
-        self._stream.advanced()
 
     def publish(self, events: Sequence[Event]) -> None:
         """Publish a batch in order. Never blocks; the batch must not change afterwards.
@@ -131,7 +119,7 @@ class FlowBroadcast:
 
     def has_room(self, count: int) -> bool:
         """Whether ``wait_room(count)`` would return at once."""
-        return self._room() >= min(count, self._buffer)
+        return self._room() >= min(count, self._stream.buffer)
 
     async def wait_room(self, count: int) -> None:
         """Wait until ``count`` more events can be published without anybody losing any.
@@ -145,7 +133,7 @@ class FlowBroadcast:
 
     def _room(self) -> int:
         published = self._stream.published
-        slowest = min((s.cursor for s in self._subscribers), default=published)
+        slowest = min((s.cursor for s in self._stream.subscribers), default=published)
         return self._stream.buffer - (published - slowest)
 
     def close(self) -> None:
@@ -154,7 +142,7 @@ class FlowBroadcast:
 
     def statistics(self) -> BroadcastStatistics:
         """Return the books of the broadcast and of its open subscribers."""
-        subscribers = sorted(self._subscribers, key=lambda subscriber: subscriber.name)
+        subscribers = sorted(self._stream.subscribers, key=lambda subscriber: subscriber.name)
         return BroadcastStatistics(
             published=self._stream.published,
             receiver_count=len(subscribers),

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections import deque
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from netring_bpf.records import Event
+
+if TYPE_CHECKING:
+    from netring_bpf.subscriber import Subscriber
 
 __all__ = ["Stream"]
 
@@ -23,6 +28,7 @@ class Stream:
         self.published = 0
         self.oldest = 0
         self.closed = False
+        self.subscribers: weakref.WeakSet[Subscriber] = weakref.WeakSet()
         self._batches: deque[tuple[int, Sequence[Event]]] = deque()  # with their first's number
         self._waiters: set[asyncio.Future[None]] = set()
         self._room_waiter: asyncio.Future[None] | None = None

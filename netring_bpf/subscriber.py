@@ -1,9 +1,9 @@
-"""A subscriber's place in the stream, and the subscriber of single events."""
+"""A subscriber's place in the stream, and the books of what came there."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
@@ -14,11 +14,7 @@ from netring_bpf.stream import Stream
 if TYPE_CHECKING:
     from types import TracebackType
 
-__all__ = ["FlowSubscriber", "Subscriber", "SubscriberStatistics"]
-
-# Of tokio's budget of a task: with so many events at hand the loop still turns, so that one who
-# has much to catch up with, or much to do with each, does not hold up the others.
-_TURN = 128
+__all__ = ["Subscriber", "SubscriberStatistics"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +37,9 @@ class SubscriberStatistics:
 class Subscriber:
     """A place in the stream, and the books of what was done with what came there."""
 
-    def __init__(
-        self, stream: Stream, leave: Callable[[Subscriber], None], *, kinds: Kinds, name: str
-    ) -> None:
+    def __init__(self, stream: Stream, *, kinds: Kinds, name: str) -> None:
         self.name = name
         self._stream = stream
-        self._leave = leave
         self._kinds = kinds
         self._start = self._cursor = stream.published
         self._end: int | None = None
@@ -54,6 +47,7 @@ class Subscriber:
         self._last_ts = 0
         self._waiting = False
         self._turn_taken = False
+        stream.subscribers.add(self)
 
     @property
     def cursor(self) -> int:
@@ -124,7 +118,9 @@ class Subscriber:
         """Leave: nothing more is received or counted. Idempotent."""
         if self._end is None:
             self._end = self._stream.published
-            self._leave(self)
+            self._stream.subscribers.discard(self)
+            self._stream.wake()  # its own task, if it waits
+            self._stream.advanced()
 
     async def aclose(self) -> None:
         """Leave, as ``close()``."""
@@ -152,131 +148,3 @@ class Subscriber:
             filtered=self._filtered,
             pending=end - self._cursor,
         )
-
-
-class FlowSubscriber(Subscriber):
-    """One subscriber's place in the stream: an async iterator and a context manager.
-
-    Made by ``FlowBroadcast.subscribe``. One task iterates it at a time. Leaving it open and
-    unreferenced is harmless: it is forgotten when it is garbage.
-    """
-
-    def __init__(
-        self,
-        stream: Stream,
-        leave: Callable[[Subscriber], None],
-        *,
-        kinds: Kinds,
-        where: Callable[[Event], bool] | None,
-        name: str,
-    ) -> None:
-        super().__init__(stream, leave, kinds=kinds, name=name)
-        self._where = where
-        self._at_hand: Iterator[Event] = iter(())  # of this turn
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> Event:
-        """Return the next event; waits for one. Ends when the broadcast is closed and read."""
-        if self._cursor >= self._stream.oldest:
-            for event in self._at_hand:
-                self._cursor += 1
-                self._delivered += 1
-                return event
-        return await self._next()
-
-    async def next_batch(self, limit: int | None = None) -> Sequence[Event]:
-        """Return the next batch, at most ``limit`` events of it; ``[]`` at the end.
-
-        As a subscriber of batches has it. With a ``where`` it is a list of those that pass.
-        """
-        if self._where is None:
-            self._at_hand = iter(())  # they are still in the stream
-            return await super().next_batch(limit)
-        try:
-            events = [await anext(self)]
-        except StopAsyncIteration:
-            return []
-        while len(events) != limit and (event := self.next_nowait()) is not None:
-            events.append(event)
-        return events
-
-    async def _next(self) -> Event:
-        if self._turn_taken and self._cursor < self._stream.published:
-            await asyncio.sleep(0)
-        while True:
-            event = self.next_nowait()
-            if event is not None:
-                return event
-            if self._at_end():
-                raise StopAsyncIteration
-            await self._wait()
-
-    def next_nowait(self) -> Event | None:
-        """Return the next event that is there, ``None`` where there is none now."""
-        stream = self._stream
-        while self._end is None:
-            if self._cursor < stream.oldest:
-                lagged = self._missed()
-                self._lay_down()
-                return lagged
-            for event in self._at_hand:
-                self._cursor += 1
-                self._delivered += 1
-                return event
-            stream.advanced()
-            if self._cursor == stream.published:
-                self._lay_down()
-                return None
-            self._take_up()
-        return None
-
-    def _take_up(self) -> None:
-        """Have the events of the next turn at hand."""
-        start, batch = self._stream.find(self._cursor)
-        at = self._cursor - start
-        events = batch[at : at + _TURN]
-        self._last_ts = events[-1].ts
-        self._turn_taken = True
-        self._at_hand = iter(events)
-        if self._where is not None:
-            self._at_hand = self._passing(events, self._where)
-        elif self._kinds is not None:
-            places = places_of(events, self._kinds)
-            if len(places) < len(events):
-                chosen = events_at(events, places)
-                self._at_hand = self._among(places, chosen, len(events))
-
-    def _among(self, places: Sequence[int], chosen: Iterable[Event], end: int) -> Iterator[Event]:
-        """Yield the chosen events; counts those between them as passed over."""
-        begin = self._cursor
-        for place, event in zip(places, chosen, strict=True):
-            self._pass_over(begin + place - self._cursor)
-            yield event
-        self._pass_over(begin + end - self._cursor)
-
-    def _passing(self, events: Sequence[Event], where: Callable[[Event], bool]) -> Iterator[Event]:
-        kinds = self._kinds
-        for event in events:
-            passed = False
-            try:
-                passed = (kinds is None or isinstance(event, kinds)) and bool(where(event))
-            finally:  # if it raises, the event is spent
-                self._pass_over(not passed)
-            if passed:
-                yield event
-
-    def _pass_over(self, events: int) -> None:
-        self._cursor += events
-        self._filtered += events
-
-    def _lay_down(self) -> None:
-        """Hold no batch that the broadcast may have let go."""
-        self._at_hand = iter(())
-        self._turn_taken = False
-
-    def close(self) -> None:
-        """Leave: nothing more is received or counted. Idempotent."""
-        self._lay_down()
-        super().close()

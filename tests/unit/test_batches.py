@@ -131,3 +131,104 @@ def test_a_batch_is_a_sequence_and_so_are_its_parts() -> None:
     assert batch.kinds == b"\x01" * 6 + b"\x04" * 6
     assert odd.kinds == b"\x04" * 6
     assert batch[::2].kinds == b"\x01" * 3 + b"\x04" * 3
+
+
+def interleaved(flows: int) -> EventBatch:
+    """Start, end, start, end, and so on."""
+    batch = batch_of(flows)
+    return batch.at([place for n in range(flows) for place in (n, flows + n)])
+
+
+def test_what_one_subscriber_has_decoded_is_shared_with_the_others() -> None:
+    broadcast = FlowBroadcast()
+    one, other = broadcast.subscribe(), broadcast.subscribe()
+    broadcast.publish(batch_of(5))
+    pairs = [(one.next_nowait(), other.next_nowait()) for _ in range(10)]
+    assert all(a is b is not None for a, b in pairs)
+
+
+def test_one_who_is_alone_gets_the_same_events_and_the_batch_keeps_none() -> None:
+    broadcast = FlowBroadcast()
+    alone = broadcast.subscribe()
+    batch = batch_of(200)
+    broadcast.publish(batch)
+    events = [alone.next_nowait() for _ in range(400)]
+    assert alone.next_nowait() is None
+    # The last of each turn is looked at for its time.
+    assert len(batch._decoded) - batch._decoded.count(None) == -(-400 // 128)
+    assert events == list(batch)
+    assert list(batch.once()) == list(batch)
+
+
+def test_kinds_pass_over_events_between_each_other_and_the_books_follow() -> None:
+    broadcast = FlowBroadcast()
+    subscriber = broadcast.subscribe(kinds=FlowEnded)
+    batch = interleaved(70)
+    broadcast.publish(batch)
+    ends = [event for event in batch if isinstance(event, FlowEnded)]
+    for n, end in enumerate(ends):
+        assert subscriber.next_nowait() == end
+        books = subscriber.statistics()
+        assert (books.delivered, books.filtered, books.pending) == (n + 1, n + 1, 138 - 2 * n)
+    assert subscriber.next_nowait() is None
+    assert subscriber.statistics().pending == 0
+
+
+def test_single_events_and_batches_can_be_taken_in_turn() -> None:
+    async def main() -> None:
+        broadcast = FlowBroadcast()
+        subscriber = broadcast.subscribe(kinds=FlowEnded)
+        batch = interleaved(10)
+        ends = list(batch.of_kinds(FlowEnded))
+        broadcast.publish(batch)
+        assert await anext(subscriber) == ends[0]
+        rest = await subscriber.next_batch(9)
+        assert isinstance(rest, EventBatch)
+        assert list(rest) == ends[1:5]
+        assert await anext(subscriber) == ends[5]
+        assert list(await subscriber.next_batch()) == ends[6:]
+        books = subscriber.statistics()
+        assert (books.delivered, books.filtered, books.pending) == (10, 10, 0)
+        broadcast.close()
+        assert await subscriber.next_batch() == []
+
+    asyncio.run(main())
+
+
+def test_a_predicate_holds_for_batches_too() -> None:
+    async def main() -> None:
+        broadcast = FlowBroadcast()
+        subscriber = broadcast.subscribe(where=lambda event: event.ts % 2 == 0)
+        broadcast.publish([started(n) for n in range(10)])
+        broadcast.close()
+        assert await subscriber.next_batch(3) == [started(n) for n in (0, 2, 4)]
+        assert await subscriber.next_batch() == [started(n) for n in (6, 8)]
+        assert await subscriber.next_batch() == []
+        books = subscriber.statistics()
+        assert (books.delivered, books.filtered, books.pending) == (5, 5, 0)
+
+    asyncio.run(main())
+
+
+def test_one_with_much_to_catch_up_with_lets_the_loop_turn() -> None:
+    async def main() -> None:
+        broadcast = FlowBroadcast()
+        turns: list[int] = []
+        received = 0
+
+        async def others() -> None:
+            while True:
+                turns.append(received)
+                await asyncio.sleep(0)
+
+        subscriber = broadcast.subscribe()
+        broadcast.publish([started(n) for n in range(1000)])
+        broadcast.close()
+        task = asyncio.create_task(others())
+        async for _ in subscriber:
+            received += 1
+        task.cancel()
+        assert received == 1000
+        assert turns == list(range(128, 1000, 128))
+
+    asyncio.run(main())

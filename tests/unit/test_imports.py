@@ -31,6 +31,7 @@ FLOORS = {
     "filter_set": 1,
     "broadcast": 1,
     "batch_subscriber": 1,
+    "flow_subscriber": 1,
     "kinds": 1,
     "stream": 1,
     "subscriber": 1,
