@@ -203,6 +203,11 @@ class Netring:
         return self._capture.fallback_reason
 
     @property
+    def notices(self) -> tuple[str, ...]:
+        """What is not as the options asked for, and why: memory, busy polling. Logged as well."""
+        return self._capture.notices
+
+    @property
     def zero_copy(self) -> bool:
         """Whether AF_XDP shares its memory with the driver, instead of copying."""
         return self._capture.zero_copy

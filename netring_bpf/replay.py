@@ -138,6 +138,11 @@ class Replay:
         """None."""
 
     @property
+    def notices(self) -> tuple[str, ...]:
+        """Nothing."""
+        return ()
+
+    @property
     def zero_copy(self) -> bool:
         """False."""
         return False

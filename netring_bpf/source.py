@@ -28,6 +28,8 @@ class Source(Protocol):
     @property
     def fallback_reason(self) -> str | None: ...  # noqa: D102
     @property
+    def notices(self) -> tuple[str, ...]: ...  # noqa: D102
+    @property
     def zero_copy(self) -> bool: ...  # noqa: D102
     @property
     def finite(self) -> bool:

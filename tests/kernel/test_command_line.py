@@ -829,3 +829,32 @@ def test_json_can_be_had_on_a_terminal(namespace: Namespace) -> None:
         assert command.finish().status == 0
         lines = terminal.read_to_the_end()
     assert [json.loads(line)["orig"]["port"] for line in lines] == [1001, 1002]
+
+
+# -- threads and presets --
+
+
+def test_threads_of_a_preset_share_the_flows(namespace: Namespace) -> None:
+    cpus = sorted(os.sched_getaffinity(0))
+    where = f"{cpus[0]},{cpus[-1]}"
+    flags = ("--preset", "latency", "--threads", "2", "--cpus", where)
+    with Flows(namespace, *LISTEN, *flags) as command:
+        command.capturing()
+        send(namespace, *(query(2000 + n) for n in range(64)))
+        done = command.finish(signal.SIGINT)
+    assert done.status == 0
+    ended = [record for record in done.records if record["event"] == "ended"]
+    assert {record["orig"]["port"] for record in ended} == set(range(2000, 2064))
+    assert {record["id"] % 2 for record in ended} == {0, 1}
+    assert not [line for line in done.err if "books off" in line]
+
+
+def test_wrong_threads_are_wrong_usage(namespace: Namespace) -> None:
+    for flags, said in {
+        ("--threads", "0"): "must be at least 1",
+        ("--threads", "2", "--cpus", "0"): "a CPU for each thread",
+        ("--cpus", "0-3"): "invalid",
+    }.items():
+        done = run(namespace, "flows", "-i", PORT, *flags)
+        assert done.status == 2
+        assert said in " ".join(done.err)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import threading
@@ -11,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from netring_bpf import BusyPoll, Capture, TpacketOptions, XdpMode, XdpOptions
+from netring_bpf import BusyPoll, Capture, Netring, TpacketOptions, XdpMode, XdpOptions
 from netring_bpf.errors import OptionError
 from tests.support.frames import udp
-from tests.support.lab import Namespace, VethPair
+from tests.support.lab import Namespace, VethPair, xdp_attached
 from tests.support.rig import PORT, SENDER, WAYS, Way, assert_balanced, capture, wire
 from tests.support.sender import send_frames
 
@@ -188,3 +189,58 @@ def test_the_options_in_force_tell_what_was_chosen() -> None:
             assert packet.data == long
         with Capture(PORT, netns=namespace.path, backend="tpacket_v3", tpacket=LITTLE) as other:
             assert other.xdp is None
+
+
+def test_blocks_of_pcapng_come_from_every_ring_and_end_when_it_is_quiet() -> None:
+    tpacket = TpacketOptions(block_size=1 << 16, block_count=64, threads=2)
+    with wire() as namespace:
+        port = Capture(PORT, netns=namespace.path, backend="tpacket_v3", tpacket=tpacket)
+        with port:
+            count = send_both_ways(namespace)
+            got = 0
+            while got < count:
+                blocks = port.blocks(count, 5.0)
+                assert blocks is not None
+                got += blocks.frames
+            assert got == count
+            port.quiesce()
+            send_both_ways(namespace)
+            assert port.blocks(count, 0.1) is None
+        assert port.statistics().received == count
+
+
+def test_closing_ends_who_waits_for_packets_of_several_rings() -> None:
+    tpacket = TpacketOptions(block_size=1 << 16, block_count=8, threads=2)
+    with wire() as namespace:
+        port = Capture(PORT, netns=namespace.path, backend="tpacket_v3", tpacket=tpacket)
+        got: list[object] = []
+        with port:
+            first = threading.Event()
+
+            def read() -> None:
+                for packet in port.packets():
+                    got.append(packet)
+                    first.set()
+
+            reader = threading.Thread(target=read)
+            reader.start()
+            send_frames(namespace, SENDER, [udp("10.0.0.1", "10.0.0.2", 1, 2)])
+            assert first.wait(10.0)
+            port.stop()
+            reader.join(10.0)
+            assert not reader.is_alive()
+        assert len(got) == 1
+
+
+def test_a_netring_on_a_cpu_that_is_not_there_closes_again() -> None:
+    async def run() -> None:
+        xdp = XdpOptions(ring_size=64, chunks=128, cpus=(4095,))
+        ring = Netring(PORT, netns=namespace.path, backend="af_xdp", xdp=xdp)
+        with pytest.raises(OptionError, match="CPU 4095"):
+            async with ring:
+                pass
+        assert not xdp_attached(namespace, PORT)
+        assert ring.statistics().balanced
+
+    with wire() as namespace:
+        asyncio.run(run())
