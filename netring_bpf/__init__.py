@@ -10,14 +10,14 @@ importer (tests/unit/test_imports.py holds this):
         source.py (what Netring asks of both)
     F3  bpf/program.py (compile and load), bpf/slots.py
     F2  bpf/cbpf.py, bpf/compiler.py (bpf/helper.py, a process of its own, is BCC's place),
-        bpf/maps.py, bpf/link.py, ring/reader.py
+        bpf/maps.py, bpf/link.py, ring/decode.py, ring/batch.py, ring/reader.py
     F1  filter.py, filter_set.py, live_programs.py, interface.py (pyroute2), broadcast.py,
         bpf/cache.py, ring/options.py, ring/verdict.py, ring/socket_filter.py
     F0  errors.py, records.py, community_id.py, conn_state.py, statistics.py, filter_words.py,
         libpcap.py (libpcap)
 
 The C core, netring_bpf._core, is used by bpf/link.py, bpf/maps.py, bpf/program.py,
-ring/reader.py, ring/socket_filter.py and ring/verdict.py.
+ring/decode.py, ring/batch.py, ring/reader.py, ring/socket_filter.py and ring/verdict.py.
 
 What needs the C core or pyroute2 is loaded when it is first named: importing is cheap.
 """
@@ -28,6 +28,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from netring_bpf.broadcast import (
+    BatchSubscriber,
     BroadcastStatistics,
     FlowBroadcast,
     FlowSubscriber,
@@ -73,12 +74,14 @@ if TYPE_CHECKING:
     from netring_bpf.filter import Filter
     from netring_bpf.netring import Netring, NetringStatistics
     from netring_bpf.record import Recorder, RecordOptions, RecordStatistics
+    from netring_bpf.ring.batch import EventBatch
     from netring_bpf.sinks.base import Sink, SinkStatistics
     from netring_bpf.sinks.mqtt import MqttOptions, MqttSink
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "BatchSubscriber",
     "BroadcastStatistics",
     "Capture",
     "CaptureError",
@@ -87,6 +90,7 @@ __all__ = [
     "Endpoint",
     "Equation",
     "Event",
+    "EventBatch",
     "Filter",
     "FirstPacket",
     "FiveTuple",
@@ -132,6 +136,7 @@ __all__ = [
 
 _LAZY = {
     "Capture": "netring_bpf.capture",
+    "EventBatch": "netring_bpf.ring.batch",
     "Filter": "netring_bpf.filter",
     "MqttOptions": "netring_bpf.sinks.mqtt",
     "MqttSink": "netring_bpf.sinks.mqtt",

@@ -18,7 +18,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
 
 from netring_bpf.errors import ClosedError, OptionError
 from netring_bpf.records import Event, Lagged
@@ -26,7 +26,13 @@ from netring_bpf.records import Event, Lagged
 if TYPE_CHECKING:
     from types import TracebackType
 
-__all__ = ["BroadcastStatistics", "FlowBroadcast", "FlowSubscriber", "SubscriberStatistics"]
+__all__ = [
+    "BatchSubscriber",
+    "BroadcastStatistics",
+    "FlowBroadcast",
+    "FlowSubscriber",
+    "SubscriberStatistics",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +75,7 @@ class FlowBroadcast:
         self._published = 0
         # (sequence number of the first event, events): batches are shared, never copied.
         self._retained: deque[tuple[int, Sequence[Event]]] = deque()
-        self._subscribers: weakref.WeakSet[FlowSubscriber] = weakref.WeakSet()
+        self._subscribers: weakref.WeakSet[_Subscriber] = weakref.WeakSet()
         self._subscribed = 0
         self._waiters: set[asyncio.Future[None]] = set()
         self._room_waiter: asyncio.Future[None] | None = None
@@ -110,6 +116,25 @@ class FlowBroadcast:
         self._subscribed += 1
         subscriber = FlowSubscriber(
             self, kinds=kinds, where=where, name=name or f"subscriber-{self._subscribed}"
+        )
+        self._subscribers.add(subscriber)
+        return subscriber
+
+    def subscribe_batches(
+        self,
+        *,
+        kinds: type[Event] | tuple[type[Event], ...] | None = None,
+        name: str | None = None,
+    ) -> BatchSubscriber:
+        """Return a new subscriber that receives whole batches, as they were published.
+
+        For those who want many events at a time, or want them as columns or as bytes: flow
+        events come as ``EventBatch``, nothing of which is decoded before it is looked at.
+        ``kinds``: only events of these classes (``Lagged`` always comes).
+        """
+        self._subscribed += 1
+        subscriber = BatchSubscriber(
+            self, kinds=kinds, name=name or f"subscriber-{self._subscribed}"
         )
         self._subscribers.add(subscriber)
         return subscriber
@@ -193,25 +218,26 @@ class FlowBroadcast:
             self._waiters.discard(waiter)
 
 
-class FlowSubscriber:
-    """One subscriber's place in the stream: an async iterator and a context manager.
+@runtime_checkable
+class _KnowsKinds(Protocol):
+    """A batch that can tell what its events are without making them."""
 
-    Made by ``FlowBroadcast.subscribe``. One task iterates it at a time. Leaving it open and
-    unreferenced is harmless: it is forgotten when it is garbage.
-    """
+    def of_kinds(self, kinds: type[Event] | tuple[type[Event], ...]) -> Sequence[Event]: ...
+
+
+class _Subscriber:
+    """A place in the stream, and the books of what was done with what came there."""
 
     def __init__(
         self,
         broadcast: FlowBroadcast,
         *,
         kinds: type[Event] | tuple[type[Event], ...] | None,
-        where: Callable[[Event], bool] | None,
         name: str,
     ) -> None:
         self.name = name
         self._broadcast = broadcast
         self._kinds = kinds
-        self._where = where
         self._start = self._cursor = broadcast.published
         self._end: int | None = None
         self._batch: tuple[int, Sequence[Event]] = (0, ())
@@ -219,67 +245,18 @@ class FlowSubscriber:
         self._last_ts = 0
         self._waiting = False
 
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> Event:
-        """Return the next event; waits for one. Ends when the broadcast is closed and read."""
-        while True:
-            event = self.next_nowait()
-            if event is not None:
-                return event
-            if self._end is not None or self._broadcast.closed:
-                raise StopAsyncIteration
-            await self._wait()
-
-    async def next_batch(self, limit: int) -> list[Event]:
-        """Return from 1 to ``limit`` events, waiting for the first; ``[]`` at the end."""
-        try:
-            events = [await anext(self)]
-        except StopAsyncIteration:
-            return []
-        while len(events) < limit and (event := self.next_nowait()) is not None:
-            events.append(event)
-        return events
-
-    def next_nowait(self) -> Event | None:
-        """Return the next event that is there, ``None`` where there is none now."""
-        broadcast = self._broadcast
-        if self._end is not None:
+    def _missed(self) -> Lagged | None:
+        """Go on with the oldest event retained, and say what was missed by that."""
+        oldest = self._broadcast._oldest()  # noqa: SLF001 - the classes here are one mechanism
+        if self._cursor >= oldest:
             return None
-        oldest = broadcast._oldest()  # noqa: SLF001 - the two classes are one mechanism
-        if self._cursor < oldest:
-            missed = oldest - self._cursor
-            self._cursor = oldest
-            self._lagged += missed
-            return Lagged(ts=self._last_ts, missed=missed)
-        while self._cursor < broadcast.published:
-            start, events = self._batch
-            if not start <= self._cursor < start + len(events):
-                broadcast._advanced()  # noqa: SLF001
-                self._batch = start, events = broadcast._find(self._cursor)  # noqa: SLF001
-            event = events[self._cursor - start]
-            self._last_ts = event.ts
-            # Counted before the user's predicate runs: if it raises, the event is spent.
-            self._cursor += 1
-            if self._kinds is not None and not isinstance(event, self._kinds):
-                self._filtered += 1
-                continue
-            if self._where is not None and not self._passes(event):
-                continue
-            self._delivered += 1
-            return event
-        self._batch = (0, ())  # hold no batch that the broadcast may have let go
-        broadcast._advanced()  # noqa: SLF001
-        return None
+        missed = oldest - self._cursor
+        self._cursor = oldest
+        self._lagged += missed
+        return Lagged(ts=self._last_ts, missed=missed)
 
-    def _passes(self, event: Event) -> bool:
-        passed = False
-        try:
-            passed = bool(self._where is None or self._where(event))
-        finally:
-            self._filtered += not passed
-        return passed
+    def _at_end(self) -> bool:
+        return self._end is not None or self._broadcast.closed
 
     async def _wait(self) -> None:
         if self._waiting:
@@ -325,3 +302,132 @@ class FlowSubscriber:
             filtered=self._filtered,
             pending=end - self._cursor,
         )
+
+
+class FlowSubscriber(_Subscriber):
+    """One subscriber's place in the stream: an async iterator and a context manager.
+
+    Made by ``FlowBroadcast.subscribe``. One task iterates it at a time. Leaving it open and
+    unreferenced is harmless: it is forgotten when it is garbage.
+    """
+
+    def __init__(
+        self,
+        broadcast: FlowBroadcast,
+        *,
+        kinds: type[Event] | tuple[type[Event], ...] | None,
+        where: Callable[[Event], bool] | None,
+        name: str,
+    ) -> None:
+        super().__init__(broadcast, kinds=kinds, name=name)
+        self._where = where
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Event:
+        """Return the next event; waits for one. Ends when the broadcast is closed and read."""
+        while True:
+            event = self.next_nowait()
+            if event is not None:
+                return event
+            if self._at_end():
+                raise StopAsyncIteration
+            await self._wait()
+
+    async def next_batch(self, limit: int) -> list[Event]:
+        """Return from 1 to ``limit`` events, waiting for the first; ``[]`` at the end."""
+        try:
+            events = [await anext(self)]
+        except StopAsyncIteration:
+            return []
+        while len(events) < limit and (event := self.next_nowait()) is not None:
+            events.append(event)
+        return events
+
+    def next_nowait(self) -> Event | None:
+        """Return the next event that is there, ``None`` where there is none now."""
+        broadcast = self._broadcast
+        if self._end is not None:
+            return None
+        if (lagged := self._missed()) is not None:
+            return lagged
+        while self._cursor < broadcast.published:
+            start, events = self._batch
+            if not start <= self._cursor < start + len(events):
+                broadcast._advanced()  # noqa: SLF001
+                self._batch = start, events = broadcast._find(self._cursor)  # noqa: SLF001
+            event = events[self._cursor - start]
+            self._last_ts = event.ts
+            # Counted before the user's predicate runs: if it raises, the event is spent.
+            self._cursor += 1
+            if self._kinds is not None and not isinstance(event, self._kinds):
+                self._filtered += 1
+                continue
+            if self._where is not None and not self._passes(event):
+                continue
+            self._delivered += 1
+            return event
+        self._batch = (0, ())  # hold no batch that the broadcast may have let go
+        broadcast._advanced()  # noqa: SLF001
+        return None
+
+    def _passes(self, event: Event) -> bool:
+        passed = False
+        try:
+            passed = bool(self._where is None or self._where(event))
+        finally:
+            self._filtered += not passed
+        return passed
+
+
+class BatchSubscriber(_Subscriber):
+    """A subscriber of whole batches: an async iterator and a context manager.
+
+    Made by ``FlowBroadcast.subscribe_batches``. Each batch is a sequence of at least one event:
+    flow events as the ``EventBatch`` they came in, or what is left of it for this subscriber;
+    what is no flow event (``Lagged``, link changes, errors) in tuples of their own. One task
+    iterates it at a time. Events count as delivered when their batch is given out.
+    """
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Sequence[Event]:
+        """Return the next batch; waits for one. Ends when the broadcast is closed and read."""
+        while True:
+            events = self.next_nowait()
+            if events is not None:
+                return events
+            if self._at_end():
+                raise StopAsyncIteration
+            await self._wait()
+
+    def next_nowait(self) -> Sequence[Event] | None:
+        """Return the next batch that is there, ``None`` where there is none now."""
+        if self._end is not None:
+            return None
+        if (lagged := self._missed()) is not None:
+            return (lagged,)
+        broadcast = self._broadcast
+        while self._cursor < broadcast.published:
+            start, events = broadcast._find(self._cursor)  # noqa: SLF001
+            if self._cursor > start:
+                events = events[self._cursor - start :]
+            self._cursor += len(events)
+            self._last_ts = events[-1].ts
+            chosen = self._chosen(events)
+            self._filtered += len(events) - len(chosen)
+            broadcast._advanced()  # noqa: SLF001
+            if chosen:
+                self._delivered += len(chosen)
+                return chosen
+        return None
+
+    def _chosen(self, events: Sequence[Event]) -> Sequence[Event]:
+        kinds = self._kinds
+        if kinds is None:
+            return events
+        if isinstance(events, _KnowsKinds):
+            return events.of_kinds(kinds)
+        return tuple(event for event in events if isinstance(event, kinds))

@@ -20,8 +20,9 @@ from netring_bpf.errors import (
 from netring_bpf.filter_set import FilterLike, FilterSet
 from netring_bpf.interface import Interface, LinkWatch, Promiscuous, in_namespace
 from netring_bpf.records import Packet
+from netring_bpf.ring.batch import EventBatch
 from netring_bpf.ring.options import FlowOptions, TpacketOptions, XdpOptions
-from netring_bpf.ring.reader import Blocks, EventBatch, Reader
+from netring_bpf.ring.reader import Blocks, Reader
 from netring_bpf.statistics import CaptureStatistics
 
 __all__ = ["Capture"]

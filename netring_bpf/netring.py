@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Self
 
 from netring_bpf.backend import Backend
 from netring_bpf.broadcast import (
+    BatchSubscriber,
     BroadcastStatistics,
     FlowBroadcast,
     FlowSubscriber,
@@ -222,6 +223,15 @@ class Netring:
     ) -> FlowSubscriber:
         """Return a new subscriber, as ``FlowBroadcast.subscribe``."""
         return self._broadcast.subscribe(kinds=kinds, where=where, name=name)
+
+    def subscribe_batches(
+        self,
+        *,
+        kinds: type[Event] | tuple[type[Event], ...] | None = None,
+        name: str | None = None,
+    ) -> BatchSubscriber:
+        """Return a new subscriber of whole batches, as ``FlowBroadcast.subscribe_batches``."""
+        return self._broadcast.subscribe_batches(kinds=kinds, name=name)
 
     async def set_filter(self, filter: FilterLike) -> None:
         """Put another filter in force: as ``Capture.set_filter``, off the event loop.

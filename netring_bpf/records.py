@@ -2,6 +2,9 @@
 
 Times are integers, nanoseconds since the Unix epoch. Bytes are whole frames as on the wire
 (link header and VLAN tags included, frame check sequence not), also when fewer were captured.
+
+The records are named tuples, as those are made three times as fast as frozen dataclasses, and
+there may be a million of them a second. They are told apart by their class, not by their length.
 """
 
 from __future__ import annotations
@@ -9,7 +12,7 @@ from __future__ import annotations
 import enum
 import ipaddress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
 
 from netring_bpf.community_id import community_id
 from netring_bpf.conn_state import conn_state
@@ -42,6 +45,7 @@ __all__ = [
     "TunnelKind",
 ]
 
+_Kind = TypeVar("_Kind", bound=tuple[object, ...])
 _PROTOCOL_NAMES = {
     1: "icmp",
     2: "igmp",
@@ -98,8 +102,7 @@ class TunnelKind(enum.Enum):
     AYIYA = "ayiya"
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
+class Endpoint(NamedTuple):
     """One end of a flow: the address as 4 or 16 bytes in network order, and the port.
 
     ``port`` is 0 where the protocol, or the kind of key, has none. For ICMP the originator's port
@@ -128,8 +131,7 @@ class Endpoint:
         return f"{self.addr}:{self.port}"
 
 
-@dataclass(frozen=True, slots=True)
-class FiveTuple:
+class FiveTuple(NamedTuple):
     """What tells one flow from another.
 
     The originator (``orig``) sent the first packet, or the SYN where one was seen; ``resp`` is
@@ -212,8 +214,7 @@ class Counters(NamedTuple):
         return TcpState(self.state)
 
 
-@dataclass(frozen=True, slots=True)
-class Tunnel:
+class Tunnel(NamedTuple):
     """The innermost tunnel a flow was seen in, as of its first packet.
 
     ``orig`` and ``resp`` are the ends of the tunnel on the side of the flow's own originator and
@@ -258,8 +259,7 @@ class FirstPacket(NamedTuple):
     gap: int
 
 
-@dataclass(frozen=True, slots=True)
-class Flow:
+class Flow(NamedTuple):
     """A flow as it stood when its event was made.
 
     ``id`` is unique within the capture. ``start`` is the time of its first packet. ``orig`` counts
@@ -356,32 +356,46 @@ def _side(endpoint: Endpoint, counters: Counters) -> dict[str, object]:
     }
 
 
-@dataclass(frozen=True, slots=True)
-class FlowStarted:
+def _distinct(kind: type[_Kind]) -> type[_Kind]:
+    """For classes whose values may be those of another class: equal only to their own kind."""
+
+    def equal(self: tuple[object, ...], other: object) -> bool:
+        return type(self) is type(other) and tuple.__eq__(self, other)
+
+    def unequal(self: tuple[object, ...], other: object) -> bool:
+        return not equal(self, other)
+
+    kind.__eq__ = equal  # type: ignore[method-assign]
+    kind.__ne__ = unequal  # type: ignore[method-assign, assignment]
+    return kind
+
+
+@_distinct
+class FlowStarted(NamedTuple):
     """The first packet of a flow was seen."""
 
     ts: int
     flow: Flow
 
 
-@dataclass(frozen=True, slots=True)
-class FlowEstablished:
+@_distinct
+class FlowEstablished(NamedTuple):
     """The TCP handshake (SYN, SYN+ACK, ACK) was seen to complete."""
 
     ts: int
     flow: Flow
 
 
-@dataclass(frozen=True, slots=True)
-class FlowUpdated:
+@_distinct
+class FlowUpdated(NamedTuple):
     """A live flow's counters, from a timer: silent flows are reported too."""
 
     ts: int
     flow: Flow
 
 
-@dataclass(frozen=True, slots=True)
-class FlowEnded:
+@_distinct
+class FlowEnded(NamedTuple):
     """The flow is over, with its final counters; ``reason`` says how it ended."""
 
     ts: int
@@ -389,32 +403,32 @@ class FlowEnded:
     reason: FlowEnd
 
 
-@dataclass(frozen=True, slots=True)
-class LinkDown:
+@_distinct
+class LinkDown(NamedTuple):
     """The interface went down or lost its carrier; the capture waits for it to return."""
 
     ts: int
     interface: str
 
 
-@dataclass(frozen=True, slots=True)
-class LinkUp:
+@_distinct
+class LinkUp(NamedTuple):
     """The interface is up again and the capture goes on."""
 
     ts: int
     interface: str
 
 
-@dataclass(frozen=True, slots=True)
-class CaptureError:
+@_distinct
+class CaptureError(NamedTuple):
     """The capture failed; the live flows' ends follow, then the stream ends."""
 
     ts: int
     error: NetringError
 
 
-@dataclass(frozen=True, slots=True)
-class Lagged:
+@_distinct
+class Lagged(NamedTuple):
     """This subscriber fell behind: exactly ``missed`` events were overwritten unseen."""
 
     ts: int

@@ -24,8 +24,9 @@ from netring_bpf.errors import (
 )
 from netring_bpf.filter import Filter
 from netring_bpf.filter_set import FilterLike, FilterSet
+from netring_bpf.ring.batch import EventBatch
 from netring_bpf.ring.options import FlowOptions
-from netring_bpf.ring.reader import EventBatch, Reader
+from netring_bpf.ring.reader import Reader
 from netring_bpf.statistics import CaptureStatistics
 
 if TYPE_CHECKING:

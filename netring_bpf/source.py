@@ -8,7 +8,7 @@ from typing import Protocol
 from netring_bpf.errors import NetringError
 from netring_bpf.filter_set import FilterLike
 from netring_bpf.interface import LinkWatch
-from netring_bpf.ring.reader import EventBatch
+from netring_bpf.ring.batch import EventBatch
 from netring_bpf.statistics import CaptureStatistics
 
 __all__ = ["Source"]

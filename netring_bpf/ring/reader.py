@@ -2,59 +2,21 @@
 
 from __future__ import annotations
 
-import math
 import os
-import struct
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple, Self, overload
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Self
 
 from netring_bpf._core import ffi, lib
 from netring_bpf.errors import ClosedError, SyscallError
 from netring_bpf.libpcap import Instruction
-from netring_bpf.records import (
-    Counters,
-    Endpoint,
-    FirstPacket,
-    FiveTuple,
-    Flow,
-    FlowEnd,
-    FlowEnded,
-    FlowEstablished,
-    FlowEvent,
-    FlowStarted,
-    FlowUpdated,
-    Packet,
-    PacketStatistics,
-    Spread,
-    Tunnel,
-    TunnelKind,
-)
+from netring_bpf.records import Packet
+from netring_bpf.ring.batch import EventBatch
+from netring_bpf.ring.decode import ENDS, Layout
 from netring_bpf.ring.options import FlowKey, FlowOptions, TpacketOptions, XdpOptions
 from netring_bpf.statistics import CaptureStatistics, FlowStatistics, QueueStatistics
 
-__all__ = ["Blocks", "EventBatch", "Reader"]
+__all__ = ["Blocks", "Reader"]
 
-# nr_event of api.h, and what may follow it
-_EVENT = struct.Struct("=4Q 8Q6I 8Q6I 16s16s16s16s HHI HHHHH BBBBBB II BBB5x 40s")
-_STATISTICS = struct.Struct("=4d2Q2I")
-_FIRST_PACKET = struct.Struct("=Qi4x")
-if _EVENT.size != ffi.sizeof("nr_event"):
-    raise ImportError("netring_bpf._core is of another version than the package; build it again")
-_KINDS: dict[int, type[FlowStarted | FlowEstablished | FlowUpdated]] = {
-    lib.NR_EVENT_STARTED: FlowStarted,
-    lib.NR_EVENT_ESTABLISHED: FlowEstablished,
-    lib.NR_EVENT_UPDATED: FlowUpdated,
-}
-_ENDS = {
-    lib.NR_END_FIN: FlowEnd.FIN,
-    lib.NR_END_RST: FlowEnd.RST,
-    lib.NR_END_IDLE: FlowEnd.IDLE,
-    lib.NR_END_ACTIVE: FlowEnd.ACTIVE,
-    lib.NR_END_REUSED: FlowEnd.REUSED,
-    lib.NR_END_EVICTED: FlowEnd.EVICTED,
-    lib.NR_END_SHUTDOWN: FlowEnd.SHUTDOWN,
-}
 _REASONS = {
     lib.NR_CUT_LINK: "cut_link",
     lib.NR_NOT_IP: "not_ip",
@@ -73,17 +35,6 @@ _KEYS = {
     FlowKey.HOST_PAIR: lib.NR_KEY_HOST_PAIR,
     FlowKey.MAC_PAIR: lib.NR_KEY_MAC_PAIR,
 }
-_TUNNELS = {
-    lib.NR_TUNNEL_IP: TunnelKind.IP,
-    lib.NR_TUNNEL_GRE: TunnelKind.GRE,
-    lib.NR_TUNNEL_ERSPAN: TunnelKind.ERSPAN,
-    lib.NR_TUNNEL_VXLAN: TunnelKind.VXLAN,
-    lib.NR_TUNNEL_GENEVE: TunnelKind.GENEVE,
-    lib.NR_TUNNEL_GTPU: TunnelKind.GTPU,
-    lib.NR_TUNNEL_TEREDO: TunnelKind.TEREDO,
-    lib.NR_TUNNEL_AYIYA: TunnelKind.AYIYA,
-}
-_ADDRESS_SIZE = {4: 4, 6: 16, 0: 6}
 _PROBLEMS = {
     lib.NR_FILE_TRUNCATED: "the file ends inside of a record: it was cut, or is still written",
     lib.NR_FILE_NO_CAPTURE: "this is neither pcap nor pcapng",
@@ -96,117 +47,6 @@ _PROBLEMS = {
 _NS = 1_000_000_000
 _PACKET_BATCH = 64
 _PACKET_BUFFER = _PACKET_BATCH * 65_576  # PACKET_ROOM and BLOCK_ROOM of packets.c
-
-
-@dataclass(frozen=True, slots=True)
-class _Layout:
-    """Of the events of one reader: their size, and what follows each ``nr_event``."""
-
-    size: int
-    statistics: bool
-    first_packets: int
-
-
-class EventBatch(Sequence[FlowEvent]):
-    """Flow events as they crossed from C; each is decoded when first looked at.
-
-    Shared by reference between all subscribers, and so are the decoded events.
-    """
-
-    __slots__ = ("_decoded", "_layout", "_raw")
-
-    def __init__(self, raw: bytes, layout: _Layout) -> None:
-        self._raw = raw
-        self._layout = layout
-        self._decoded: list[FlowEvent | None] = [None] * (len(raw) // layout.size)
-
-    def __len__(self) -> int:
-        return len(self._decoded)
-
-    @overload
-    def __getitem__(self, index: int) -> FlowEvent: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[FlowEvent]: ...
-    def __getitem__(self, index: int | slice) -> FlowEvent | list[FlowEvent]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        event = self._decoded[index]
-        if event is None:
-            at = index if index >= 0 else index + len(self)
-            event = self._decoded[at] = _decode(self._raw, at * self._layout.size, self._layout)
-        return event
-
-    def __iter__(self) -> Iterator[FlowEvent]:
-        return (self[i] for i in range(len(self)))
-
-
-def _decode(raw: bytes, at: int, layout: _Layout) -> FlowEvent:
-    values = _EVENT.unpack_from(raw, at)
-    ts, flow_id, start, parent_id = values[:4]
-    orig, resp = Counters._make(values[4:18]), Counters._make(values[18:32])
-    orig_h, resp_h, tunnel_orig_h, tunnel_resp_h = values[32:36]
-    tunnel_orig_p, tunnel_resp_p, tunnel_id = values[36:39]
-    orig_p, resp_p, outer, inner, icmp_id = values[39:44]
-    family, proto, kind, end, tunnel_kind, tunnel_family = values[44:50]
-    network, icmp_errors, error_type, error_code, first_packets, history = values[50:56]
-    size = _ADDRESS_SIZE[family]
-    tunnel = None
-    if tunnel_kind:
-        tunnel_size = _ADDRESS_SIZE[tunnel_family]
-        tunnel = Tunnel(
-            _TUNNELS[tunnel_kind],
-            tunnel_id,
-            Endpoint(tunnel_orig_h[:tunnel_size], tunnel_orig_p),
-            Endpoint(tunnel_resp_h[:tunnel_size], tunnel_resp_p),
-            parent_id,
-        )
-    behind = at + _EVENT.size
-    statistics = None
-    if layout.statistics:
-        statistics = (
-            _packet_statistics(raw, behind, orig.packets),
-            _packet_statistics(raw, behind + _STATISTICS.size, resp.packets),
-        )
-        behind += 2 * _STATISTICS.size
-    flow = Flow(
-        flow_id,
-        FiveTuple(
-            proto,
-            Endpoint(orig_h[:size], orig_p),
-            Endpoint(resp_h[:size], resp_p),
-            tuple(vlan for vlan in (outer, inner) if vlan != lib.NR_NO_VLAN),
-            icmp_id,
-            network - 1 if network else None,
-        ),
-        start,
-        max(start, orig.last, resp.last),
-        orig,
-        resp,
-        history.rstrip(b"\0").decode("ascii"),
-        tunnel,
-        icmp_errors,
-        (error_type, error_code) if icmp_errors else None,
-        statistics,
-        tuple(
-            FirstPacket(length, gap)
-            for gap, length in _FIRST_PACKET.iter_unpack(
-                raw[behind : behind + first_packets * _FIRST_PACKET.size]
-            )
-        ),
-    )
-    if kind == lib.NR_EVENT_ENDED:
-        return FlowEnded(ts, flow, _ENDS[end])
-    return _KINDS[kind](ts, flow)
-
-
-def _packet_statistics(raw: bytes, at: int, packets: int) -> PacketStatistics:
-    size_mean, size_m2, gap_mean, gap_m2, gap_min, gap_max, size_min, size_max = (
-        _STATISTICS.unpack_from(raw, at)
-    )
-    return PacketStatistics(
-        Spread(size_min, size_mean, size_max, math.sqrt(size_m2 / packets) if packets else 0.0),
-        Spread(gap_min, gap_mean, gap_max, math.sqrt(gap_m2 / (packets - 1)) if packets > 1 else 0),
-    )
 
 
 class Blocks(NamedTuple):
@@ -260,7 +100,7 @@ class Reader:
         self._reader = lib.nr_reader_create(native)
         if self._reader == ffi.NULL:
             raise MemoryError(f"a flow table of {options.max_flows} flows")
-        self._layout = _Layout(
+        self._layout = Layout(
             lib.nr_reader_event_size(self._reader),
             options.packet_statistics,
             options.first_packets,
@@ -469,7 +309,7 @@ class Reader:
         flows = FlowStatistics(
             started=s.flows_started,
             established=s.flows_established,
-            ended={end.value: s.flows_ended[i] for i, end in _ENDS.items()},
+            ended={end.value: s.flows_ended[i] for i, end in ENDS.items()},
             live=s.flows_live,
             peak=s.flows_peak,
             ended_packets=s.ended_packets,

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from netring_bpf import CaptureStatistics, FlowEnded, FlowEvent, FlowOptions, NetringError
 from netring_bpf.replay import Replay
-from netring_bpf.ring.reader import EventBatch, Reader
+from netring_bpf.ring.batch import EventBatch
+from netring_bpf.ring.reader import Reader
 
 SECOND = 1_000_000_000
 START = 1_700_000_000 * SECOND

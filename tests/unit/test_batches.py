@@ -1,0 +1,133 @@
+"""Whole batches by reference: of the broadcast, and the batches of flow events themselves."""
+
+from __future__ import annotations
+
+import asyncio
+
+from netring_bpf import (
+    Event,
+    EventBatch,
+    FlowBroadcast,
+    FlowEnded,
+    FlowOptions,
+    FlowStarted,
+    Lagged,
+    LinkDown,
+)
+from netring_bpf.ring.reader import Reader
+from tests.support.events import ended, started
+from tests.support.frames import udp
+from tests.support.replay import Frame
+
+
+def batch_of(flows: int, options: FlowOptions | None = None) -> EventBatch:
+    """One batch: so many starts, then as many ends."""
+    frames = [Frame(udp("10.0.0.1", "10.0.0.2", 1000 + n, 53)).record() for n in range(flows)]
+    with Reader(options or FlowOptions(update_interval=None)) as reader:
+        reader.add_replay(b"".join(frames))
+        assert reader.run() == 0
+        assert reader.flush() == 0
+        return reader.take(4096)
+
+
+def test_a_batch_comes_as_the_object_that_was_published() -> None:
+    async def main() -> None:
+        broadcast = FlowBroadcast()
+        batch = batch_of(5)
+        down = (LinkDown(7, "eth0"),)
+        async with broadcast.subscribe_batches() as one, broadcast.subscribe_batches() as other:
+            broadcast.publish(batch)
+            broadcast.publish(down)
+            broadcast.close()
+            got: list[object] = [events async for events in one]
+            assert got[0] is batch
+            assert got[1] is down
+            assert [events async for events in other] == got
+            books = one.statistics()
+            assert (books.published, books.delivered, books.pending) == (11, 11, 0)
+
+    asyncio.run(main())
+
+
+def test_a_waiting_subscriber_is_woken_and_closing_ends_it() -> None:
+    async def main() -> None:
+        broadcast = FlowBroadcast()
+        subscriber = broadcast.subscribe_batches()
+        waiting = asyncio.ensure_future(anext(subscriber))
+        await asyncio.sleep(0)
+        events = [ended(1), ended(2)]
+        broadcast.publish(events)
+        assert await waiting is events
+        waiting = asyncio.ensure_future(anext(subscriber, []))
+        await asyncio.sleep(0)
+        subscriber.close()
+        assert await waiting == []
+
+    asyncio.run(main())
+
+
+def test_who_is_behind_gets_lagged_alone_and_then_the_rest_of_the_batch_over_the_same_bytes() -> (
+    None
+):
+    broadcast = FlowBroadcast(buffer=8)
+    subscriber = broadcast.subscribe_batches()
+    batch = batch_of(5)
+    broadcast.publish(batch)
+    broadcast.publish([ended(1)])
+    lagged = subscriber.next_nowait()
+    assert lagged == (Lagged(0, 3),)
+    rest = subscriber.next_nowait()
+    assert isinstance(rest, EventBatch)
+    assert rest.raw is batch.raw
+    assert list(rest) == list(batch)[3:]
+    assert all(a is b for a, b in zip(rest, list(batch)[3:], strict=True))
+    assert subscriber.next_nowait() == [ended(1)]
+    assert subscriber.next_nowait() is None
+    books = subscriber.statistics()
+    assert (books.published, books.delivered, books.lagged, books.pending) == (11, 8, 3, 0)
+
+
+def test_the_time_of_lagged_is_that_of_the_latest_event_seen() -> None:
+    broadcast = FlowBroadcast(buffer=2)
+    subscriber = broadcast.subscribe_batches()
+    broadcast.publish([started(1), started(5)])
+    assert subscriber.next_nowait() == [started(1), started(5)]
+    broadcast.publish([ended(n) for n in range(3)])
+    assert subscriber.next_nowait() == (Lagged(5, 1),)
+
+
+def test_kinds_choose_and_what_they_pass_over_is_counted() -> None:
+    broadcast = FlowBroadcast()
+    subscriber = broadcast.subscribe_batches(kinds=FlowEnded)
+    both = broadcast.subscribe_batches(kinds=(FlowStarted, FlowEnded))
+    batch = batch_of(4)
+    plain: list[Event] = [started(1), ended(1), LinkDown(3, "eth0")]
+    broadcast.publish(batch)
+    broadcast.publish([started(0)])
+    broadcast.publish(plain)
+    ends = subscriber.next_nowait()
+    assert isinstance(ends, EventBatch)
+    assert ends.raw is batch.raw
+    assert list(ends) == [event for event in batch if isinstance(event, FlowEnded)]
+    assert subscriber.next_nowait() == (ended(1),)
+    assert subscriber.next_nowait() is None
+    books = subscriber.statistics()
+    assert (books.published, books.delivered, books.filtered) == (12, 5, 7)
+    assert both.next_nowait() is batch
+
+
+def test_a_batch_is_a_sequence_and_so_are_its_parts() -> None:
+    batch = batch_of(6)
+    events = list(batch)
+    assert len(batch) == 12
+    assert bool(batch[:0]) is False
+    assert [batch[0], batch[-1]] == [events[0], events[-1]]
+    for part in (slice(2, 9), slice(None, None, -1), slice(1, 12, 3), slice(5, 5), slice(-4, None)):
+        assert list(batch[part]) == events[part]
+    odd = batch.of_kinds(FlowEnded)
+    assert [list(odd[1:3]), odd[-1]] == [events[7:9], events[-1]]
+    assert batch.of_kinds((FlowStarted, FlowEnded)) is batch
+    assert list(batch.of_kinds(LinkDown)) == []
+    assert batch.kinds == b"\x01" * 6 + b"\x04" * 6
+    assert odd.kinds == b"\x04" * 6
+    assert batch[::2].kinds == b"\x01" * 3 + b"\x04" * 3
