@@ -13,12 +13,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "source.h"
 
-enum { XSKMAP = 17, PROG_XDP = 6, ALL = 1 << 16 };
+enum { XSKMAP = 17, PROG_XDP = 6, ALL = 1 << 16, NAP_US = 50 };
 
 static int checked(const char *what, int rc) {
     if (rc < 0) {
@@ -75,23 +77,35 @@ static struct nr_source *open_tpacket(uint32_t ifindex) {
     return source;
 }
 
-static uint64_t read_all(struct nr_source *source) {
+static uint64_t bytes_in_ring(struct nr_source *source) {
     struct nr_frame frames[NR_BATCH];
+    uint64_t bytes = 0;
+    uint32_t count;
+    while ((count = source->ops->next(source, frames, NR_BATCH)) > 0) {
+        for (uint32_t i = 0; i < count; i++) {
+            bytes += frames[i].len;
+        }
+        source->ops->release(source);
+    }
+    return bytes;
+}
+
+/* A reader at the producer's heels takes its cache lines away, and lets itself be woken for every
+ * few frames: on two cores that costs the sender two thirds of its speed. So it sleeps a little
+ * whenever it has caught up, and waits for the kernel only when that has brought nothing. */
+static uint64_t read_all(struct nr_source *source) {
+    const struct timespec nap = {.tv_nsec = NAP_US * 1000};
     struct pollfd fds[2] = {{.fd = source->fd, .events = POLLIN}, {.fd = 0, .events = POLLIN}};
     uint64_t bytes = 0;
-    for (;;) {
-        uint32_t count;
-        while ((count = source->ops->next(source, frames, NR_BATCH)) > 0) {
-            for (uint32_t i = 0; i < count; i++) {
-                bytes += frames[i].len;
-            }
-            source->ops->release(source);
-        }
-        if (fds[1].revents != 0 && !(fds[0].revents & POLLIN)) {
-            return bytes;
+    while (fds[1].revents == 0 || fds[0].revents & POLLIN) {
+        uint64_t more;
+        while ((more = bytes_in_ring(source)) > 0) {
+            bytes += more;
+            nanosleep(&nap, NULL);
         }
         (void)poll(fds, 2, 1000);
     }
+    return bytes;
 }
 
 int main(int argc, char **argv) {
@@ -105,6 +119,7 @@ int main(int argc, char **argv) {
     } else {
         return 2;
     }
+    (void)prctl(PR_SET_TIMERSLACK, 1000);
     puts("ready");
     fflush(stdout);
     const uint64_t bytes = read_all(source);

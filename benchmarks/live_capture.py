@@ -12,14 +12,11 @@ import asyncio
 import sys
 import threading
 import time
-from collections import Counter
 
 from netring_bpf import (
-    Event,
-    FlowEnded,
+    BatchSubscriber,
+    EventBatch,
     FlowOptions,
-    FlowStarted,
-    FlowSubscriber,
     Lagged,
     Netring,
     NetringStatistics,
@@ -30,19 +27,24 @@ from netring_bpf import (
 _BUFFER = 1 << 16
 
 
-async def _read(events: FlowSubscriber) -> Counter[type[Event]]:
-    counts: Counter[type[Event]] = Counter()
-    while batch := await events.next_batch(1024):
-        counts.update(map(type, batch))
-        counts[Lagged] += sum(e.missed - 1 for e in batch if isinstance(e, Lagged))
-        await asyncio.sleep(0)
-    return counts
+async def _read(batches: BatchSubscriber) -> tuple[int, int]:
+    """How many events came, and how many were missed."""
+    events = missed = 0
+    async for batch in batches:
+        if isinstance(batch, EventBatch):
+            events += len(batch)
+        else:
+            missed += sum(event.missed for event in batch if isinstance(event, Lagged))
+    return events, missed
 
 
 def _reader_ns() -> int:
-    thread = next(t for t in threading.enumerate() if t.name == "netring-reader")
-    assert thread.ident is not None
-    return time.clock_gettime_ns(time.pthread_getcpuclockid(thread.ident))
+    threads = [t.ident for t in threading.enumerate() if t.name.startswith("netring-reader")]
+    return sum(
+        time.clock_gettime_ns(time.pthread_getcpuclockid(ident))
+        for ident in threads
+        if ident is not None
+    )
 
 
 async def _capture(interface: str, backend: str, attach: str, flows: int) -> dict[str, int]:
@@ -53,7 +55,7 @@ async def _capture(interface: str, backend: str, attach: str, flows: int) -> dic
         xdp=XdpOptions(mode=XdpMode(attach)),
         flow=FlowOptions(max_flows=flows, event_slots=1 << 18),
     )
-    reading = asyncio.create_task(_read(ring.subscribe()))
+    reading = asyncio.create_task(_read(ring.subscribe_batches()))
     async with ring:
         print("ready", flush=True)
         await asyncio.to_thread(sys.stdin.read)
@@ -62,7 +64,7 @@ async def _capture(interface: str, backend: str, attach: str, flows: int) -> dic
 
 
 def _figures(
-    books: NetringStatistics, events: Counter[type[Event]], reader_ns: int, process_ns: int
+    books: NetringStatistics, events: tuple[int, int], reader_ns: int, process_ns: int
 ) -> dict[str, int]:
     capture = books.capture
     for equation in books.equations():
@@ -74,10 +76,9 @@ def _figures(
         "keyed": capture.keyed,
         "lost": capture.lost,
         "flows": capture.flows.started,
-        "started": events[FlowStarted],
-        "ended": events[FlowEnded],
-        "lagged": events[Lagged],
         "events": capture.events_produced,
+        "events_read": events[0],
+        "events_missed": events[1],
         "events_lost": capture.events_lost,
         "reader_ns": reader_ns,
         "process_ns": process_ns,

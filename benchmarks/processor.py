@@ -25,12 +25,9 @@ def python_on(cpu: int, module: str, *argv: str) -> Sequence[str]:
 
 
 def favour(pid: int) -> None:
-    """Put the process before the others on its CPU; it must have a session of its own.
+    """Put the process before the others on its CPU, and what it starts from now on.
 
-    Not by a real-time priority, with which its own threads would wait for each other. Where the
-    kernel groups processes by session, nice values count only within a group.
+    By a real-time priority: a nice value has no say between sessions (autogroup), and does not
+    end the slice of who is running, of some 3 ms, in which a ring of 16,384 frames runs over.
     """
-    os.setpriority(os.PRIO_PROCESS, pid, -20)
-    group = Path(f"/proc/{pid}/autogroup")
-    if group.exists():
-        group.write_text("-20", encoding="ascii")
+    os.sched_setscheduler(pid, os.SCHED_FIFO, os.sched_param(1))

@@ -64,6 +64,7 @@ class Receiver:
     ask: Sequence[str] = ()
     signal: int | None = None
     read: Callable[[str], dict[str, float]] | None = None
+    exact: bool = True  #: it counts everything that it is given
     native: bool = False  #: takes frames by native XDP; with others the veth must have GRO
 
 
