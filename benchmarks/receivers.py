@@ -65,6 +65,7 @@ class Receiver:
     signal: int | None = None
     read: Callable[[str], dict[str, float]] | None = None
     exact: bool = True  #: it counts everything that it is given
+    favoured: bool = True  #: it runs before all else on its CPU, each of its threads in turn
     native: bool = False  #: takes frames by native XDP; with others the veth must have GRO
 
 
@@ -78,7 +79,8 @@ class Running:
             receiver.command,
             stdin=subprocess.PIPE, stdout=self._output, stderr=self._output,
         )  # fmt: skip
-        favour(self._process.pid)
+        if receiver.favoured:
+            favour(self._process.pid)
         deadline = time.monotonic() + _PATIENCE
         while receiver.ready not in self._said():
             if self._process.poll() is not None or time.monotonic() > deadline:
