@@ -12,7 +12,7 @@ import sys
 from benchmarks.harness import Options
 from benchmarks.peers import PEERS
 
-NAMES = ("filters", "latency", "live", "start", "table")
+NAMES = ("filters", "latency", "live", "scale", "start", "table")
 
 
 def main() -> None:

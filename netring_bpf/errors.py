@@ -21,6 +21,7 @@ NetringError
 ├── FilterError                   the filter expression             .expression .position
 ├── CaptureFileError              a capture file cannot be read or written    .path .offset
 ├── OptionError                   an option's value (also a ValueError)       .option
+├── PackageMissingError           an optional package (also an ImportError)   .package
 ├── SinkError                     a sink cannot work as configured
 ├── ClosedError                   using what was closed
 └── SyscallError                  anything else the kernel said (also an OSError)   .call
@@ -51,6 +52,7 @@ __all__ = [
     "MemlockError",
     "NetringError",
     "OptionError",
+    "PackageMissingError",
     "PermissionDeniedError",
     "ProgramError",
     "QueueBusyError",
@@ -200,6 +202,14 @@ class OptionError(NetringError, ValueError):
     def __init__(self, message: str, *, option: str) -> None:
         super().__init__(message)
         self.option = option
+
+
+class PackageMissingError(NetringError, ImportError):
+    """What was asked for needs a package that is not installed; ``package`` is its name."""
+
+    def __init__(self, message: str, *, package: str) -> None:
+        super().__init__(message)
+        self.package = package
 
 
 class SinkError(NetringError):

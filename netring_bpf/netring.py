@@ -1,4 +1,8 @@
-"""The front door: a capture, its broadcast and its sinks, as one asyncio context manager."""
+"""The front door: a capture, its broadcast and its sinks, as one asyncio context manager.
+
+What an interface needs and a file does not (pyroute2 alone takes 60 ms) is loaded with the first
+capture of an interface.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from netring_bpf.backend import Backend
 from netring_bpf.broadcast import (
     BatchSubscriber,
     BroadcastStatistics,
@@ -19,20 +22,20 @@ from netring_bpf.broadcast import (
     FlowSubscriber,
     SubscriberStatistics,
 )
-from netring_bpf.capture import Capture
 from netring_bpf.errors import ClosedError, InterfaceGoneError, NetringError
-from netring_bpf.filter_set import FilterLike
-from netring_bpf.interface import LinkChange
+from netring_bpf.kinds import Kinds
 from netring_bpf.records import CaptureError, Event, LinkDown, LinkUp
 from netring_bpf.replay import Replay
 from netring_bpf.sinks.base import Sink, SinkStatistics
-from netring_bpf.source import Source
 from netring_bpf.statistics import CaptureStatistics, Equation
 
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from netring_bpf.backend import Backend
+    from netring_bpf.filter_set import FilterLike
     from netring_bpf.ring.options import FlowOptions, TpacketOptions, XdpOptions
+    from netring_bpf.source import Source
 
 __all__ = ["Netring", "NetringStatistics"]
 
@@ -112,6 +115,8 @@ class Netring:
         flow: FlowOptions | None = None,
         netns: str | None = None,
     ) -> None:
+        from netring_bpf.capture import Capture
+
         capture = Capture(
             interface,
             filter=filter,
@@ -217,7 +222,7 @@ class Netring:
     def subscribe(
         self,
         *,
-        kinds: type[Event] | tuple[type[Event], ...] | None = None,
+        kinds: Kinds = None,
         where: Callable[[Event], bool] | None = None,
         name: str | None = None,
     ) -> FlowSubscriber:
@@ -227,7 +232,7 @@ class Netring:
     def subscribe_batches(
         self,
         *,
-        kinds: type[Event] | tuple[type[Event], ...] | None = None,
+        kinds: Kinds = None,
         name: str | None = None,
     ) -> BatchSubscriber:
         """Return a new subscriber of whole batches, as ``FlowBroadcast.subscribe_batches``."""
@@ -356,6 +361,8 @@ class Netring:
             await asyncio.gather(*waits, return_exceptions=True)
 
     def _on_link(self) -> None:
+        from netring_bpf.interface import LinkChange
+
         if self._capture.watch is None:
             return
         for change in self._capture.watch.read():

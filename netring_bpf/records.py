@@ -46,6 +46,7 @@ __all__ = [
 ]
 
 _Kind = TypeVar("_Kind", bound=tuple[object, ...])
+_MAPPED = bytes(10) + b"\xff\xff"  # an IPv4 address in IPv6's space (RFC 4291)
 _PROTOCOL_NAMES = {
     1: "icmp",
     2: "igmp",
@@ -120,15 +121,20 @@ class Endpoint(NamedTuple):
 
     @property
     def text(self) -> str:
-        """The address as text, of whatever kind."""
-        return self.packed.hex(":") if len(self.packed) == 6 else str(self.addr)
+        """The address as text, of whatever kind; IPv6 as RFC 5952 has it."""
+        packed = self.packed
+        if len(packed) == 6:
+            return packed.hex(":")
+        if packed.startswith(_MAPPED) and len(packed) == 16:  # Python does it from 3.13 on
+            return f"::ffff:{ipaddress.IPv4Address(packed[12:])}"
+        return str(self.addr)
 
     def __str__(self) -> str:
         if len(self.packed) == 6:
             return self.text
         if len(self.packed) == 16:
-            return f"[{self.addr}]:{self.port}"
-        return f"{self.addr}:{self.port}"
+            return f"[{self.text}]:{self.port}"
+        return f"{self.text}:{self.port}"
 
 
 class FiveTuple(NamedTuple):

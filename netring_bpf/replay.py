@@ -22,14 +22,14 @@ from netring_bpf.errors import (
     OptionError,
     SyscallError,
 )
-from netring_bpf.filter import Filter
-from netring_bpf.filter_set import FilterLike, FilterSet
 from netring_bpf.ring.batch import EventBatch
 from netring_bpf.ring.options import FlowOptions
 from netring_bpf.ring.reader import Reader
 from netring_bpf.statistics import CaptureStatistics
 
 if TYPE_CHECKING:
+    from netring_bpf.filter import Filter
+    from netring_bpf.filter_set import FilterLike
     from netring_bpf.interface import LinkWatch
 
 __all__ = ["Replay"]
@@ -77,6 +77,19 @@ class _Feeder:
         self._thread.join(0.1)
 
 
+def _only_filter(filter: FilterLike) -> Filter:
+    from netring_bpf.filter_set import FilterSet
+
+    wanted = FilterSet.of(filter)
+    if wanted.names:
+        raise OptionError(
+            "filter: filters with names are counted in the kernel, and a file is not read "
+            "there; give one filter",
+            option="filter",
+        )
+    return wanted.filters[0]
+
+
 class Replay:
     """Flow events of a capture file: pcap or pcapng, of any byte order, packed by gzip or not.
 
@@ -89,14 +102,7 @@ class Replay:
         self, path: str | Path, *, filter: FilterLike = None, flow: FlowOptions | None = None
     ) -> None:
         self._path = Path(path)
-        wanted = FilterSet.of(filter)
-        if wanted.names:
-            raise OptionError(
-                "filter: filters with names are counted in the kernel, and a file is not read "
-                "there; give one filter",
-                option="filter",
-            )
-        self._filter = None if filter is None else wanted.filters[0]
+        self._filter = None if filter is None else _only_filter(filter)
         self._flow = flow or FlowOptions()
         self._stack = contextlib.ExitStack()
         self._reader: Reader | None = None
@@ -195,6 +201,8 @@ class Replay:
         """The filter for each link type; an expression may make no sense on some of them."""
         if self._filter is None:
             return
+        from netring_bpf.filter import Filter
+
         expression, snaplen = self._filter.expression, self._filter.snaplen
         for linktype, dlt in _LINKTYPES.items():
             with contextlib.suppress(FilterError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import os
 import sys
 
 __all__ = ["main"]
@@ -10,14 +10,22 @@ __all__ = ["main"]
 
 def main() -> None:
     """Run the command line; exits 0, 1 for an error that has a message, 2 for wrong usage."""
+    from netring_bpf.cli.app import run
+
     try:
-        from netring_bpf.cli.app import app
+        status = run()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except ModuleNotFoundError as error:
-        if error.name not in {"typer", "rich", "msgspec"}:
+        if error.name not in {"rich", "msgspec"}:
             raise
         sys.exit(
             f"netring-bpf: the command line needs {error.name}, which is not installed; "
             'pip install "netring-bpf[cli]"'
         )
-    with contextlib.suppress(KeyboardInterrupt):  # before the command has its own handler
-        app()
+    except BrokenPipeError:  # `| head`; the interpreter is not to try once more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except KeyboardInterrupt:  # before the command has its own handler
+        sys.exit(130)
+    sys.exit(status)

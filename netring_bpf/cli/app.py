@@ -1,301 +1,364 @@
-"""The commands and their flags."""
+"""The commands and their flags.
+
+Nothing but the flags is loaded here; a command loads what it needs. argparse, as typer costs
+130 ms of a command that reads a million packets in 250 (with what it imports; argparse: 7).
+"""
 
 from __future__ import annotations
 
-import asyncio
-import enum
-import logging
+import argparse
+import math
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
-
-import typer
+from typing import Final
 
 import netring_bpf
-from netring_bpf.cli.filter import FilterRequest, run_filter
-from netring_bpf.cli.flows import FlowsRequest, print_flows
-from netring_bpf.cli.record import RecordRequest, run_record
 from netring_bpf.errors import NetringError, OptionError
-from netring_bpf.record import RecordOptions
-from netring_bpf.ring.options import FlowKey, FlowOptions
 
-app = typer.Typer(
-    name="netring-bpf",
-    help="Flows off a Linux interface, filtered in the kernel.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
+__all__ = ["run"]
+
+_BACKENDS: Final = ("auto", "af_xdp", "tpacket_v3")
+_PRESETS: Final = ("default", "throughput", "latency", "small-memory")
+_FORMATS: Final = ("table", "json", "zeek", "zeek-json", "eve", "csv")
 
 
-class _Backend(enum.StrEnum):
-    AUTO = "auto"
-    AF_XDP = "af_xdp"
-    TPACKET_V3 = "tpacket_v3"
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line, by default the process's own; returns its exit status.
 
-
-def _version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"netring-bpf {netring_bpf.__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _root(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it and exit.")
-    ] = False,
-) -> None:
-    pass
-
-
-class _Engine(enum.StrEnum):
-    LIBPCAP = "libpcap"
-    PYTHON = "python"
-    TPACKET = "tpacket"
-    XDP = "xdp"
-
-
-@app.command("filter")
-def filter_command(
-    expression: Annotated[
-        list[str], typer.Argument(metavar="EXPR", help="A filter in tcpdump's language.")
-    ],
-    file: Annotated[
-        Path | None,
-        typer.Option("-r", metavar="FILE", help="Count the frames of this capture file."),
-    ] = None,
-    interface: Annotated[
-        str | None,
-        typer.Option("-i", metavar="IFACE", help="Compile as for live traffic of this interface."),
-    ] = None,
-    engine: Annotated[
-        _Engine, typer.Option(help="What runs the filter on the frames of -r.")
-    ] = _Engine.PYTHON,
-    count: Annotated[
-        bool,
-        typer.Option(
-            "--count",
-            help="Print the number of matching frames; of instructions "
-            "without -r. The default, beside --explain it must be asked for.",
-        ),
-    ] = False,
-    explain: Annotated[
-        bool, typer.Option("--explain", help="List the compiled program, as tcpdump -d does.")
-    ] = False,
-) -> None:
-    """Show what a filter compiles to, or how many frames of a file match it."""
-    request = FilterRequest(
-        expression=" ".join(expression),
-        file=file,
-        interface=interface,
-        engine=engine.value,
-        count=count,
-        explain=explain,
+    Exits with 2 for wrong usage.
+    """
+    parser = argparse.ArgumentParser(
+        prog="netring-bpf",
+        description="Flows off a Linux interface, filtered in the kernel.",
+        formatter_class=_Formatter,
+        allow_abbrev=False,
     )
-    if file is not None and interface is not None:
-        raise typer.BadParameter("-r and -i exclude each other: a file is not live traffic")
+    parser.add_argument(
+        "--version", action="version", version=f"netring-bpf {netring_bpf.__version__}"
+    )
+    parser.add_argument(
+        "command",
+        choices=_COMMANDS,
+        help="flows: print flow events; filter: show what a filter does; record: write pcapng",
+    )
+    parser.add_argument(
+        "rest", nargs=argparse.REMAINDER, metavar="...", help="its flags: see COMMAND --help"
+    )
+    given = parser.parse_args(arguments)
     try:
-        for text in run_filter(request):
-            typer.echo(text)
+        return _COMMANDS[given.command](given.rest)
     except NetringError as error:
-        typer.echo(f"netring-bpf: {error}", err=True)
-        raise typer.Exit(1) from None
+        _complain(str(error))
+        return 1
 
 
-class _Format(enum.StrEnum):
-    TABLE = "table"
-    JSON = "json"
-    ZEEK = "zeek"
-    ZEEK_JSON = "zeek-json"
-    EVE = "eve"
-    CSV = "csv"
+def _complain(text: str) -> None:
+    print(f"netring-bpf: {text}", file=sys.stderr)
 
 
-class _Key(enum.StrEnum):
-    FIVE_TUPLE = "five-tuple"
-    HOST_PAIR = "host-pair"
-    MAC_PAIR = "mac-pair"
+# -- how flags are read --
 
 
-@app.command()
-def record(
-    interface: Annotated[str, typer.Option("--interface", "-i", help="The interface to capture.")],
-    file: Annotated[Path, typer.Option("-w", metavar="FILE", help="The pcapng file to write.")],
-    expression: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="FILTER", help="A filter in tcpdump's language."),
-    ] = None,
-    backend: Annotated[_Backend, typer.Option(help="How to capture.")] = _Backend.AUTO,
-    steal: Annotated[
-        bool,
-        typer.Option(
-            "--steal", help="Let AF_XDP take matching packets away from this host's own stack."
-        ),
-    ] = False,
-    rotate_size: Annotated[
-        int | None,
-        typer.Option(metavar="BYTES", help="Begin another file before one is longer than this."),
-    ] = None,
-    rotate_time: Annotated[
-        float | None,
-        typer.Option(metavar="SECONDS", help="Begin another file after so long."),
-    ] = None,
-    max_files: Annotated[
-        int | None, typer.Option(metavar="N", help="Keep only the latest so many files.")
-    ] = None,
-    ring_time: Annotated[
-        float | None,
-        typer.Option(
-            metavar="SECONDS", help="Keep the last so many seconds in memory; SIGUSR1 writes them."
-        ),
-    ] = None,
-    duration: Annotated[
-        float | None, typer.Option(metavar="SECONDS", min=0.0, help="Stop after so long.")
-    ] = None,
-    count: Annotated[
-        int | None, typer.Option("-c", metavar="N", min=1, help="Stop after N frames.")
-    ] = None,
-) -> None:
-    """Record frames into pcapng, with nanoseconds and drop counts; Ctrl-C ends with a summary."""
+class _Formatter(argparse.HelpFormatter):
+    def add_usage(self, usage, actions, groups, prefix="Usage: "):  # type: ignore[no-untyped-def]
+        super().add_usage(usage, actions, groups, prefix or "Usage: ")
+
+
+def _parser(command: str, description: str) -> argparse.ArgumentParser:
+    return argparse.ArgumentParser(
+        prog=f"netring-bpf {command}",
+        description=description,
+        formatter_class=_Formatter,
+        allow_abbrev=False,
+    )
+
+
+def _add_filter(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "expression", nargs="*", metavar="FILTER", help="a filter in tcpdump's language"
+    )
+
+
+def _add_backend(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--backend", choices=_BACKENDS, default="auto", help="how to capture")
+    parser.add_argument(
+        "--steal",
+        action="store_true",
+        help="let AF_XDP take matching packets away from this host's own stack",
+    )
+
+
+def _add_bounds(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument("--duration", type=_duration, metavar="SECONDS", help="stop after so long")
+    parser.add_argument("-c", dest="count", type=_count, metavar="N", help=f"stop after N {what}")
+
+
+def _add_tuning(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--preset", choices=_PRESETS, default="default",
+        help="what the rings are set up for: docs/tuning.md")  # fmt: skip
+    add("--threads", type=_count, default=1, metavar="N",
+        help="threads of TPACKET_V3; of AF_XDP with --symmetric-rss")  # fmt: skip
+    add("--cpus", type=_cpus, metavar="N,N,...", help="the CPU of each thread")
+    add("--symmetric-rss", action="store_true",
+        help="the card brings both directions of a flow to one queue")  # fmt: skip
+
+
+def _expression(given: argparse.Namespace) -> str | None:
+    return " ".join(given.expression) or None
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text}: must be at least 1")
+    return value
+
+
+def _cpus(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(","))
+
+
+def _depth(text: str) -> int:
+    value = int(text)
+    if not 0 <= value <= 4:
+        raise argparse.ArgumentTypeError(f"{text}: must be from 0 to 4")
+    return value
+
+
+def _duration(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text}: must be a number of seconds, 0 or more")
+    return value
+
+
+# -- flows --
+
+
+def _flows(arguments: Sequence[str]) -> int:
+    parser = _flows_parser()
+    given = parser.parse_intermixed_args(arguments)
+    if sys.stdout is None:
+        _complain("standard output is closed; there is nowhere to print to")
+        return 1
+    if (given.interface is None) == (given.file is None):
+        parser.error("give either -i and an interface, or -r and a file")
+    if given.json and given.format not in {None, "json"}:
+        parser.error("--json and --format exclude each other")
+    shown = given.format or ("table" if sys.stdout.isatty() and not given.json else "json")
+
+    import asyncio
+    import logging
+
+    from netring_bpf.cli.flows import FlowsRequest, print_flows
+    from netring_bpf.cli.tuning import Tuning
+    from netring_bpf.ring.options import FlowKey, FlowOptions
+
+    logging.basicConfig(format="netring-bpf: %(message)s", level=logging.WARNING)
+    try:
+        options = FlowOptions(
+            key=FlowKey(given.key.replace("-", "_")),
+            key_vlan=not given.ignore_vlan,
+            directional=given.directional,
+            tunnel_depth=given.tunnel_depth,
+            verify_checksums=given.verify_checksums,
+            active_timeout=given.active_timeout,
+        )
+        tuning = Tuning(given.preset, given.threads, given.cpus, given.symmetric_rss)
+        xdp, tpacket = tuning.xdp(), tuning.tpacket()
+    except OptionError as error:
+        parser.error(str(error))
+    request = FlowsRequest(
+        interface=given.interface,
+        file=given.file,
+        expression=_expression(given),
+        format=shown,
+        flow=options,
+        xdp=xdp,
+        tpacket=tpacket,
+        backend=given.backend,
+        steal=given.steal,
+        mqtt=given.mqtt,
+        mqtt_credentials=given.mqtt_credentials,
+        duration=given.duration,
+        count=given.count,
+    )
+    try:
+        return 0 if asyncio.run(print_flows(request)) else 1
+    except asyncio.CancelledError:
+        _complain("stopped before everything was closed in peace")
+        return 1
+
+
+def _flows_parser() -> argparse.ArgumentParser:
+    parser = _parser(
+        "flows",
+        "Print flow events as they happen, or those of a file; Ctrl-C ends with a summary.",
+    )
+    add = parser.add_argument
+    _add_filter(parser)
+    add("--interface", "-i", metavar="IFACE", help="the interface to capture")
+    add(
+        "-r",
+        dest="file",
+        type=Path,
+        metavar="FILE",
+        help="a capture file instead: pcap or pcapng, gzip'd or not; - for standard input",
+    )
+    add(
+        "--format",
+        choices=_FORMATS,
+        help="how to print; zeek, zeek-json, eve and csv print flows that have ended "
+        "[default: table on a terminal, else json]",
+    )
+    add("--json", action="store_true", help="the same as --format json")
+    _add_backend(parser)
+    add("--mqtt", metavar="URL", help="publish flows too: mqtt://HOST or mqtts://HOST[:PORT]")
+    add(
+        "--mqtt-credentials",
+        type=Path,
+        metavar="FILE",
+        help="a file of mode 0600: user name, then password, a line each; or set "
+        "NETRING_MQTT_USERNAME and NETRING_MQTT_PASSWORD",
+    )
+    add(
+        "--key",
+        choices=("five-tuple", "host-pair", "mac-pair"),
+        default="five-tuple",
+        help="what makes packets one flow",
+    )
+    add("--ignore-vlan", action="store_true", help="flows are the same in all VLANs")
+    add("--directional", action="store_true", help="each direction is a flow of its own")
+    add(
+        "--tunnel-depth",
+        type=_depth,
+        default=4,
+        metavar="N",
+        help="how many tunnels to open [default: 4]",
+    )
+    add(
+        "--verify-checksums",
+        action="store_true",
+        help="do not believe packets whose checksum is wrong",
+    )
+    add("--active-timeout", type=float, metavar="SECONDS",
+        help="end a flow that has lasted so long, and go on")  # fmt: skip
+    _add_tuning(parser)
+    _add_bounds(parser, "flow events")
+    return parser
+
+
+# -- filter --
+
+
+def _filter(arguments: Sequence[str]) -> int:
+    parser = _parser(
+        "filter", "Show what a filter compiles to, or how many frames of a file match it."
+    )
+    add = parser.add_argument
+    add("expression", nargs="+", metavar="FILTER", help="a filter in tcpdump's language")
+    add("-r", dest="file", type=Path, metavar="FILE", help="count the frames of this capture file")
+    add(
+        "-i",
+        dest="interface",
+        metavar="IFACE",
+        help="compile as for live traffic of this interface",
+    )
+    add(
+        "--engine",
+        choices=("libpcap", "python", "tpacket", "xdp"),
+        default="python",
+        help="what runs the filter on the frames of -r [default: python]",
+    )
+    add(
+        "--count",
+        action="store_true",
+        help="print the number of matching frames; of instructions without -r. The default; "
+        "beside --explain it must be asked for",
+    )
+    add("--explain", action="store_true",
+        help="list the compiled program, as tcpdump -d does")  # fmt: skip
+    given = parser.parse_intermixed_args(arguments)
+    if given.file is not None and given.interface is not None:
+        parser.error("-r and -i exclude each other: a file is not live traffic")
+
+    from netring_bpf.cli.filter import FilterRequest, run_filter
+
+    request = FilterRequest(
+        expression=" ".join(given.expression),
+        file=given.file,
+        interface=given.interface,
+        engine=given.engine,
+        count=given.count,
+        explain=given.explain,
+    )
+    for text in run_filter(request):
+        print(text)
+    return 0
+
+
+# -- record --
+
+
+def _record(arguments: Sequence[str]) -> int:
+    parser = _parser(
+        "record",
+        "Record frames into pcapng, with nanoseconds and drop counts; Ctrl-C ends with a summary.",
+    )
+    add = parser.add_argument
+    _add_filter(parser)
+    add("--interface", "-i", required=True, metavar="IFACE", help="the interface to capture")
+    add(
+        "-w", dest="file", required=True, type=Path, metavar="FILE", help="the pcapng file to write"
+    )
+    _add_backend(parser)
+    add(
+        "--rotate-size",
+        type=int,
+        metavar="BYTES",
+        help="begin another file before one is longer than this",
+    )
+    add("--rotate-time", type=float, metavar="SECONDS", help="begin another file after so long")
+    add("--max-files", type=int, metavar="N", help="keep only the latest so many files")
+    add("--ring-time", type=float, metavar="SECONDS",
+        help="keep the last so many seconds in memory; SIGUSR1 writes them")  # fmt: skip
+    _add_bounds(parser, "frames")
+    given = parser.parse_intermixed_args(arguments)
+
+    import logging
+
+    from netring_bpf.cli.record import RecordRequest, run_record
+    from netring_bpf.record import RecordOptions
+
     logging.basicConfig(format="netring-bpf: %(message)s", level=logging.WARNING)
     try:
         options = RecordOptions(
-            rotate_size=rotate_size,
-            rotate_time=rotate_time,
-            max_files=max_files,
-            ring_time=ring_time,
+            rotate_size=given.rotate_size,
+            rotate_time=given.rotate_time,
+            max_files=given.max_files,
+            ring_time=given.ring_time,
         )
     except OptionError as error:
-        raise typer.BadParameter(str(error)) from None
-    request = RecordRequest(
-        interface=interface,
-        file=file,
-        expression=" ".join(expression or ()) or None,
-        backend=backend.value,
-        steal=steal,
-        options=options,
-        duration=duration,
-        count=count,
-    )
-    try:
-        run_record(request)
-    except NetringError as error:
-        typer.echo(f"netring-bpf: {error}", err=True)
-        raise typer.Exit(1) from None
-
-
-@app.command()
-def flows(
-    interface: Annotated[
-        str | None, typer.Option("--interface", "-i", help="The interface to capture.")
-    ] = None,
-    file: Annotated[
-        Path | None,
-        typer.Option(
-            "-r",
-            metavar="FILE",
-            help="A capture file instead: pcap or pcapng, gzip'd or not; - for standard input.",
-        ),
-    ] = None,
-    expression: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="FILTER", help="A filter in tcpdump's language."),
-    ] = None,
-    format: Annotated[
-        _Format | None,
-        typer.Option(
-            "--format",
-            help="How to print. zeek, zeek-json, eve and csv print flows that have "
-            "ended. [default: table on a terminal, else json]",
-        ),
-    ] = None,
-    json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
-    backend: Annotated[_Backend, typer.Option(help="How to capture.")] = _Backend.AUTO,
-    steal: Annotated[
-        bool,
-        typer.Option(
-            "--steal", help="Let AF_XDP take matching packets away from this host's own stack."
-        ),
-    ] = False,
-    mqtt: Annotated[
-        str | None,
-        typer.Option(metavar="URL", help="Publish flows too: mqtt://HOST or mqtts://HOST[:PORT]."),
-    ] = None,
-    mqtt_credentials: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="A file of mode 0600: user name, then password, a line each. Or set "
-            "NETRING_MQTT_USERNAME and NETRING_MQTT_PASSWORD.",
-        ),
-    ] = None,
-    key: Annotated[_Key, typer.Option(help="What makes packets one flow.")] = _Key.FIVE_TUPLE,
-    ignore_vlan: Annotated[
-        bool, typer.Option("--ignore-vlan", help="Flows are the same in all VLANs.")
-    ] = False,
-    directional: Annotated[
-        bool, typer.Option("--directional", help="Each direction is a flow of its own.")
-    ] = False,
-    tunnel_depth: Annotated[
-        int, typer.Option(metavar="N", min=0, max=4, help="How many tunnels to open.")
-    ] = 4,
-    verify_checksums: Annotated[
-        bool,
-        typer.Option("--verify-checksums", help="Do not believe packets whose checksum is wrong."),
-    ] = False,
-    active_timeout: Annotated[
-        float | None,
-        typer.Option(metavar="SECONDS", help="End a flow that has lasted so long, and go on."),
-    ] = None,
-    duration: Annotated[
-        float | None, typer.Option(metavar="SECONDS", min=0.0, help="Stop after so long.")
-    ] = None,
-    count: Annotated[
-        int | None, typer.Option("-c", metavar="N", min=1, help="Stop after N flow events.")
-    ] = None,
-) -> None:
-    """Print flow events as they happen, or those of a file; Ctrl-C ends with a summary."""
-    logging.basicConfig(format="netring-bpf: %(message)s", level=logging.WARNING)
-    if sys.stdout is None:
-        typer.echo("netring-bpf: standard output is closed; there is nowhere to print to", err=True)
-        raise typer.Exit(1)
-    if (interface is None) == (file is None):
-        raise typer.BadParameter("give either -i and an interface, or -r and a file")
-    if json and format not in {None, _Format.JSON}:
-        raise typer.BadParameter("--json and --format exclude each other")
-    shown = format or (_Format.TABLE if sys.stdout.isatty() and not json else _Format.JSON)
-    try:
-        options = FlowOptions(
-            key=FlowKey(key.value.replace("-", "_")),
-            key_vlan=not ignore_vlan,
-            directional=directional,
-            tunnel_depth=tunnel_depth,
-            verify_checksums=verify_checksums,
-            active_timeout=active_timeout,
+        parser.error(str(error))
+    run_record(
+        RecordRequest(
+            interface=given.interface,
+            file=given.file,
+            expression=_expression(given),
+            backend=given.backend,
+            steal=given.steal,
+            options=options,
+            duration=given.duration,
+            count=given.count,
         )
-    except OptionError as error:
-        raise typer.BadParameter(str(error)) from None
-    request = FlowsRequest(
-        interface=interface,
-        file=file,
-        expression=" ".join(expression or ()) or None,
-        format=shown.value,
-        flow=options,
-        backend=backend.value,
-        steal=steal,
-        mqtt=mqtt,
-        mqtt_credentials=mqtt_credentials,
-        duration=duration,
-        count=count,
     )
-    try:
-        fine = asyncio.run(print_flows(request))
-    except NetringError as error:
-        typer.echo(f"netring-bpf: {error}", err=True)
-        raise typer.Exit(1) from None
-    except asyncio.CancelledError:
-        typer.echo("netring-bpf: stopped before everything was closed in peace", err=True)
-        raise typer.Exit(1) from None
-    if not fine:
-        raise typer.Exit(1)
+    return 0
+
+
+_COMMANDS: Final[dict[str, Callable[[Sequence[str]], int]]] = {
+    "flows": _flows,
+    "filter": _filter,
+    "record": _record,
+}

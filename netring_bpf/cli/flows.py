@@ -7,32 +7,25 @@ import contextlib
 import secrets
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from netring_bpf.backend import Backend
-from netring_bpf.broadcast import FlowSubscriber
+from netring_bpf.broadcast import BatchSubscriber
+from netring_bpf.cli.lines import open_lines
 from netring_bpf.cli.output import Output
-from netring_bpf.cli.table import Table
-from netring_bpf.formats.base import open_format
 from netring_bpf.netring import Netring, NetringStatistics
-from netring_bpf.records import (
-    CaptureError,
-    Event,
-    FlowEnded,
-    FlowEstablished,
-    FlowStarted,
-    FlowUpdated,
-)
-from netring_bpf.ring.options import FlowOptions
-from netring_bpf.sinks.base import Sink
-from netring_bpf.sinks.encode import encode_event
+from netring_bpf.records import CaptureError, Event
+from netring_bpf.ring.batch import EventBatch
+from netring_bpf.ring.options import FlowOptions, TpacketOptions, XdpOptions
+
+if TYPE_CHECKING:
+    from netring_bpf.backend import Backend
+    from netring_bpf.sinks.base import Sink
 
 __all__ = ["FlowsRequest", "print_flows"]
 
-_FLOW_EVENTS = (FlowStarted, FlowEstablished, FlowUpdated, FlowEnded)
-_BATCH = 256
 _PATIENCE = 1.0  # seconds for whoever reads standard output, once the capture is closed
 
 
@@ -45,6 +38,8 @@ class FlowsRequest:
     expression: str | None
     format: str
     flow: FlowOptions
+    xdp: XdpOptions
+    tpacket: TpacketOptions
     backend: Backend
     steal: bool
     mqtt: str | None
@@ -64,7 +59,7 @@ async def print_flows(request: FlowsRequest) -> bool:
     _stop_on_signals(stop)
     async with contextlib.AsyncExitStack() as stack:
         await stack.enter_async_context(ring)
-        events = await stack.enter_async_context(ring.subscribe(name="stdout"))
+        events = await stack.enter_async_context(ring.subscribe_batches(name="stdout"))
         _say(_opening(ring, request.expression))
         if ring.progress is not None and sys.stderr.isatty():
             from netring_bpf.cli.progress import show_progress
@@ -96,6 +91,8 @@ def _open(request: FlowsRequest) -> Netring:
         steal=request.steal,
         sinks=sinks,
         flow=request.flow,
+        xdp=request.xdp,
+        tpacket=request.tpacket,
     )
 
 
@@ -124,56 +121,43 @@ def _sinks(request: FlowsRequest) -> tuple[Sink, ...]:
     return (MqttSink(request.mqtt, MqttOptions(credentials_file=request.mqtt_credentials)),)
 
 
-async def _print(events: FlowSubscriber, request: FlowsRequest, stop: asyncio.Event) -> None:
-    output = Output(sys.stdout.fileno())
+async def _print(events: BatchSubscriber, request: FlowsRequest, stop: asyncio.Event) -> None:
+    # One file gives the same bytes each time; two live captures have no identifier in common.
+    salt = request.file.name if request.file is not None else secrets.token_hex(8)
     left = request.count
     try:
-        header, encode = _encoder(request)
-        await output.write(header)
-        while batch := await events.next_batch(_BATCH):
-            # Past the count the rest is read, so that the books close, and not shown.
-            shown, left = _up_to(batch, left)
-            await output.write(b"".join(map(encode, shown)))
-            if left == 0 or any(isinstance(event, CaptureError) for event in batch):
-                stop.set()
+        with Output(sys.stdout.fileno()) as output:
+            lines = open_lines(request.format, salt=salt)
+            await output.write(lines.header())
+            async for batch in events:
+                # Past the count the rest is read, so that the books close, and not shown.
+                shown, left = _up_to(batch, left)
+                await output.write(lines.of(shown))
+                if left == 0 or _has_error(batch):
+                    stop.set()
     except BrokenPipeError:
         pass  # the reader of the pipe has left (`| head`): no error
     finally:
         stop.set()
 
 
-def _encoder(request: FlowsRequest) -> tuple[bytes, Callable[[Event], bytes]]:
-    """What stands at the top, and what makes an event's line; empty for what is not shown."""
-    if request.format == "table":
-        table = Table()
-        return table.header(), table.line
-    if request.format == "json":
-        return b"", _json_line
-    # One file gives the same bytes each time; two live captures have no identifier in common.
-    salt = request.file.name if request.file is not None else secrets.token_hex(8)
-    chosen = open_format(request.format, salt=salt)
-
-    def line(event: Event) -> bytes:
-        return chosen.line(event) if isinstance(event, FlowEnded) else b""
-
-    return chosen.header(), line
+def _is_of_flows(batch: Sequence[Event]) -> bool:
+    """What is no flow event comes in a batch of its own."""
+    return isinstance(batch, EventBatch)
 
 
-def _up_to(batch: list[Event], left: int | None) -> tuple[list[Event], int | None]:
+def _has_error(batch: Sequence[Event]) -> bool:
+    return not _is_of_flows(batch) and any(isinstance(event, CaptureError) for event in batch)
+
+
+def _up_to(batch: Sequence[Event], left: int | None) -> tuple[Sequence[Event], int | None]:
     """The events up to and including the ``left``-th flow event, and how many are left then."""
     if left is None:
         return batch, None
-    shown = []
-    for event in batch:
-        if left == 0:
-            break
-        shown.append(event)
-        left -= isinstance(event, _FLOW_EVENTS)
-    return shown, left
-
-
-def _json_line(event: Event) -> bytes:
-    return encode_event(event) + b"\n"
+    if left == 0 or not _is_of_flows(batch):
+        return batch if left else (), left
+    shown = batch[:left]
+    return shown, left - len(shown)
 
 
 def _opening(ring: Netring, expression: str | None) -> str:

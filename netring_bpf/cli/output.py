@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import select
+import stat
+from typing import Self
 
 from netring_bpf.errors import SyscallError
 
@@ -16,12 +18,18 @@ _CHUNK = select.PIPE_BUF  # what a pipe that polls writable takes without blocki
 class Output:
     """Writes bytes to a descriptor, waiting in the event loop while its reader is slow.
 
-    The descriptor stays as blocking as it was: a terminal's is shared with the shell.
+    The descriptor stays as blocking as it was: a terminal's is shared with the shell. A pipe is
+    opened once more, without blocking: it takes 64 KiB at once then, instead of the 4 KiB that
+    it takes for sure. A context manager.
     """
 
     def __init__(self, descriptor: int) -> None:
+        mode = os.fstat(descriptor).st_mode
         self._descriptor = descriptor
-        self._waits = True
+        self._waits = not stat.S_ISREG(mode)  # a regular file never blocks
+        self._own: int | None = None
+        if stat.S_ISFIFO(mode):
+            self._own = _open_again(descriptor)
 
     async def write(self, data: bytes) -> None:
         """Write all of it.
@@ -30,10 +38,14 @@ class Output:
         """
         view = memoryview(data)
         while view:
-            await self._writable()
             try:
-                written = os.write(self._descriptor, view[:_CHUNK])
-            except BlockingIOError:  # somebody made it non-blocking
+                if self._own is not None:
+                    written = os.write(self._own, view)
+                else:
+                    await self._writable()
+                    written = os.write(self._descriptor, view[:_CHUNK] if self._waits else view)
+            except BlockingIOError:  # full; or somebody made the descriptor non-blocking
+                await self._writable()
                 continue
             except BrokenPipeError:
                 raise
@@ -45,13 +57,33 @@ class Output:
         if not self._waits:
             return
         loop = asyncio.get_running_loop()
+        descriptor = self._descriptor if self._own is None else self._own
         ready = asyncio.Event()
         try:
-            loop.add_writer(self._descriptor, ready.set)
-        except PermissionError:  # a regular file: epoll(7) has no use for it, it never blocks
+            loop.add_writer(descriptor, ready.set)
+        except PermissionError:  # epoll(7) has no use for it: as /dev/null, it never blocks
             self._waits = False
             return
         try:
             await ready.wait()
         finally:
-            loop.remove_writer(self._descriptor)
+            loop.remove_writer(descriptor)
+
+    def close(self) -> None:
+        """Close what was opened here; the descriptor itself stays open. Idempotent."""
+        if self._own is not None:
+            own, self._own = self._own, None
+            os.close(own)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _open_again(pipe: int) -> int | None:
+    try:
+        return os.open(f"/proc/self/fd/{pipe}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:  # no /proc, or the pipe belongs to another user
+        return None

@@ -7,13 +7,12 @@ here (``service``, ``local_orig``) is unset, as in a Zeek that was not told. ``u
 
 from __future__ import annotations
 
-import hashlib
 import json
-import string
 from typing import Final
 
 from netring_bpf.community_id import icmp_counterpart
 from netring_bpf.records import Counters, Flow, FlowEnded
+from netring_bpf.uid import uid, uid_key
 
 __all__ = ["ZeekJson", "ZeekTsv", "zeek_record"]
 
@@ -46,31 +45,20 @@ _FIELDS: Final = {
 }
 _PROTOCOLS: Final = {6: "tcp", 17: "udp", 1: "icmp", 58: "icmp"}
 _ICMP: Final = (1, 58)
-_DIGITS: Final = string.digits + string.ascii_uppercase + string.ascii_lowercase
-_UID_DIGITS: Final = 17
 
 
-def _uid(flow_id: int, salt: str) -> str:
-    digest = hashlib.sha256(f"{salt}\0{flow_id}".encode(errors="surrogateescape")).digest()
-    number = int.from_bytes(digest, "big")
-    digits = []
-    for _ in range(_UID_DIGITS):
-        number, digit = divmod(number, 62)
-        digits.append(_DIGITS[digit])
-    return "C" + "".join(digits)
-
-
-def zeek_record(flow: Flow, salt: str = "") -> dict[str, object]:
+def zeek_record(flow: Flow, uids: tuple[int, int]) -> dict[str, object]:
     """Return the flow as conn.log has it: Zeek's names, in Zeek's order; unset fields are left out.
 
     Times are in seconds. Packets with wrong checksums are not counted, as Zeek does not.
+    ``uids``: the key of ``uid_key``.
     """
     key = flow.key
     proto = _PROTOCOLS.get(key.proto, "unknown_transport")
     orig_p, resp_p = _ports(flow, proto)
     record: dict[str, object] = {
         "ts": flow.start / 1e9,
-        "uid": _uid(flow.id, salt),
+        "uid": uid(flow.id, uids),
         "id.orig_h": key.orig.text,
         "id.orig_p": orig_p,
         "id.resp_h": key.resp.text,
@@ -91,7 +79,7 @@ def zeek_record(flow: Flow, salt: str = "") -> dict[str, object]:
         record[f"{side}_pkts"] = _believed(counters)
         record[f"{side}_ip_bytes"] = counters.ip_bytes
     if flow.tunnel is not None and flow.tunnel.flow_id:
-        record["tunnel_parents"] = [_uid(flow.tunnel.flow_id, salt)]
+        record["tunnel_parents"] = [uid(flow.tunnel.flow_id, uids)]
     record["ip_proto"] = key.proto
     record.update(zip(("vlan", "inner_vlan"), key.vlans, strict=False))
     if len(key.orig.packed) != 6:
@@ -116,7 +104,7 @@ class ZeekTsv:
     """conn.log as Zeek's ASCII writer makes it, without the times of writing."""
 
     def __init__(self, salt: str = "") -> None:
-        self._salt = salt
+        self._uids = uid_key(salt)
 
     def header(self) -> bytes:
         """The lines that name the fields and their types."""
@@ -133,7 +121,7 @@ class ZeekTsv:
 
     def line(self, event: FlowEnded) -> bytes:
         """The flow as one line."""
-        record = zeek_record(event.flow, self._salt)
+        record = zeek_record(event.flow, self._uids)
         start, duration = event.flow.start, event.flow.duration
         # From the nanoseconds: a float has not enough digits.
         record["ts"] = f"{start // 1_000_000_000}.{start // 1000 % 1_000_000:06d}"
@@ -146,7 +134,7 @@ class ZeekJson:
     """conn.log as Zeek's JSON writer makes it: an object a line, times as numbers."""
 
     def __init__(self, salt: str = "") -> None:
-        self._salt = salt
+        self._uids = uid_key(salt)
 
     def header(self) -> bytes:
         """Nothing."""
@@ -154,7 +142,7 @@ class ZeekJson:
 
     def line(self, event: FlowEnded) -> bytes:
         """The flow as one line."""
-        record = zeek_record(event.flow, self._salt)
+        record = zeek_record(event.flow, self._uids)
         return json.dumps(record, separators=(",", ":")).encode() + b"\n"
 
 

@@ -183,6 +183,8 @@ typedef struct {
     nr_port_timeout port_timeouts[NR_MAX_PORT_TIMEOUTS];
     nr_decode_options decode;
     uint8_t hash_key[16]; /* random */
+    uint64_t first_id;    /* of a flow, from 1 on; of several readers each has ids of its own: */
+    uint64_t id_step;     /* first_id, first_id + id_step, ...; 0: 1 */
 } nr_flow_options;
 
 typedef struct {
@@ -192,6 +194,7 @@ typedef struct {
     uint32_t chunk_size;
     uint32_t chunks;
     uint32_t snaplen; /* bytes of a frame that are given out, its outermost VLAN tag apart */
+    uint32_t huge_pages;       /* for the UMEM, where the kernel has some to give */
 } nr_xsk_options;
 
 typedef struct {
@@ -293,6 +296,32 @@ typedef struct {
     uint32_t reserved;
 } nr_block_span;
 
+/* Formats of text. */
+#define NR_FORMAT_JSON 0
+#define NR_FORMAT_ZEEK 1
+#define NR_FORMAT_ZEEK_JSON 2
+#define NR_FORMAT_EVE 3
+#define NR_FORMAT_CSV 4
+
+/* How events become text. */
+typedef struct {
+    uint32_t format;      /* NR_FORMAT_* */
+    uint32_t kinds;       /* bit n: events of kind n are encoded; others are passed over */
+    uint64_t uid_key[2];  /* Zeek's uid follows from it and from the flow's number */
+    uint64_t seq;         /* of the first record; JSON only, and so is `capture` */
+    const char *capture;  /* as JSON has it, quotes included */
+    uint32_t capture_size; /* 0: it is not told */
+    uint32_t has_seq;
+    const char *terminator; /* behind each record */
+    uint32_t terminator_size;
+} nr_text_options;
+
+/* What nr_encode has made. */
+typedef struct {
+    uint32_t records;
+    uint32_t size; /* bytes */
+} nr_text;
+
 typedef struct nr_reader nr_reader;
 
 /* -- life of a reader: create, add sources, run in one thread, stop, flush, destroy -- */
@@ -319,6 +348,17 @@ uint64_t nr_reader_savefile_offset(const nr_reader *reader, int source);
 
 int nr_reader_source_fd(const nr_reader *reader, int source);
 int nr_reader_source_zero_copy(const nr_reader *reader, int source);
+int nr_reader_source_huge_pages(const nr_reader *reader, int source);
+/* Before the run: for so long after the latest frame of this AF_XDP socket the reader does the
+ * driver's receive work itself, budget frames at most in one go, before it sleeps. */
+int nr_reader_set_busy_poll(nr_reader *reader, int source, uint32_t microseconds, uint32_t budget);
+/* The NAPI instance that feeds an AF_XDP socket, as its latest frame told; 0: none, or unknown. */
+int nr_reader_source_napi_id(const nr_reader *reader, int source);
+
+/* TPACKET_V3 sockets of one interface share its frames by a hash that is the same for both
+ * directions of a flow. Makes a group of the socket: returns its id, or -errno. */
+int nr_reader_make_fanout(nr_reader *reader, int source);
+int nr_reader_join_fanout(nr_reader *reader, int source, int group);
 
 /* From any thread, while the reader runs. The first replaces the filter of every TPACKET_V3
  * socket, atomically for each; the other two take the place of the options' values. */
@@ -352,6 +392,15 @@ int nr_reader_event_fd(const nr_reader *reader);        /* readable when events 
 uint32_t nr_reader_event_size(const nr_reader *reader); /* with what follows each nr_event */
 uint32_t nr_reader_take(nr_reader *reader, void *events, uint32_t max);
 void nr_reader_statistics(nr_reader *reader, nr_statistics *statistics);
+
+/* -- flow events as text -- */
+/* Encodes `count` of the events, those with the numbers in `rows` (NULL: the first ones), while
+ * nr_text_room() bytes are free in `out`; returns how many it is done with. `ends`, where it is not
+ * NULL, has room for `count` numbers, and gets where each record ends in `out`. */
+uint32_t nr_encode(const nr_text_options *options, const void *events, uint32_t event_size,
+                   const uint32_t *rows, uint32_t count, char *out, uint32_t size, uint32_t *ends,
+                   nr_text *text);
+uint32_t nr_text_room(const nr_text_options *options); /* for one record, whatever is in it */
 
 /* -- classic BPF on bytes -- */
 int nr_filter_check(const nr_bpf_insn *insns, uint32_t count); /* -EINVAL: do not run it */

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from itertools import compress
-from typing import overload
+from itertools import chain, compress
+from typing import TYPE_CHECKING, overload
 
 from netring_bpf._core import ffi
 from netring_bpf.records import Event, FlowEvent
 from netring_bpf.ring.decode import KINDS, Layout, decode
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from netring_bpf.ring.columns import Columns
+
 __all__ = ["EventBatch"]
 
+_DECODED_AT_ONCE = 64
 _KIND_AT = ffi.offsetof("nr_event", "kind")
 
 
@@ -74,10 +80,43 @@ class EventBatch(Sequence[FlowEvent]):
 
     def of_kinds(self, kinds: type[Event] | tuple[type[Event], ...]) -> EventBatch:
         """Return the events of these classes: this batch itself where all are. Decodes nothing."""
+        places = self.places(kinds)
+        return self if len(places) == len(self._rows) else self.at(places)
+
+    def places(self, kinds: type[Event] | tuple[type[Event], ...]) -> Sequence[int]:
+        """Return where in the batch the events of these classes are. Decodes nothing."""
         chosen = self.kinds.translate(_chosen(kinds if isinstance(kinds, tuple) else (kinds,)))
-        if (count := sum(chosen)) == len(self._rows):
-            return self
-        return self._over(tuple(compress(self._rows, chosen)) if count else range(0))
+        places = range(len(chosen))
+        return places if all(chosen) else list(compress(places, chosen))
+
+    def at(self, places: Sequence[int]) -> EventBatch:
+        """Return a batch of the events at these places. Decodes nothing."""
+        return self._over([self._rows[place] for place in places] if places else range(0))
+
+    def columns(self) -> Columns:
+        """Return the events as a structured array of NumPy, read-only (docs/columns.md).
+
+        A view of the batch's own bytes, so nothing is copied or decoded; of events that do not
+        follow each other (``of_kinds``) it is a copy. Raises ``PackageMissingError``.
+        """
+        from netring_bpf.ring.columns import columns_of  # noqa: PLC0415 - NumPy is optional
+
+        return columns_of(self._raw, self._layout, self._rows)
+
+    def to_arrow(self) -> pa.RecordBatch:
+        """Return the events as a ``pyarrow.RecordBatch`` (docs/columns.md).
+
+        Raises ``PackageMissingError``.
+        """
+        columns = self.columns()
+        from netring_bpf.ring.arrow import record_batch  # noqa: PLC0415 - pyarrow is optional
+
+        return record_batch(columns)
+
+    def __arrow_c_array__(self, requested_schema: object = None) -> tuple[object, object]:
+        """Give the events to whoever speaks the Arrow PyCapsule interface, such as Polars."""
+        schema, array = self.to_arrow().__arrow_c_array__(requested_schema)
+        return schema, array
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -92,7 +131,20 @@ class EventBatch(Sequence[FlowEvent]):
         return self._at(self._rows[index])
 
     def __iter__(self) -> Iterator[FlowEvent]:
-        return map(self._at, self._rows)
+        return chain.from_iterable(map(self._some, range(0, len(self._rows), _DECODED_AT_ONCE)))
+
+    def _some(self, place: int) -> list[FlowEvent]:
+        """Some events from there on: at once, so that an event at hand costs no call."""
+        rows = self._rows[place : place + _DECODED_AT_ONCE]
+        raw, layout, decoded = self._raw, self._layout, self._decoded
+        size = layout.size
+        events = []
+        for row in rows:
+            event = decoded[row]
+            if event is None:
+                event = decoded[row] = decode(raw, row * size, layout)
+            events.append(event)
+        return events
 
     def _at(self, row: int) -> FlowEvent:
         event = self._decoded[row]

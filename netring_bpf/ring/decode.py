@@ -25,7 +25,7 @@ from netring_bpf.records import (
     TunnelKind,
 )
 
-__all__ = ["ENDS", "KINDS", "Layout", "decode"]
+__all__ = ["ENDS", "KINDS", "NO_VLAN", "TUNNELS", "Layout", "decode"]
 
 
 def _event_of(addresses: str) -> struct.Struct:
@@ -61,7 +61,7 @@ ENDS = {
     lib.NR_END_EVICTED: FlowEnd.EVICTED,
     lib.NR_END_SHUTDOWN: FlowEnd.SHUTDOWN,
 }
-_TUNNELS = {
+TUNNELS = {
     lib.NR_TUNNEL_IP: TunnelKind.IP,
     lib.NR_TUNNEL_GRE: TunnelKind.GRE,
     lib.NR_TUNNEL_ERSPAN: TunnelKind.ERSPAN,
@@ -72,7 +72,7 @@ _TUNNELS = {
     lib.NR_TUNNEL_AYIYA: TunnelKind.AYIYA,
 }
 _ADDRESS_SIZE = {4: 4, 6: 16, 0: 6}
-_NO_VLAN = int(lib.NR_NO_VLAN)
+NO_VLAN = int(lib.NR_NO_VLAN)
 _ENDED = int(lib.NR_EVENT_ENDED)
 _make = tuple.__new__  # of a named tuple: half the time of its own class called
 
@@ -93,10 +93,9 @@ def decode(raw: bytes, at: int, layout: Layout) -> FlowEvent:
     orig, resp = _make(Counters, values[3:17]), _make(Counters, values[17:31])
     orig_h, resp_h, orig_p, resp_p, outer, inner, icmp_id = values[31:38]
     proto, kind, end, tunnel_kind, network, icmp_errors, error_type, error_code = values[38:46]
-    if outer == _NO_VLAN:
-        vlans: tuple[int, ...] = ()
-    else:
-        vlans = (outer,) if inner == _NO_VLAN else (outer, inner)
+    vlans: tuple[int, ...] = ()
+    if not outer == inner == NO_VLAN:
+        vlans = tuple(vlan for vlan in (outer, inner) if vlan != NO_VLAN)
     last = max(resp.last, orig.last)
     key = (
         proto,
@@ -129,7 +128,7 @@ def _tunnel(raw: bytes, at: int, kind: int) -> Tunnel:
     orig_h, resp_h, orig_p, resp_p, ident = _TUNNEL.unpack_from(raw, at + _TUNNEL_AT)
     size = _ADDRESS_SIZE[raw[at + _TUNNEL_FAMILY_AT]]
     return Tunnel(
-        _TUNNELS[kind],
+        TUNNELS[kind],
         ident,
         Endpoint(orig_h[:size], orig_p),
         Endpoint(resp_h[:size], resp_p),

@@ -8,6 +8,9 @@
 
 #define DRAIN_NS (2000ull * 1000 * 1000)
 #define DRAIN_POLL_MS 5
+#define TICK_MS ((int)(NR_TICK_NS / 1000000))
+#define NAP_NS 50000
+#define REPLAY_PASSES 256 /* between two publications of the books */
 
 /* -- one pass over one source -- */
 
@@ -15,10 +18,19 @@ static uint32_t events_per_frame(const nr_reader *r) {
     return NR_EVENTS_PER_PACKET * (1 + r->decode.tunnel_depth);
 }
 
+/* A file is read only while half of the hand-off is free: then no timer is put off for want of
+ * room, and a file gives the same events however slow its consumer is. */
+static bool is_half_free(const nr_reader *r, uint64_t tail) {
+    return tail + r->handoff.mask + 1 - r->handoff.head > r->handoff.mask / 2;
+}
+
 /* How many frames may be taken now: a replay waits for room, a ring does not wait for anybody. */
 static uint32_t allowance(const nr_reader *r, const struct nr_source *source) {
     if (!source->finite) {
         return NR_BATCH;
+    }
+    if (!is_half_free(r, nr_load_acquire(&r->handoff.tail))) {
+        return 0;
     }
     const uint32_t room = nr_handoff_room(&r->handoff) / events_per_frame(r);
     return room < NR_BATCH ? room : NR_BATCH;
@@ -29,6 +41,7 @@ static uint32_t read_source(nr_reader *r, struct nr_source *source) {
     const uint32_t max = allowance(r, source);
     const uint32_t count = max > 0 ? source->ops->next(source, frames, max) : 0;
     if (count > 0) {
+        r->read_at = source->read_at;
         nr_reader_dissect(r, frames, count);
         source->ops->release(source);
     }
@@ -43,7 +56,7 @@ static uint32_t read_sources(nr_reader *r) {
     if (count > 0) {
         nr_table_tick(r->table, 0); /* packet time has moved on */
         nr_handoff_publish(&r->handoff);
-        nr_reader_publish_books(r);
+        r->unpublished = true;
     }
     return count;
 }
@@ -65,8 +78,7 @@ static int check_sources(nr_reader *r) {
     return rc;
 }
 
-int nr_reader_tick(nr_reader *r) {
-    const uint64_t now = nr_clock_ns();
+int nr_reader_tick(nr_reader *r, uint64_t now) {
     if (now < r->next_tick && r->next_tick - now <= NR_TICK_NS) {
         return 0;
     }
@@ -79,18 +91,13 @@ int nr_reader_tick(nr_reader *r) {
 }
 
 int nr_reader_wait(nr_reader *r, int timeout_ms) {
-    struct pollfd fds[NR_MAX_SOURCES + 1];
     const struct timespec breath = {.tv_nsec = 1000 * 1000};
     bool error = false;
-    fds[0] = (struct pollfd){.fd = r->stop_fd, .events = POLLIN};
-    for (int i = 0; i < r->source_count; i++) {
-        fds[i + 1] = (struct pollfd){.fd = r->sources[i]->fd, .events = POLLIN};
-    }
-    if (poll(fds, (nfds_t)r->source_count + 1, timeout_ms) <= 0) {
+    if (poll(r->fds, (nfds_t)r->source_count + 1, timeout_ms) <= 0) {
         return 0; /* the time, or a signal */
     }
     for (int i = 1; i <= r->source_count; i++) {
-        error = error || fds[i].revents & (POLLERR | POLLHUP | POLLNVAL);
+        error = error || r->fds[i].revents & (POLLERR | POLLHUP | POLLNVAL);
     }
     if (error) {
         const int rc = check_sources(r);
@@ -99,7 +106,7 @@ int nr_reader_wait(nr_reader *r, int timeout_ms) {
         }
         nanosleep(&breath, NULL); /* an error that does not clear must not spin */
     }
-    return fds[0].revents & POLLIN ? 1 : 0;
+    return r->fds[0].revents & POLLIN ? 1 : 0;
 }
 
 /* A replay waits until the consumer has made room. */
@@ -108,11 +115,10 @@ static int wait_room(nr_reader *r) {
                             {.fd = r->handoff.space_fd, .events = POLLIN}};
     uint64_t bell;
     nr_handoff_publish(&r->handoff);
+    nr_reader_publish_books(r);
     __atomic_store_n(&r->handoff.waiting, 1, __ATOMIC_SEQ_CST);
-    if (__atomic_load_n(&r->handoff.tail, __ATOMIC_SEQ_CST) + r->handoff.mask + 1 -
-            r->handoff.head <
-        events_per_frame(r)) {
-        (void)poll(fds, 2, (int)(NR_TICK_NS / 1000000));
+    if (!is_half_free(r, __atomic_load_n(&r->handoff.tail, __ATOMIC_SEQ_CST))) {
+        (void)poll(fds, 2, TICK_MS);
     }
     __atomic_store_n(&r->handoff.waiting, 0, __ATOMIC_SEQ_CST);
     if (read(r->handoff.space_fd, &bell, sizeof bell) < 0 && errno != EAGAIN) {
@@ -143,9 +149,13 @@ static bool is_starved(const nr_reader *r) {
 
 static int run_replay(nr_reader *r) {
     int rc = 0;
+    uint32_t passes = 0;
     while (rc == 0 && !nr_load_relaxed(&r->stopping) && !nr_reader_is_read(r)) {
         if (read_sources(r) == 0 && !nr_reader_is_read(r)) {
-            rc = is_starved(r) ? nr_reader_wait(r, (int)(NR_TICK_NS / 1000000)) : wait_room(r);
+            rc = is_starved(r) ? nr_reader_wait(r, TICK_MS) : wait_room(r);
+        }
+        if (++passes % REPLAY_PASSES == 0) {
+            nr_reader_publish_books(r);
         }
     }
     nr_reader_account(r);
@@ -155,33 +165,65 @@ static int run_replay(nr_reader *r) {
 /* After the stop: what the kernel has already handed over is still read, within a bound. */
 static void drain(nr_reader *r) {
     const uint64_t deadline = nr_clock_ns() + DRAIN_NS;
-    struct pollfd fds[NR_MAX_SOURCES];
-    for (int i = 0; i < r->source_count; i++) {
-        if (r->sources[i]->ops->quiesce != NULL) {
-            r->sources[i]->ops->quiesce(r->sources[i]);
-        }
-        fds[i] = (struct pollfd){.fd = r->sources[i]->fd, .events = POLLIN};
-    }
+    nr_reader_quiesce(r);
     do {
         while (read_sources(r) > 0 && nr_clock_ns() < deadline) {
         }
         nr_reader_account(r);
     } while (r->books.in_ring > 0 && nr_clock_ns() < deadline &&
-             poll(fds, (nfds_t)r->source_count, DRAIN_POLL_MS) >= 0);
+             poll(r->fds + 1, (nfds_t)r->source_count, DRAIN_POLL_MS) >= 0);
+}
+
+/* Busy polling: true as long as the thread is to go on without sleeping. */
+static bool drive_sources(nr_reader *r, uint64_t now) {
+    if (r->busy_ns == 0 || now - r->read_at >= r->busy_ns) {
+        return false;
+    }
+    for (int i = 0; i < r->source_count; i++) {
+        if (r->sources[i]->ops->drive != NULL) {
+            r->sources[i]->ops->drive(r->sources[i]);
+        }
+    }
+    return true;
+}
+
+/* A thread that sleeps in poll(2) is woken by every frame of AF_XDP. Where frames have just come, a
+ * nap lets some come together: at 500,000 frames a second one costs this thread 0.6 of what it
+ * costs without (390 ns to 660 in one interleaved run), and the CPU that brings it is spared the
+ * waking. The nap is over long before the ring is full. */
+static void nap(void) {
+    const struct timespec time = {.tv_nsec = NAP_NS};
+    nanosleep(&time, NULL);
+}
+
+/* While frames keep coming nothing is asked of the kernel: the stop is a load, the time is the
+ * sources', and the books are published when the rings are found empty, and every tick. */
+static int run_live(nr_reader *r) {
+    int rc = 0;
+    bool tired = false; /* frames have come since the last nap */
+    while (rc == 0 && !nr_load_relaxed(&r->stopping)) {
+        if (read_sources(r) > 0) {
+            tired = r->roomy && r->busy_ns == 0;
+            rc = nr_reader_tick(r, r->read_at);
+            continue;
+        }
+        const uint64_t now = nr_clock_ns();
+        rc = nr_reader_tick(r, now);
+        if (r->unpublished) {
+            nr_reader_publish_books(r);
+        }
+        if (tired) {
+            tired = false;
+            nap();
+        } else if (rc == 0 && !drive_sources(r, now)) {
+            rc = nr_reader_wait(r, TICK_MS);
+        }
+    }
+    return rc;
 }
 
 int nr_reader_run(nr_reader *r) {
-    int rc = 0;
-    if (r->finite) {
-        rc = run_replay(r);
-    }
-    while (!r->finite && rc == 0) {
-        const uint32_t count = read_sources(r);
-        rc = nr_reader_tick(r);
-        if (rc == 0) {
-            rc = nr_reader_wait(r, count > 0 ? 0 : (int)(NR_TICK_NS / 1000000));
-        }
-    }
+    const int rc = r->finite ? run_replay(r) : run_live(r);
     if (!r->finite) {
         drain(r);
     }

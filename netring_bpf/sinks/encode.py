@@ -25,7 +25,6 @@ Every object has ``event`` and ``ts`` (nanoseconds since the Unix epoch). The fl
 
 from __future__ import annotations
 
-import socket
 from typing import Final
 from urllib.parse import quote
 
@@ -166,11 +165,7 @@ def _flow_record(
 
 
 def _endpoint(endpoint: Endpoint) -> _Endpoint:
-    packed = endpoint.packed
-    if len(packed) == _MAC:
-        return _Endpoint(endpoint.text, endpoint.port)
-    family = socket.AF_INET if len(packed) == 4 else socket.AF_INET6
-    return _Endpoint(socket.inet_ntop(family, packed), endpoint.port)
+    return _Endpoint(endpoint.text, endpoint.port)
 
 
 def _text(text: str) -> str:

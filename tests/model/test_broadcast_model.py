@@ -6,7 +6,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
-from netring_bpf import Event, FlowBroadcast, FlowEnded, FlowSubscriber, Lagged
+from netring_bpf import BatchSubscriber, Event, FlowBroadcast, FlowEnded, FlowSubscriber, Lagged
 from tests.support.events import ended, started
 
 
@@ -35,19 +35,54 @@ class Model:
         return None
 
 
+class BatchModel(Model):
+    """The same of a subscriber of batches: ``numbers`` say which batch each event came in."""
+
+    def __init__(self, buffer: int, only_ends: bool) -> None:
+        super().__init__(buffer, only_ends)
+        self.numbers: list[int] = []
+
+    def next_batch(self) -> list[Event] | int | None:
+        """The next batch, the number missed, or None."""
+        if len(self.unseen) > self.buffer:
+            missed = self.next()
+            assert isinstance(missed, int)
+            del self.numbers[:missed]
+            return missed
+        while self.unseen:
+            size = self.numbers.count(self.numbers[0])
+            batch = self.unseen[:size]
+            del self.unseen[:size], self.numbers[:size]
+            chosen = [e for e in batch if isinstance(e, FlowEnded) or not self.only_ends]
+            self.filtered += size - len(chosen)
+            if chosen:
+                self.delivered += len(chosen)
+                return chosen
+        return None
+
+
 class Broadcasting(RuleBasedStateMachine):
     subscribers = Bundle("subscribers")
+    batch_subscribers = Bundle("batch_subscribers")
 
     @initialize(buffer=st.integers(1, 12))
     def begin(self, buffer: int) -> None:
         self.broadcast = FlowBroadcast(buffer)
-        self.open: list[tuple[FlowSubscriber, Model]] = []
-        self.number = 0
+        self.open: list[tuple[FlowSubscriber | BatchSubscriber, Model]] = []
+        self.number = self.batches = 0
 
     @rule(target=subscribers, only_ends=st.booleans())
     def subscribe(self, only_ends: bool) -> tuple[FlowSubscriber, Model]:
         kinds = FlowEnded if only_ends else None
         pair = (self.broadcast.subscribe(kinds=kinds), Model(self.broadcast.buffer, only_ends))
+        self.open.append(pair)
+        return pair
+
+    @rule(target=batch_subscribers, only_ends=st.booleans())
+    def subscribe_batches(self, only_ends: bool) -> tuple[BatchSubscriber, BatchModel]:
+        kinds = FlowEnded if only_ends else None
+        model = BatchModel(self.broadcast.buffer, only_ends)
+        pair = (self.broadcast.subscribe_batches(kinds=kinds), model)
         self.open.append(pair)
         return pair
 
@@ -59,8 +94,11 @@ class Broadcasting(RuleBasedStateMachine):
         ]
         self.number += len(batch)
         self.broadcast.publish(batch)
+        self.batches += 1
         for _, model in self.open:
             model.unseen += batch
+            if isinstance(model, BatchModel):
+                model.numbers += [self.batches] * len(batch)
 
     @rule(pair=subscribers, times=st.integers(1, 20))
     def receive(self, pair: tuple[FlowSubscriber, Model], times: int) -> None:
@@ -73,8 +111,23 @@ class Broadcasting(RuleBasedStateMachine):
             else:
                 assert got is expected
 
-    @rule(pair=consumes(subscribers))
-    def leave(self, pair: tuple[FlowSubscriber, Model]) -> None:
+    @rule(pair=batch_subscribers, times=st.integers(1, 5))
+    def receive_batches(self, pair: tuple[BatchSubscriber, BatchModel], times: int) -> None:
+        subscriber, model = pair
+        for _ in range(times):
+            got, expected = subscriber.next_nowait(), model.next_batch()
+            if isinstance(expected, int):
+                assert got is not None
+                assert [e.missed for e in got if isinstance(e, Lagged)] == [expected]
+                assert len(got) == 1
+            elif expected is None:
+                assert got is None
+            else:
+                assert got is not None
+                assert all(a is b for a, b in zip(got, expected, strict=True))
+
+    @rule(pair=consumes(subscribers) | consumes(batch_subscribers))
+    def leave(self, pair: tuple[FlowSubscriber | BatchSubscriber, Model]) -> None:
         pair[0].close()
         self.open.remove(pair)
         assert pair[0].next_nowait() is None

@@ -67,11 +67,16 @@ def _taken_while(thread: threading.Thread, take: Callable[[int], EventBatch]) ->
 
 @dataclass(frozen=True)
 class FileStory:
-    """What a capture file gave: every event, the books, and what was wrong with it."""
+    """What a capture file gave: every batch, the books, and what was wrong with it."""
 
-    events: list[FlowEvent]
+    batches: list[EventBatch]
     books: CaptureStatistics
     error: NetringError | None
+
+    @property
+    def events(self) -> list[FlowEvent]:
+        """Every event."""
+        return [event for batch in self.batches for event in batch]
 
     @property
     def ended(self) -> list[FlowEnded]:
@@ -87,13 +92,12 @@ def replay_file(
     with source:
         done: queue.Queue[NetringError | None] = queue.Queue()
         source.start(done.put)
-        events: list[FlowEvent] = []
+        batches: list[EventBatch] = []
         while done.empty():
             select.select([source.fileno()], [], [], 0.001)
-            events += source.take(4096)
+            batches.append(source.take(4096))
         error = done.get()
-        for batch in source.finish(4096):
-            events += batch
+        batches += source.finish(4096)
         books = source.statistics()
     assert [str(law) for law in books.equations() if not law.holds] == []
-    return FileStory(events, books, error)
+    return FileStory(batches, books, error)

@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).resolve().parents[2] / "netring_bpf"
-HEAVY = ("bcc", "aiomqtt", "paho", "typer", "rich", "pyroute2", "msgspec", "netring_bpf._core")
+HEAVY = (
+    "bcc", "aiomqtt", "paho", "typer", "rich", "pyroute2", "msgspec", "numpy", "pyarrow",
+    "netring_bpf._core",
+)  # fmt: skip
 
 FLOORS = {
     "errors": 0,
@@ -18,6 +21,7 @@ FLOORS = {
     "community_id": 0,
     "conn_state": 0,
     "pcapng": 0,
+    "uid": 0,
     "statistics": 0,
     "interface": 1,
     "libpcap": 0,
@@ -26,6 +30,10 @@ FLOORS = {
     "filter": 1,
     "filter_set": 1,
     "broadcast": 1,
+    "batch_subscriber": 1,
+    "kinds": 1,
+    "stream": 1,
+    "subscriber": 1,
     "ring": 1,
     "ring.options": 1,
     "bpf": 1,
@@ -34,9 +42,14 @@ FLOORS = {
     "bpf.maps": 2,
     "bpf.compiler": 2,
     "bpf.slots": 3,
+    "ring.arrow": 2,
     "ring.batch": 2,
+    "ring.books": 2,
+    "ring.columns": 2,
     "ring.decode": 2,
     "ring.reader": 2,
+    "ring.readers": 3,
+    "ring.text": 2,
     "bpf.program": 3,
     "backend": 4,
     "engines": 4,
@@ -55,16 +68,20 @@ DOORS = {
     "pyroute2": {"interface.py"},
     "aiomqtt": {"sinks/mqtt.py"},
     "msgspec": {"sinks/encode.py"},
-    "typer": {"cli/app.py"},
+    "numpy": {"ring/arrow.py", "ring/columns.py"},
+    "pyarrow": {"ring/arrow.py", "ring/batch.py"},
     "rich": {"cli/progress.py", "cli/table.py"},
     "netring_bpf._core": {
         "bpf/link.py",
         "bpf/maps.py",
         "bpf/program.py",
+        "ring/books.py",
         "ring/batch.py",
+        "ring/columns.py",
         "ring/decode.py",
         "ring/reader.py",
         "ring/socket_filter.py",
+        "ring/text.py",
         "ring/verdict.py",
     },
 }

@@ -1,0 +1,77 @@
+"""What ``netring-bpf flows`` prints of a batch of events, in each of its formats."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from netring_bpf.records import Event
+from netring_bpf.ring.batch import EventBatch
+
+__all__ = ["Lines", "open_lines"]
+
+
+class Lines(Protocol):
+    """Makes the lines of a batch."""
+
+    def header(self) -> bytes:
+        """What stands at the top; may be empty."""
+
+    def of(self, events: Sequence[Event]) -> bytes:
+        """The lines of these events, each with its newline; empty for what is not shown."""
+
+
+def open_lines(format: str, *, salt: str) -> Lines:
+    """Return what makes the lines of the format. ``salt``: what Zeek's ``uid`` follows from."""
+    if format == "table":
+        return _TableLines()
+    return _JsonLines() if format == "json" else _FormatLines(format, salt)
+
+
+class _TableLines:
+    def __init__(self) -> None:
+        from netring_bpf.cli.table import Table
+
+        self._table = Table()
+
+    def header(self) -> bytes:
+        return self._table.header()
+
+    def of(self, events: Sequence[Event]) -> bytes:
+        return b"".join(map(self._table.line, events))
+
+
+class _JsonLines:
+    """Every event. Those of flows are encoded in C; of the others there are few."""
+
+    def __init__(self) -> None:
+        from netring_bpf.ring.text import TextEncoder
+
+        self._encoder = TextEncoder("json")
+
+    def header(self) -> bytes:
+        return b""
+
+    def of(self, events: Sequence[Event]) -> bytes:
+        if isinstance(events, EventBatch):
+            return self._encoder.encode(events)
+        from netring_bpf.sinks.encode import encode_event
+
+        return b"".join(encode_event(event) + b"\n" for event in events)
+
+
+class _FormatLines:
+    """The flows that have ended, encoded in C."""
+
+    def __init__(self, format: str, salt: str) -> None:
+        from netring_bpf.formats.base import open_format
+        from netring_bpf.ring.text import TextEncoder
+
+        self._header = open_format(format, salt=salt).header()
+        self._encoder = TextEncoder(format, salt=salt)
+
+    def header(self) -> bytes:
+        return self._header
+
+    def of(self, events: Sequence[Event]) -> bytes:
+        return self._encoder.encode(events) if isinstance(events, EventBatch) else b""

@@ -1,0 +1,80 @@
+"""What a broadcast and its subscribers share: the events retained, and who waits for more."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+
+from netring_bpf.records import Event
+
+__all__ = ["Stream"]
+
+
+class Stream:
+    """The latest ``buffer`` events, in the batches they came in, which are never copied.
+
+    Events are numbered from 0: ``oldest`` is the first that is retained, ``published`` the next
+    to come.
+    """
+
+    def __init__(self, buffer: int) -> None:
+        self.buffer = buffer
+        self.published = 0
+        self.oldest = 0
+        self.closed = False
+        self._batches: deque[tuple[int, Sequence[Event]]] = deque()  # with their first's number
+        self._waiters: set[asyncio.Future[None]] = set()
+        self._room_waiter: asyncio.Future[None] | None = None
+
+    def append(self, events: Sequence[Event]) -> None:
+        """Retain these events, let go what is too old, and wake who waits."""
+        batches = self._batches
+        batches.append((self.published, events))
+        self.published += len(events)
+        self.oldest = max(0, self.published - self.buffer)
+        while batches[0][0] + len(batches[0][1]) <= self.oldest:
+            batches.popleft()
+        self.wake()
+
+    def find(self, number: int) -> tuple[int, Sequence[Event]]:
+        """Return the batch that has this event: near the end for one who keeps up."""
+        for batch in reversed(self._batches):
+            if batch[0] <= number:
+                return batch
+        raise LookupError(number)
+
+    def close(self) -> None:
+        """Nothing more comes."""
+        self.closed = True
+        self.wake()
+
+    def wake(self) -> None:
+        """Let everyone who waits look again."""
+        waiters, self._waiters = self._waiters, set()
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    async def wait(self) -> None:
+        """Wait for the next ``wake()``."""
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.add(waiter)
+        try:
+            await waiter
+        finally:
+            self._waiters.discard(waiter)
+
+    def advanced(self) -> None:
+        """A subscriber has read on, or has left: there may be room."""
+        waiter = self._room_waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    async def wait_advanced(self) -> None:
+        """Wait until a subscriber has read on, or has left. One at a time."""
+        self._room_waiter = asyncio.get_running_loop().create_future()
+        try:
+            await self._room_waiter
+        finally:
+            self._room_waiter = None

@@ -1,0 +1,232 @@
+"""Text made in C is, byte for byte, what the formatters in Python define."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from netring_bpf import FlowEnded, FlowEvent, FlowOptions
+from netring_bpf._core import ffi, lib
+from netring_bpf.formats.base import FORMATS, open_format
+from netring_bpf.ring.batch import EventBatch
+from netring_bpf.ring.reader import Reader
+from netring_bpf.ring.text import TEXT_FORMATS, TextEncoder
+from netring_bpf.sinks.encode import encode_event
+from tests.support.replay import replay_file
+
+ORACLES = Path(__file__).resolve().parents[3] / "shared" / "oracles"
+SALT = "the salt \udcff"
+NUMBERS = st.integers(0, 2**62)  # sums of two still fit
+SMALL = st.integers(0, 2**32 - 1)
+PORTS = st.integers(0, 65535)
+ADDRESSES = st.one_of(
+    st.binary(min_size=16, max_size=16),
+    st.lists(st.sampled_from([0, 0, 1, 0xFF, 0x100, 0xFFFF]), min_size=8, max_size=8).map(
+        lambda groups: b"".join(group.to_bytes(2) for group in groups)
+    ),
+    st.binary(min_size=4, max_size=4).map(lambda end: bytes(10) + b"\xff\xff" + end),
+    st.binary(min_size=4, max_size=4).map(lambda end: bytes(12) + end),
+)
+TIMES = st.one_of(
+    NUMBERS,
+    st.integers(0, 10**6),
+    st.integers(10**14, 10**17),
+    st.integers(0, 10**10).map(lambda n: n * 10**8),
+    st.integers(10**18, 2 * 10**18),
+)
+SIDES = st.fixed_dictionaries(
+    {
+        **dict.fromkeys(
+            ("packets", "bytes", "ip_bytes", "payload", "first_ts", "rtt_ns", "missing_bytes"),
+            st.one_of(st.just(0), NUMBERS),
+        ),
+        **dict.fromkeys(
+            ("retransmitted", "out_of_order", "gaps", "zero_windows", "bad_checksums"),
+            st.one_of(st.just(0), SMALL),
+        ),
+        "last_ts": TIMES,
+        "tcp_state": st.integers(0, lib.NR_TCP_RESET),
+    }
+)
+NATIVE_EVENTS = st.fixed_dictionaries(
+    {
+        **dict.fromkeys(("ts", "flow_id"), NUMBERS),
+        "start_ts": TIMES,
+        "parent_id": st.sampled_from([0, 1, 2**62]),
+        "orig": SIDES,
+        "resp": SIDES,
+        **dict.fromkeys(("orig_h", "resp_h", "tunnel_orig_h", "tunnel_resp_h"), ADDRESSES),
+        "tunnel_id": SMALL,
+        **dict.fromkeys(("tunnel_orig_p", "tunnel_resp_p", "icmp_id"), PORTS),
+        "orig_p": st.one_of(PORTS, st.integers(0, 150)),
+        "resp_p": PORTS,
+        "vlan": st.lists(st.sampled_from([lib.NR_NO_VLAN, 0, 1, 4094]), min_size=2, max_size=2),
+        "family": st.sampled_from([4, 6, 0]),
+        "proto": st.one_of(st.integers(0, 255), st.sampled_from([1, 6, 17, 58, 132])),
+        "kind": st.integers(lib.NR_EVENT_STARTED, lib.NR_EVENT_ENDED),
+        "end_reason": st.integers(lib.NR_END_FIN, lib.NR_END_REUSED),
+        "tunnel_kind": st.integers(0, lib.NR_TUNNEL_AYIYA),
+        "tunnel_family": st.sampled_from([4, 6]),
+        "network": st.one_of(st.just(0), SMALL),
+        "icmp_errors": st.one_of(st.just(0), SMALL),
+        **dict.fromkeys(("icmp_error_type", "icmp_error_code"), st.integers(0, 255)),
+        "history": st.text("^SHADFRGICTQWsahdfrgictqw", max_size=40).map(str.encode),
+    }
+)
+
+
+@pytest.fixture(scope="module")
+def layout() -> object:
+    """Of a reader with nothing behind its events."""
+    with Reader(FlowOptions()) as reader:
+        return reader.take(1)._layout
+
+
+def batch_of(natives: Iterable[dict[str, object]], layout: object) -> EventBatch:
+    events = ffi.new("nr_event[]", list(natives))
+    return EventBatch(bytes(ffi.buffer(events)), layout)  # type: ignore[arg-type]
+
+
+def side_names(size: int) -> list[str]:
+    """The fields of a side that are integers of so many bytes."""
+    return [
+        name for name, field in ffi.typeof("nr_event_side").fields if ffi.sizeof(field.type) == size
+    ]
+
+
+def text_in_python(name: str, events: Iterable[FlowEvent], **options: object) -> bytes:
+    if name == "json":
+        first = options.get("seq")
+        return b"".join(
+            encode_event(
+                event,
+                capture=options.get("capture"),  # type: ignore[arg-type]
+                seq=None if first is None else first + i,  # type: ignore[operator]
+            )
+            + b"\n"
+            for i, event in enumerate(events)
+        )
+    chosen = open_format(name, salt=SALT)
+    return b"".join(chosen.line(event) for event in events if isinstance(event, FlowEnded))
+
+
+def captures() -> list[Path]:
+    return sorted(
+        path for path in ORACLES.rglob("*") if path.name.endswith((".pcap", ".pcapng", ".cap"))
+    )
+
+
+def test_every_format_is_made_in_c() -> None:
+    assert {"json", *FORMATS} == TEXT_FORMATS
+
+
+@pytest.mark.requires("oracles")
+@pytest.mark.parametrize(
+    "options",
+    [
+        FlowOptions(update_interval=0.5),
+        FlowOptions(packet_statistics=True, first_packets=3, verify_checksums=True),
+    ],
+    ids=["updates", "details"],
+)
+def test_the_events_of_every_capture_are_the_same_text(options: FlowOptions) -> None:
+    events = 0
+    for path in captures():
+        for batch in replay_file(path, options).batches:
+            events += len(batch)
+            for name in TEXT_FORMATS:
+                made = TextEncoder(name, salt=SALT).encode(batch)
+                assert made == text_in_python(name, batch), (path, name)
+    assert events > 500
+
+
+@given(natives=st.lists(NATIVE_EVENTS, min_size=1, max_size=3), seq=st.none() | NUMBERS)
+def test_any_events_are_the_same_text(
+    layout: object, natives: list[dict[str, object]], seq: int | None
+) -> None:
+    batch = batch_of(natives, layout)
+    for name in TEXT_FORMATS:
+        made = TextEncoder(name, salt=SALT, seq=seq).encode(batch)
+        assert made == text_in_python(name, batch, seq=seq)
+
+
+@given(TIMES)
+@example(10**15 - 1)
+@example(10**15)
+@example(99_999)
+@example(100_000)
+@example(2**63)
+def test_seconds_are_python_s(layout: object, ns: int) -> None:
+    side = {"last_ts": ns}
+    native = {"start_ts": 0, "orig": side, "kind": lib.NR_EVENT_ENDED, "end_reason": 1}
+    batch = batch_of([native, native | {"start_ts": ns}], layout)
+    for name in ("zeek", "zeek-json"):
+        made = TextEncoder(name, salt=SALT).encode(batch)
+        assert made == text_in_python(name, batch)
+
+
+@given(ADDRESSES)
+def test_an_address_is_the_shortest_there_is(layout: object, packed: bytes) -> None:
+    native = {"family": 6, "orig_h": packed, "kind": lib.NR_EVENT_STARTED}
+    text = json.loads(TextEncoder("json").encode(batch_of([native], layout)))["orig"]["addr"]
+    assert ipaddress.ip_address(text).packed == packed
+    mapped = ipaddress.IPv6Address(packed).ipv4_mapped
+    assert text == (f"::ffff:{mapped}" if mapped else str(ipaddress.IPv6Address(packed)))
+
+
+@given(st.text(st.characters(exclude_categories=("Cs",))))
+def test_a_capture_s_name_may_be_any_text(layout: object, name: str) -> None:
+    native = {"kind": lib.NR_EVENT_STARTED}
+    batch = batch_of([native], layout)
+    made = TextEncoder("json", capture=name, seq=7).encode(batch)
+    assert made == text_in_python("json", batch, capture=name, seq=7)
+    assert msgspec.json.decode(made)["capture"] == name
+
+
+def test_records_can_be_told_apart_and_are_numbered_over_batches(layout: object) -> None:
+    started, ended = lib.NR_EVENT_STARTED, lib.NR_EVENT_ENDED
+    natives = [{"flow_id": i, "kind": ended if i % 2 else started} for i in range(3000)]
+    batch = batch_of(natives, layout)
+    encoder = TextEncoder("json", kinds=(FlowEnded,), terminator=b"", capture="c", seq=100)
+    text = encoder.encode_records(batch)
+    records = text.records()
+    assert b"".join(records) == text.data
+    assert len(text.data) > 1 << 18  # more than is made at once
+    assert [json.loads(record)["id"] for record in records] == list(range(1, 3000, 2))
+    assert [json.loads(record)["seq"] for record in records] == list(range(100, 1600))
+    assert encoder.seq == 1600
+    assert encoder.encode_records(batch_of(natives[:1], layout)) == (b"", [])
+    assert json.loads(encoder.encode(batch_of(natives[1:2], layout)))["seq"] == 1600
+
+
+def test_parts_of_a_batch_are_encoded_by_themselves(layout: object) -> None:
+    natives = [{"flow_id": i, "kind": 1 + i % 4, "end_reason": 1} for i in range(1000)]
+    batch = batch_of(natives, layout)
+    for part in (batch[10:20], batch[::-3], batch[5:5], batch.of_kinds(FlowEnded), batch):
+        records = TextEncoder("json").encode_records(part).records()
+        assert records == [encode_event(event) + b"\n" for event in part]
+
+
+def test_the_room_for_a_record_is_enough(layout: object) -> None:
+    side = dict.fromkeys(side_names(8), 2**64 - 1)
+    side |= dict.fromkeys(side_names(4), 2**32 - 1)
+    longest = {
+        **dict.fromkeys(("ts", "flow_id", "parent_id"), 2**64 - 1), "start_ts": 0,
+        "orig": side | {"tcp_state": 2}, "resp": side | {"tcp_state": 2},
+        **dict.fromkeys(("orig_h", "resp_h"), b"\xff" * 16), "family": 6, "proto": 58,
+        **dict.fromkeys(("tunnel_id", "network", "icmp_errors"), 2**32 - 1), "orig_p": 65535,
+        "resp_p": 65535, "vlan": [4094, 4094], "icmp_id": 65535, "kind": lib.NR_EVENT_ENDED,
+        "end_reason": lib.NR_END_SHUTDOWN, "tunnel_kind": lib.NR_TUNNEL_GENEVE,
+        "history": b"S" * 40,
+    }  # fmt: skip
+    for name in TEXT_FORMATS:
+        encoder = TextEncoder(name, seq=2**64 - 2)
+        made = encoder.encode(batch_of([longest], layout))
+        assert len(made) < lib.nr_text_room(encoder._options)
