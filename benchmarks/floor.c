@@ -1,9 +1,10 @@
 /* The floor below a capture: take what the kernel has put into the ring, count it, give it back.
  *
- *     floor xsk INTERFACE native|generic     descriptors of an AF_XDP socket on queue 0
- *     floor tpacket INTERFACE                frames of the blocks of a TPACKET_V3 ring
+ *     floor xsk INTERFACE HOW native|generic     descriptors of an AF_XDP socket on queue 0
+ *     floor tpacket INTERFACE HOW                frames of the blocks of a TPACKET_V3 ring
  *
- * No byte of a frame is read. Says "ready", ends when its standard input does, and prints
+ * HOW is "pass", and no byte of a frame is read, or "look": one of each is, so that its cache line
+ * goes from the CPU that wrote it to this one, and back with the next frame. Says "ready", ends when its standard input does, and prints
  * "name value" lines. Built against the C core by receivers.py: the rings are the library's own,
  * in its own sizes; the XDP program is the shortest that redirects. */
 #include <errno.h>
@@ -77,13 +78,17 @@ static struct nr_source *open_tpacket(uint32_t ifindex) {
     return source;
 }
 
-static uint64_t bytes_in_ring(struct nr_source *source) {
+static uint64_t bytes_in_ring(struct nr_source *source, bool look) {
     struct nr_frame frames[NR_BATCH];
+    static volatile uint64_t sum;
     uint64_t bytes = 0;
     uint32_t count;
     while ((count = source->ops->next(source, frames, NR_BATCH)) > 0) {
         for (uint32_t i = 0; i < count; i++) {
             bytes += frames[i].len;
+            if (look) {
+                sum += frames[i].data[12];
+            }
         }
         source->ops->release(source);
     }
@@ -93,13 +98,13 @@ static uint64_t bytes_in_ring(struct nr_source *source) {
 /* A reader at the producer's heels takes its cache lines away, and lets itself be woken for every
  * few frames: on two cores that costs the sender two thirds of its speed. So it sleeps a little
  * whenever it has caught up, and waits for the kernel only when that has brought nothing. */
-static uint64_t read_all(struct nr_source *source) {
+static uint64_t read_all(struct nr_source *source, bool look) {
     const struct timespec nap = {.tv_nsec = NAP_US * 1000};
     struct pollfd fds[2] = {{.fd = source->fd, .events = POLLIN}, {.fd = 0, .events = POLLIN}};
     uint64_t bytes = 0;
     while (fds[1].revents == 0 || fds[0].revents & POLLIN) {
         uint64_t more;
-        while ((more = bytes_in_ring(source)) > 0) {
+        while ((more = bytes_in_ring(source, look)) > 0) {
             bytes += more;
             nanosleep(&nap, NULL);
         }
@@ -112,9 +117,9 @@ int main(int argc, char **argv) {
     const uint32_t ifindex = argc > 2 ? if_nametoindex(argv[2]) : 0;
     struct nr_source *source = NULL;
     struct rusage used;
-    if (argc == 4 && strcmp(argv[1], "xsk") == 0 && ifindex > 0) {
-        source = open_xsk(ifindex, strcmp(argv[3], "native") == 0);
-    } else if (argc == 3 && strcmp(argv[1], "tpacket") == 0 && ifindex > 0) {
+    if (argc == 5 && strcmp(argv[1], "xsk") == 0 && ifindex > 0) {
+        source = open_xsk(ifindex, strcmp(argv[4], "native") == 0);
+    } else if (argc == 4 && strcmp(argv[1], "tpacket") == 0 && ifindex > 0) {
         source = open_tpacket(ifindex);
     } else {
         return 2;
@@ -122,7 +127,7 @@ int main(int argc, char **argv) {
     (void)prctl(PR_SET_TIMERSLACK, 1000);
     puts("ready");
     fflush(stdout);
-    const uint64_t bytes = read_all(source);
+    const uint64_t bytes = read_all(source, argv[3][0] == 'l');
     source->ops->account(source);
     getrusage(RUSAGE_SELF, &used);
     printf("received %" PRIu64 "\nbytes %" PRIu64 "\nlost %" PRIu64 "\nreader_ns %" PRIu64 "\n",

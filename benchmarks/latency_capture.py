@@ -32,8 +32,7 @@ def options(way: str) -> dict[str, Any]:
         case "tpacket_v3":
             return {"backend": "tpacket_v3"}
         case "tpacket_v3, 1 ms":
-            tpacket = nr.TpacketOptions(block_size=1 << 16, block_count=256, retire_timeout=0.001)
-            return {"backend": "tpacket_v3", "tpacket": tpacket}
+            return {"backend": "tpacket_v3", "tpacket": nr.TpacketOptions.latency()}
         case _:
             raise ValueError(way)
 

@@ -160,12 +160,14 @@ def ours(interface: str, way: str, flows: int) -> Receiver:
     return Receiver(way, command, native=mode == "native")
 
 
-def floor(interface: str, way: str, program: Path) -> Receiver:
-    """The same ring, read by a loop in C and not looked at."""
-    backend, _, mode = way.partition(" ")
-    name = f"floor: {'descriptors' if mode else 'blocks'}, {way}"
-    arguments = ["xsk", interface, mode] if backend == "af_xdp" else ["tpacket", interface]
-    return Receiver(name, command_on(RECEIVER, str(program), *arguments), native=mode == "native")
+def floor(interface: str, way: str, program: Path, *, look: bool = False) -> Receiver:
+    """The same ring, read by a loop in C; ``look``: at a byte of each frame, else at none."""
+    mode = way.partition(" ")[2]
+    how = "look" if look else "pass"
+    arguments = ["xsk" if mode else "tpacket", interface, how, *([mode] if mode else ())]
+    name = f"floor, {how}: {way}"
+    command = command_on(RECEIVER, str(program), *arguments)
+    return Receiver(name, command, native=mode == "native")
 
 
 def build(folder: Path, name: str, *flags: str, core: bool = True) -> Path:
