@@ -32,7 +32,6 @@ _QUICK = 100_000
 _MIXES = tuple((size, flows) for size in (60, 512) for flows in (1, 10_000, 1_000_000))
 _CURVE = (0.25, 0.5, 0.75, 1.0)
 _PLOT = Path(__file__).resolve().parents[1] / "build" / "live-loss.svg"
-_SETTLE = 0.1  # seconds: five times what a block waits
 _NOTE = (
     "The floor is a loop in C that counts what is in the ring; the looking floor reads one byte of "
     "each frame as well, which moves a cache line between the CPUs. "
@@ -64,7 +63,7 @@ def measure(trial: Trial) -> dict[str, float]:
             Generator(namespace, SENDER, trial.load) as generator,
         ):
             offered = generator.run()
-            time.sleep(_SETTLE)
+            time.sleep(trial.receiver.settle)
             figures = running.stop()
         # The cable's own losses: its ring was full, or (with native XDP: of redirects too) behind.
         full = _counter(namespace, SENDER, "tx_queue_0_xdp_xmit_errors")

@@ -39,14 +39,17 @@ print("received", count[0]); print("reader_ns", int(1e9 * (used.ru_utime + used.
 import os; os._exit(0)
 """  # noqa: E501
 _NFSTREAM = """
-import sys
+import sys, threading, time
 from nfstream import NFStreamer
+def wait_for_socket():
+    while len(open("/proc/self/net/packet").readlines()) < 2:
+        time.sleep(0.02)
+    time.sleep(2)  # its socket is there before it reads
+    print("ready", flush=True)
+threading.Thread(target=wait_for_socket, daemon=True).start()
 streamer = NFStreamer(source=sys.argv[1], n_dissections=0, n_meters=1, statistical_analysis=False,
-                      idle_timeout=1, active_timeout=5)
-packets = 0
-for flow in streamer:
-    packets += flow.bidirectional_packets
-    print("received", packets, flush=True)
+                      idle_timeout=1, active_timeout=2)
+print("received", sum(flow.bidirectional_packets for flow in streamer), flush=True)
 """
 
 
@@ -64,6 +67,7 @@ class Receiver:
     ask: Sequence[str] = ()
     signal: int | None = None
     read: Callable[[str], dict[str, float]] | None = None
+    settle: float = 0.1  #: seconds between the last frame and its end: five times a block's wait
     exact: bool = True  #: it counts everything that it is given
     favoured: bool = True  #: it runs before all else on its CPU, each of its threads in turn
     native: bool = False  #: takes frames by native XDP; with others the veth must have GRO
@@ -101,7 +105,7 @@ class Running:
             assert self._process.stdin is not None
             self._process.stdin.close()
         else:
-            self._process.send_signal(self._receiver.signal)
+            os.killpg(self._process.pid, self._receiver.signal)
         used = self._wait()
         return {"reader_ns": used, **(self._receiver.read or _lines)(self._said() + asked)}
 
@@ -189,27 +193,26 @@ def peer(interface: str, name: str, folder: Path) -> Receiver:
             return Receiver("libpcap loop in C", command_on(RECEIVER, str(loop), interface))
         case "tcpdump":
             arguments = ["-n", "-i", interface, "-w", "/dev/null", "-B", "65536"]
-            command = command_on(RECEIVER, program, *arguments)
-            read = _found(
-                received=r"(\d+) packets captured", lost=r"(\d+) packets dropped by kernel"
-            )
             return Receiver(
-                "tcpdump -w /dev/null", command, "listening on", (), signal.SIGINT, read
-            )
-        case "softflowd":
-            control = str(folder / "softflowd")
-            arguments = ["-d", "-i", interface, "-c", control, "-p", f"{control}.pid",
-                         "-m", "1000000", "-B", str(64 << 20)]  # fmt: skip
-            command = command_on(RECEIVER, program, *arguments)
-            read = _found(
-                received=r"Packets received by libpcap: (\d+)", lost=r"dropped by libpcap: (\d+)",
-                flows=r"Number of active flows: (\d+)",
+                "tcpdump -w /dev/null", command_on(RECEIVER, program, *arguments),
+                ready="listening on", signal=signal.SIGINT, exact=False,
+                read=_found(received=r"(\d+) packets captured", lost=r"(\d+) packets dropped"),
             )  # fmt: skip
-            ask = ["softflowctl", "-c", control, "statistics"]
-            return Receiver("softflowd", command, "netflow", ask, signal.SIGTERM, read)
+        case "softflowd":
+            control = str(folder / "softflowd.ctl")
+            arguments = ["-d", "-i", interface, "-c", control, "-p", f"{folder}/softflowd.pid",
+                         "-m", "1000000", "-B", str(64 << 20)]  # fmt: skip
+            return Receiver(
+                "softflowd", command_on(RECEIVER, program, *arguments),
+                ready="starting data collection", signal=signal.SIGTERM, exact=False,
+                ask=["softflowctl", "-c", control, "statistics"],
+                read=_found(received=r"Packets processed: (\d+)"),
+            )  # fmt: skip
         case "nfstream":
-            return Receiver("nfstream", command_on(RECEIVER, program, "-c", _NFSTREAM, interface))
+            command = command_on(RECEIVER, program, "-c", _NFSTREAM, interface)
+            return Receiver("nfstream", command, signal=signal.SIGINT, settle=4, exact=False, favoured=False)
         case "scapy":
-            return Receiver("scapy sniff", command_on(RECEIVER, program, "-c", _SCAPY, interface))
+            command = command_on(RECEIVER, program, "-c", _SCAPY, interface)
+            return Receiver("scapy sniff", command, exact=False)
         case _:
             raise ValueError(f"{name} does not read from an interface here")
