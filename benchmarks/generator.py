@@ -10,17 +10,16 @@ from __future__ import annotations
 import dataclasses
 import json
 import subprocess
-import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Self
+
+from benchmarks.processor import SENDER, favour, python_on
 
 if TYPE_CHECKING:
     from tests.support.lab import Namespace
 
 __all__ = ["Generator", "Load", "Offered"]
 
-_ROOT = Path(__file__).resolve().parents[1]
 _MINIMUM = {("udp", False): 60, ("udp", True): 62, ("tcp", False): 60, ("tcp", True): 74}
 
 
@@ -81,14 +80,16 @@ class Offered:
 class Generator:
     """The process: loaded and ready when entered, sends when ``run()``, once."""
 
-    def __init__(self, namespace: Namespace, interface: str, load: Load, *, cpu: int = 0) -> None:
+    def __init__(
+        self, namespace: Namespace, interface: str, load: Load, *, cpu: int = SENDER
+    ) -> None:
         self.load = load
         argument = json.dumps(dataclasses.asdict(load))
         self._process = namespace.popen(
-            ["env", f"PYTHONPATH={_ROOT}", "taskset", "--cpu-list", str(cpu),
-             sys.executable, "-m", "benchmarks.live_frames", interface, argument],
+            python_on(cpu, "benchmarks.live_frames", interface, argument),
             stdin=subprocess.PIPE, stdout=subprocess.PIPE,
         )  # fmt: skip
+        favour(self._process.pid)
         assert self._process.stdout is not None
         if self._process.stdout.readline() != "ready\n":
             self.close()

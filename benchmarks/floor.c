@@ -1,0 +1,139 @@
+/* The floor below a capture: take what the kernel has put into the ring, count it, give it back.
+ *
+ *     floor xsk INTERFACE HOW native|generic     descriptors of an AF_XDP socket on queue 0
+ *     floor tpacket INTERFACE HOW                frames of the blocks of a TPACKET_V3 ring
+ *
+ * HOW is "pass", and no byte of a frame is read, or "look": one of each is, so that its cache line
+ * goes from the CPU that wrote it to this one, and back with the next frame. Says "ready", ends when its standard input does, and prints
+ * "name value" lines. Built against the C core by receivers.py: the rings are the library's own,
+ * in its own sizes; the XDP program is the shortest that redirects. */
+#include <errno.h>
+#include <inttypes.h>
+#include <net/if.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "source.h"
+
+enum { XSKMAP = 17, PROG_XDP = 6, ALL = 1 << 16, NAP_US = 50 };
+
+static int checked(const char *what, int rc) {
+    if (rc < 0) {
+        fprintf(stderr, "%s: %s\n", what, strerror(-rc));
+        exit(2);
+    }
+    return rc;
+}
+
+/* r2 = ctx->rx_queue_index; r1 = the map; r3 = XDP_PASS; return bpf_redirect_map(r1, r2, r3) */
+static int load_redirect(int map) {
+    const struct {
+        uint8_t code, registers;
+        int16_t offset;
+        int32_t immediate;
+    } program[] = {
+        {0x61, 0x12, 16, 0}, {0x18, 0x11, 0, map}, {0, 0, 0, 0},
+        {0xb7, 0x03, 0, 2},  {0x85, 0, 0, 51},     {0x95, 0, 0, 0},
+    };
+    return checked("load", nr_program_load(PROG_XDP, program, 6, NULL, 0));
+}
+
+static struct nr_source *open_xsk(uint32_t ifindex, bool native) {
+    const nr_xsk_options options = {
+        .ifindex = ifindex,
+        .ring_size = 16384,
+        .chunk_size = 2048,
+        .chunks = 32768,
+        .snaplen = ALL,
+    };
+    struct nr_source *source = NULL;
+    checked("AF_XDP", nr_xsk_create(&options, &source));
+    const int map = checked("map", nr_map_create(XSKMAP, 4, 4, 1, "floor"));
+    const uint32_t queue = 0;
+    checked("map", nr_map_update(map, &queue, &source->fd));
+    checked("attach", nr_link_create(load_redirect(map), ifindex, native ? 4 : 2));
+    return source;
+}
+
+static struct nr_source *open_tpacket(uint32_t ifindex) {
+    const nr_bpf_insn accept = {.code = 6, .k = ALL};
+    const nr_tpacket_options options = {
+        .ifindex = ifindex,
+        .block_size = 1 << 20,
+        .block_count = 64,
+        .retire_ms = 20,
+        .insns = &accept,
+        .insn_count = 1,
+        .program_fd = -1,
+        .ignore_outgoing = 1,
+    };
+    struct nr_source *source = NULL;
+    checked("TPACKET_V3", nr_tpacket_create(&options, &source));
+    return source;
+}
+
+static uint64_t bytes_in_ring(struct nr_source *source, bool look) {
+    struct nr_frame frames[NR_BATCH];
+    static volatile uint64_t sum;
+    uint64_t bytes = 0;
+    uint32_t count;
+    while ((count = source->ops->next(source, frames, NR_BATCH)) > 0) {
+        for (uint32_t i = 0; i < count; i++) {
+            bytes += frames[i].len;
+            if (look) {
+                sum += frames[i].data[12];
+            }
+        }
+        source->ops->release(source);
+    }
+    return bytes;
+}
+
+/* A reader at the producer's heels takes its cache lines away, and lets itself be woken for every
+ * few frames: on two cores that costs the sender two thirds of its speed. So it sleeps a little
+ * whenever it has caught up, and waits for the kernel only when that has brought nothing. */
+static uint64_t read_all(struct nr_source *source, bool look) {
+    const struct timespec nap = {.tv_nsec = NAP_US * 1000};
+    struct pollfd fds[2] = {{.fd = source->fd, .events = POLLIN}, {.fd = 0, .events = POLLIN}};
+    uint64_t bytes = 0;
+    while (fds[1].revents == 0 || fds[0].revents & POLLIN) {
+        uint64_t more;
+        while ((more = bytes_in_ring(source, look)) > 0) {
+            bytes += more;
+            nanosleep(&nap, NULL);
+        }
+        (void)poll(fds, 2, 1000);
+    }
+    return bytes;
+}
+
+int main(int argc, char **argv) {
+    const uint32_t ifindex = argc > 2 ? if_nametoindex(argv[2]) : 0;
+    struct nr_source *source = NULL;
+    struct rusage used;
+    if (argc == 5 && strcmp(argv[1], "xsk") == 0 && ifindex > 0) {
+        source = open_xsk(ifindex, strcmp(argv[4], "native") == 0);
+    } else if (argc == 4 && strcmp(argv[1], "tpacket") == 0 && ifindex > 0) {
+        source = open_tpacket(ifindex);
+    } else {
+        return 2;
+    }
+    (void)prctl(PR_SET_TIMERSLACK, 1000);
+    puts("ready");
+    fflush(stdout);
+    const uint64_t bytes = read_all(source, argv[3][0] == 'l');
+    source->ops->account(source);
+    getrusage(RUSAGE_SELF, &used);
+    printf("received %" PRIu64 "\nbytes %" PRIu64 "\nlost %" PRIu64 "\nreader_ns %" PRIu64 "\n",
+           source->lent, bytes, source->rx_dropped + source->rx_ring_full + source->tp_drops,
+           (uint64_t)(used.ru_utime.tv_sec + used.ru_stime.tv_sec) * 1000000000u +
+               (uint64_t)(used.ru_utime.tv_usec + used.ru_stime.tv_usec) * 1000u);
+    source->ops->destroy(source);
+    return 0;
+}

@@ -1,0 +1,89 @@
+"""A subscriber that tells how old each flow is when it hears of it.
+
+    python -m benchmarks.latency_capture INTERFACE WAY idle|busy
+
+Each frame on the interface is a flow of its own, and its addresses are the time at which it was
+made (``Load.stamp``). ``busy``: another task keeps the event loop for a millisecond at a time.
+Says "ready", ends when its standard input does, and prints "name value" lines, in ns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+import time
+from array import array
+from typing import Any
+
+import netring_bpf as nr
+
+_SLICE = 1_000_000  # ns
+_STAMP = (1 << 56) - 1  # what of the time goes into two IPv4 addresses
+
+
+def options(way: str) -> dict[str, Any]:
+    """What ``Netring`` is given."""
+    match way:
+        case "af_xdp":
+            return {"backend": "af_xdp"}
+        case "af_xdp, busy polling":
+            return {"backend": "af_xdp", "xdp": nr.XdpOptions.latency()}
+        case "tpacket_v3":
+            return {"backend": "tpacket_v3"}
+        case "tpacket_v3, 1 ms":
+            return {"backend": "tpacket_v3", "tpacket": nr.TpacketOptions.latency()}
+        case _:
+            raise ValueError(way)
+
+
+async def _hog() -> None:
+    while True:
+        end = time.monotonic_ns() + _SLICE
+        while time.monotonic_ns() < end:
+            pass
+        await asyncio.sleep(0)
+
+
+async def _read(events: nr.FlowSubscriber) -> array[int]:
+    ages = array("q")
+    async for event in events:
+        now = time.monotonic_ns()
+        if isinstance(event, nr.FlowStarted):
+            key = event.flow.key
+            low, high = (int.from_bytes(end.packed, "big") for end in (key.orig, key.resp))
+            ages.append((now - (low | (high & 0xFFFFFF) << 32)) & _STAMP)
+    return ages
+
+
+async def _capture(interface: str, way: str, beside: str) -> dict[str, int]:
+    flow = nr.FlowOptions(max_flows=1 << 20)
+    ring = nr.Netring(interface, buffer=1 << 16, flow=flow, **options(way))
+    reading = asyncio.create_task(_read(ring.subscribe(kinds=nr.FlowStarted)))
+    async with ring:
+        hog = asyncio.create_task(_hog()) if beside == "busy" else None
+        print("ready", flush=True)
+        await asyncio.to_thread(sys.stdin.read)
+        if hog is not None:
+            hog.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await hog
+    ages, books = sorted(await reading), ring.statistics()
+    return {
+        "received": books.capture.received,
+        "lost": books.capture.lost,
+        "heard": len(ages),
+        "balanced": books.balanced,
+        **{f"p{p}": ages[min(len(ages) - 1, int(len(ages) * p / 100))] for p in (50, 99, 99.9)},
+        "max": ages[-1],
+    }
+
+
+def main() -> None:
+    """Capture until standard input ends; say what came of it."""
+    for name, value in asyncio.run(_capture(*sys.argv[1:])).items():
+        print(name, int(value))
+
+
+if __name__ == "__main__":
+    main()

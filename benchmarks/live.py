@@ -1,0 +1,239 @@
+"""What of the traffic on a wire becomes flow events: beside a bare loop in C, and beside peers.
+
+The generator offers UDP frames on a veth, pinned on CPU 0, where the kernel's receive path runs as
+well; the receiver is pinned on CPU 1. Every run starts with a cable and processes of its own, and
+its books must balance: what was offered is what the receiver's side of the kernel has counted.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.generator import Generator, Load
+from benchmarks.harness import Case, Options, Report, Results, Spread, Table, interleave
+from benchmarks.plot import line_chart
+from benchmarks.receivers import WAYS, Receiver, Running, build, floor, ours, peer
+from tests.support.lab import Namespace
+from tests.support.rig import PORT, SENDER, wire
+
+__all__ = ["run"]
+
+_SECONDS = 1.0  #: about so long each trial sends
+_SPEEDS = {"af_xdp native": 10e6, "af_xdp generic": 4e6, "tpacket_v3": 4e6}  #: roughly
+_PEER_FRAMES = 3_000_000
+_QUICK = 100_000
+_MIXES = tuple((size, flows) for size in (60, 512) for flows in (1, 10_000, 1_000_000))
+_CURVE = (0.25, 0.5, 0.75, 1.0)
+_PLOT = Path(__file__).resolve().parents[1] / "build" / "live-loss.svg"
+_NOTE = (
+    "The floor is a loop in C that counts what is in the ring; the looking floor reads one byte of "
+    "each frame as well, which moves a cache line between the CPUs. "
+    "In every run the books balanced: offered = received + lost + what the veth dropped, and each "
+    "equation of statistics()."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A receiver and what it is offered."""
+
+    receiver: Receiver
+    load: Load
+
+
+def _counter(namespace: Namespace, interface: str, name: str) -> int:
+    shown = namespace.run(["ethtool", "-S", interface]).stdout
+    return sum(map(int, re.findall(rf"{name}: (\d+)", shown)))
+
+
+def measure(trial: Trial) -> dict[str, float]:
+    """Offer the load to the receiver: what became of it, by name."""
+    with wire() as namespace:
+        if not trial.receiver.native:
+            namespace.run(["ethtool", "-K", PORT, "gro", "on"])
+        with (
+            Running(trial.receiver, namespace) as running,
+            Generator(namespace, SENDER, trial.load) as generator,
+        ):
+            offered = generator.run()
+            time.sleep(trial.receiver.settle)
+            figures = running.stop()
+        # The cable's own losses: its ring was full, or (with native XDP: of redirects too) behind.
+        full = _counter(namespace, SENDER, "tx_queue_0_xdp_xmit_errors")
+        drops = _counter(namespace, PORT, "rx_queue_0_drops")
+    _check(trial, offered.frames, full, 0 if trial.receiver.native else drops, figures)
+    return {
+        **figures,
+        "offered": offered.frames,
+        "offered_rate": offered.rate,
+        "received_rate": 1e9 * figures["received"] / offered.ns,
+        "share": figures["received"] / offered.frames,
+        "cpu": figures["reader_ns"] / max(1.0, figures["received"]),
+    }
+
+
+def _check(trial: Trial, offered: int, full: int, drops: int, figures: Mapping[str, float]) -> None:
+    """The books: printed, and an error when they do not balance."""
+    name = trial.receiver.name
+    if offered != trial.load.count:
+        raise RuntimeError(f"{name}: {offered} frames instead of {trial.load.count} in time")
+    if not trial.receiver.exact:
+        return
+    received, lost = int(figures["received"]), int(figures["lost"])
+    law = f"{offered} offered = {received} received + {lost} lost + {full + drops} in the veth"
+    if offered != received + lost + full + drops or not figures.get("balanced", 1):
+        raise RuntimeError(f"{name}: the books do not balance: {law}")
+    print(f"  {law}", file=sys.stderr)
+
+
+def _frames(way: str, *, quick: bool) -> int:
+    return _QUICK if quick else int(_SPEEDS[way] * _SECONDS)
+
+
+def _case(receiver: Receiver, load: Load, mix: str = "") -> Case:
+    name = f"{receiver.name}, {mix}" if mix else receiver.name
+    return Case(name, functools.partial(measure, Trial(receiver, load)))
+
+
+# -- full speed: ours beside the floor --
+
+
+def _full_speed(options: Options, program: Path) -> tuple[Results, Table]:
+    mixes = [(60, 1_000)] if options.quick else _MIXES
+    cases, names = [], []
+    for size, flows in mixes:
+        for way in WAYS:
+            load = Load(_frames(way, quick=options.quick), size=size, flows=flows)
+            mix = f"{size} bytes, {flows:,} flows"
+            receivers = (
+                ours(PORT, way, 2 * flows + 1000),
+                floor(PORT, way, program),
+                floor(PORT, way, program, look=True),
+            )
+            cases += [_case(receiver, load, mix) for receiver in receivers]
+            names.append((way, size, flows, *(case.name for case in cases[-3:])))
+    results = interleave(cases, options.rounds)
+    rows = [_full_speed_row(results, *name) for name in names]
+    columns = (
+        "capture", "frames", "flows", "offered Mpps", "received Mpps", "received %",
+        "ns CPU a packet", "events lost", "floor Mpps", "its ns CPU", "looking floor Mpps",
+        "its ns CPU", "ours / floor", "ours / looking floor",
+    )  # fmt: skip
+    return results, Table("At the generator's full speed", columns, tuple(rows))
+
+
+def _full_speed_row(
+    results: Results, way: str, size: int, flows: int, own: str, bare: str, looking: str
+) -> tuple[str, ...]:
+    return (
+        way,
+        str(size),
+        f"{flows:,}",
+        results.spread(own, "offered_rate").text(2, 1e6),
+        results.spread(own, "received_rate").text(2, 1e6),
+        f"{100 * results.median(own, 'share'):.2f}",
+        f"{results.median(own, 'cpu'):.0f}",
+        f"{results.median(own, 'events_lost') + results.median(own, 'events_missed'):,.0f}",
+        results.spread(bare, "received_rate").text(2, 1e6),
+        f"{results.median(bare, 'cpu'):.0f}",
+        results.spread(looking, "received_rate").text(2, 1e6),
+        f"{results.median(looking, 'cpu'):.0f}",
+        results.ratio(own, bare, "received_rate").text(2),
+        results.ratio(own, looking, "received_rate").text(2),
+    )
+
+
+def _against_tpacket(results: Results, mixes: Sequence[tuple[int, int]]) -> Table:
+    """AF_XDP's received rate as a multiple of TPACKET_V3's, round by round."""
+    rows = []
+    for size, flows in mixes:
+        mix = f"{size} bytes, {flows:,} flows"
+        ratios = (
+            results.ratio(f"{way}, {mix}", f"tpacket_v3, {mix}", "received_rate").text(2)
+            for way in WAYS[:2]
+        )
+        rows.append((f"{size} bytes", f"{flows:,}", *ratios))
+    columns = ("frames", "flows", *(f"{way} / tpacket_v3" for way in WAYS[:2]))
+    return Table("Beside TPACKET_V3", columns, tuple(rows))
+
+
+# -- the loss curve --
+
+
+def _curve(options: Options, program: Path) -> tuple[Results, Table]:
+    """Ours at parts of what the generator does at full speed into the floor of the same kind."""
+    flows = 10_000
+    cases, names = [], []
+    for way in WAYS:
+        count = _frames(way, quick=options.quick)
+        full = measure(Trial(floor(PORT, way, program), Load(count, flows=flows)))["offered_rate"]
+        for part in _CURVE[-1:] if options.quick else _CURVE:
+            rate = 0 if part == 1 else int(full * part)
+            load = Load(max(_QUICK, int(count * part)), flows=flows, rate=rate)
+            cases.append(_case(ours(PORT, way, 2 * flows), load, f"{part:.0%}"))
+            names.append((way, f"{part:.0%}", cases[-1].name))
+    results = interleave(cases, options.rounds)
+    rows = []
+    for way, part, name in names:
+        lost = Spread.of(100 * (1 - share) for share in results.values[name]["share"])
+        rates = (results.spread(name, figure) for figure in ("offered_rate", "received_rate"))
+        rows.append((way, part, *(rate.text(2, 1e6) for rate in rates), lost.text(3)))
+    _PLOT.parent.mkdir(exist_ok=True)
+    lines: dict[str, list[tuple[float, float]]] = {}
+    for way, _, name in names:
+        rates = (results.median(name, figure) for figure in ("offered_rate", "received_rate"))
+        lines.setdefault(way, []).append((next(rates) / 1e6, next(rates) / 1e6))
+    chart = line_chart("Offered and received", "offered, Mpps", "received, Mpps", lines)
+    _PLOT.write_text(chart, encoding="utf-8")
+    columns = ("capture", "of full speed", "offered Mpps", "received Mpps", "lost %")
+    return results, Table("60-byte frames of 10,000 flows, by speed", columns, tuple(rows), 2)
+
+
+# -- peers --
+
+
+def _beside_peers(options: Options, folder: Path) -> tuple[Results, Table]:
+    """At full speed; who is slower than that receives what it can."""
+    load = Load(_QUICK if options.quick else _PEER_FRAMES, flows=10_000)
+    receivers = [ours(PORT, way, 20_000) for way in WAYS]
+    receivers += [peer(PORT, name, folder) for name in options.against]
+    results = interleave([_case(receiver, load) for receiver in receivers], options.rounds)
+    rows = []
+    for receiver in receivers:
+        name = receiver.name
+        rows.append((
+            name,
+            results.spread(name, "offered_rate").text(2, 1e6),
+            results.spread(name, "received_rate").text(3, 1e6),
+            f"{100 * results.median(name, 'share'):.2f}",
+            f"{results.median(name, 'cpu'):.0f}",
+            results.ratio("tpacket_v3", name, "received_rate").text(2),
+            results.ratio("af_xdp native", name, "received_rate").text(2),
+        ))  # fmt: skip
+    columns = (
+        "receiver", "offered Mpps", "received Mpps", "received %", "ns CPU a packet",
+        "tpacket_v3 / it", "af_xdp native / it",
+    )  # fmt: skip
+    return results, Table("Beside others, 60-byte frames of 10,000 flows", columns, tuple(rows))
+
+
+def run(options: Options) -> Report:
+    """All tables, and the curve as ``build/live-loss.svg``."""
+    with tempfile.TemporaryDirectory() as folder:
+        program = build(Path(folder), "floor")
+        results, speeds = _full_speed(options, program)
+        beside = _against_tpacket(results, [(60, 1_000)] if options.quick else _MIXES)
+        curve_results, curve = _curve(options, program)
+        tables, figures = [speeds, beside, curve], {**results.values, **curve_results.values}
+        if options.against:
+            peer_results, table = _beside_peers(options, Path(folder))
+            tables.append(table)
+            figures |= peer_results.values
+    return Report("live", tuple(tables), (_NOTE,), figures)

@@ -1,0 +1,218 @@
+"""What receives in ``live``: this library, the floors in C, and the peers; each in a process.
+
+A receiver is ready before anything is sent, and is told to stop by the end of its standard input;
+it then prints lines of a name and a number: ``received``, ``lost``, ``reader_ns`` and what else.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from benchmarks.peers import install
+from benchmarks.processor import RECEIVER, command_on, favour, python_on
+from tests.support.lab import Namespace
+
+__all__ = ["WAYS", "Receiver", "Running", "build", "floor", "ours", "peer"]
+
+_HERE = Path(__file__).resolve().parent
+_RING = _HERE.parent / "netring_bpf" / "ring"
+_PATIENCE = 60.0  # seconds for a receiver to end
+_SCAPY = """
+import resource, sys, threading
+from scapy.all import AsyncSniffer
+count = [0]
+def seen(packet): count[0] += 1
+sniffer = AsyncSniffer(iface=sys.argv[1], store=False, prn=seen, started_callback=lambda: print("ready", flush=True))
+sniffer.start()
+sys.stdin.read()
+used = resource.getrusage(resource.RUSAGE_SELF)
+print("received", count[0]); print("reader_ns", int(1e9 * (used.ru_utime + used.ru_stime)), flush=True)
+import os; os._exit(0)
+"""  # noqa: E501
+_NFSTREAM = """
+import sys, threading, time
+from nfstream import NFStreamer
+def wait_for_socket():
+    while len(open("/proc/self/net/packet").readlines()) < 2:
+        time.sleep(0.02)
+    time.sleep(2)  # its socket is there before it reads
+    print("ready", flush=True)
+threading.Thread(target=wait_for_socket, daemon=True).start()
+streamer = NFStreamer(source=sys.argv[1], n_dissections=0, n_meters=1, statistical_analysis=False,
+                      idle_timeout=1, active_timeout=2)
+print("received", sum(flow.bidirectional_packets for flow in streamer), flush=True)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Receiver:
+    """``command`` is run in the namespace of ``interface``; ``read`` makes figures of its output.
+
+    ``ask`` is run before it is stopped, and what that prints belongs to the output. ``signal``
+    stops it, or else the end of its standard input.
+    """
+
+    name: str
+    command: Sequence[str]
+    ready: str = "ready"
+    ask: Sequence[str] = ()
+    signal: int | None = None
+    read: Callable[[str], dict[str, float]] | None = None
+    settle: float = 0.1  #: seconds between the last frame and its end: five times a block's wait
+    exact: bool = True  #: it counts everything that it is given
+    favoured: bool = True  #: it runs before all else on its CPU, each of its threads in turn
+    native: bool = False  #: takes frames by native XDP; with others the veth must have GRO
+
+
+class Running:
+    """A receiver that is ready. A context manager; ``stop()`` gives its figures."""
+
+    def __init__(self, receiver: Receiver, namespace: Namespace) -> None:
+        self._receiver, self._namespace = receiver, namespace
+        self._output = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed by close()
+        self._process = namespace.popen(
+            receiver.command,
+            stdin=subprocess.PIPE, stdout=self._output, stderr=self._output,
+        )  # fmt: skip
+        if receiver.favoured:
+            favour(self._process.pid)
+        deadline = time.monotonic() + _PATIENCE
+        while receiver.ready not in self._said():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                said = self._said()
+                self.close()
+                raise RuntimeError(f"{receiver.name} did not start: {said}")
+            time.sleep(0.02)
+
+    def _said(self) -> str:
+        return os.pread(self._output.fileno(), 1 << 20, 0).decode(errors="replace")
+
+    def stop(self) -> dict[str, float]:
+        """End it, and read what it says; ``reader_ns`` is the process's where it does not say."""
+        asked = ""
+        if self._receiver.ask:
+            asked = self._namespace.run(self._receiver.ask).stdout
+        if self._receiver.signal is None:
+            assert self._process.stdin is not None
+            self._process.stdin.close()
+        else:
+            os.killpg(self._process.pid, self._receiver.signal)
+        used = self._wait()
+        return {"reader_ns": used, **(self._receiver.read or _lines)(self._said() + asked)}
+
+    def _wait(self) -> float:
+        """Wait for its end; the CPU time it has taken, in ns."""
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            pid, status, usage = os.wait4(self._process.pid, os.WNOHANG)
+            if pid:
+                self._process.returncode = os.waitstatus_to_exitcode(status)
+                return 1e9 * (usage.ru_utime + usage.ru_stime)
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"{self._receiver.name} does not end: {self._said()}")
+            time.sleep(0.01)
+
+    def close(self) -> None:
+        """End it, however it is. Idempotent."""
+        if self._process.returncode is None:
+            self._process.kill()
+            self._process.wait()
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        self._output.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _lines(said: str) -> dict[str, float]:
+    words = (line.split() for line in said.splitlines())
+    return {pair[0]: float(pair[1]) for pair in words if len(pair) == 2 and pair[1].isdigit()}
+
+
+def _found(**patterns: str) -> Callable[[str], dict[str, float]]:
+    """The last number that each pattern finds."""
+
+    def read(said: str) -> dict[str, float]:
+        return {name: float(re.findall(text, said)[-1]) for name, text in patterns.items()}
+
+    return read
+
+
+# -- who receives --
+
+WAYS = ("af_xdp native", "af_xdp generic", "tpacket_v3")
+
+
+def ours(interface: str, way: str, flows: int) -> Receiver:
+    """Flow events, read by a subscriber."""
+    backend, _, mode = way.partition(" ")
+    arguments = [interface, backend, mode or "native", str(flows)]
+    command = python_on(RECEIVER, "benchmarks.live_capture", *arguments)
+    return Receiver(way, command, native=mode == "native")
+
+
+def floor(interface: str, way: str, program: Path, *, look: bool = False) -> Receiver:
+    """The same ring, read by a loop in C; ``look``: at a byte of each frame, else at none."""
+    mode = way.partition(" ")[2]
+    how = "look" if look else "pass"
+    arguments = ["xsk" if mode else "tpacket", interface, how, *([mode] if mode else ())]
+    name = f"floor, {how}: {way}"
+    command = command_on(RECEIVER, str(program), *arguments)
+    return Receiver(name, command, native=mode == "native")
+
+
+def build(folder: Path, name: str, *flags: str, core: bool = True) -> Path:
+    """Compile a program of this folder, with the C core or without."""
+    program = folder / name
+    sources = [str(_HERE / f"{name}.c"), *(map(str, sorted(_RING.glob("*.c"))) if core else ())]
+    warnings = ["-Wall", "-Wextra", "-Werror", f"-I{_RING}"]
+    command = ["gcc", "-std=c11", "-D_GNU_SOURCE", "-O2", *warnings, "-o", str(program), *sources]
+    subprocess.run([*command, "-lpthread", *flags], check=True)
+    return program
+
+
+def peer(interface: str, name: str, folder: Path) -> Receiver:
+    """Another tool, installed when it is missing."""
+    program = str(install(name))
+    match name:
+        case "libpcap":
+            loop = build(folder, "pcap_loop", "-lpcap", core=False)
+            return Receiver("libpcap loop in C", command_on(RECEIVER, str(loop), interface))
+        case "tcpdump":
+            arguments = ["-n", "-i", interface, "-w", "/dev/null", "-B", "65536"]
+            return Receiver(
+                "tcpdump -w /dev/null", command_on(RECEIVER, program, *arguments),
+                ready="listening on", signal=signal.SIGINT, exact=False,
+                read=_found(received=r"(\d+) packets captured", lost=r"(\d+) packets dropped"),
+            )  # fmt: skip
+        case "softflowd":
+            control = str(folder / "softflowd.ctl")
+            arguments = ["-d", "-i", interface, "-c", control, "-p", f"{folder}/softflowd.pid",
+                         "-m", "1000000", "-B", str(64 << 20)]  # fmt: skip
+            return Receiver(
+                "softflowd", command_on(RECEIVER, program, *arguments),
+                ready="starting data collection", signal=signal.SIGTERM, exact=False,
+                ask=["softflowctl", "-c", control, "statistics"],
+                read=_found(received=r"Packets processed: (\d+)"),
+            )  # fmt: skip
+        case "nfstream":
+            command = command_on(RECEIVER, program, "-c", _NFSTREAM, interface)
+            return Receiver("nfstream", command, signal=signal.SIGINT, settle=4, exact=False, favoured=False)
+        case "scapy":
+            command = command_on(RECEIVER, program, "-c", _SCAPY, interface)
+            return Receiver("scapy sniff", command, exact=False)
+        case _:
+            raise ValueError(f"{name} does not read from an interface here")

@@ -1,0 +1,34 @@
+"""Every benchmark runs, on a load that only tries it, and says what it should."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.__main__ import NAMES
+
+_ROOT = Path(__file__).resolve().parents[2]
+_NEEDS = {"mqtt": ("broker",)}
+
+pytestmark = pytest.mark.requires("root", "netns", "bcc")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.requires(*_NEEDS.get(n, ()))) for n in NAMES]
+)
+def test_a_benchmark_runs(name: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", name, "--quick", "--rounds", "1", "--json"],
+        cwd=_ROOT, capture_output=True, text=True, timeout=110, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["benchmark"] == name
+    assert report["tables"]
+    for table in report["tables"]:
+        assert table["rows"]
+        assert {len(row) for row in table["rows"]} == {len(table["columns"])}
