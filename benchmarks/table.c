@@ -1,6 +1,8 @@
 /* The cost of a packet from dissection to the flow table, in memory, without a source:
  *
- *     table steady FLOWS PACKETS   established TCP connections in random order, a segment each
+ *     table steady FLOWS PACKETS tcp|udp   established connections (or datagrams both ways), then
+ *                                  packets of theirs in random order; then all flows end, and
+ *                                  their Community IDs are made
  *     table flood PACKETS CAP how  SYNs of new 5-tuples, among which some connections go on;
  *                                  how: random, or collide (equal under an unkeyed xor)
  *
@@ -12,8 +14,9 @@
 #include <time.h>
 
 #include "reader.h"
+#include "record.h"
 
-enum { FRAME = 64, SEGMENT = 6, KNOWN = 1000, EVERY = 100 };
+enum { FRAME = 64, SEGMENT = 6, KNOWN = 1000, EVERY = 100, EVENT_SLOTS = 4096 };
 
 static uint64_t state = 88172645463325252u;
 static uint64_t clock_packets = 1000000000; /* packet time: 1 us a packet */
@@ -85,9 +88,9 @@ static nr_reader *create(uint32_t flows) {
         .idle_other_ns = 3600000000000,
         .close_delay_ns = 5000000000,
         .fragment_ns = 30000000000,
-        .fragment_slots = 4096,
+        .fragment_slots = 4, /* of another table */
         .max_flows = flows,
-        .event_slots = 4096,
+        .event_slots = EVENT_SLOTS,
         .decode = {.tunnel_depth = 4, .key_vlan = 1},
         .hash_key = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16},
     };
@@ -102,6 +105,22 @@ static void give(nr_reader *reader, const uint8_t *frame) {
     const struct nr_frame f = {.data = frame, .ts = clock_packets += 1000, .caplen = 60, .len = 60};
     nr_reader_dissect(reader, &f, 1);
     reader->handoff.tail = reader->handoff.head; /* the consumer keeps up */
+}
+
+/* The same as a datagram of UDP. */
+static void make_datagram(uint8_t *f) {
+    f[17] = 28 + SEGMENT;
+    f[23] = NR_PROTO_UDP;
+    memset(f + 38, 0, FRAME - 38);
+    f[39] = 8 + SEGMENT;
+    f[42] = 'x';
+}
+
+static void begin_exchange(nr_reader *reader, uint8_t *there, uint8_t *back) {
+    make_datagram(there);
+    make_datagram(back);
+    give(reader, there);
+    give(reader, back);
 }
 
 /* SYN, SYN and ACK, ACK; then a segment there and its acknowledgement. */
@@ -125,44 +144,88 @@ static void ends_of(uint32_t n, uint8_t *there, uint8_t *back) {
     make(back, dst, src, 443, sport);
 }
 
-static int steady(uint32_t flows, uint32_t packets) {
-    nr_reader *reader = create(flows);
+/* As they lie in a ring: one after the other, just written. */
+struct ring {
+    uint8_t bytes[NR_BATCH][FRAME];
+    struct nr_frame frames[NR_BATCH];
+};
+
+static uint64_t run(nr_reader *reader, struct ring *ring) {
+    for (uint32_t j = 0; j < NR_BATCH; j++) {
+        ring->frames[j] = (struct nr_frame){
+            .data = ring->bytes[j], .ts = clock_packets += 1000, .caplen = 60, .len = 60};
+    }
+    const uint64_t before = now_ns();
+    nr_reader_dissect(reader, ring->frames, NR_BATCH);
+    reader->handoff.tail = reader->handoff.head; /* the consumer keeps up */
+    return now_ns() - before;
+}
+
+static const nr_event *next_event(nr_reader *reader) {
+    const struct nr_handoff *h = &reader->handoff;
+    return (const nr_event *)(const void *)(h->slots + (h->tail & h->mask) * h->slot_size);
+}
+
+/* Ends all flows; what that took, and what their Community IDs did. */
+static void end_all(nr_reader *reader, uint64_t *ending, uint64_t *naming) {
+    char id[64];
+    uint32_t left = 1;
+    while (left > 0) {
+        uint64_t before = now_ns();
+        left = nr_reader_flush(reader);
+        *ending += now_ns() - before;
+        before = now_ns();
+        for (; reader->handoff.tail != reader->handoff.head; reader->handoff.tail++) {
+            char *end = nr_put_community_id(id, next_event(reader));
+            __asm__ volatile("" : : "r"(id), "r"(end) : "memory"); /* it is not left out */
+        }
+        *naming += now_ns() - before;
+    }
+}
+
+static int steady(uint32_t flows, uint32_t packets, bool tcp) {
+    static struct ring ring;
     uint8_t *frames = malloc((size_t)flows * FRAME);
-    uint32_t *sent = calloc(flows, sizeof *sent);
+    uint32_t *sent = malloc(flows * sizeof *sent);
     uint32_t *order = malloc(packets * sizeof *order);
     uint8_t back[FRAME];
-    memset(frames, 0, (size_t)flows * FRAME); /* resident before it is measured */
-    memset(sent, 0, flows * sizeof *sent);
+    memset(frames, 1, (size_t)flows * FRAME); /* resident before it is measured */
+    for (uint32_t i = 0; i < flows; i++) {
+        sent[i] = 0;
+    }
     for (uint32_t i = 0; i < packets; i++) {
         order[i] = next_random() % flows;
     }
-    const uint64_t memory = resident();
+    const uint64_t before = resident();
+    nr_reader *reader = create(flows);
     for (uint32_t n = 0; n < flows; n++) {
-        ends_of(n, frames + (size_t)n * FRAME, back);
-        open_connection(reader, frames + (size_t)n * FRAME, back);
+        uint8_t *there = frames + (size_t)n * FRAME;
+        ends_of(n, there, back);
+        (tcp ? open_connection : begin_exchange)(reader, there, back);
     }
-    const uint64_t used = resident() - memory;
-    uint64_t took = 0;
-    for (uint32_t i = 0; i + NR_BATCH <= packets; i += NR_BATCH) {
-        /* As they lie in a ring: one after the other, just written. */
-        static uint8_t ring[NR_BATCH][FRAME];
-        struct nr_frame batch[NR_BATCH];
+    /* All that the table takes, its slots and unused ends of pages too; the events' ring apart. */
+    const uint64_t written = reader->handoff.head < EVENT_SLOTS ? reader->handoff.head : EVENT_SLOTS;
+    const uint64_t used = resident() - before - written * reader->handoff.slot_size;
+    uint64_t took = 0, ending = 0, naming = 0;
+    packets -= packets % NR_BATCH;
+    for (uint32_t i = 0; i < packets; i += NR_BATCH) {
         for (uint32_t j = 0; j < NR_BATCH; j++) {
             const uint32_t n = order[i + j];
-            memcpy(ring[j], frames + (size_t)n * FRAME, FRAME);
-            set(ring[j], NR_TCP_ACK, 1 + SEGMENT * ++sent[n], 1, SEGMENT);
-            batch[j] = (struct nr_frame){
-                .data = ring[j], .ts = clock_packets += 1000, .caplen = 60, .len = 60};
+            memcpy(ring.bytes[j], frames + (size_t)n * FRAME, FRAME);
+            if (tcp) {
+                set(ring.bytes[j], NR_TCP_ACK, 1 + SEGMENT * ++sent[n], 1, SEGMENT);
+            }
         }
-        const uint64_t before = now_ns();
-        nr_reader_dissect(reader, batch, NR_BATCH);
-        reader->handoff.tail = reader->handoff.head;
-        took += now_ns() - before;
+        took += run(reader, &ring);
     }
-    packets -= packets % NR_BATCH;
-    const bool right = reader->books.keyed == 5ull * flows + packets;
-    printf("ns_per_packet %.1f\nbytes_per_flow %" PRIu64 "\n", (double)took / packets,
-           used / flows);
+    const uint64_t first = tcp ? 5 : 2;
+    nr_statistics books = {0};
+    nr_table_account(reader->table, &books);
+    const bool right =
+        reader->books.keyed == first * flows + packets && books.flows_live == flows;
+    end_all(reader, &ending, &naming);
+    printf("ns_per_packet %.1f\nbytes_per_flow %" PRIu64 "\nns_per_end %.1f\nns_per_id %.1f\n",
+           (double)took / packets, used / flows, (double)ending / flows, (double)naming / flows);
     free(frames);
     free(sent);
     free(order);
@@ -180,6 +243,7 @@ static void strange(uint8_t *frame, uint32_t n, bool collide) {
 }
 
 static int flood(uint32_t packets, uint32_t cap, bool collide) {
+    static struct ring ring;
     nr_reader *reader = create(cap);
     uint8_t known[KNOWN][FRAME], back[FRAME];
     uint32_t sent[KNOWN] = {0};
@@ -189,8 +253,6 @@ static int flood(uint32_t packets, uint32_t cap, bool collide) {
     }
     uint64_t memory = 0, took = 0, largest = 0;
     for (uint32_t i = 0, lives = 0; i < packets;) {
-        static uint8_t ring[NR_BATCH][FRAME];
-        struct nr_frame batch[NR_BATCH];
         if (memory == 0 && i > 8 * cap) {
             memory = resident(); /* the table is full */
         }
@@ -198,26 +260,19 @@ static int flood(uint32_t packets, uint32_t cap, bool collide) {
             if (i % EVERY == 0) {
                 const uint32_t n = lives++ % KNOWN;
                 set(known[n], NR_TCP_ACK, 1 + SEGMENT * ++sent[n], 1, SEGMENT);
-                memcpy(ring[j], known[n], FRAME);
+                memcpy(ring.bytes[j], known[n], FRAME);
             } else {
-                strange(ring[j], i, collide);
+                strange(ring.bytes[j], i, collide);
             }
-            batch[j] = (struct nr_frame){
-                .data = ring[j], .ts = clock_packets += 1000, .caplen = 60, .len = 60};
         }
-        const uint64_t before = now_ns();
-        nr_reader_dissect(reader, batch, NR_BATCH);
-        reader->handoff.tail = reader->handoff.head;
-        took += now_ns() - before;
+        took += run(reader, &ring);
     }
     const uint64_t grown = resident() - memory;
     /* Whoever was established is still there, with every packet and byte it sent. */
     uint32_t exact = 0;
     while (nr_reader_flush(reader) > 0 || reader->handoff.tail != reader->handoff.head) {
         for (; reader->handoff.tail != reader->handoff.head; reader->handoff.tail++) {
-            const size_t slot = reader->handoff.tail & reader->handoff.mask;
-            const nr_event *e =
-                (const void *)(reader->handoff.slots + slot * reader->handoff.slot_size);
+            const nr_event *e = next_event(reader);
             const uint32_t n =
                 (uint32_t)e->orig_h[1] << 16 | (uint32_t)e->orig_h[2] << 8 | e->orig_h[3];
             if (e->orig_h[0] == 0x0a && n < KNOWN) {
@@ -236,8 +291,9 @@ static int flood(uint32_t packets, uint32_t cap, bool collide) {
 }
 
 int main(int argc, char **argv) {
-    if (argc == 4 && strcmp(argv[1], "steady") == 0) {
-        return steady((uint32_t)atol(argv[2]), (uint32_t)atol(argv[3]));
+    if (argc == 5 && strcmp(argv[1], "steady") == 0) {
+        return steady((uint32_t)atol(argv[2]), (uint32_t)atol(argv[3]),
+                      strcmp(argv[4], "tcp") == 0);
     }
     if (argc == 5 && strcmp(argv[1], "flood") == 0) {
         return flood((uint32_t)atol(argv[2]), (uint32_t)atol(argv[3]),

@@ -16,7 +16,8 @@ __all__ = ["build", "run", "run_once"]
 
 _HERE = Path(__file__).resolve().parent
 _RING = _HERE.parent / "netring_bpf" / "ring"
-_SIZES = (64, 10_000, 1_000_000)
+_SIZES = (64, 10_000, 65_536, 1_000_000, 4_000_000)
+_MEASURABLE = 10_000  #: fewer flows take less than what a page more or less makes
 _PACKETS = 3_000_000
 _FLOOD = 10_000_000
 _CAP = 65_536
@@ -38,18 +39,27 @@ def run_once(program: Path, *arguments: object) -> dict[str, float]:
     return {name: float(value) for name, value in map(str.split, done.stdout.splitlines())}
 
 
+def _arguments(options: Options) -> dict[str, tuple[object, ...]]:
+    packets, flood = (100_000, 500_000) if options.quick else (_PACKETS, _FLOOD)
+    sizes = _SIZES[:3] if options.quick else _SIZES
+    steady: dict[str, tuple[object, ...]] = {
+        f"{size:,} {kind}": ("steady", size, packets, kind.lower())
+        for kind in ("TCP", "UDP")
+        for size in sizes
+    }
+    return steady | {
+        "SYN flood, random": ("flood", flood, _CAP, "random"),
+        "SYN flood, colliding": ("flood", flood, _CAP, "collide"),
+    }
+
+
 def run_cases(options: Options) -> Results:
     """Every case in turn, for so many rounds."""
-    packets, flood = (100_000, 500_000) if options.quick else (_PACKETS, _FLOOD)
-    arguments: dict[str, tuple[object, ...]] = {
-        **{f"{size:,}": ("steady", size, packets) for size in (*_SIZES, _CAP)},
-        "flood, random": ("flood", flood, _CAP, "random"),
-        "flood, colliding": ("flood", flood, _CAP, "collide"),
-    }
     with tempfile.TemporaryDirectory() as folder:
         program = build(Path(folder))
         cases = [
-            Case(name, functools.partial(run_once, program, *arguments[name])) for name in arguments
+            Case(name, functools.partial(run_once, program, *arguments))
+            for name, arguments in _arguments(options).items()
         ]
         return interleave(cases, options.rounds)
 
@@ -58,9 +68,26 @@ def run(options: Options) -> Report:
     """Run all of it, and tabulate."""
     results = run_cases(options)
     rows = []
-    for name, figures in results.values.items():
-        memory = figures.get("bytes_per_flow")
-        shown = "" if memory is None else f"{memory[0]:.0f}"
-        rows.append((name, results.spread(name, "ns_per_packet").text(), shown))
-    table = Table("From a frame to its flow", ("flows", "ns a packet", "bytes a flow"), tuple(rows))
-    return Report("table", (table,), figures=results.values)
+    for name, (what, size, *_) in _arguments(options).items():
+        cells = [results.spread(name, "ns_per_packet").text()]
+        if what == "steady":
+            memory = results.median(name, "bytes_per_flow")
+            assert isinstance(size, int)
+            cells.append(f"{memory:.0f}" if size >= _MEASURABLE else "")
+            cells += [
+                f"{results.median(name, figure):.0f}" for figure in ("ns_per_end", "ns_per_id")
+            ]
+        rows.append((name, *cells, *[""] * (4 - len(cells))))
+    columns = (
+        "flows",
+        "ns a packet",
+        "bytes a flow",
+        "ns to end a flow",
+        "ns for its Community ID",
+    )
+    table = Table("From a frame to its flow", columns, tuple(rows))
+    flood = results.ratio("SYN flood, random", f"{_CAP:,} TCP", "ns_per_packet")
+    note = (
+        f"A packet of the flood takes {flood.text(1)} times what one of {_CAP:,} connections does."
+    )
+    return Report("table", (table,), (note,), figures=results.values)
