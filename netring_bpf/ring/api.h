@@ -183,8 +183,8 @@ typedef struct {
     nr_port_timeout port_timeouts[NR_MAX_PORT_TIMEOUTS];
     nr_decode_options decode;
     uint8_t hash_key[16]; /* random */
-    uint64_t first_id;    /* of a flow, from 1 on; of several readers each has ids of its own: */
-    uint64_t id_step;     /* first_id, first_id + id_step, ...; 0: 1 */
+    uint64_t first_id;    /* of the first flow; each of several readers has ids of its own */
+    uint64_t id_step;     /* to the next flow; 0 is as 1, for both */
 } nr_flow_options;
 
 typedef struct {
@@ -194,7 +194,7 @@ typedef struct {
     uint32_t chunk_size;
     uint32_t chunks;
     uint32_t snaplen; /* bytes of a frame that are given out, its outermost VLAN tag apart */
-    uint32_t huge_pages;       /* for the UMEM, where the kernel has some to give */
+    uint32_t huge_pages; /* for the UMEM, where the kernel has some to give */
 } nr_xsk_options;
 
 typedef struct {
