@@ -66,7 +66,9 @@ static void file(struct nr_table *t, uint32_t i, uint32_t class) {
 }
 
 static void begin_record(struct nr_table *t, uint32_t i, uint64_t ts) {
-    t->pasts[i] = (struct past){.id = t->next_id, .start_ts = ts};
+    nr_clear(&t->pasts[i], sizeof t->pasts[i]);
+    t->pasts[i].id = t->next_id;
+    t->pasts[i].start_ts = ts;
     t->next_id += t->id_step;
     t->started++;
     if (t->timing != NULL) {
@@ -78,11 +80,10 @@ static uint32_t start_flow(struct nr_table *t, const struct nr_dissected *p, uin
                            uint64_t parent_id) {
     const uint32_t i = take_entry(t);
     struct flow *f = &t->flows[i];
-    *f = (struct flow){
-        .key = p->key,
-        .exchange = p->exchange,
-        .orig_is_high = p->from_high != p->from_responder,
-    };
+    nr_clear(f, sizeof *f);
+    f->key = p->key;
+    f->exchange = p->exchange;
+    f->orig_is_high = p->from_high != p->from_responder;
     nr_slots_add(t, p->hash, i);
     begin_record(t, i, ts);
     if (nr_flow_begins_with_answer(t, p)) {

@@ -2,8 +2,6 @@
 #ifndef NR_FRAME_H
 #define NR_FRAME_H
 
-#include <string.h>
-
 #include "core.h"
 
 /* Lent by a source until its release(). Nothing may read past data + caplen. */
@@ -113,7 +111,7 @@ struct nr_dissected {
 };
 
 static inline void nr_clear_dissected(struct nr_dissected *out) {
-    memset(out, 0, offsetof(struct nr_dissected, quoted));
+    nr_clear(out, offsetof(struct nr_dissected, quoted));
     out->inner.at = NULL;
     out->tunnel.kind = out->tunnel.depth = 0;
 }
