@@ -8,7 +8,7 @@
 
 #define LARGE 4096u /* flows: more do not fit into the cache of one core */
 #define CACHE_LINE 64u
-#define SWEEP_MAX 1024u /* flows ended or reported by one tick: it must stay short */
+#define SWEEP_MAX NR_SWEEP_MAX
 
 static inline uint64_t min_u64(uint64_t a, uint64_t b) {
     return a < b ? a : b;
