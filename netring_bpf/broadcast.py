@@ -119,7 +119,7 @@ class FlowBroadcast:
 
     def has_room(self, count: int) -> bool:
         """Whether ``wait_room(count)`` would return at once."""
-        return self._room() >= min(count, self._stream.buffer)
+        return self._room() >= min(count, self.buffer)
 
     async def wait_room(self, count: int) -> None:
         """Wait until ``count`` more events can be published without anybody losing any.

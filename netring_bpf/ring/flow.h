@@ -23,8 +23,9 @@ void nr_table_prepare(struct nr_table *table, struct nr_dissected *const *packet
 uint64_t nr_table_packet(struct nr_table *table, const struct nr_dissected *packet, uint64_t ts,
                          uint32_t bytes, uint64_t parent_id);
 
-/* Packet time is now at least this: ends idle flows and reports updates, a bounded number per
- * call. */
+/* Packet time is now at least this: ends idle flows and reports updates, at most NR_SWEEP_MAX per
+ * call: it must stay short. So it does before every packet. */
+#define NR_SWEEP_MAX 1024u
 void nr_table_tick(struct nr_table *table, uint64_t now);
 uint64_t nr_table_now(const struct nr_table *table);
 

@@ -19,22 +19,24 @@ static uint32_t events_per_frame(const nr_reader *r) {
     return NR_EVENTS_PER_PACKET * (1 + r->decode.tunnel_depth);
 }
 
-/* A file is read only while half of the hand-off is free: then no timer is put off for want of
- * room, and a file gives the same events however slow its consumer is. */
-static bool is_half_free(const nr_reader *r, uint64_t tail) {
-    return tail + r->handoff.mask + 1 - r->handoff.head > r->handoff.mask / 2;
+/* How many frames of a file may be taken when the consumer has come to `tail`: those for which there
+ * is room, with all that the timers may have to tell before each packet in them. So none is put
+ * off, and a file gives the same events however slow its consumer is. */
+static uint32_t replay_allowance(const nr_reader *r, uint64_t tail) {
+    const uint32_t slots = r->handoff.mask + 1;
+    const uint32_t room = slots - (uint32_t)(r->handoff.head - tail);
+    const uint32_t reserve = NR_BATCH * events_per_frame(r); /* what the timers leave alone */
+    const uint32_t each = events_per_frame(r) + NR_SWEEP_MAX * (1 + r->decode.tunnel_depth);
+    const uint32_t frames = room > reserve ? (room - reserve) / each : 0;
+    if (frames == 0) {
+        return room == slots ? 1 : 0; /* there will never be more, and an update may come late */
+    }
+    return frames < NR_BATCH ? frames : NR_BATCH;
 }
 
 /* How many frames may be taken now: a replay waits for room, a ring does not wait for anybody. */
 static uint32_t allowance(const nr_reader *r, const struct nr_source *source) {
-    if (!source->finite) {
-        return NR_BATCH;
-    }
-    if (!is_half_free(r, nr_load_acquire(&r->handoff.tail))) {
-        return 0;
-    }
-    const uint32_t room = nr_handoff_room(&r->handoff) / events_per_frame(r);
-    return room < NR_BATCH ? room : NR_BATCH;
+    return source->finite ? replay_allowance(r, nr_load_acquire(&r->handoff.tail)) : NR_BATCH;
 }
 
 static uint32_t read_source(nr_reader *r, struct nr_source *source) {
@@ -55,8 +57,11 @@ static uint32_t read_sources(nr_reader *r) {
         count += read_source(r, r->sources[i]);
     }
     if (count > 0) {
-        nr_table_tick(r->table, 0); /* packet time has moved on */
-        if (!r->finite || r->handoff.head - r->handoff.published >= REPLAY_EVENTS) {
+        if (!r->finite) {
+            nr_table_tick(r->table, 0); /* packet time has moved on */
+            nr_handoff_publish(&r->handoff);
+        } else if (r->handoff.head - r->handoff.published >= REPLAY_EVENTS) {
+            /* Timers run before packets only: where batches end must not show in the events. */
             nr_handoff_publish(&r->handoff);
         }
         r->unpublished = true;
@@ -118,7 +123,7 @@ static int wait_room(nr_reader *r) {
                             {.fd = r->handoff.space_fd, .events = POLLIN}};
     uint64_t bell;
     __atomic_store_n(&r->handoff.waiting, 1, __ATOMIC_SEQ_CST);
-    if (!is_half_free(r, __atomic_load_n(&r->handoff.tail, __ATOMIC_SEQ_CST))) {
+    if (replay_allowance(r, __atomic_load_n(&r->handoff.tail, __ATOMIC_SEQ_CST)) == 0) {
         (void)poll(fds, 2, TICK_MS);
     }
     __atomic_store_n(&r->handoff.waiting, 0, __ATOMIC_SEQ_CST);

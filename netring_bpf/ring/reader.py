@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from netring_bpf._core import ffi, lib
 from netring_bpf.errors import ClosedError, SyscallError
-from netring_bpf.libpcap import Instruction
 from netring_bpf.records import Packet
 from netring_bpf.ring.batch import EventBatch
 from netring_bpf.ring.books import capture_statistics
@@ -20,8 +19,11 @@ from netring_bpf.ring.options import (
     TpacketOptions,
     XdpOptions,
 )
-from netring_bpf.ring.sizes import RingSizes
 from netring_bpf.statistics import CaptureStatistics, QueueStatistics
+
+if TYPE_CHECKING:
+    from netring_bpf.libpcap import Instruction
+    from netring_bpf.ring.sizes import RingSizes
 
 __all__ = ["Blocks", "Reader"]
 

@@ -16,9 +16,12 @@ import dataclasses
 import resource
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from netring_bpf.interface import Interface
 from netring_bpf.ring.options import XdpOptions
+
+if TYPE_CHECKING:
+    from netring_bpf.interface import Interface
 
 __all__ = ["RingSizes", "choose_sizes"]
 

@@ -2,7 +2,6 @@
  * time, a bounded number at once. */
 #include "slots.h"
 
-#define SWEEP_MAX 1024u /* flows ended or reported by one tick: it must stay short */
 #define NS_PER_MS 1000000u
 
 /* -- the end of a flow -- */
@@ -117,7 +116,7 @@ void nr_table_run_timers(struct nr_table *t) {
      * an event of a packet would be lost. */
     const uint32_t room = nr_handoff_room(t->handoff);
     const uint32_t free = room > t->reserve ? room - t->reserve : 0;
-    report_updates(t, sweep_idle(t, free < SWEEP_MAX ? free : SWEEP_MAX));
+    report_updates(t, sweep_idle(t, free < NR_SWEEP_MAX ? free : NR_SWEEP_MAX));
     t->due = next_due(t);
 }
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import gzip
 import os
+import queue
 import struct
 import threading
 from pathlib import Path
 
 import pytest
 
-from netring_bpf import FlowOptions
+from netring_bpf import FlowOptions, NetringError
+from netring_bpf._core import ffi
 from netring_bpf.errors import CaptureFileError, FilterError, OptionError
 from netring_bpf.replay import Replay
 from tests.support.frames import tcp, udp
-from tests.support.replay import START, FileStory, Frame, replay, replay_file
+from tests.support.replay import SECOND, START, FileStory, Frame, replay, replay_file
 from tests.support.savefiles import Interface, pcap, section
 
 A, B = "10.0.0.1", "10.0.0.2"
@@ -224,3 +226,28 @@ def test_what_cannot_be_asked_of_a_file_is_refused(tmp_path: Path) -> None:
     source = Replay(written(tmp_path / "file", FORMS["raw ip"]), flow=FlowOptions())
     with source, pytest.raises(OptionError, match="one filter"):
         source.set_filter("tcp")
+
+
+def test_a_file_gives_the_same_events_however_slow_their_consumer_is(tmp_path: Path) -> None:
+    # After fifty seconds the timers have more to tell, and at once, than there is room for.
+    frames = [
+        Frame(udp(A, B, 10_000 + n, 9), START + again * 50 * SECOND + n * 1000)
+        for again in range(2)
+        for n in range(20_000)
+    ]
+    path = written(tmp_path / "file", pcap(frames))
+
+    def taken(limit: int) -> bytes:
+        with Replay(path, flow=FlowOptions(event_slots=8192)) as source:
+            done: queue.Queue[NetringError | None] = queue.Queue()
+            source.start(done.put)
+            events = []
+            while done.empty():
+                events.append(source.take(limit).raw)
+            events += [batch.raw for batch in source.finish(4096)]
+            assert source.statistics().events_lost == 0
+        return b"".join(events)
+
+    quick, slow = taken(4096), taken(1)
+    assert len(quick) // ffi.sizeof("nr_event") == 3 * 20_000
+    assert slow == quick

@@ -231,6 +231,29 @@ def test_json_has_every_event_and_a_filter_holds(story: Path) -> None:
     assert events[-1]["conn_state"] == "OTH"
 
 
+def test_a_count_is_exact_and_the_file_is_read_no_further_than_it_is_shown(many: Path) -> None:
+    whole = lines(many, "--json")
+    assert len(whole) == 2 * FLOWS
+    for count in (1, 1023, 1024, 1025, 2 * FLOWS, 3 * FLOWS):
+        done = run("-r", many, "--json", "-c", str(count))
+        assert done.returncode == 0
+        assert done.stdout.decode().splitlines() == whole[:count]
+
+
+def test_the_reader_of_the_pipe_may_leave(many: Path) -> None:
+    command = [COMMAND, "flows", "-r", str(many), "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert json.loads(process.stdout.readline())["event"] == "started"
+        process.stdout.close()
+        said = process.stderr.read().decode()
+        assert process.wait(30.0) == 0
+    assert "Traceback" not in said
+    assert f"{FLOWS} flows started, {FLOWS} ended" in said
+    assert "books off" not in said
+
+
 def test_standard_input_and_the_kinds_of_keys(story: Path) -> None:
     done = run("-r", "-", "--format", "csv", "--key", "host-pair", "--ignore-vlan",
                stdin=story.read_bytes())  # fmt: skip
