@@ -12,7 +12,7 @@ import sys
 from benchmarks.harness import Options
 from benchmarks.peers import PEERS
 
-NAMES = ("fanout", "filters", "mqtt", "start", "table")
+NAMES = ("fanout", "file", "filters", "mqtt", "scale", "start", "table")
 
 
 def main() -> None:

@@ -8,19 +8,20 @@ importer (tests/unit/test_imports.py holds this):
         sinks/ (aiomqtt: mqtt.py; msgspec: encode.py)
     F4  backend.py (AF_XDP or TPACKET_V3), capture.py (the thread), replay.py (files), engines.py,
         source.py (what Netring asks of both)
-    F3  bpf/program.py (compile and load), bpf/slots.py
+    F3  bpf/program.py (compile and load), bpf/slots.py, ring/readers.py (a reader a thread)
     F2  bpf/cbpf.py, bpf/compiler.py (bpf/helper.py, a process of its own, is BCC's place),
-        bpf/maps.py, bpf/link.py, ring/decode.py, ring/batch.py, ring/reader.py,
+        bpf/maps.py, bpf/link.py, ring/decode.py, ring/batch.py, ring/books.py, ring/reader.py,
         ring/text.py (flow events as text), ring/columns.py (NumPy), ring/arrow.py (pyarrow)
     F1  filter.py, filter_set.py, live_programs.py, interface.py (pyroute2),
         kinds.py, stream.py, subscriber.py, flow_subscriber.py, batch_subscriber.py, broadcast.py,
-        bpf/cache.py, ring/options.py, ring/verdict.py, ring/socket_filter.py
+        bpf/cache.py, ring/options.py, ring/sizes.py, ring/explain.py, ring/verdict.py,
+        ring/socket_filter.py
     F0  errors.py, records.py, community_id.py, conn_state.py, statistics.py, filter_words.py,
         libpcap.py (libpcap), uid.py
 
 The C core, netring_bpf._core, is used by bpf/link.py, bpf/maps.py, bpf/program.py,
-ring/decode.py, ring/batch.py, ring/columns.py, ring/reader.py, ring/socket_filter.py,
-ring/text.py and ring/verdict.py.
+ring/decode.py, ring/batch.py, ring/books.py, ring/columns.py, ring/reader.py,
+ring/socket_filter.py, ring/text.py and ring/verdict.py.
 
 What needs the C core or pyroute2 is loaded when it is first named: importing is cheap.
 """
@@ -63,6 +64,7 @@ from netring_bpf.records import (
     TunnelKind,
 )
 from netring_bpf.ring.options import (
+    BusyPoll,
     FlowKey,
     FlowOptions,
     PortTimeout,
@@ -86,6 +88,7 @@ __version__ = "0.1.0"
 __all__ = [
     "BatchSubscriber",
     "BroadcastStatistics",
+    "BusyPoll",
     "Capture",
     "CaptureError",
     "CaptureStatistics",

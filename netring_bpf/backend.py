@@ -7,10 +7,7 @@ first, so that no frame is redirected to a ring that is being taken down.
 from __future__ import annotations
 
 import contextlib
-import errno
-import functools
 import logging
-import resource
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -23,18 +20,18 @@ from netring_bpf.errors import (
     FilterError,
     InterfaceInUseError,
     KernelFeatureError,
-    MemlockError,
     NetringError,
     OptionError,
-    PermissionDeniedError,
-    QueueBusyError,
     SyscallError,
 )
 from netring_bpf.filter_set import FilterSet
 from netring_bpf.interface import Interface
 from netring_bpf.libpcap import Instruction
+from netring_bpf.ring.explain import explain_busy_poll, explain_queue, explain_socket
 from netring_bpf.ring.options import MAX_QUEUES, FlowOptions, TpacketOptions, XdpMode, XdpOptions
 from netring_bpf.ring.reader import Reader
+from netring_bpf.ring.readers import Readers
+from netring_bpf.ring.sizes import choose_sizes
 from netring_bpf.statistics import CaptureStatistics, QueueStatistics
 
 __all__ = ["Backend", "BackendOptions", "Rings", "open_rings"]
@@ -64,24 +61,27 @@ class BackendOptions:
 
 
 class Rings:
-    """An open backend: the reader with its rings, the programs' maps, and the XDP link.
+    """An open backend: the readers with their rings, the programs' maps, and the XDP link.
 
-    ``fallback_reason``: why ``"auto"`` did not take AF_XDP; else None.
+    ``fallback_reason``: why ``"auto"`` did not take AF_XDP; else None. ``xdp``: the options in
+    force, with all sizes; None with TPACKET_V3.
     """
 
     def __init__(
         self,
         stack: contextlib.ExitStack,
         interface: Interface,
-        reader: Reader,
+        readers: Readers,
         maps: Maps | None,
         slots: Slots,
         link: XdpLink | None = None,
         snaplen: int = 0,
     ) -> None:
         self.backend = "tpacket_v3" if link is None else "af_xdp"
-        self.reader = reader
+        self.readers = readers
         self.fallback_reason: str | None = None
+        self.xdp: XdpOptions | None = None
+        self._notices: list[str] = []
         self._stack = stack
         self._interface = interface
         self._maps = maps
@@ -102,7 +102,29 @@ class Rings:
     @property
     def zero_copy(self) -> bool:
         """Whether AF_XDP shares its memory with the driver, instead of copying."""
-        return self._link is not None and self.reader.zero_copy
+        return self._link is not None and self.readers.zero_copy
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What is not as the options asked for, and why."""
+        return tuple(self._notices)
+
+    def announce(self, notice: str) -> None:
+        """Note it, and log it; once."""
+        if notice in self._notices:
+            return
+        self._notices.append(notice)
+        _log.warning("%s: %s", self._interface.name, notice)
+
+    def check_busy_poll(self) -> None:
+        """When frames have come: announce it where they were not fetched by busy polling."""
+        if self.xdp is None or self.xdp.busy_poll is None or any(self.readers.napi_ids):
+            return
+        if self.statistics().received > 0:
+            self.announce(
+                "no busy polling: the driver does not say which NAPI instance feeds a queue; "
+                "its interrupts bring the frames, as ever"
+            )
 
     def set_filter(self, wanted: FilterSet) -> None:
         """Put other filters in force, at once and for all queues; on an error the old ones stay.
@@ -118,26 +140,26 @@ class Rings:
         with Program.load(filters, self._maps, slots=slots) as program:
             # Whichever of the two filters took a frame, no byte past its snaplen is given out.
             before = self._snaplen
-            self.reader.set_snaplen(min(before, filters.snaplen))
+            self.readers.set_snaplen(min(before, filters.snaplen))
             try:
                 self._link.update(program.fd)
             except BaseException:
-                self.reader.set_snaplen(before)
+                self.readers.set_snaplen(before)
                 raise
         self._snaplen = filters.snaplen
-        self.reader.set_snaplen(filters.snaplen)
+        self.readers.set_snaplen(filters.snaplen)
         self._slots.commit(filters.names, slots)
 
     def _set_on_socket(self, filters: FilterSet) -> None:
         if not filters.names:
-            self.reader.set_filter(filters.filters[0].instructions)
+            self.readers.set_filter(filters.filters[0].instructions)
             self._slots.commit((), ())
             return
         if self._maps is None:
             self._maps = self._stack.enter_context(Maps(MAX_QUEUES))
         slots = self._slots.plan(filters.names, self._maps)
         with Program.load(filters, self._maps, hook=Hook.SOCKET, slots=slots) as program:
-            self.reader.set_filter(program.fd)
+            self.readers.set_filter(program.fd)
         self._slots.commit(filters.names, slots)
 
     def detach(self) -> None:
@@ -155,7 +177,7 @@ class Rings:
             )
             queues = tuple(row for row in rows if row.seen or row.queue == 0)
         matches = self._slots.counts(self._maps) if self._maps is not None else {}
-        return self.reader.statistics(self.backend, self.attach, queues, matches)
+        return self.readers.statistics(self.backend, self.attach, queues, matches)
 
     def close(self) -> None:
         """Detach and free everything. Idempotent."""
@@ -192,9 +214,12 @@ def _for_kernel(wanted: FilterSet, interface: Interface) -> FilterSet:
     return wanted.for_interface(interface.name)
 
 
+_NOTHING = (Instruction(6, 0, 0, 0),)  # ret #0
+
+
 def _open_tpacket(interface: Interface, options: BackendOptions, filters: FilterSet) -> Rings:
     with contextlib.ExitStack() as undo, contextlib.ExitStack() as until_attached:
-        reader = undo.enter_context(Reader(options.flow))
+        readers = undo.enter_context(Readers(options.flow, options.tpacket.threads))
         slots, maps = Slots(), None
         filter_program: Sequence[Instruction] | int = filters.filters[0].instructions
         if filters.names:
@@ -204,15 +229,41 @@ def _open_tpacket(interface: Interface, options: BackendOptions, filters: Filter
             filter_program = until_attached.enter_context(loaded).fd
             slots.commit(filters.names, planned)
         try:
-            reader.add_tpacket(
-                interface.index,
-                filter_program,
-                options.tpacket,
-                ignore_outgoing=interface.loopback,
-            )
+            if len(readers.each) == 1:
+                _add_tpacket(readers.each[0], interface, filter_program, options.tpacket)
+            else:
+                _add_fanout(readers, interface, filter_program, options.tpacket)
         except SyscallError as error:
-            raise _explain(error, interface.name) from error
-        return Rings(undo.pop_all(), interface, reader, maps, slots)
+            raise explain_socket(error, interface.name) from error
+        return Rings(undo.pop_all(), interface, readers, maps, slots)
+
+
+def _add_tpacket(
+    reader: Reader,
+    interface: Interface,
+    program: Sequence[Instruction] | int,
+    options: TpacketOptions,
+) -> None:
+    reader.add_tpacket(interface.index, program, options, ignore_outgoing=interface.loopback)
+
+
+def _add_fanout(
+    readers: Readers,
+    interface: Interface,
+    program: Sequence[Instruction] | int,
+    options: TpacketOptions,
+) -> None:
+    """Sockets that see nothing until all have joined the group.
+
+    A socket must be bound to join, and until then it has every frame of the interface: with the
+    filter in place each would be there several times.
+    """
+    for reader in readers.each:
+        _add_tpacket(reader, interface, _NOTHING, options)
+    group = readers.each[0].make_fanout()
+    for reader in readers.each[1:]:
+        reader.join_fanout(group)
+    readers.set_filter(program)
 
 
 def _open_xdp(interface: Interface, options: BackendOptions, filters: FilterSet) -> Rings:
@@ -230,104 +281,97 @@ def _open_xdp(interface: Interface, options: BackendOptions, filters: FilterSet)
         planned = slots.plan(filters.names, maps)
         program = until_attached.enter_context(Program.load(filters, maps, slots=planned))
         slots.commit(filters.names, planned)
-        reader = undo.enter_context(Reader(options.flow))
-        queues: set[int] = set()
-        add = functools.partial(
-            _add_queues, undo, interface, options.xdp, maps, reader, queues, filters.snaplen
-        )
-        add()
+        readers = undo.enter_context(Readers(options.flow, options.xdp.threads))
+        queues = _Queues(undo, interface, options.xdp, maps, readers, filters.snaplen)
+        queues.add()
         link = undo.enter_context(XdpLink.attach(interface, program.fd, options.xdp.mode))
         # Attaching can itself change the number of queues (virtio_net does).
-        add()
+        queues.add()
+        queues.check_threads()
+        sizes = queues.sizes
         if link.mode is XdpMode.GENERIC:
             _log.warning(
                 "%s: in generic mode frames longer than %d bytes are dropped and counted "
                 "(rx_dropped): switch tso, gso and gro off where they occur (ethtool -K)",
                 interface.name,
-                options.xdp.chunk_size - 256,
+                sizes.chunk_size - 256,
             )
-        return Rings(undo.pop_all(), interface, reader, maps, slots, link, filters.snaplen)
+        rings = Rings(undo.pop_all(), interface, readers, maps, slots, link, filters.snaplen)
+        rings.xdp = sizes.put_in(options.xdp)
+        if sizes.notice is not None:
+            rings.announce(sizes.notice)
+        if options.xdp.huge_pages and not readers.huge_pages:
+            rings.announce(
+                f"normal pages instead of huge ones: the kernel has too few left for "
+                f"{sizes.umem >> 10} KiB a queue; reserve some (sysctl vm.nr_hugepages)"
+            )
+        return rings
 
 
-def _add_queues(
-    undo: contextlib.ExitStack,
-    interface: Interface,
-    options: XdpOptions,
-    maps: Maps,
-    reader: Reader,
-    have: set[int],
-    snaplen: int,
-) -> None:
-    count = interface.rx_queues()
-    if options.queues is None and count > MAX_QUEUES:
-        raise KernelFeatureError(
-            f"capture on {interface.name}: it has {count} receive queues, one capture takes "
-            f"{MAX_QUEUES}; name some in XdpOptions(queues=…), lower their number "
-            "(ethtool -L), or choose backend='tpacket_v3'",
-            feature="queues",
-        )
-    wanted = options.queues if options.queues is not None else tuple(range(count))
-    for queue in wanted:
-        if queue in have:
-            continue
+class _Queues:
+    """The AF_XDP sockets of an interface, one for each queue, shared out among the readers."""
+
+    def __init__(
+        self,
+        undo: contextlib.ExitStack,
+        interface: Interface,
+        options: XdpOptions,
+        maps: Maps,
+        readers: Readers,
+        snaplen: int,
+    ) -> None:
+        self._undo = undo
+        self._interface = interface
+        self._options = options
+        self._maps = maps
+        self._readers = readers
+        self._snaplen = snaplen
+        self._have: set[int] = set()
+        self.sizes = choose_sizes(options, interface, len(self._wanted()))
+
+    def _wanted(self) -> tuple[int, ...]:
+        if self._options.queues is not None:
+            return self._options.queues
+        count = self._interface.rx_queues()
+        if count > MAX_QUEUES:
+            raise KernelFeatureError(
+                f"capture on {self._interface.name}: it has {count} receive queues, one capture "
+                f"takes {MAX_QUEUES}; name some in XdpOptions(queues=…), lower their number "
+                "(ethtool -L), or choose backend='tpacket_v3'",
+                feature="queues",
+            )
+        return tuple(range(count))
+
+    def add(self) -> None:
+        """Open a socket on each queue that has none yet."""
+        for queue in self._wanted():
+            if queue not in self._have:
+                self._add(queue)
+                self._have.add(queue)
+
+    def _add(self, queue: int) -> None:
+        each = self._readers.each
+        reader = each[len(self._have) % len(each)]
+        index, options = self._interface.index, self._options
         # Bind first: a slot with an unbound socket drops frames and counts them nowhere.
         try:
-            descriptor = reader.add_xsk(interface.index, queue, options, snaplen=snaplen)
+            descriptor = reader.add_xsk(index, queue, options, self.sizes, snaplen=self._snaplen)
         except SyscallError as error:
-            raise _explain_queue(error, interface, queue, options) from error
-        maps.put_socket(queue, descriptor)
-        undo.callback(maps.remove_socket, queue)
-        have.add(queue)
+            raise explain_queue(error, self._interface, queue, self.sizes) from error
+        if options.busy_poll is not None:
+            try:
+                reader.set_busy_poll(options.busy_poll)
+            except SyscallError as error:
+                raise explain_busy_poll(error, self._interface) from error
+        self._maps.put_socket(queue, descriptor)
+        self._undo.callback(self._maps.remove_socket, queue)
 
-
-# -- the errors of opening a ring, in words that name the remedy --
-
-
-def _explain(error: SyscallError, where: str) -> NetringError:
-    match error.errno:
-        case errno.EPERM | errno.EACCES:
-            return PermissionDeniedError(
-                f"{error.call} on {where}: the process lacks CAP_NET_RAW; run it as root, or "
-                "give it CAP_BPF, CAP_NET_ADMIN and CAP_NET_RAW",
-                capability="CAP_NET_RAW",
+    def check_threads(self) -> None:
+        """Raise ``OptionError`` where a thread has no queue."""
+        if len(self._have) < len(self._readers.each):
+            raise OptionError(
+                f"threads={self._options.threads}: {self._interface.name} has "
+                f"{len(self._have)} queues to capture, and each thread needs one; lower threads, "
+                "or set the number of queues first (ethtool -L)",
+                option="threads",
             )
-        case errno.EAFNOSUPPORT | errno.EOPNOTSUPP | errno.ENOPROTOOPT:
-            return KernelFeatureError(
-                f"{error.call} on {where}: {error.strerror}; this kernel was built without it",
-                feature=error.call.removeprefix("open an ").removeprefix("open a "),
-            )
-        case _:
-            return error
-
-
-def _explain_queue(
-    error: SyscallError, interface: Interface, queue: int, options: XdpOptions
-) -> NetringError:
-    where = f"queue {queue} of {interface.name}"
-    match error.errno:
-        case errno.ENOBUFS:
-            needed = options.chunks * options.chunk_size
-            limit = resource.getrlimit(resource.RLIMIT_MEMLOCK)[0]
-            return MemlockError(
-                f"{error.call} on {where}: its UMEM of {needed >> 10} KiB is over the "
-                f"memory-lock limit of {limit >> 10} KiB; raise it (ulimit -l, systemd: "
-                "LimitMEMLOCK=), give CAP_IPC_LOCK, or make XdpOptions(chunks=, ring_size=) "
-                "smaller",
-                needed=needed,
-                limit=limit,
-            )
-        case errno.EBUSY:
-            return QueueBusyError(
-                f"{error.call} on {where}: another AF_XDP socket is bound to the queue; end "
-                "its process, choose other queues, or backend='tpacket_v3'",
-                interface=interface.name,
-                queue=queue,
-            )
-        case errno.EINVAL:
-            return OptionError(
-                f"{error.call} on {where}: there is no such queue (the interface has "
-                f"{interface.rx_queues()})",
-                option="queues",
-            )
-        case _:
-            return _explain(error, where)

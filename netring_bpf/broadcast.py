@@ -117,6 +117,10 @@ class FlowBroadcast:
         if events:
             self._stream.append(events)
 
+    def has_room(self, count: int) -> bool:
+        """Whether ``wait_room(count)`` would return at once."""
+        return self._room() >= min(count, self.buffer)
+
     async def wait_room(self, count: int) -> None:
         """Wait until ``count`` more events can be published without anybody losing any.
 

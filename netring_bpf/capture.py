@@ -22,7 +22,8 @@ from netring_bpf.interface import Interface, LinkWatch, Promiscuous, in_namespac
 from netring_bpf.records import Packet
 from netring_bpf.ring.batch import EventBatch
 from netring_bpf.ring.options import FlowOptions, TpacketOptions, XdpOptions
-from netring_bpf.ring.reader import Blocks, Reader
+from netring_bpf.ring.reader import Blocks
+from netring_bpf.ring.readers import Readers
 from netring_bpf.statistics import CaptureStatistics
 
 __all__ = ["Capture"]
@@ -68,7 +69,7 @@ class Capture:
         self._stack = contextlib.ExitStack()
         self._rings: Rings | None = None
         self._watch: LinkWatch | None = None
-        self._thread: threading.Thread | None = None
+        self._started = False
         self._final: CaptureStatistics | None = None
         self._swapping = threading.Lock()
         self._stopped = False
@@ -104,6 +105,16 @@ class Capture:
     def zero_copy(self) -> bool:
         """Whether AF_XDP shares its memory with the driver, instead of copying."""
         return self._opened().zero_copy
+
+    @property
+    def xdp(self) -> XdpOptions | None:
+        """The options of AF_XDP in force, with the sizes that were chosen; else None."""
+        return self._rings.xdp if self._rings else None
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What is not as the options asked for, and why: memory, busy polling. Logged as well."""
+        return self._rings.notices if self._rings else ()
 
     @property
     def finite(self) -> bool:
@@ -177,7 +188,7 @@ class Capture:
         Each is a copy of what was captured, up to the snaplen. Ends at ``close()`` from another
         thread. Not together with flow events. Raises ``InterfaceGoneError``.
         """
-        if self._thread is not None:
+        if self._started:
             raise ClosedError(f"capture on {self._name}: it is giving flow events already")
         left = count
         while left is None or left > 0:
@@ -197,7 +208,7 @@ class Capture:
 
         For ``Recorder``. Not together with flow events. Raises ``InterfaceGoneError``.
         """
-        if self._thread is not None:
+        if self._started:
             raise ClosedError(f"capture on {self._name}: it is giving flow events already")
         try:
             return self._reader().blocks(limit, timeout)
@@ -221,19 +232,20 @@ class Capture:
     # -- flow events: the thread, and what it hands over --
 
     def start(self, done: Callable[[NetringError | None], None]) -> None:
-        """Start the reader's thread. ``done`` is called in it when it ends, with why."""
-        reader = self._reader()
+        """Start the readers' threads. ``done`` is called in the last that ends, with why.
 
-        def run() -> None:
-            rc = reader.run()
-            call = "read the rings"
-            done(None if rc == 0 else self._gone(SyscallError(call, -rc)))
-
-        if self._thread is not None:
+        Raises ``OptionError`` for a CPU of ``cpus`` that is not there, or not allowed.
+        """
+        rings = self._opened()
+        if self._started:
             raise ClosedError(f"capture on {self._name}: started twice")
-        thread = threading.Thread(target=run, name="netring-reader", daemon=True)
-        thread.start()
-        self._thread = thread
+        options = self._options.xdp if rings.backend == "af_xdp" else self._options.tpacket
+
+        def ended(rc: int) -> None:
+            done(None if rc == 0 else self._gone(SyscallError("read the rings", -rc)))
+
+        rings.readers.start(options.cpus, ended)
+        self._started = True
 
     def fileno(self) -> int:
         """Return the descriptor that is readable when ``take()`` has events."""
@@ -257,9 +269,9 @@ class Capture:
         with self._swapping:
             self._stopped = True
         self._rings.detach()
-        self._rings.reader.stop()
-        if self._thread is not None:
-            self._thread.join()
+        self._rings.readers.stop()
+        self._rings.readers.join()
+        self._rings.check_busy_poll()
 
     def finish(self, limit: int) -> Iterator[EventBatch]:
         """After ``stop()``: end the live flows and yield all events that are left."""
@@ -283,15 +295,15 @@ class Capture:
             raise ClosedError(f"capture on {self._name}: it is not open")
         return self._rings
 
-    def _reader(self) -> Reader:
-        return self._opened().reader
+    def _reader(self) -> Readers:
+        return self._opened().readers
 
     def close(self) -> None:
         """Detach and free everything. Idempotent; may block for some milliseconds."""
         if self._rings is None or self._final is not None:
             return
         self.stop()
-        self._rings.reader.flush()
+        self._rings.readers.flush()
         self._final = self._rings.statistics()
         self._stack.close()
 

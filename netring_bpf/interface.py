@@ -31,6 +31,7 @@ _SCOPE_LINK = 253
 _TABLE_LOCAL = 255
 _RTMGRP_LINK = 1
 _UPPER_KINDS = {"vlan", "macvlan", "macvtap", "ipvlan", "ipvtap", "macsec"}
+_SPEED_UNKNOWN = 0xFFFF_FFFF
 _SOL_PACKET, _PACKET_ADD_MEMBERSHIP, _PACKET_MR_PROMISC = 263, 1, 1
 
 
@@ -116,6 +117,20 @@ class Interface:
         except Exception:  # noqa: BLE001 - drivers without the call: pyroute2 has no one class
             return 1
         return max(1, int(channels.combined_count or 0) + int(channels.rx_count or 0))
+
+    def speed(self) -> int | None:
+        """Return the link's speed in Mbit/s; None where it is unknown.
+
+        Virtual links tell a made-up one, which says nothing.
+        """
+        if self.kind is not None or self.loopback:
+            return None
+        try:
+            with Ethtool() as ethtool:
+                speed = ethtool.get_link_mode(self.name).speed
+        except Exception:  # noqa: BLE001 - drivers without the call: pyroute2 has no one class
+            return None
+        return int(speed) if speed and 0 < int(speed) < _SPEED_UNKNOWN else None
 
     def xdp_program_id(self) -> int | None:
         """Return the id of the XDP program that is attached, if the kernel tells one."""

@@ -347,7 +347,7 @@ class Netring:
             self._loop.remove_reader(descriptor)
 
     async def _wait_room(self) -> None:
-        if self._hurry.is_set():
+        if self._hurry.is_set() or self._broadcast.has_room(self._batch):
             return
         waits = [
             asyncio.ensure_future(self._broadcast.wait_room(self._batch)),

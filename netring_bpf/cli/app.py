@@ -19,6 +19,7 @@ from netring_bpf.errors import NetringError, OptionError
 __all__ = ["run"]
 
 _BACKENDS: Final = ("auto", "af_xdp", "tpacket_v3")
+_PRESETS: Final = ("default", "throughput", "latency", "small-memory")
 _FORMATS: Final = ("table", "json", "zeek", "zeek-json", "eve", "csv")
 
 
@@ -93,6 +94,17 @@ def _add_bounds(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument("-c", dest="count", type=_count, metavar="N", help=f"stop after N {what}")
 
 
+def _add_tuning(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--preset", choices=_PRESETS, default="default",
+        help="what the rings are set up for: docs/tuning.md")  # fmt: skip
+    add("--threads", type=_count, default=1, metavar="N",
+        help="threads of TPACKET_V3; of AF_XDP with --symmetric-rss")  # fmt: skip
+    add("--cpus", type=_cpus, metavar="N,N,...", help="the CPU of each thread")
+    add("--symmetric-rss", action="store_true",
+        help="the card brings both directions of a flow to one queue")  # fmt: skip
+
+
 def _expression(given: argparse.Namespace) -> str | None:
     return " ".join(given.expression) or None
 
@@ -102,6 +114,10 @@ def _count(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text}: must be at least 1")
     return value
+
+
+def _cpus(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(","))
 
 
 def _depth(text: str) -> int:
@@ -137,6 +153,7 @@ def _flows(arguments: Sequence[str]) -> int:
     import logging
 
     from netring_bpf.cli.flows import FlowsRequest, print_flows
+    from netring_bpf.cli.tuning import Tuning
     from netring_bpf.ring.options import FlowKey, FlowOptions
 
     logging.basicConfig(format="netring-bpf: %(message)s", level=logging.WARNING)
@@ -149,6 +166,8 @@ def _flows(arguments: Sequence[str]) -> int:
             verify_checksums=given.verify_checksums,
             active_timeout=given.active_timeout,
         )
+        tuning = Tuning(given.preset, given.threads, given.cpus, given.symmetric_rss)
+        xdp, tpacket = tuning.xdp(), tuning.tpacket()
     except OptionError as error:
         parser.error(str(error))
     request = FlowsRequest(
@@ -157,6 +176,8 @@ def _flows(arguments: Sequence[str]) -> int:
         expression=_expression(given),
         format=shown,
         flow=options,
+        xdp=xdp,
+        tpacket=tpacket,
         backend=given.backend,
         steal=given.steal,
         mqtt=given.mqtt,
@@ -224,6 +245,7 @@ def _flows_parser() -> argparse.ArgumentParser:
     )
     add("--active-timeout", type=float, metavar="SECONDS",
         help="end a flow that has lasted so long, and go on")  # fmt: skip
+    _add_tuning(parser)
     _add_bounds(parser, "flow events")
     return parser
 

@@ -18,7 +18,7 @@ from netring_bpf.cli.output import Output
 from netring_bpf.netring import Netring, NetringStatistics
 from netring_bpf.records import CaptureError, Event
 from netring_bpf.ring.batch import EventBatch
-from netring_bpf.ring.options import FlowOptions
+from netring_bpf.ring.options import FlowOptions, TpacketOptions, XdpOptions
 
 if TYPE_CHECKING:
     from netring_bpf.backend import Backend
@@ -38,6 +38,8 @@ class FlowsRequest:
     expression: str | None
     format: str
     flow: FlowOptions
+    xdp: XdpOptions
+    tpacket: TpacketOptions
     backend: Backend
     steal: bool
     mqtt: str | None
@@ -89,6 +91,8 @@ def _open(request: FlowsRequest) -> Netring:
         steal=request.steal,
         sinks=sinks,
         flow=request.flow,
+        xdp=request.xdp,
+        tpacket=request.tpacket,
     )
 
 

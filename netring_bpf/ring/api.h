@@ -183,6 +183,8 @@ typedef struct {
     nr_port_timeout port_timeouts[NR_MAX_PORT_TIMEOUTS];
     nr_decode_options decode;
     uint8_t hash_key[16]; /* random */
+    uint64_t first_id;    /* of a flow, from 1 on; of several readers each has ids of its own: */
+    uint64_t id_step;     /* first_id, first_id + id_step, ...; 0: 1 */
 } nr_flow_options;
 
 typedef struct {
@@ -192,6 +194,7 @@ typedef struct {
     uint32_t chunk_size;
     uint32_t chunks;
     uint32_t snaplen; /* bytes of a frame that are given out, its outermost VLAN tag apart */
+    uint32_t huge_pages;       /* for the UMEM, where the kernel has some to give */
 } nr_xsk_options;
 
 typedef struct {
@@ -345,6 +348,17 @@ uint64_t nr_reader_savefile_offset(const nr_reader *reader, int source);
 
 int nr_reader_source_fd(const nr_reader *reader, int source);
 int nr_reader_source_zero_copy(const nr_reader *reader, int source);
+int nr_reader_source_huge_pages(const nr_reader *reader, int source);
+/* Before the run: for so long after the latest frame of this AF_XDP socket the reader does the
+ * driver's receive work itself, budget frames at most in one go, before it sleeps. */
+int nr_reader_set_busy_poll(nr_reader *reader, int source, uint32_t microseconds, uint32_t budget);
+/* The NAPI instance that feeds an AF_XDP socket, as its latest frame told; 0: none, or unknown. */
+int nr_reader_source_napi_id(const nr_reader *reader, int source);
+
+/* TPACKET_V3 sockets of one interface share its frames by a hash that is the same for both
+ * directions of a flow. Makes a group of the socket: returns its id, or -errno. */
+int nr_reader_make_fanout(nr_reader *reader, int source);
+int nr_reader_join_fanout(nr_reader *reader, int source, int group);
 
 /* From any thread, while the reader runs. The first replaces the filter of every TPACKET_V3
  * socket, atomically for each; the other two take the place of the options' values. */

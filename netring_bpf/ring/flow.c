@@ -199,7 +199,8 @@ static uint32_t start_flow(struct nr_table *t, uint32_t bucket, const struct nr_
     struct flow *f = &t->flows[i];
     memset(f, 0, sizeof *f);
     f->key = p->key;
-    f->id = t->next_id++;
+    f->id = t->next_id;
+    t->next_id += t->id_step;
     f->start_ts = ts;
     f->touched = t->now;
     f->next_in_bucket = t->buckets[bucket];

@@ -51,8 +51,13 @@ void nr_handoff_publish(struct nr_handoff *handoff) {
     if (handoff->published == handoff->head) {
         return;
     }
-    nr_store_release(&handoff->published, handoff->head);
-    ring_bell(handoff->event_fd);
+    /* Sequentially consistent with the consumer's `rung`: one of the two sees the other. A bell
+     * that rings already is left alone: a write(2) to it is half a microsecond of every batch. */
+    __atomic_store_n(&handoff->published, handoff->head, __ATOMIC_SEQ_CST);
+    if (!__atomic_load_n(&handoff->rung, __ATOMIC_SEQ_CST)) {
+        nr_store_relaxed(&handoff->rung, 1);
+        ring_bell(handoff->event_fd);
+    }
 }
 
 uint32_t nr_handoff_take(struct nr_handoff *handoff, void *events, uint32_t max) {
@@ -61,7 +66,8 @@ uint32_t nr_handoff_take(struct nr_handoff *handoff, void *events, uint32_t max)
     if (read(handoff->event_fd, &drained, sizeof drained) < 0 && errno != EAGAIN) {
         return 0;
     }
-    const uint64_t published = nr_load_acquire(&handoff->published);
+    __atomic_store_n(&handoff->rung, 0, __ATOMIC_SEQ_CST);
+    const uint64_t published = __atomic_load_n(&handoff->published, __ATOMIC_SEQ_CST);
     const uint64_t tail = handoff->tail;
     const uint64_t ready = published - tail;
     const uint32_t count = ready < max ? (uint32_t)ready : max;

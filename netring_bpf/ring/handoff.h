@@ -19,6 +19,7 @@ struct nr_handoff {
     _Alignas(64) uint64_t published; /* by the producer */
     _Alignas(64) uint64_t tail;      /* by the consumer */
     _Alignas(64) uint32_t waiting;   /* the producer wants to hear of space */
+    _Alignas(64) uint32_t rung;      /* the consumer has not answered the bell yet */
 };
 
 int nr_handoff_create(struct nr_handoff *handoff, uint32_t slots, uint32_t slot_size);

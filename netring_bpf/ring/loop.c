@@ -8,6 +8,10 @@
 
 #define DRAIN_NS (2000ull * 1000 * 1000)
 #define DRAIN_POLL_MS 5
+#define TICK_MS ((int)(NR_TICK_NS / 1000000))
+#define NAP_NS 50000
+#define REPLAY_PASSES 256  /* between two publications of the books */
+#define REPLAY_EVENTS 1024 /* handed over at once: a wake-up costs as much as 100 frames */
 
 /* -- one pass over one source -- */
 
@@ -38,6 +42,7 @@ static uint32_t read_source(nr_reader *r, struct nr_source *source) {
     const uint32_t max = allowance(r, source);
     const uint32_t count = max > 0 ? source->ops->next(source, frames, max) : 0;
     if (count > 0) {
+        r->read_at = source->read_at;
         nr_reader_dissect(r, frames, count);
         source->ops->release(source);
     }
@@ -51,8 +56,10 @@ static uint32_t read_sources(nr_reader *r) {
     }
     if (count > 0) {
         nr_table_tick(r->table, 0); /* packet time has moved on */
-        nr_handoff_publish(&r->handoff);
-        nr_reader_publish_books(r);
+        if (!r->finite || r->handoff.head - r->handoff.published >= REPLAY_EVENTS) {
+            nr_handoff_publish(&r->handoff);
+        }
+        r->unpublished = true;
     }
     return count;
 }
@@ -74,8 +81,7 @@ static int check_sources(nr_reader *r) {
     return rc;
 }
 
-int nr_reader_tick(nr_reader *r) {
-    const uint64_t now = nr_clock_ns();
+int nr_reader_tick(nr_reader *r, uint64_t now) {
     if (now < r->next_tick && r->next_tick - now <= NR_TICK_NS) {
         return 0;
     }
@@ -88,18 +94,13 @@ int nr_reader_tick(nr_reader *r) {
 }
 
 int nr_reader_wait(nr_reader *r, int timeout_ms) {
-    struct pollfd fds[NR_MAX_SOURCES + 1];
     const struct timespec breath = {.tv_nsec = 1000 * 1000};
     bool error = false;
-    fds[0] = (struct pollfd){.fd = r->stop_fd, .events = POLLIN};
-    for (int i = 0; i < r->source_count; i++) {
-        fds[i + 1] = (struct pollfd){.fd = r->sources[i]->fd, .events = POLLIN};
-    }
-    if (poll(fds, (nfds_t)r->source_count + 1, timeout_ms) <= 0) {
+    if (poll(r->fds, (nfds_t)r->source_count + 1, timeout_ms) <= 0) {
         return 0; /* the time, or a signal */
     }
     for (int i = 1; i <= r->source_count; i++) {
-        error = error || fds[i].revents & (POLLERR | POLLHUP | POLLNVAL);
+        error = error || r->fds[i].revents & (POLLERR | POLLHUP | POLLNVAL);
     }
     if (error) {
         const int rc = check_sources(r);
@@ -108,7 +109,7 @@ int nr_reader_wait(nr_reader *r, int timeout_ms) {
         }
         nanosleep(&breath, NULL); /* an error that does not clear must not spin */
     }
-    return fds[0].revents & POLLIN ? 1 : 0;
+    return r->fds[0].revents & POLLIN ? 1 : 0;
 }
 
 /* A replay waits until the consumer has made room. */
@@ -116,10 +117,9 @@ static int wait_room(nr_reader *r) {
     struct pollfd fds[2] = {{.fd = r->stop_fd, .events = POLLIN},
                             {.fd = r->handoff.space_fd, .events = POLLIN}};
     uint64_t bell;
-    nr_handoff_publish(&r->handoff);
     __atomic_store_n(&r->handoff.waiting, 1, __ATOMIC_SEQ_CST);
     if (!is_half_free(r, __atomic_load_n(&r->handoff.tail, __ATOMIC_SEQ_CST))) {
-        (void)poll(fds, 2, (int)(NR_TICK_NS / 1000000));
+        (void)poll(fds, 2, TICK_MS);
     }
     __atomic_store_n(&r->handoff.waiting, 0, __ATOMIC_SEQ_CST);
     if (read(r->handoff.space_fd, &bell, sizeof bell) < 0 && errno != EAGAIN) {
@@ -150,9 +150,15 @@ static bool is_starved(const nr_reader *r) {
 
 static int run_replay(nr_reader *r) {
     int rc = 0;
+    uint32_t passes = 0;
     while (rc == 0 && !nr_load_relaxed(&r->stopping) && !nr_reader_is_read(r)) {
         if (read_sources(r) == 0 && !nr_reader_is_read(r)) {
-            rc = is_starved(r) ? nr_reader_wait(r, (int)(NR_TICK_NS / 1000000)) : wait_room(r);
+            nr_handoff_publish(&r->handoff);
+            nr_reader_publish_books(r);
+            rc = is_starved(r) ? nr_reader_wait(r, TICK_MS) : wait_room(r);
+        }
+        if (++passes % REPLAY_PASSES == 0) {
+            nr_reader_publish_books(r);
         }
     }
     nr_reader_account(r);
@@ -162,33 +168,65 @@ static int run_replay(nr_reader *r) {
 /* After the stop: what the kernel has already handed over is still read, within a bound. */
 static void drain(nr_reader *r) {
     const uint64_t deadline = nr_clock_ns() + DRAIN_NS;
-    struct pollfd fds[NR_MAX_SOURCES];
-    for (int i = 0; i < r->source_count; i++) {
-        if (r->sources[i]->ops->quiesce != NULL) {
-            r->sources[i]->ops->quiesce(r->sources[i]);
-        }
-        fds[i] = (struct pollfd){.fd = r->sources[i]->fd, .events = POLLIN};
-    }
+    nr_reader_quiesce(r);
     do {
         while (read_sources(r) > 0 && nr_clock_ns() < deadline) {
         }
         nr_reader_account(r);
     } while (r->books.in_ring > 0 && nr_clock_ns() < deadline &&
-             poll(fds, (nfds_t)r->source_count, DRAIN_POLL_MS) >= 0);
+             poll(r->fds + 1, (nfds_t)r->source_count, DRAIN_POLL_MS) >= 0);
+}
+
+/* Busy polling: true as long as the thread is to go on without sleeping. */
+static bool drive_sources(nr_reader *r, uint64_t now) {
+    if (r->busy_ns == 0 || now - r->read_at >= r->busy_ns) {
+        return false;
+    }
+    for (int i = 0; i < r->source_count; i++) {
+        if (r->sources[i]->ops->drive != NULL) {
+            r->sources[i]->ops->drive(r->sources[i]);
+        }
+    }
+    return true;
+}
+
+/* A thread that sleeps in poll(2) is woken by every frame of AF_XDP. Where frames have just come, a
+ * nap lets some come together: at 500,000 frames a second one costs this thread 0.6 of what it
+ * costs without (390 ns to 660 in one interleaved run), and the CPU that brings it is spared the
+ * waking. The nap is over long before the ring is full. */
+static void nap(void) {
+    const struct timespec time = {.tv_nsec = NAP_NS};
+    nanosleep(&time, NULL);
+}
+
+/* While frames keep coming nothing is asked of the kernel: the stop is a load, the time is the
+ * sources', and the books are published when the rings are found empty, and every tick. */
+static int run_live(nr_reader *r) {
+    int rc = 0;
+    bool tired = false; /* frames have come since the last nap */
+    while (rc == 0 && !nr_load_relaxed(&r->stopping)) {
+        if (read_sources(r) > 0) {
+            tired = r->roomy && r->busy_ns == 0;
+            rc = nr_reader_tick(r, r->read_at);
+            continue;
+        }
+        const uint64_t now = nr_clock_ns();
+        rc = nr_reader_tick(r, now);
+        if (r->unpublished) {
+            nr_reader_publish_books(r);
+        }
+        if (tired) {
+            tired = false;
+            nap();
+        } else if (rc == 0 && !drive_sources(r, now)) {
+            rc = nr_reader_wait(r, TICK_MS);
+        }
+    }
+    return rc;
 }
 
 int nr_reader_run(nr_reader *r) {
-    int rc = 0;
-    if (r->finite) {
-        rc = run_replay(r);
-    }
-    while (!r->finite && rc == 0) {
-        const uint32_t count = read_sources(r);
-        rc = nr_reader_tick(r);
-        if (rc == 0) {
-            rc = nr_reader_wait(r, count > 0 ? 0 : (int)(NR_TICK_NS / 1000000));
-        }
-    }
+    const int rc = r->finite ? run_replay(r) : run_live(r);
     if (!r->finite) {
         drain(r);
     }

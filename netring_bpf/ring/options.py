@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self, TypedDict, Unpack
 
 from netring_bpf.errors import OptionError
 
 __all__ = [
     "MAX_QUEUES",
+    "MAX_THREADS",
+    "BusyPoll",
     "FlowKey",
     "FlowOptions",
     "PortTimeout",
+    "TpacketChanges",
     "TpacketOptions",
+    "XdpChanges",
     "XdpMode",
     "XdpOptions",
 ]
 
 MAX_QUEUES = 64  #: receive queues of one interface that one capture can have
+MAX_THREADS = 64  #: of one capture
 MAX_PORT_TIMEOUTS = 16  #: NR_MAX_PORT_TIMEOUTS of api.h
 _SECONDS = "from 0.001 to 1000000 seconds"
 _PROTOCOLS = {"tcp": 6, "udp": 17}
@@ -36,8 +42,53 @@ def _check(option: str, value: object, holds: bool, rule: str) -> None:
         raise OptionError(f"{option}={value!r}: must be {rule}", option=option)
 
 
+def _check_threads(threads: int, cpus: tuple[int, ...] | None) -> None:
+    _check("threads", threads, 1 <= threads <= MAX_THREADS, f"from 1 to {MAX_THREADS}")
+    _check(
+        "cpus",
+        cpus,
+        cpus is None or (len(cpus) == threads and all(cpu >= 0 for cpu in cpus)),
+        f"the number of a CPU for each thread, of which there are {threads}",
+    )
+
+
 def _power_of_two(value: int) -> bool:
     return value > 0 and value & (value - 1) == 0
+
+
+@dataclass(frozen=True, slots=True)
+class BusyPoll:
+    """Frames are fetched by the reader's thread itself, instead of by interrupts.
+
+    ``microseconds``: for so long after the latest frame the thread keeps asking the driver,
+    before it sleeps (SO_BUSY_POLL); up to a whole CPU is spent on it. ``budget``: frames that the
+    driver takes in one go (SO_BUSY_POLL_BUDGET). Needs CAP_NET_ADMIN and Linux 5.11.
+    """
+
+    microseconds: int = 200
+    budget: int = 64
+
+    def __post_init__(self) -> None:
+        _check(
+            "microseconds", self.microseconds, 1 <= self.microseconds <= 1_000_000,
+            "from 1 to 1000000",
+        )  # fmt: skip
+        _check("budget", self.budget, 1 <= self.budget <= 512, "from 1 to 512")
+
+
+class XdpChanges(TypedDict, total=False):
+    """What a preset of ``XdpOptions`` can be told to set otherwise: the same fields."""
+
+    queues: tuple[int, ...] | None
+    ring_size: int | None
+    chunk_size: int | None
+    chunks: int | None
+    mode: XdpMode | None
+    threads: int
+    symmetric_rss: bool
+    cpus: tuple[int, ...] | None
+    huge_pages: bool
+    busy_poll: BusyPoll | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +101,53 @@ class XdpOptions:
     ``chunk_size``: bytes of a UMEM chunk, 2048 or 4096; 256 of them are headroom, so frames
     up to 1792 or 3840 bytes fit and longer ones are counted as ``rx_dropped``.
     ``chunks``: chunks in the UMEM of one queue, a power of two, at least ``ring_size``.
-    One queue takes ``chunks * chunk_size`` bytes: 64 MiB by default.
+    One queue takes ``chunks * chunk_size`` bytes. What of the three is None is chosen by the
+    link's speed, its MTU and the memory-lock limit (``ring/sizes.py`` has the rule): 16384, 2048
+    and 32768, which are 64 MiB, where nothing speaks for other values. ``Capture.xdp`` tells.
     ``mode``: native or generic XDP only; None for native where the driver can, else generic.
+
+    ``threads``: so many threads share the queues, each with a flow table of its own. Both
+    directions of a flow must come to one thread, so that more than one needs ``symmetric_rss``:
+    your word that the card spreads both over the queues alike.
+    ``cpus``: where each thread runs. ``huge_pages``: the UMEM is of 2 MiB pages, where the kernel
+    has some to give (``vm.nr_hugepages``); else of normal ones, which ``Capture.notices`` tells.
+    ``busy_poll``: see ``BusyPoll``.
     """
 
     queues: tuple[int, ...] | None = None
-    ring_size: int = 16_384
-    chunk_size: int = 2048
-    chunks: int = 32_768
+    ring_size: int | None = None
+    chunk_size: int | None = None
+    chunks: int | None = None
     mode: XdpMode | None = None
+    threads: int = 1
+    symmetric_rss: bool = False
+    cpus: tuple[int, ...] | None = None
+    huge_pages: bool = False
+    busy_poll: BusyPoll | None = None
+
+    @classmethod
+    def throughput(cls, **changes: Unpack[XdpChanges]) -> Self:
+        """For many frames: ``ring_size=32_768, chunks=65_536, huge_pages=True``.
+
+        128 MiB of memory a queue hold more frames while the thread is kept from running.
+        """
+        preset = cls(ring_size=32_768, chunks=65_536, huge_pages=True)
+        return dataclasses.replace(preset, **changes)
+
+    @classmethod
+    def latency(cls, **changes: Unpack[XdpChanges]) -> Self:
+        """For early events, at the cost of a CPU: ``busy_poll=BusyPoll()``."""
+        return dataclasses.replace(cls(busy_poll=BusyPoll()), **changes)
+
+    @classmethod
+    def small_memory(cls, **changes: Unpack[XdpChanges]) -> Self:
+        """4 MiB a queue: ``ring_size=1024, chunks=2048, chunk_size=2048``.
+
+        Where the thread is kept from running for a millisecond, frames are lost at rates above
+        a million a second.
+        """
+        preset = cls(ring_size=1024, chunks=2048, chunk_size=2048)
+        return dataclasses.replace(preset, **changes)
 
     def __post_init__(self) -> None:
         if self.queues is not None:
@@ -69,19 +158,43 @@ class XdpOptions:
                 and all(0 <= q < MAX_QUEUES for q in self.queues),
                 f"distinct queue numbers from 0 to {MAX_QUEUES - 1}",
             )
+        self._check_sizes()
+        _check_threads(self.threads, self.cpus)
+        if self.threads > 1 and not self.symmetric_rss:
+            raise OptionError(
+                f"threads={self.threads!r}: must be 1 without symmetric_rss=True: each thread has "
+                "a flow table of its own for its queues, and by default a card spreads the two "
+                "directions of a flow over different queues, which would give two halves of a "
+                "flow; make it symmetric first (`ethtool -X DEV xfrm symmetric-xor`, or a key of "
+                "repeated bytes: `ethtool -X DEV hkey 6d:5a:6d:5a:…`), then say symmetric_rss=True",
+                option="threads",
+            )
+
+    def _check_sizes(self) -> None:
+        ring_size, chunks = self.ring_size, self.chunks
         _check(
             "ring_size",
-            self.ring_size,
-            _power_of_two(self.ring_size) and 64 <= self.ring_size <= 1 << 20,
+            ring_size,
+            ring_size is None or (_power_of_two(ring_size) and 64 <= ring_size <= 1 << 20),
             "a power of two from 64 to 1048576",
         )
-        _check("chunk_size", self.chunk_size, self.chunk_size in (2048, 4096), "2048 or 4096")
+        _check("chunk_size", self.chunk_size, self.chunk_size in {None, 2048, 4096}, "2048 or 4096")
         _check(
             "chunks",
-            self.chunks,
-            _power_of_two(self.chunks) and self.ring_size <= self.chunks <= 1 << 20,
+            chunks,
+            chunks is None or (_power_of_two(chunks) and (ring_size or 64) <= chunks <= 1 << 20),
             "a power of two from ring_size to 1048576",
         )
+
+
+class TpacketChanges(TypedDict, total=False):
+    """What a preset of ``TpacketOptions`` can be told to set otherwise: the same fields."""
+
+    block_size: int
+    block_count: int
+    retire_timeout: float
+    threads: int
+    cpus: tuple[int, ...] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +204,40 @@ class TpacketOptions:
     ``block_size`` in bytes, a power of two and a multiple of 4096; ``block_count`` blocks make
     the ring (64 MiB by default). ``retire_timeout`` in seconds is how long a block that is not
     full waits before it is handed over: the latency of a quiet capture.
+
+    ``threads``: so many sockets share the frames (PACKET_FANOUT_HASH), each with such a ring, a
+    thread and a flow table. The kernel's hash is the same for both directions of a flow;
+    docs/tuning.md tells what it does not keep together. ``cpus``: where each thread runs.
     """
 
     block_size: int = 1 << 20
     block_count: int = 64
     retire_timeout: float = 0.02
+    threads: int = 1
+    cpus: tuple[int, ...] | None = None
+
+    @classmethod
+    def throughput(cls, **changes: Unpack[TpacketChanges]) -> Self:
+        """For many frames: ``block_size=1 << 20, block_count=128, retire_timeout=0.05``.
+
+        128 MiB of memory a thread hold more frames while the thread is kept from running.
+        """
+        return dataclasses.replace(cls(block_count=128, retire_timeout=0.05), **changes)
+
+    @classmethod
+    def latency(cls, **changes: Unpack[TpacketChanges]) -> Self:
+        """For early events: ``block_size=1 << 16, block_count=256, retire_timeout=0.001``.
+
+        A block is handed over after a millisecond, for which the kernel and the thread wake up
+        more often.
+        """
+        preset = cls(block_size=1 << 16, block_count=256, retire_timeout=0.001)
+        return dataclasses.replace(preset, **changes)
+
+    @classmethod
+    def small_memory(cls, **changes: Unpack[TpacketChanges]) -> Self:
+        """4 MiB a thread: ``block_size=1 << 18, block_count=16``."""
+        return dataclasses.replace(cls(block_size=1 << 18, block_count=16), **changes)
 
     def __post_init__(self) -> None:
         _check(
@@ -111,6 +253,7 @@ class TpacketOptions:
             0.001 <= self.retire_timeout <= 1.0,
             "from 0.001 to 1 second",
         )
+        _check_threads(self.threads, self.cpus)
 
 
 class FlowKey(enum.Enum):
@@ -154,7 +297,7 @@ class FlowOptions:
     ``update_interval``: how often ``FlowUpdated`` reports each live flow; None for never.
     ``max_flows``: the table's cap; a half-open flow, else the least recently used one makes room
     for a new one. ``event_slots``: events held between the ring's thread and Python, a power of
-    two.
+    two. Of several threads each has its share of both.
 
     ``key``: what makes packets one flow; ``key_vlan``: with their VLAN ids; ``directional``: each
     direction is a flow of its own. ``tunnel_depth``: how many tunnels around a packet are opened,

@@ -94,8 +94,8 @@ static int collect(nr_reader *r, struct copies *c, int timeout_ms) {
     const uint64_t deadline = nr_clock_ns() + (uint64_t)timeout_ms * 1000000;
     for (;;) {
         copy_frames(r, c);
-        const int rc = nr_reader_tick(r);
         const uint64_t now = nr_clock_ns();
+        const int rc = nr_reader_tick(r, now);
         if (c->count > 0 || rc < 0) {
             nr_reader_account(r);
             nr_reader_publish_books(r);

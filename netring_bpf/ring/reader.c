@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -26,8 +27,9 @@ nr_reader *nr_reader_create(const nr_flow_options *options) {
         return NULL;
     }
     memset(r, 0, sizeof *r);
-    r->finite = true;
+    r->finite = r->roomy = true;
     r->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    r->fds[0] = (struct pollfd){.fd = r->stop_fd, .events = POLLIN};
     const int rc = nr_handoff_create(&r->handoff, options->event_slots, nr_event_size(options));
     r->table = nr_table_create(options, &r->handoff);
     r->fragments =
@@ -58,7 +60,9 @@ static int keep(nr_reader *r, int rc, struct nr_source *source) {
         return rc;
     }
     r->finite = r->finite && source->finite;
+    r->roomy = r->roomy && source->roomy;
     r->sources[r->source_count] = source;
+    r->fds[1 + r->source_count] = (struct pollfd){.fd = source->fd, .events = POLLIN};
     return r->source_count++;
 }
 
@@ -114,8 +118,34 @@ uint64_t nr_reader_savefile_offset(const nr_reader *r, int source) {
 int nr_reader_source_fd(const nr_reader *r, int source) {
     return r->sources[source]->fd;
 }
+
 int nr_reader_source_zero_copy(const nr_reader *r, int source) {
     return r->sources[source]->zero_copy;
+}
+
+int nr_reader_source_huge_pages(const nr_reader *r, int source) {
+    return r->sources[source]->huge_pages;
+}
+
+int nr_reader_source_napi_id(const nr_reader *r, int source) {
+    int id = 0;
+    socklen_t length = sizeof id;
+    const int fd = r->sources[source]->fd;
+    return getsockopt(fd, SOL_SOCKET, SO_INCOMING_NAPI_ID, &id, &length) == 0 ? id : 0;
+}
+
+int nr_reader_set_busy_poll(nr_reader *r, int source, uint32_t microseconds, uint32_t budget) {
+    const int rc = nr_xsk_set_busy_poll(r->sources[source], microseconds, budget);
+    r->busy_ns = nr_max_u64(r->busy_ns, r->sources[source]->busy_ns);
+    return rc;
+}
+
+int nr_reader_make_fanout(nr_reader *r, int source) {
+    return nr_fanout_make(r->sources[source]->fd);
+}
+
+int nr_reader_join_fanout(nr_reader *r, int source, int group) {
+    return nr_fanout_join(r->sources[source]->fd, group);
 }
 
 static int set_filter(nr_reader *r, const nr_bpf_insn *insns, uint32_t count, int program_fd) {
@@ -193,6 +223,7 @@ void nr_reader_account(nr_reader *r) {
 
 void nr_reader_publish_books(nr_reader *r) {
     uint64_t words[NR_BOOK_WORDS];
+    r->unpublished = false;
     nr_table_account(r->table, &r->books);
     r->books.fragment_overlaps = nr_fragments_overlaps(r->fragments);
     r->books.events_produced = r->handoff.produced;

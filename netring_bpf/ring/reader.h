@@ -3,6 +3,8 @@
 #ifndef NR_READER_H
 #define NR_READER_H
 
+#include <poll.h>
+
 #include "flow.h"
 #include "fragment.h"
 #include "source.h"
@@ -14,15 +16,20 @@
 struct nr_reader {
     struct nr_source *sources[NR_MAX_SOURCES];
     int source_count;
+    struct pollfd fds[1 + NR_MAX_SOURCES]; /* of the stop, then of the sources */
     int stop_fd;
     bool stopping; /* the stop came: set from any thread */
     bool finite;   /* all sources are replays */
+    bool roomy;    /* all sources are */
     struct nr_table *table;
     struct nr_fragments *fragments;
     nr_decode_options decode;
     struct nr_handoff handoff;
     uint64_t next_tick;
+    uint64_t read_at; /* CLOCK_REALTIME when the latest frames were read */
+    uint64_t busy_ns;    /* the longest of the sources */
     nr_statistics books; /* the reader's thread only */
+    bool unpublished;    /* they have changed since */
     uint32_t sequence;   /* odd while the snapshot is being written */
     uint64_t snapshot[NR_BOOK_WORDS];
 };
@@ -34,8 +41,8 @@ void nr_reader_account(nr_reader *reader);
 /* Makes the books visible to other threads. */
 void nr_reader_publish_books(nr_reader *reader);
 /* Every 100 ms: time for the timers of a quiet capture, fresh books, a look at the interface.
- * -ENODEV when it is gone. */
-int nr_reader_tick(nr_reader *reader);
+ * -ENODEV when it is gone. `now` is CLOCK_REALTIME. */
+int nr_reader_tick(nr_reader *reader, uint64_t now);
 /* Waits for frames, for the stop, or for the time: 1 when the stop came, or -ENODEV. */
 int nr_reader_wait(nr_reader *reader, int timeout_ms);
 /* Whether there is nothing left to read: only ever true of replays. */

@@ -4,32 +4,29 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from netring_bpf._core import ffi, lib
 from netring_bpf.errors import ClosedError, SyscallError
-from netring_bpf.libpcap import Instruction
 from netring_bpf.records import Packet
 from netring_bpf.ring.batch import EventBatch
-from netring_bpf.ring.decode import ENDS, Layout
-from netring_bpf.ring.options import FlowKey, FlowOptions, TpacketOptions, XdpOptions
-from netring_bpf.statistics import CaptureStatistics, FlowStatistics, QueueStatistics
+from netring_bpf.ring.books import capture_statistics
+from netring_bpf.ring.decode import Layout
+from netring_bpf.ring.options import (
+    BusyPoll,
+    FlowKey,
+    FlowOptions,
+    TpacketOptions,
+    XdpOptions,
+)
+from netring_bpf.statistics import CaptureStatistics, QueueStatistics
+
+if TYPE_CHECKING:
+    from netring_bpf.libpcap import Instruction
+    from netring_bpf.ring.sizes import RingSizes
 
 __all__ = ["Blocks", "Reader"]
 
-_REASONS = {
-    lib.NR_CUT_LINK: "cut_link",
-    lib.NR_NOT_IP: "not_ip",
-    lib.NR_TOO_MANY_TAGS: "too_many_tags",
-    lib.NR_CUT_NETWORK: "cut_network",
-    lib.NR_BAD_NETWORK: "bad_network",
-    lib.NR_FRAGMENT: "fragment",
-    lib.NR_TOO_MANY_EXT: "too_many_extensions",
-    lib.NR_CUT_TRANSPORT: "cut_transport",
-    lib.NR_BAD_TRANSPORT: "bad_transport",
-    lib.NR_BAD_CHECKSUM: "bad_checksum",
-    lib.NR_UNKNOWN_LINK: "unknown_link",
-}
 _KEYS = {
     FlowKey.FIVE_TUPLE: lib.NR_KEY_FIVE_TUPLE,
     FlowKey.HOST_PAIR: lib.NR_KEY_HOST_PAIR,
@@ -64,7 +61,7 @@ class Reader:
     ``run()`` or ``packets()`` from one thread; ``stop()`` and ``statistics()`` from any.
     """
 
-    def __init__(self, options: FlowOptions) -> None:
+    def __init__(self, options: FlowOptions, *, first_id: int = 1, id_step: int = 1) -> None:
         native = ffi.new(
             "nr_flow_options *",
             {
@@ -95,6 +92,8 @@ class Reader:
                     "verify_checksums": options.verify_checksums,
                 },
                 "hash_key": os.urandom(16),
+                "first_id": first_id,
+                "id_step": id_step,
             },
         )
         self._reader = lib.nr_reader_create(native)
@@ -110,23 +109,35 @@ class Reader:
         self._keep: list[Any] = []
         self._block_buffer: Any = None
         self._sources = 0
+        self.descriptors: list[int] = []  #: of the sources, to poll
 
     # -- sources: each returns its descriptor, or raises OSError with the kernel's errno --
 
-    def add_xsk(self, ifindex: int, queue: int, options: XdpOptions, *, snaplen: int) -> int:
+    def add_xsk(
+        self, ifindex: int, queue: int, options: XdpOptions, sizes: RingSizes, *, snaplen: int
+    ) -> int:
         """Open an AF_XDP socket bound to ``queue``; returns its descriptor."""
         native = ffi.new(
             "nr_xsk_options *",
             {
                 "ifindex": ifindex,
                 "queue": queue,
-                "ring_size": options.ring_size,
-                "chunk_size": options.chunk_size,
-                "chunks": options.chunks,
+                "ring_size": sizes.ring_size,
+                "chunk_size": sizes.chunk_size,
+                "chunks": sizes.chunks,
                 "snaplen": snaplen,
+                "huge_pages": options.huge_pages,
             },
         )
         return self._added(lib.nr_reader_add_xsk(self._open(), native), "open an AF_XDP socket")
+
+    def set_busy_poll(self, options: BusyPoll) -> None:
+        """Before ``run()``: fetch the latest AF_XDP socket's frames without interrupts."""
+        error = -lib.nr_reader_set_busy_poll(
+            self._open(), self._sources - 1, options.microseconds, options.budget
+        )
+        if error:
+            raise SyscallError("set busy polling", error)
 
     def add_tpacket(
         self,
@@ -211,7 +222,8 @@ class Reader:
         if index < 0:
             raise SyscallError(call, -index)
         self._sources += 1
-        return int(lib.nr_reader_source_fd(self._reader, index))
+        self.descriptors.append(int(lib.nr_reader_source_fd(self._reader, index)))
+        return self.descriptors[-1]
 
     @property
     def zero_copy(self) -> bool:
@@ -219,6 +231,33 @@ class Reader:
         return self._sources > 0 and all(
             lib.nr_reader_source_zero_copy(self._open(), i) for i in range(self._sources)
         )
+
+    @property
+    def huge_pages(self) -> bool:
+        """Whether the UMEM of every AF_XDP socket is of huge pages."""
+        return self._sources > 0 and all(
+            lib.nr_reader_source_huge_pages(self._open(), i) for i in range(self._sources)
+        )
+
+    @property
+    def napi_ids(self) -> tuple[int, ...]:
+        """Of each AF_XDP socket, the NAPI instance of its latest frame; 0: none, or unknown."""
+        return tuple(
+            int(lib.nr_reader_source_napi_id(self._open(), i)) for i in range(self._sources)
+        )
+
+    def make_fanout(self) -> int:
+        """Make a group of the TPACKET_V3 socket, for others to join; returns its id."""
+        group = int(lib.nr_reader_make_fanout(self._open(), self._sources - 1))
+        if group < 0:
+            raise SyscallError("make a fanout group of TPACKET_V3 sockets", -group)
+        return group
+
+    def join_fanout(self, group: int) -> None:
+        """Share the frames of the group from now on."""
+        error = -lib.nr_reader_join_fanout(self._open(), self._sources - 1, group)
+        if error:
+            raise SyscallError("join a fanout group of TPACKET_V3 sockets", error)
 
     # -- the loop --
 
@@ -296,6 +335,12 @@ class Reader:
         data = bytes(ffi.buffer(buffer, span.size))
         return Blocks(data, count, span.first_ts, span.last_ts)
 
+    def books(self) -> Any:
+        """Return what the reader has counted: an ``nr_statistics``."""
+        books = ffi.new("nr_statistics *")
+        lib.nr_reader_statistics(self._open(), books)
+        return books
+
     def statistics(
         self,
         backend: str,
@@ -304,49 +349,7 @@ class Reader:
         matches: Mapping[str, int],
     ) -> CaptureStatistics:
         """Return the reader's books, with what others know of the capture put in."""
-        s = ffi.new("nr_statistics *")
-        lib.nr_reader_statistics(self._open(), s)
-        flows = FlowStatistics(
-            started=s.flows_started,
-            established=s.flows_established,
-            ended={end.value: s.flows_ended[i] for i, end in ENDS.items()},
-            live=s.flows_live,
-            peak=s.flows_peak,
-            ended_packets=s.ended_packets,
-            ended_bytes=s.ended_bytes,
-            live_packets=s.live_packets,
-            live_bytes=s.live_bytes,
-        )
-        return CaptureStatistics(
-            backend=backend,
-            attach=attach,
-            queues=queues,
-            matches=matches,
-            rx_dropped=s.xsk_rx_dropped,
-            rx_ring_full=s.xsk_rx_ring_full,
-            fill_ring_empty=s.xsk_fill_ring_empty,
-            tp_packets=s.tp_packets,
-            tp_drops=s.tp_drops,
-            in_ring=s.in_ring,
-            received=s.received,
-            received_bytes=s.received_bytes,
-            keyed=s.keyed,
-            keyed_bytes=s.keyed_bytes,
-            not_keyed={name: s.not_keyed[i] for i, name in _REASONS.items()},
-            handed_out=s.handed_out,
-            inner=s.inner,
-            inner_bytes=s.inner_bytes,
-            inner_not_keyed=s.inner_not_keyed,
-            fragments=s.fragments,
-            fragment_overlaps=s.fragment_overlaps,
-            file_frames=s.file_frames,
-            file_filtered=s.file_filtered,
-            flows=flows,
-            events_produced=s.events_produced,
-            events_taken=s.events_taken,
-            events_lost=s.events_lost,
-            link_errors=s.link_errors,
-        )
+        return capture_statistics(self.books(), backend, attach, queues, matches)
 
     # -- life --
 

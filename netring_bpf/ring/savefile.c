@@ -9,6 +9,9 @@
 #include <unistd.h>
 
 #define NS 1000000000u
+/* Asked of the kernel at once: what it has copied is still in the cache when it is dissected. Ten
+ * million packets take 1.76 s with it, 1.85 s with the whole buffer (medians of four). */
+#define READ_SIZE (256u << 10)
 
 /* -- the buffer -- */
 
@@ -23,7 +26,8 @@ static enum nr_step fill(struct nr_savefile *f) {
     if (poll(&ready, 1, 0) == 0) {
         return NR_STEP_STARVED;
     }
-    const ssize_t count = read(f->source.fd, f->buffer + f->end, f->capacity - f->end);
+    const size_t room = f->capacity - f->end;
+    const ssize_t count = read(f->source.fd, f->buffer + f->end, room < READ_SIZE ? room : READ_SIZE);
     if (count < 0) {
         if (errno == EINTR || errno == EAGAIN) {
             return NR_STEP_STARVED;
@@ -64,18 +68,6 @@ enum nr_step nr_file_fail(struct nr_savefile *f, uint32_t problem) {
 }
 
 /* -- numbers -- */
-
-uint16_t nr_file_u16(const struct nr_savefile *f, const uint8_t *at) {
-    uint16_t value;
-    memcpy(&value, at, sizeof value);
-    return f->swapped ? __builtin_bswap16(value) : value;
-}
-
-uint32_t nr_file_u32(const struct nr_savefile *f, const uint8_t *at) {
-    uint32_t value;
-    memcpy(&value, at, sizeof value);
-    return f->swapped ? __builtin_bswap32(value) : value;
-}
 
 uint64_t nr_file_ns(const struct nr_file_interface *i, uint64_t units) {
     const uint64_t seconds = i->binary ? units >> i->shift : units / i->units_per_second;

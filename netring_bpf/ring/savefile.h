@@ -3,6 +3,8 @@
 #ifndef NR_SAVEFILE_H
 #define NR_SAVEFILE_H
 
+#include <string.h>
+
 #include "source.h"
 
 #define NR_FILE_BUFFER (2u << 20)
@@ -60,10 +62,20 @@ enum nr_step {
 const uint8_t *nr_file_need(struct nr_savefile *f, size_t n, enum nr_step *step);
 void nr_file_pass(struct nr_savefile *f, uint64_t n);
 enum nr_step nr_file_fail(struct nr_savefile *f, uint32_t problem);
-uint16_t nr_file_u16(const struct nr_savefile *f, const uint8_t *at);
-uint32_t nr_file_u32(const struct nr_savefile *f, const uint8_t *at);
 uint64_t nr_file_ns(const struct nr_file_interface *interface, uint64_t units);
 uint16_t nr_file_link(uint16_t dlt);
+
+/* Numbers of the file, in the machine's byte order. */
+static inline uint16_t nr_file_u16(const struct nr_savefile *f, const uint8_t *at) {
+    uint16_t value;
+    memcpy(&value, at, sizeof value);
+    return f->swapped ? __builtin_bswap16(value) : value;
+}
+static inline uint32_t nr_file_u32(const struct nr_savefile *f, const uint8_t *at) {
+    uint32_t value;
+    memcpy(&value, at, sizeof value);
+    return f->swapped ? __builtin_bswap32(value) : value;
+}
 
 enum nr_step nr_pcap_begin(struct nr_savefile *f);
 enum nr_step nr_pcap_step(struct nr_savefile *f, struct nr_frame *frame,

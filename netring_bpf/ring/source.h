@@ -24,6 +24,8 @@ struct nr_source_ops {
     void (*set_snaplen)(struct nr_source *source, uint32_t snaplen);
     /* Of a capture file: how it ended. May be NULL. */
     void (*file_state)(const struct nr_source *source, nr_savefile_state *state);
+    /* Busy polling: runs the driver's receive work in this thread. May be NULL. */
+    void (*drive)(struct nr_source *source);
     /* Told once, at the stop: take in nothing new. May be NULL. */
     void (*quiesce)(struct nr_source *source);
     void (*destroy)(struct nr_source *source);
@@ -36,8 +38,12 @@ struct nr_source {
     bool finished; /* a replay that is read */
     bool starved;  /* a pipe that has nothing yet */
     bool zero_copy;
+    bool huge_pages;
+    bool roomy; /* frames are handed over one by one, into a ring that holds those of a nap */
     bool down;     /* the last check() said -ENETDOWN */
     uint64_t lent; /* frames since creation */
+    uint64_t read_at; /* CLOCK_REALTIME when next() last found some; 0: it has no clock */
+    uint64_t busy_ns; /* so long after that drive() is called; 0: it has none */
     /* the kernel's counters, as of the last account() */
     uint64_t rx_dropped, rx_ring_full, fill_ring_empty;
     uint64_t tp_packets, tp_drops;
@@ -47,7 +53,11 @@ struct nr_source {
 };
 
 int nr_xsk_create(const nr_xsk_options *options, struct nr_source **out);
+int nr_xsk_set_busy_poll(struct nr_source *source, uint32_t microseconds, uint32_t budget);
 int nr_tpacket_create(const nr_tpacket_options *options, struct nr_source **out);
+/* See nr_reader_make_fanout and nr_reader_join_fanout. */
+int nr_fanout_make(int fd);
+int nr_fanout_join(int fd, int group);
 int nr_replay_create(const uint8_t *records, uint64_t size, struct nr_source **out);
 int nr_savefile_create(int fd, struct nr_source **out);
 /* For tests: the whole file at once. */

@@ -93,7 +93,8 @@ struct nr_table *nr_table_create(const nr_flow_options *options, struct nr_hando
     t->directional = options->decode.directional;
     t->reserve = NR_BATCH * NR_EVENTS_PER_PACKET * (1 + options->decode.tunnel_depth);
     t->reserve = t->reserve < options->event_slots / 2 ? t->reserve : options->event_slots / 2;
-    t->next_id = 1;
+    t->next_id = options->first_id != 0 ? options->first_id : 1;
+    t->id_step = options->id_step != 0 ? options->id_step : 1;
     t->due = UINT64_MAX;
     memcpy(t->hash_key, options->hash_key, sizeof t->hash_key);
     set_timeouts(t, options);

@@ -150,7 +150,7 @@ struct nr_table {
     uint64_t update_ns;
     uint64_t now; /* packet time: only grows */
     uint64_t due; /* no timer of any flow runs out before this */
-    uint64_t next_id;
+    uint64_t next_id, id_step;
     uint64_t hash_key[2];
     uint64_t started, established, ended[NR_END_COUNT];
     uint64_t ended_packets, ended_bytes, live_packets, live_bytes;

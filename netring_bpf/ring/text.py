@@ -31,7 +31,7 @@ _KINDS: Final[dict[type[FlowEvent], int]] = {
     FlowUpdated: lib.NR_EVENT_UPDATED,
     FlowEnded: lib.NR_EVENT_ENDED,
 }
-_ROOM: Final = 1 << 18  # bytes of text made at once: what stays in the processor's cache
+_ROOM: Final = 1 << 19  # bytes of text made at once: a thousand records, and still in the cache
 
 
 class Text(NamedTuple):

@@ -82,6 +82,31 @@ static int bind_interface(const struct tpacket *t, const nr_tpacket_options *opt
     return bind(fd, (const struct sockaddr *)&address, sizeof address) == 0 ? 0 : -errno;
 }
 
+/* -- fanout: sockets that share the frames of one interface -- */
+
+static int set_fanout(int fd, int group, int flags) {
+    const int argument = group | (PACKET_FANOUT_HASH | flags) << 16;
+    const int rc = setsockopt(fd, SOL_PACKET, PACKET_FANOUT, &argument, sizeof argument);
+    return rc == 0 ? 0 : -errno;
+}
+
+int nr_fanout_make(int fd) {
+    int argument = 0;
+    socklen_t length = sizeof argument;
+    const int rc = set_fanout(fd, 0, PACKET_FANOUT_FLAG_UNIQUEID);
+    if (rc != 0) {
+        return rc;
+    }
+    if (getsockopt(fd, SOL_PACKET, PACKET_FANOUT, &argument, &length) != 0) {
+        return -errno;
+    }
+    return argument & 0xffff;
+}
+
+int nr_fanout_join(int fd, int group) {
+    return set_fanout(fd, group, 0);
+}
+
 /* -- run -- */
 
 static bool open_block(struct tpacket *t) {
@@ -89,6 +114,7 @@ static bool open_block(struct tpacket *t) {
     if (!(nr_load_acquire(&block->hdr.bh1.block_status) & TP_STATUS_USER)) {
         return false;
     }
+    t->source.read_at = nr_clock_ns(); /* once a block */
     t->open = true;
     t->left = block->hdr.bh1.num_pkts;
     t->offset = block->hdr.bh1.offset_to_first_pkt;

@@ -22,6 +22,15 @@
 
 #define COMPLETION_SIZE 64u /* nothing is sent, but bind(2) wants the ring to exist */
 #define BIND_PATIENCE_MS 500
+#define ROOMY 1024u /* descriptors: 100 us at 10 million frames a second */
+#define HUGE_PAGE ((size_t)2 << 20)
+#ifndef MAP_HUGE_2MB
+#define MAP_HUGE_2MB (21 << 26)
+#endif
+#ifndef SO_PREFER_BUSY_POLL
+#define SO_PREFER_BUSY_POLL 69
+#define SO_BUSY_POLL_BUDGET 70
+#endif
 
 struct ring {
     uint32_t *producer;
@@ -38,6 +47,7 @@ struct xsk {
     struct ring rx, fill, completion;
     uint8_t *umem;
     size_t umem_size;
+    size_t umem_map_size;
     uint64_t chunk_mask;
     uint32_t consumed; /* rx ring: our index, ahead of *consumer by what is lent */
     uint32_t lent;
@@ -47,12 +57,29 @@ struct xsk {
 
 /* -- open -- */
 
+static bool map_memory(struct xsk *x, size_t size, int flags) {
+    void *map =
+        mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | flags, -1, 0);
+    if (map == MAP_FAILED) {
+        return false;
+    }
+    x->umem = map;
+    x->umem_map_size = size;
+    return true;
+}
+
+/* Huge pages are reserved by the mmap(2), so that it fails where there are too few. */
+static int map_umem(struct xsk *x, bool huge_pages) {
+    const size_t rounded = (x->umem_size + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1);
+    x->source.huge_pages = huge_pages && map_memory(x, rounded, MAP_HUGETLB | MAP_HUGE_2MB);
+    return x->source.huge_pages || map_memory(x, x->umem_size, 0) ? 0 : -errno;
+}
+
 static int register_umem(struct xsk *x, const nr_xsk_options *options) {
     x->umem_size = (size_t)options->chunks * options->chunk_size;
-    x->umem = mmap(NULL, x->umem_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (x->umem == MAP_FAILED) {
-        x->umem = NULL;
-        return -errno;
+    const int rc = map_umem(x, options->huge_pages);
+    if (rc != 0) {
+        return rc;
     }
     struct xdp_umem_reg reg = {
         .addr = (uint64_t)(uintptr_t)x->umem,
@@ -147,6 +174,22 @@ static bool is_zero_copy(int fd) {
            options.flags & XDP_OPTIONS_ZEROCOPY;
 }
 
+static int set_option(int fd, int option, int value) {
+    return setsockopt(fd, SOL_SOCKET, option, &value, sizeof value) == 0 ? 0 : -errno;
+}
+
+int nr_xsk_set_busy_poll(struct nr_source *source, uint32_t microseconds, uint32_t budget) {
+    int rc = set_option(source->fd, SO_PREFER_BUSY_POLL, 1);
+    if (rc == 0) {
+        rc = set_option(source->fd, SO_BUSY_POLL, (int)microseconds);
+    }
+    if (rc == 0) {
+        rc = set_option(source->fd, SO_BUSY_POLL_BUDGET, (int)budget);
+    }
+    source->busy_ns = rc == 0 ? (uint64_t)microseconds * 1000 : 0;
+    return rc;
+}
+
 /* -- run -- */
 
 #define TAG_AT 12u
@@ -185,6 +228,7 @@ static uint32_t xsk_next(struct nr_source *source, struct nr_frame *frames, uint
     x->consumed += count;
     x->lent = count;
     source->lent += count;
+    source->read_at = count > 0 ? now : source->read_at;
     return count;
 }
 
@@ -207,6 +251,13 @@ static void xsk_release(struct nr_source *source) {
     nr_store_release(x->fill.producer, x->filled);
     nr_store_release(x->rx.consumer, x->consumed);
     wake_up(x);
+}
+
+/* Busy polling: a non-blocking read runs the queue's NAPI once. */
+static void xsk_drive(struct nr_source *source) {
+    if (source->busy_ns > 0) {
+        (void)recvfrom(source->fd, NULL, 0, MSG_DONTWAIT, NULL, NULL);
+    }
 }
 
 /* poll(2) never tells that an AF_XDP socket's device is down or gone; this call does. */
@@ -261,7 +312,7 @@ static void xsk_destroy(struct nr_source *source) {
     if (source->fd >= 0) {
         close(source->fd);
     }
-    unmap(x->umem, x->umem_size);
+    unmap(x->umem, x->umem_map_size);
     free(x);
 }
 
@@ -272,6 +323,7 @@ static const struct nr_source_ops xsk_ops = {
     .account = xsk_account,
     .in_ring = xsk_in_ring,
     .set_snaplen = xsk_set_snaplen,
+    .drive = xsk_drive,
     .destroy = xsk_destroy,
 };
 
@@ -283,6 +335,7 @@ int nr_xsk_create(const nr_xsk_options *options, struct nr_source **out) {
     }
     x->source.ops = &xsk_ops;
     x->snaplen = options->snaplen;
+    x->source.roomy = options->ring_size >= ROOMY;
     x->source.fd = socket(AF_XDP, SOCK_RAW | SOCK_CLOEXEC, 0);
     rc = x->source.fd >= 0 ? 0 : -errno;
     if (rc == 0) {

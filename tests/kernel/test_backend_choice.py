@@ -161,18 +161,23 @@ def test_no_such_queue_is_an_error_and_no_reason_to_fall_back() -> None:
 
 CHILD = """
 import sys
-from netring_bpf import Capture, TpacketOptions
-with Capture("vb", tpacket=TpacketOptions(block_size=1 << 16, block_count=2)) as capture:
-    print(capture.backend, capture.fallback_reason, sep="|")
+from netring_bpf import Capture, TpacketOptions, XdpOptions
+xdp = eval(sys.argv[1]) if len(sys.argv) > 1 else None
+little = TpacketOptions(block_size=1 << 16, block_count=2)
+with Capture("vb", tpacket=little, xdp=xdp) as capture:
+    sizes = capture.xdp and (capture.xdp.ring_size, capture.xdp.chunks, capture.xdp.chunk_size)
+    print(capture.backend, capture.fallback_reason, sizes, capture.notices, sep="|")
 """
 
 
-def as_a_user(namespace: Namespace, *capabilities: str) -> subprocess.CompletedProcess[str]:
+def as_a_user(
+    namespace: Namespace, *capabilities: str, xdp: str = "None"
+) -> subprocess.CompletedProcess[str]:
     """A capture as an ordinary user that has these capabilities, and the usual limits."""
     held = ",".join(f"+{name}" for name in capabilities)
     argv = ["prlimit", "--memlock=8388608:8388608", "setpriv", "--reuid", "65534", "--clear-groups",
             "--inh-caps", f"-all,{held}", "--ambient-caps", f"-all,{held}",
-            sys.executable, "-c", CHILD]  # fmt: skip
+            sys.executable, "-c", CHILD, xdp]  # fmt: skip
     return namespace.run(argv, check=False)
 
 
@@ -180,18 +185,28 @@ def test_without_cap_bpf_auto_listens_and_says_what_is_missing() -> None:
     with wire() as namespace:
         done = as_a_user(namespace, "net_raw")
         assert done.stderr.count("\n") == 1, done.stderr  # the warning, once
-        backend, _, reason = done.stdout.strip().partition("|")
-        assert backend == "tpacket_v3"
+        backend, reason, sizes, _ = done.stdout.split("|")
+        assert (backend, sizes) == ("tpacket_v3", "None")
         assert "CAP_BPF" in reason
 
 
 def test_over_the_memory_lock_limit_auto_listens_and_names_limit_and_remedy() -> None:
     with wire() as namespace:
-        done = as_a_user(namespace, "bpf", "net_admin", "net_raw")
-        backend, _, reason = done.stdout.strip().partition("|")
+        asked = "XdpOptions(ring_size=16384, chunks=32768)"
+        done = as_a_user(namespace, "bpf", "net_admin", "net_raw", xdp=asked)
+        backend, reason, _, _ = done.stdout.split("|")
         assert backend == "tpacket_v3"
         assert "UMEM of 65536 KiB is over the memory-lock limit of 8192 KiB" in reason
         assert "ulimit -l" in reason
+
+
+def test_sizes_that_nobody_gave_are_made_to_fit_under_the_limit_in_words() -> None:
+    with wire() as namespace:
+        done = as_a_user(namespace, "bpf", "net_admin", "net_raw")
+        backend, _, sizes, notices = done.stdout.split("|")
+        assert (backend, sizes) == ("af_xdp", "(2048, 4096, 2048)")
+        assert "instead of 16384 and 32768: the memory-lock limit is 8192 KiB" in notices
+        assert done.stderr.count("\n") == 1, done.stderr  # the warning, once
 
 
 def test_the_memory_lock_error_has_both_figures() -> None:

@@ -37,7 +37,7 @@ def told(story: FileStory) -> list[tuple[object, ...]]:
 
 def in_memory() -> list[tuple[object, ...]]:
     events, books = replay(FRAMES)
-    return told(FileStory(events, books, None))
+    return told(FileStory([events], books, None))
 
 
 def written(path: Path, data: bytes) -> Path:

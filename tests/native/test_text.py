@@ -140,6 +140,7 @@ def test_the_events_of_every_capture_are_the_same_text(options: FlowOptions) -> 
     events = 0
     for path in captures():
         for batch in replay_file(path, options).batches:
+            assert isinstance(batch, EventBatch)
             events += len(batch)
             for name in TEXT_FORMATS:
                 made = TextEncoder(name, salt=SALT).encode(batch)
@@ -192,18 +193,18 @@ def test_a_capture_s_name_may_be_any_text(layout: object, name: str) -> None:
 
 def test_records_can_be_told_apart_and_are_numbered_over_batches(layout: object) -> None:
     started, ended = lib.NR_EVENT_STARTED, lib.NR_EVENT_ENDED
-    natives = [{"flow_id": i, "kind": ended if i % 2 else started} for i in range(3000)]
+    natives = [{"flow_id": i, "kind": ended if i % 2 else started} for i in range(6000)]
     batch = batch_of(natives, layout)
     encoder = TextEncoder("json", kinds=(FlowEnded,), terminator=b"", capture="c", seq=100)
     text = encoder.encode_records(batch)
     records = text.records()
     assert b"".join(records) == text.data
-    assert len(text.data) > 1 << 18  # more than is made at once
-    assert [json.loads(record)["id"] for record in records] == list(range(1, 3000, 2))
-    assert [json.loads(record)["seq"] for record in records] == list(range(100, 1600))
-    assert encoder.seq == 1600
+    assert len(text.data) > 1 << 19  # more than is made at once
+    assert [json.loads(record)["id"] for record in records] == list(range(1, 6000, 2))
+    assert [json.loads(record)["seq"] for record in records] == list(range(100, 3100))
+    assert encoder.seq == 3100
     assert encoder.encode_records(batch_of(natives[:1], layout)) == (b"", [])
-    assert json.loads(encoder.encode(batch_of(natives[1:2], layout)))["seq"] == 1600
+    assert json.loads(encoder.encode(batch_of(natives[1:2], layout)))["seq"] == 3100
 
 
 def test_parts_of_a_batch_are_encoded_by_themselves(layout: object) -> None:

@@ -6,7 +6,7 @@ import queue
 import select
 import struct
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,7 +79,7 @@ def _taken_while(thread: threading.Thread, take: Callable[[int], EventBatch]) ->
 class FileStory:
     """What a capture file gave: every batch, the books, and what was wrong with it."""
 
-    batches: list[EventBatch]
+    batches: Sequence[Sequence[FlowEvent]]
     books: CaptureStatistics
     error: NetringError | None
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.savefiles import pcap
+
 PACKAGE = Path(__file__).resolve().parents[2] / "netring_bpf"
 HEAVY = (
     "bcc", "aiomqtt", "paho", "typer", "rich", "pyroute2", "msgspec", "numpy", "pyarrow",
@@ -45,9 +47,11 @@ FLOORS = {
     "bpf.slots": 3,
     "ring.arrow": 2,
     "ring.batch": 2,
+    "ring.books": 2,
     "ring.columns": 2,
     "ring.decode": 2,
     "ring.reader": 2,
+    "ring.readers": 3,
     "ring.text": 2,
     "bpf.program": 3,
     "backend": 4,
@@ -74,6 +78,7 @@ DOORS = {
         "bpf/link.py",
         "bpf/maps.py",
         "bpf/program.py",
+        "ring/books.py",
         "ring/batch.py",
         "ring/columns.py",
         "ring/decode.py",
@@ -147,6 +152,25 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
     assert "netring_bpf" in loaded
     heavy = {name for name in loaded if any(name == h or name.startswith(h + ".") for h in HEAVY)}
     assert heavy == set()
+
+
+def test_reading_a_file_loads_nothing_that_an_interface_needs(tmp_path: Path) -> None:
+    path = tmp_path / "empty.pcap"
+    path.write_bytes(pcap([]))
+    command = [sys.executable, "-X", "importtime", "-c", "from netring_bpf.cli import main; main()"]
+    for name in ("json", "zeek"):
+        done = subprocess.run(
+            [*command, "flows", "-r", path, "--format", name],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+        assert "netring_bpf.ring.text" in loaded
+        needless = {"numpy", "netring_bpf.libpcap", "netring_bpf.capture", *HEAVY} - {
+            "netring_bpf._core"
+        }
+        assert needless & loaded == set()
 
 
 def test_every_public_name_can_be_had() -> None:

@@ -8,6 +8,7 @@ import csv
 import io
 import json
 import os
+import select
 import subprocess
 import sys
 from pathlib import Path
@@ -218,6 +219,55 @@ def test_json_has_every_event_and_a_filter_holds(story: Path) -> None:
     assert {e["proto"] for e in events} == {"icmp"}  # udp is behind a tag in the file
     assert {e["community_id"] for e in events} == {events[0]["community_id"]}
     assert events[-1]["conn_state"] == "OTH"
+
+
+def test_a_count_is_exact_and_the_file_is_read_no_further_than_it_is_shown(many: Path) -> None:
+    whole = lines(many, "--json")
+    assert len(whole) == 2 * FLOWS
+    for count in (1, 1023, 1024, 1025, 2 * FLOWS, 3 * FLOWS):
+        done = run("-r", many, "--json", "-c", str(count))
+        assert done.returncode == 0
+        assert done.stdout.decode().splitlines() == whole[:count]
+
+
+def test_the_reader_of_the_pipe_may_leave(many: Path) -> None:
+    command = [COMMAND, "flows", "-r", str(many), "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert json.loads(process.stdout.readline())["event"] == "started"
+        process.stdout.close()
+        said = process.stderr.read().decode()
+        assert process.wait(30.0) == 0
+    assert "Traceback" not in said
+    assert f"{FLOWS} flows started, {FLOWS} ended" in said
+    assert "books off" not in said
+
+
+def test_a_file_gives_the_same_however_slow_its_reader_is(tmp_path: Path) -> None:
+    path = tmp_path / "long.pcap"
+    # Each flow lives for 50 seconds: timers have as much to tell as packets, and more at once
+    # than there is room for.
+    frames = [
+        Frame(udp(A, B, 1024 + n, 9), START + again * 50 * SECOND + n * 1000)
+        for again in range(2)
+        for n in range(40_000)
+    ]
+    path.write_bytes(pcap(frames))
+    fast = run("-r", path, "--json")
+    assert fast.stdout.count(b'"event":"updated"') > 30_000
+    command = [COMMAND, "flows", "-r", str(path), "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        assert process.stdout is not None
+        os.set_blocking(process.stdout.fileno(), False)
+        slow = bytearray()
+        while True:  # never ready before it is full
+            select.select([process.stdout], [], [])
+            piece = os.read(process.stdout.fileno(), 4096)
+            if not piece:
+                break
+            slow += piece
+    assert bytes(slow) == fast.stdout
 
 
 def test_standard_input_and_the_kinds_of_keys(story: Path) -> None:

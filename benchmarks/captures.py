@@ -1,0 +1,48 @@
+"""Capture files of any number of packets, always the same: made once, kept in ``build/bench``."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["CaptureFile", "make"]
+
+_HERE = Path(__file__).resolve().parent
+_PLACE = _HERE.parent / "build" / "bench"
+_SOURCE = _HERE / "captures.c"
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureFile:
+    """A file, and what is in it."""
+
+    path: Path
+    packets: int
+    flows: int
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file."""
+        return self.path.stat().st_size
+
+
+def make(packets: int) -> CaptureFile:
+    """Return the file of so many packets; writes it where it is not there yet."""
+    path = _PLACE / f"capture-{packets}.pcap"
+    count = path.with_suffix(".flows")
+    if not (count.exists() and count.stat().st_mtime >= _SOURCE.stat().st_mtime):
+        print(f"writing a capture file of {packets:,} packets", file=sys.stderr)
+        _PLACE.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory() as folder:
+            program = Path(folder) / "captures"
+            flags = ["-std=c11", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra", "-Werror"]
+            subprocess.run(["gcc", *flags, "-o", program, _SOURCE, "-lm"], check=True)
+            command = [program, path, str(packets)]
+            done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+        os.sync()  # what is still to be written would slow down what is measured
+        count.write_text(done.stdout, encoding="ascii")
+    return CaptureFile(path, packets, int(count.read_text(encoding="ascii")))

@@ -1,0 +1,88 @@
+"""The C readers' books, added up and put into words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from netring_bpf._core import ffi, lib
+from netring_bpf.ring.decode import ENDS
+from netring_bpf.statistics import CaptureStatistics, FlowStatistics, QueueStatistics
+
+__all__ = ["capture_statistics", "sum_books"]
+
+_REASONS = {
+    lib.NR_CUT_LINK: "cut_link",
+    lib.NR_NOT_IP: "not_ip",
+    lib.NR_TOO_MANY_TAGS: "too_many_tags",
+    lib.NR_CUT_NETWORK: "cut_network",
+    lib.NR_BAD_NETWORK: "bad_network",
+    lib.NR_FRAGMENT: "fragment",
+    lib.NR_TOO_MANY_EXT: "too_many_extensions",
+    lib.NR_CUT_TRANSPORT: "cut_transport",
+    lib.NR_BAD_TRANSPORT: "bad_transport",
+    lib.NR_BAD_CHECKSUM: "bad_checksum",
+    lib.NR_UNKNOWN_LINK: "unknown_link",
+}
+_WORDS = ffi.sizeof("nr_statistics") // 8  # every one of them is a uint64_t
+
+
+def sum_books(parts: Iterable[Any]) -> Any:
+    """Return one ``nr_statistics`` with the sums of all: every equation holds for it as well."""
+    total = ffi.new("nr_statistics *")
+    words = ffi.cast("uint64_t *", total)
+    for part in parts:
+        for i, word in enumerate(ffi.unpack(ffi.cast("uint64_t *", part), _WORDS)):
+            words[i] += word
+    return total
+
+
+def capture_statistics(
+    s: Any,
+    backend: str,
+    attach: str | None,
+    queues: tuple[QueueStatistics, ...],
+    matches: Mapping[str, int],
+) -> CaptureStatistics:
+    """Return an ``nr_statistics``, with what others know of the capture put in."""
+    flows = FlowStatistics(
+        started=s.flows_started,
+        established=s.flows_established,
+        ended={end.value: s.flows_ended[i] for i, end in ENDS.items()},
+        live=s.flows_live,
+        peak=s.flows_peak,
+        ended_packets=s.ended_packets,
+        ended_bytes=s.ended_bytes,
+        live_packets=s.live_packets,
+        live_bytes=s.live_bytes,
+    )
+    return CaptureStatistics(
+        backend=backend,
+        attach=attach,
+        queues=queues,
+        matches=matches,
+        rx_dropped=s.xsk_rx_dropped,
+        rx_ring_full=s.xsk_rx_ring_full,
+        fill_ring_empty=s.xsk_fill_ring_empty,
+        tp_packets=s.tp_packets,
+        tp_drops=s.tp_drops,
+        in_ring=s.in_ring,
+        received=s.received,
+        received_bytes=s.received_bytes,
+        keyed=s.keyed,
+        keyed_bytes=s.keyed_bytes,
+        not_keyed={name: s.not_keyed[i] for i, name in _REASONS.items()},
+        handed_out=s.handed_out,
+        inner=s.inner,
+        inner_bytes=s.inner_bytes,
+        inner_not_keyed=s.inner_not_keyed,
+        fragments=s.fragments,
+        fragment_overlaps=s.fragment_overlaps,
+        file_frames=s.file_frames,
+        file_filtered=s.file_filtered,
+        flows=flows,
+        events_produced=s.events_produced,
+        events_taken=s.events_taken,
+        events_lost=s.events_lost,
+        link_errors=s.link_errors,
+    )

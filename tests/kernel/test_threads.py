@@ -1,0 +1,190 @@
+"""Threads on their CPUs and over the queues of AF_XDP, or an error that says why not."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from netring_bpf import BusyPoll, Capture, TpacketOptions, XdpMode, XdpOptions
+from netring_bpf.errors import OptionError
+from tests.support.frames import udp
+from tests.support.lab import Namespace, VethPair
+from tests.support.rig import PORT, SENDER, WAYS, Way, assert_balanced, capture, wire
+from tests.support.sender import send_frames
+
+pytestmark = pytest.mark.requires("root", "netns", "bcc")
+
+CPUS = sorted(os.sched_getaffinity(0))
+FLOWS, EACH = 200, 10
+LITTLE = TpacketOptions(block_size=1 << 16, block_count=8)
+
+
+def send_both_ways(namespace: Namespace) -> int:
+    """Conversations: a veth chooses the queue by a hash that is the same for both directions."""
+    frames = [
+        frame
+        for n in range(FLOWS)
+        for frame in (
+            udp("10.0.0.1", "10.0.0.2", 1000 + n, 53),
+            udp("10.0.0.2", "10.0.0.1", 53, 1000 + n),
+        )
+    ]
+    return send_frames(namespace, SENDER, frames * EACH)
+
+
+@pytest.mark.parametrize("mode", XdpMode)
+def test_threads_share_the_queues_and_the_books_are_one(mode: XdpMode) -> None:
+    options = XdpOptions(ring_size=4096, chunks=8192, mode=mode, threads=2, symmetric_rss=True)
+    with Namespace() as namespace:
+        VethPair(namespace, SENDER, namespace, PORT, queues=4)
+        outcome = capture(
+            namespace, Way("af_xdp", mode.value), lambda: send_both_ways(namespace), xdp=options
+        )
+    flows = outcome.flows()
+    assert len(flows) == FLOWS
+    assert {(counters[0], counters[2]) for counters in flows.values()} == {(EACH, EACH)}
+    used = Counter((event.flow.id - 1) % 2 for event in outcome.ended())
+    assert set(used) == {0, 1}
+    assert outcome.statistics.capture.received == outcome.offered
+    assert_balanced(outcome.statistics)
+
+
+def test_more_threads_than_queues_are_refused() -> None:
+    options = XdpOptions(ring_size=64, chunks=128, threads=2, symmetric_rss=True)
+    with wire() as namespace, pytest.raises(OptionError, match="vb has 1 queues") as caught:
+        Capture(PORT, netns=namespace.path, xdp=options).open()
+    assert caught.value.option == "threads"
+
+
+def started(namespace: Namespace, tpacket: TpacketOptions) -> Capture:
+    port = Capture(PORT, netns=namespace.path, backend="tpacket_v3", tpacket=tpacket)
+    port.open()
+    try:
+        port.start(lambda _: None)
+    except BaseException:
+        port.close()
+        raise
+    return port
+
+
+def test_each_thread_runs_on_its_cpu_and_nothing_else_moves() -> None:
+    cpus = (CPUS[-1], CPUS[0])
+    before = os.sched_getaffinity(0)
+    with wire() as namespace:
+        options = TpacketOptions(block_size=1 << 16, block_count=8, threads=2, cpus=cpus)
+        with_threads = started(namespace, options)
+        readers = [t for t in threading.enumerate() if t.name.startswith("netring-reader")]
+        assert len(readers) == 2
+        readers.sort(key=lambda thread: thread.name)
+        assert [os.sched_getaffinity(t.native_id or -1) for t in readers] == [{c} for c in cpus]
+        assert os.sched_getaffinity(0) == before
+        with_threads.close()
+
+
+def test_a_cpu_that_is_not_there_is_an_error_and_no_thread_is_left() -> None:
+    before = set(threading.enumerate())
+    options = TpacketOptions(block_size=1 << 16, block_count=8, threads=2, cpus=(CPUS[0], 4095))
+    with (
+        wire() as namespace,
+        pytest.raises(OptionError, match="thread 1 cannot run on CPU 4095") as caught,
+    ):
+        started(namespace, options)
+    assert caught.value.option == "cpus"
+    assert f"are {', '.join(map(str, CPUS))}" in str(caught.value)
+    assert set(threading.enumerate()) == before
+
+
+def test_busy_polling_loses_nothing_and_says_where_it_cannot_be_had() -> None:
+    frames = [udp("10.0.0.1", "10.0.0.2", n, 53) for n in range(FLOWS)] * EACH
+    options = XdpOptions(ring_size=4096, chunks=8192, busy_poll=BusyPoll(microseconds=50))
+    with (
+        wire() as namespace,
+        Capture(PORT, netns=namespace.path, backend="af_xdp", xdp=options) as port,
+    ):
+        port.start(lambda _: None)
+        assert send_frames(namespace, SENDER, frames) == len(frames)
+        port.stop()
+        port.stop()
+        for _ in port.finish(4096):
+            pass
+    books = port.statistics()
+    assert (books.received, books.flows.started) == (len(frames), FLOWS)
+    assert [str(law) for law in books.equations() if not law.holds] == []
+    # A veth has a NAPI of its own and tells no socket which.
+    assert [notice.partition(":")[0] for notice in port.notices] == ["no busy polling"]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_packets_come_from_every_ring(way: str) -> None:
+    """Also without the threads: those who ask for packets read all rings themselves."""
+    xdp = XdpOptions(
+        ring_size=4096, chunks=8192, threads=2, symmetric_rss=True,
+        mode=XdpMode(WAYS[way].attach) if WAYS[way].attach else None,
+    )  # fmt: skip
+    tpacket = TpacketOptions(block_size=1 << 16, block_count=64, threads=2)
+    with Namespace() as namespace:
+        VethPair(namespace, SENDER, namespace, PORT, queues=4)
+        with Capture(
+            PORT, netns=namespace.path, backend=WAYS[way].backend, xdp=xdp, tpacket=tpacket
+        ) as port:
+            count = send_both_ways(namespace)
+            assert len(list(port.packets(count=count, timeout=5.0))) == count
+            assert list(port.packets(timeout=0.1)) == []
+        assert [str(law) for law in port.statistics().equations() if not law.holds] == []
+
+
+HUGE = Path("/proc/sys/vm/nr_hugepages")
+PAGES = 4  # of 2 MiB: what the UMEM below takes
+
+
+@contextlib.contextmanager
+def reserved(pages: int) -> Iterator[int]:
+    """So many huge pages more, while the block runs; yields how many are free then."""
+    before = int(HUGE.read_text())
+    HUGE.write_text(str(before + pages))
+    try:
+        meminfo = dict(line.split()[:2] for line in Path("/proc/meminfo").read_text().splitlines())
+        yield int(meminfo["HugePages_Free:"])
+    finally:
+        HUGE.write_text(str(before))
+
+
+@pytest.mark.parametrize("pages", [PAGES, 0])
+def test_huge_pages_are_used_where_there_are_some_and_announced_where_not(pages: int) -> None:
+    options = XdpOptions(ring_size=1024, chunks=4096, chunk_size=2048, huge_pages=True)
+    frames = [udp("10.0.0.1", "10.0.0.2", n, 53) for n in range(FLOWS)]
+    with (
+        wire() as namespace,
+        reserved(pages) as free,
+        Capture(PORT, netns=namespace.path, backend="af_xdp", xdp=options) as port,
+    ):
+        if free >= PAGES:
+            assert port.notices == ()
+        else:
+            [notice] = port.notices
+            assert notice.startswith("normal pages instead of huge ones")
+            assert "8192 KiB a queue" in notice
+        send_frames(namespace, SENDER, frames)
+        got = list(port.packets(count=FLOWS, timeout=5.0))
+        assert [packet.data for packet in got] == frames
+
+
+def test_the_options_in_force_tell_what_was_chosen() -> None:
+    with wire() as namespace:
+        namespace.ip(f"link set {SENDER} mtu 3000")
+        namespace.ip(f"link set {PORT} mtu 3000")
+        asked = XdpOptions(ring_size=256)
+        with Capture(PORT, netns=namespace.path, backend="af_xdp", xdp=asked) as port:
+            assert port.xdp == XdpOptions(ring_size=256, chunks=512, chunk_size=4096)
+            long = udp("10.0.0.1", "10.0.0.2", 1, 2, bytes(2900))
+            send_frames(namespace, SENDER, [long])
+            [packet] = port.packets(count=1, timeout=5.0)
+            assert packet.data == long
+        with Capture(PORT, netns=namespace.path, backend="tpacket_v3", tpacket=LITTLE) as other:
+            assert other.xdp is None
