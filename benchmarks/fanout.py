@@ -12,9 +12,10 @@ import functools
 import statistics
 import subprocess
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from itertools import cycle, islice
 from pathlib import Path
+from typing import TypeAlias, TypeVar
 
 from benchmarks.events import ended_batches, fresh
 from benchmarks.harness import Case, Options, Report, Results, Table, interleave
@@ -29,7 +30,9 @@ _ROOT = Path(__file__).resolve().parent.parent
 _DELIVERIES = 800_000  # of a case, over all its subscribers
 _SUBSCRIBERS = (1, 8, 64)
 _PAUSE = 0.001  # between the batches of 64 events whose way is timed
-_Batches = Sequence[EventBatch]
+_T = TypeVar("_T")
+_Batches: TypeAlias = Sequence[EventBatch]
+_Work: TypeAlias = Coroutine[object, object, _T]
 
 
 def _counted(received: Iterable[int], events: int) -> None:
@@ -99,9 +102,9 @@ async def _queues(subscribers: int, batches: _Batches) -> float:
 
 
 def _deliveries(
-    work: Callable[[], Awaitable[float]], subscribers: int, events: int
+    work: Callable[[], _Work[float]], subscribers: int, events: int
 ) -> Mapping[str, float]:
-    seconds = asyncio.run(work())  # type: ignore[arg-type]
+    seconds = asyncio.run(work())
     return {"per_second": subscribers * events / seconds}
 
 
@@ -191,7 +194,7 @@ _LOOKS = {
 }
 
 
-async def _look(look: Callable[[FlowSubscriber], Awaitable[None]], batches: _Batches) -> float:
+async def _look(look: Callable[[FlowSubscriber], _Work[None]], batches: _Batches) -> float:
     broadcast = FlowBroadcast()
     subscriber = broadcast.subscribe()
     task = asyncio.ensure_future(look(subscriber))
