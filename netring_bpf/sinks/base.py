@@ -45,7 +45,10 @@ class Sink(Protocol):
         """The event classes it wants; None for all."""
 
     async def run(self, events: FlowSubscriber) -> None:
-        """Consume the stream to its end, and hand over what is accepted before returning."""
+        """Consume the stream to its end, and hand over what is accepted before returning.
+
+        ``events`` can be iterated, or taken in batches, undecoded, by ``next_batch()``.
+        """
 
     def statistics(self) -> SinkStatistics:
         """Return the sink's books."""

@@ -169,7 +169,11 @@ class MqttSink:
                 await self._send(client)
                 watching.cancel()
         except BaseExceptionGroup as group:
-            # At most the connection's end, and what that did to a publish under way.
+            # At most the connection's end, and what that did to a publish under way; a cancellation
+            # that came in the same moment is more than those.
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise asyncio.CancelledError from None
             raise group.exceptions[0] from None
 
     async def _send(self, client: aiomqtt.Client) -> None:

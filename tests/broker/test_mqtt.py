@@ -13,10 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from netring_bpf import FlowBroadcast, FlowEnded, MqttOptions, MqttSink, SinkStatistics
+from netring_bpf import FlowBroadcast, FlowEnded, LinkDown, MqttOptions, MqttSink, SinkStatistics
+from netring_bpf.sinks.encode import encode_event
 from tests.support.broker import Broker, Message, MosquittoSub
 from tests.support.events import ended, started
+from tests.support.frames import udp
 from tests.support.process import spawn
+from tests.support.replay import one_batch
 
 pytestmark = pytest.mark.requires("broker")
 
@@ -91,6 +94,27 @@ def test_every_acknowledged_flow_is_received_and_no_other_event() -> None:
         "community_id": ended(7).flow.key.community_id(), "reason": "fin",
         "capture": got[0]["capture"], "seq": 8,
     }  # fmt: skip
+
+
+def test_batches_off_a_capture_and_single_events_are_numbered_in_one_row() -> None:
+    batch = one_batch(udp("10.0.0.1", "10.0.0.2", 1000 + n, 53) for n in range(300))
+
+    async def script(broadcast: FlowBroadcast) -> None:
+        broadcast.publish([ended(1), LinkDown(5, "eth0"), ended(2)])
+        broadcast.publish(batch)
+        broadcast.publish([ended(3)])
+
+    with Broker() as broker, MosquittoSub(broker.port, "netring/#") as sub:
+        sink = MqttSink(broker.url, MqttOptions(**FAST))
+        books = publish_through(sink, script)
+        messages = sub.wait_for(lambda m: len(distinct(m)) == 303)
+    assert (books.accepted, books.acknowledged, books.dropped) == (303, 303, {})
+    ends = [ended(1), ended(2), *batch.of_kinds(FlowEnded), ended(3)]
+    capture = str(records(messages)[0]["capture"])
+    assert records(messages) == [
+        json.loads(encode_event(event, capture=capture, seq=number))
+        for number, event in enumerate(ends, 1)
+    ]
 
 
 def test_availability_is_retained_and_goes_offline_at_a_graceful_end() -> None:

@@ -57,6 +57,16 @@ def replay(
         return events, reader.statistics("replay", None, (), {})
 
 
+def one_batch(frames: Iterable[Frame | bytes], options: FlowOptions | None = None) -> EventBatch:
+    """Read all frames, end the live flows, and return every event as one batch, not decoded."""
+    records = b"".join(f.record() if isinstance(f, Frame) else Frame(f).record() for f in frames)
+    with Reader(options or FlowOptions(update_interval=None)) as reader:
+        reader.add_replay(records)
+        assert reader.run() == 0
+        assert reader.flush() == 0
+        return reader.take(4096)
+
+
 def _taken_while(thread: threading.Thread, take: Callable[[int], EventBatch]) -> list[FlowEvent]:
     events: list[FlowEvent] = []
     while thread.is_alive():  # a replay waits for its consumer

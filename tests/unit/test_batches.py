@@ -9,25 +9,18 @@ from netring_bpf import (
     EventBatch,
     FlowBroadcast,
     FlowEnded,
-    FlowOptions,
     FlowStarted,
     Lagged,
     LinkDown,
 )
-from netring_bpf.ring.reader import Reader
 from tests.support.events import ended, started
 from tests.support.frames import udp
-from tests.support.replay import Frame
+from tests.support.replay import one_batch
 
 
-def batch_of(flows: int, options: FlowOptions | None = None) -> EventBatch:
+def batch_of(flows: int) -> EventBatch:
     """One batch: so many starts, then as many ends."""
-    frames = [Frame(udp("10.0.0.1", "10.0.0.2", 1000 + n, 53)).record() for n in range(flows)]
-    with Reader(options or FlowOptions(update_interval=None)) as reader:
-        reader.add_replay(b"".join(frames))
-        assert reader.run() == 0
-        assert reader.flush() == 0
-        return reader.take(4096)
+    return one_batch(udp("10.0.0.1", "10.0.0.2", 1000 + n, 53) for n in range(flows))
 
 
 def test_a_batch_comes_as_the_object_that_was_published() -> None:

@@ -24,7 +24,7 @@ from netring_bpf._core import lib
 from netring_bpf.ring.decode import ENDS, KINDS, TUNNELS
 from netring_bpf.ring.reader import Reader
 from tests.support.frames import icmp_echo, ip, tcp, udp
-from tests.support.replay import START, Frame
+from tests.support.replay import START, Frame, one_batch
 
 A, B = "10.0.0.1", "10.0.0.2"
 FULL = FlowOptions(update_interval=None, packet_statistics=True, first_packets=4)
@@ -55,12 +55,7 @@ def frames() -> list[bytes]:
 
 
 def batch_of(options: FlowOptions) -> EventBatch:
-    records = [Frame(data, START + n * 1_234_567).record() for n, data in enumerate(frames())]
-    with Reader(options) as reader:
-        reader.add_replay(b"".join(records))
-        assert reader.run() == 0
-        assert reader.flush() == 0
-        return reader.take(4096)
+    return one_batch((Frame(f, START + n * 1_234_567) for n, f in enumerate(frames())), options)
 
 
 def as_row(event: FlowEvent) -> dict[str, object]:

@@ -78,6 +78,16 @@ def test_a_record_longer_than_a_message_is_dropped_and_counted() -> None:
     assert books(outbox) == (2, 0, {"too_large": 1}, 1)
 
 
+def test_many_are_taken_in_at_once_and_each_is_counted() -> None:
+    outbox = box(limit=5, size=1024)
+    outbox.accept([b"0", b"x" * 1023, b"1", b"2"])
+    assert books(outbox) == (4, 0, {"too_large": 1}, 3)
+    outbox.accept([b"%d" % n for n in range(3, 12)])
+    assert books(outbox) == (13, 0, {"too_large": 1, "overflow": 7}, 5)
+    outbox.accept([])
+    assert outbox.take() == [b"7", b"8", b"9", b"10"]
+
+
 def test_a_second_batch_in_flight_and_a_record_after_the_close_are_refused() -> None:
     outbox = box()
     outbox.accept([b"1"])
