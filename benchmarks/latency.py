@@ -12,9 +12,9 @@ import functools
 
 from benchmarks.generator import Load
 from benchmarks.harness import Case, Options, Report, Table, interleave
-from benchmarks.live import Trial, measure
 from benchmarks.processor import RECEIVER, python_on
 from benchmarks.receivers import Receiver
+from benchmarks.trial import Trial, measure
 from tests.support.rig import PORT
 
 __all__ = ["run"]

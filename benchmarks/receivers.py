@@ -210,7 +210,9 @@ def peer(interface: str, name: str, folder: Path) -> Receiver:
             )  # fmt: skip
         case "nfstream":
             command = command_on(RECEIVER, program, "-c", _NFSTREAM, interface)
-            return Receiver("nfstream", command, signal=signal.SIGINT, settle=4, exact=False, favoured=False)
+            return Receiver(
+                "nfstream", command, signal=signal.SIGINT, settle=4, exact=False, favoured=False
+            )
         case "scapy":
             command = command_on(RECEIVER, program, "-c", _SCAPY, interface)
             return Receiver("scapy sniff", command, exact=False)
