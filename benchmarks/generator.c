@@ -174,7 +174,8 @@ int generate(struct xdp_md *ctx) {
     write_stations(data, back);
 #endif
 #ifdef STAMP
-    write_addresses(data, now, 0);
+    id = id % STAMP == 0 ? id : 0;
+    write_addresses(data, id || s->sent == 1 ? now : NAME(0ull), 0);
 #else
     write_addresses(data, NAME(id), back);
 #endif

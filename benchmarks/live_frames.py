@@ -83,7 +83,9 @@ def _cflags(load: Load, index: int) -> tuple[str, ...]:
         "HEADER_SUM": 0x4500 + (64 << 8 | number),
         "OUT": index,
     }
-    wanted = {"IPV6": load.ipv6, "TCP": load.protocol == "tcp", "STAMP": load.stamp}
+    if load.stamp:
+        names["STAMP"] = load.stamp
+    wanted = {"IPV6": load.ipv6, "TCP": load.protocol == "tcp"}
     return (
         *(f"-D{name}={value}" for name, value in names.items()),
         *(f"-D{name}" for name, holds in wanted.items() if holds),

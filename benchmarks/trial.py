@@ -42,7 +42,7 @@ def measure(trial: Trial) -> dict[str, float]:
             namespace.run(["ethtool", "-K", PORT, "gro", "on"])
         with (
             Running(trial.receiver, namespace) as running,
-            Generator(namespace, SENDER, trial.load) as generator,
+            Generator(namespace, SENDER, trial.load, favoured=trial.receiver.favoured) as generator,
         ):
             before = _open_flows(namespace, trial.first)
             offered = generator.run()
