@@ -1,8 +1,8 @@
 """From a frame on the wire to the coroutine of a subscriber that hears of its flow.
 
-The generator writes the time into each frame as it sends it, and each, or every tenth, is the first of a flow. The
+The generator writes the time into each frame that is the first of a flow, as it sends it. The
 subscriber compares that with the time at which it has the ``FlowStarted`` in its hands: kernel,
-reader, flow table, hand-off, event loop and decoding are all in it. On two CPUs: the generator has
+reader, flow table, hand-off, event loop and decoding are all in it. On two CPUs the generator has
 one to itself, the reader's thread and the event loop share the other.
 """
 

@@ -3,8 +3,9 @@
     python -m benchmarks.latency_capture INTERFACE WAY idle|busy
 
 New flows on the interface are of one frame, whose addresses are the time at which it was made
-(``Load.stamp``); one more flow has all other frames. ``busy``: another task keeps the event loop for a millisecond at a time.
-Says "ready", ends when its standard input does, and prints "name value" lines, in ns.
+(``Load.stamp``); one more flow has all other frames. ``busy``: another task keeps the event loop
+for a millisecond at a time. Says "ready", ends when its standard input does, and prints "name
+value" lines, in ns.
 """
 
 from __future__ import annotations
