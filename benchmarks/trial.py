@@ -79,6 +79,8 @@ def _check(trial: Trial, offered: int, veth: int, figures: Mapping[str, float]) 
     name, wanted = trial.receiver.name, trial.load.count + (trial.first.count if trial.first else 0)
     if offered != wanted:
         raise RuntimeError(f"{name}: {offered} frames instead of {wanted} in time")
+    if not figures.get("received"):
+        raise RuntimeError(f"{name} received nothing, or did not say what")
     if not trial.receiver.exact:
         return
     received, lost = int(figures["received"]), int(figures["lost"])
