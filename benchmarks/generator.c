@@ -3,8 +3,8 @@
  *
  * The frames come back and are used again, as they were sent: whatever one packet needs is
  * written for every packet. Compiled by BCC without kernel headers; live_frames.py defines SIZE,
- * CONTROL, COUNT, FLOWS, PER_FLOW, INTERVAL, PORT, HEADER_SUM, OUT, and where it is wanted IPV6,
- * TCP or STAMP. */
+ * CONTROL, COUNT, FLOWS, PER_FLOW, INTERVAL, GROUP, PORT, HEADER_SUM, OUT, and where it is wanted
+ * IPV6, TCP or STAMP. */
 
 struct state {
     u64 sent;
@@ -126,7 +126,7 @@ static __always_inline int write_tcp(u8 *data, u32 step) {
 }
 #endif
 
-/* Whether the next frame is due; the schedule goes on from there. */
+/* Whether the next frame, or GROUP of frames, is due; the schedule goes on from there. */
 static __always_inline int is_due(struct state *s, u64 now) {
     now <<= 8;
     if (s->sent == 0) {
@@ -148,15 +148,18 @@ int generate(struct xdp_md *ctx) {
     if (!s || data + SIZE > end || s->sent >= COUNT) {
         return XDP_DROP;
     }
-#if defined(STAMP) || INTERVAL > 0
+    /* The time is read where it is needed: 39 ns. */
+#ifdef STAMP
     now = bpf_ktime_get_ns();
 #endif
 #if INTERVAL > 0
-    if (!is_due(s, now)) {
-        return XDP_DROP;
+    if (s->sent % GROUP == 0) {
+        now = now ? now : bpf_ktime_get_ns();
+        if (!is_due(s, now)) {
+            return XDP_DROP;
+        }
     }
 #endif
-    /* The time is read where it is needed: 39 ns. */
     if ((s->sent & 1023) == 0 || s->sent == COUNT - 1) {
         s->last = now ? now : bpf_ktime_get_ns();
         if (s->sent == 0) {
@@ -171,7 +174,8 @@ int generate(struct xdp_md *ctx) {
     write_stations(data, back);
 #endif
 #ifdef STAMP
-    write_addresses(data, now, 0);
+    id = id % STAMP == 0 ? id : 0;
+    write_addresses(data, id || s->sent == 1 ? now : NAME(0ull), 0);
 #else
     write_addresses(data, NAME(id), back);
 #endif

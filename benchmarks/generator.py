@@ -30,8 +30,9 @@ class Load:
     ``flows`` at a time, each of which has a packet in turn, in another order each round. After
     ``per_flow`` packets other flows take their places; 0: the same for ever. TCP connections are
     whole: SYN to the last ACK in ``per_flow`` packets, those without data as short as they are.
-    ``rate`` in frames a second; 0: as many as there can be. ``stamp``: the source address (and of
-    IPv4 the last three bytes of the destination) is the time by CLOCK_MONOTONIC in ns.
+    ``rate`` in frames a second; 0: as many as there can be. ``stamp``: in every so many frames the
+    source address (and of IPv4 the last three bytes of the destination) is the time, by
+    CLOCK_MONOTONIC in ns, and the others are all of one flow; 0: in none.
     ``seconds``: the end, however much was sent.
     """
 
@@ -42,7 +43,7 @@ class Load:
     protocol: str = "udp"
     ipv6: bool = False
     rate: int = 0
-    stamp: bool = False
+    stamp: int = 0
     seconds: float = 30.0
 
     def __post_init__(self) -> None:
@@ -78,10 +79,19 @@ class Offered:
 
 
 class Generator:
-    """The process: loaded and ready when entered, sends when ``run()``, once."""
+    """The process: loaded and ready when entered, sends when ``run()``, once.
+
+    ``favoured``: before all else on its CPU, where nothing else can run while it sends.
+    """
 
     def __init__(
-        self, namespace: Namespace, interface: str, load: Load, *, cpu: int = SENDER
+        self,
+        namespace: Namespace,
+        interface: str,
+        load: Load,
+        *,
+        cpu: int = SENDER,
+        favoured: bool = False,
     ) -> None:
         self.load = load
         argument = json.dumps(dataclasses.asdict(load))
@@ -89,7 +99,8 @@ class Generator:
             python_on(cpu, "benchmarks.live_frames", interface, argument),
             stdin=subprocess.PIPE, stdout=subprocess.PIPE,
         )  # fmt: skip
-        favour(self._process.pid)
+        if favoured:
+            favour(self._process.pid)
         assert self._process.stdout is not None
         if self._process.stdout.readline() != "ready\n":
             self.close()

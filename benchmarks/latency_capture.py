@@ -2,9 +2,10 @@
 
     python -m benchmarks.latency_capture INTERFACE WAY idle|busy
 
-Each frame on the interface is a flow of its own, and its addresses are the time at which it was
-made (``Load.stamp``). ``busy``: another task keeps the event loop for a millisecond at a time.
-Says "ready", ends when its standard input does, and prints "name value" lines, in ns.
+New flows on the interface are of one frame, whose addresses are the time at which it was made
+(``Load.stamp``); one more flow has all other frames. ``busy``: another task keeps the event loop
+for a millisecond at a time. Says "ready", ends when its standard input does, and prints "name
+value" lines, in ns.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 import netring_bpf as nr
 
 _SLICE = 1_000_000  # ns
+_OTHERS = 0x0A000000  # the address of the flow that has no time
 _STAMP = (1 << 56) - 1  # what of the time goes into two IPv4 addresses
 
 
@@ -52,6 +54,8 @@ async def _read(events: nr.FlowSubscriber) -> array[int]:
         if isinstance(event, nr.FlowStarted):
             key = event.flow.key
             low, high = (int.from_bytes(end.packed, "big") for end in (key.orig, key.resp))
+            if low == _OTHERS:
+                continue
             ages.append((now - (low | (high & 0xFFFFFF) << 32)) & _STAMP)
     return ages
 

@@ -36,6 +36,7 @@ _SYSCALL = {"x86_64": 321, "aarch64": 280}
 _RUN, _LIVE_FRAMES = 10, 2
 _ARRAY, _XDP = 2, 6
 _STATE = struct.Struct("=4Q5I8I4x")  # struct state of generator.c
+_CLOCKED = 500_000  # frames a second
 _TAKES = 0.1  # seconds: what a call costs that makes nothing, and then some
 _PORTS = {"udp": 9000, "tcp": 443}
 _PRIMES = (
@@ -62,20 +63,29 @@ def frame_of(load: Load) -> bytes:
     return (ethernet + ip + transport).ljust(load.size, b"\0")
 
 
+def _group(load: Load) -> int:
+    """How many frames are due at once: at high rates the clock would cost too much for each."""
+    return 1 if load.rate <= _CLOCKED else 16
+
+
 def _cflags(load: Load, index: int) -> tuple[str, ...]:
     number = socket.IPPROTO_TCP if load.protocol == "tcp" else socket.IPPROTO_UDP
+    group = _group(load)
     names = {
         "SIZE": load.size,
         "CONTROL": 60 if not load.ipv6 else 74,
         "COUNT": f"{load.count}ull",
         "FLOWS": load.flows,
         "PER_FLOW": load.per_flow,
-        "INTERVAL": f"{(1_000_000_000 << 8) // load.rate if load.rate else 0}",
+        "INTERVAL": f"{(1_000_000_000 << 8) * group // load.rate if load.rate else 0}ull",
+        "GROUP": group,
         "PORT": _PORTS[load.protocol],
         "HEADER_SUM": 0x4500 + (64 << 8 | number),
         "OUT": index,
     }
-    wanted = {"IPV6": load.ipv6, "TCP": load.protocol == "tcp", "STAMP": load.stamp}
+    if load.stamp:
+        names["STAMP"] = load.stamp
+    wanted = {"IPV6": load.ipv6, "TCP": load.protocol == "tcp"}
     return (
         *(f"-D{name}={value}" for name, value in names.items()),
         *(f"-D{name}" for name, holds in wanted.items() if holds),
@@ -168,7 +178,7 @@ def _send(program: _Program, load: Load) -> Offered:
             # Most runs find that nothing is due: none are counted, the time is.
             seconds = min(left, missing / load.rate + _TAKES)
             with _limit(seconds):
-                program.run((1 << 32) - 1, 16)
+                program.run((1 << 32) - 1, 16 if _group(load) == 1 else 64)
             left -= seconds
         else:
             with _limit(left):

@@ -96,16 +96,21 @@ def test_frames_are_as_long_as_they_say(load: Load) -> None:
             assert IP(bytes(again)).chksum == network.chksum
 
 
-def test_a_stamp_is_the_time_at_which_the_frame_was_made() -> None:
+def _stamp(frame: bytes) -> int:
+    return int.from_bytes(frame[26:30], "big") | int.from_bytes(frame[31:34], "big") << 32
+
+
+@pytest.mark.parametrize("every", [1, 10])
+def test_a_stamp_is_the_time_at_which_the_frame_was_made(every: int) -> None:
     before = time.monotonic_ns()
-    frames = _frames(Load(2_000, rate=_RATE, stamp=True))
+    frames = _frames(Load(2_000, rate=_RATE, per_flow=1, stamp=every))
     after = time.monotonic_ns()
-    stamps = [
-        int.from_bytes(frame[26:30], "big") | int.from_bytes(frame[31:34], "big") << 32
-        for frame in frames
-    ]
+    stamps = [_stamp(frame) for frame in frames[::every]]
+    assert len(frames) == 2_000
     assert before < stamps[0] < stamps[-1] < after
     assert stamps == sorted(stamps)
+    others = {_stamp(f) for n, f in enumerate(frames) if n % every}
+    assert others == ({0x0A000000} if every > 1 else set())
 
 
 def test_it_ends_in_time_however_much_is_missing() -> None:
