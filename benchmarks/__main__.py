@@ -12,11 +12,7 @@ import sys
 from benchmarks.harness import Options
 from benchmarks.peers import PEERS
 
-<<<<<<< HEAD
 NAMES = ("fanout", "file", "filters", "latency", "live", "mqtt", "scale", "start", "table")
-=======
-NAMES = ("fanout", "file", "filters", "mqtt", "scale", "start", "table")
->>>>>>> rh2
 
 
 def main() -> None:
