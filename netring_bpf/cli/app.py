@@ -1,7 +1,7 @@
 """The commands and their flags.
 
 Nothing but the flags is loaded here; a command loads what it needs. argparse, as typer costs
-130 ms of a command that reads a million packets in 250 (with what it imports; argparse: 7).
+130 ms, with what it imports, of a command that reads a million packets in 290 (argparse: 7).
 """
 
 from __future__ import annotations

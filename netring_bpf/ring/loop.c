@@ -21,15 +21,16 @@ static uint32_t events_per_frame(const nr_reader *r) {
 
 /* How many frames of a file may be taken when the consumer has come to `tail`: those for which there
  * is room, with all that the timers may have to tell before each packet in them. So none is put
- * off, and a file gives the same events however slow its consumer is. */
+ * off, and a file gives the same events however slow its consumer is. A hand-off too small for that
+ * (less than 8192 slots) has room for what the packets themselves must tell. */
 static uint32_t replay_allowance(const nr_reader *r, uint64_t tail) {
     const uint32_t slots = r->handoff.mask + 1;
     const uint32_t room = slots - (uint32_t)(r->handoff.head - tail);
     const uint32_t reserve = NR_BATCH * events_per_frame(r); /* what the timers leave alone */
     const uint32_t each = events_per_frame(r) + NR_SWEEP_MAX * (1 + r->decode.tunnel_depth);
-    const uint32_t frames = room > reserve ? (room - reserve) / each : 0;
-    if (frames == 0) {
-        return room == slots ? 1 : 0; /* there will never be more, and an update may come late */
+    uint32_t frames = room > reserve ? (room - reserve) / each : 0;
+    if (slots < reserve + each) {
+        frames = room / events_per_frame(r);
     }
     return frames < NR_BATCH ? frames : NR_BATCH;
 }

@@ -160,6 +160,23 @@ static void give(nr_reader *reader, uint64_t clock) {
     free(exact);
 }
 
+/* Takes events, and makes text of them in every format. */
+static uint64_t take(nr_reader *reader, void *events, uint32_t max) {
+    static char out[16384];
+    const uint32_t size = nr_reader_event_size(reader);
+    const uint32_t count = nr_reader_take(reader, events, max);
+    nr_text_options o = {.kinds = ~0u, .has_seq = 1, .capture = "\"c\"", .capture_size = 3,
+                         .terminator = "\n", .terminator_size = 1};
+    for (o.format = NR_FORMAT_JSON; o.format <= NR_FORMAT_CSV; o.format++) {
+        nr_text text;
+        for (uint32_t done = 0; done < count;) {
+            done += nr_encode(&o, (uint8_t *)events + (size_t)done * size, size, NULL,
+                              count - done, out, sizeof out, NULL, &text);
+        }
+    }
+    return count;
+}
+
 int main(int argc, char **argv) {
     state = argc > 1 ? strtoull(argv[1], NULL, 10) * 2654435761u + 88172645463325252u : 1;
     const uint64_t count = argc > 2 ? strtoull(argv[2], NULL, 10) : 100000;
@@ -179,14 +196,14 @@ int main(int argc, char **argv) {
         }
         if (next_random() % 32 == 0) {
             nr_handoff_publish(&reader->handoff);
-            taken += nr_reader_take(reader, events, next_random() % 1024);
+            taken += take(reader, events, next_random() % 1024);
         }
     }
     do {
         nr_handoff_publish(&reader->handoff);
-        taken += nr_reader_take(reader, events, 1024);
+        taken += take(reader, events, 1024);
     } while (nr_reader_flush(reader) > 0);
-    taken += nr_reader_take(reader, events, 1024);
+    taken += take(reader, events, 1024);
     nr_statistics b;
     nr_reader_statistics(reader, &b);
     const bool balanced = b.flows_live == 0 && b.live_packets == 0 &&
