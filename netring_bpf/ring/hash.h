@@ -32,6 +32,7 @@ static inline void nr_hash_seed(struct nr_hash_secret *secret, const uint8_t see
 
 static inline uint32_t nr_hash_key(const struct nr_hash_secret *secret, const struct nr_key *key) {
     uint64_t sum = secret->offset;
+#pragma GCC unroll 6
     for (size_t i = 0; i < NR_KEY_PAIRS; i++) {
         const uint64_t pair = nr_key_word(key, i);
         sum += (secret->factor[i][0] + (pair >> 32)) * (secret->factor[i][1] + (uint32_t)pair);

@@ -11,21 +11,21 @@
 #define FIRSTS_MAX 15u /* seven kinds on two sides, and ^ */
 #define PACKED_MAX 12u
 
-static const char LETTERS[] = "SHADFRCGTWIQ^";
+/* In pairs, so that the last bit of a letter's place tells its side. */
+static const char LETTERS[] = "SsHhAaDdFfRrCcGgTtWwIiQq^";
 
 /* -- the word -- */
 
 static uint64_t pack(char letter, uint32_t at) {
-    const bool lower = letter >= 'a' && letter <= 'z';
-    const char upper = lower ? (char)(letter - ('a' - 'A')) : letter;
-    const uint64_t code = (uint64_t)(strchr(LETTERS, upper) - LETTERS) << 1 | lower;
+    uint64_t code = 0;
+    while (LETTERS[code] != letter) {
+        code++;
+    }
     return code << (4 + 5 * at);
 }
 
 static char unpack(uint64_t letters, uint32_t at) {
-    const uint32_t code = letters >> (4 + 5 * at) & 31;
-    const char letter = LETTERS[code >> 1];
-    return code & 1 ? (char)(letter + ('a' - 'A')) : letter;
+    return LETTERS[letters >> (4 + 5 * at) & 31];
 }
 
 void nr_history_unpack(uint64_t letters, struct extra *extra) {
