@@ -11,10 +11,13 @@ import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import netring_bpf
 from netring_bpf.errors import NetringError, OptionError
+
+if TYPE_CHECKING:
+    from netring_bpf.records import FlowEvent
 
 __all__ = ["run"]
 
@@ -167,6 +170,7 @@ def _flows(arguments: Sequence[str]) -> int:
             tunnel_depth=given.tunnel_depth,
             verify_checksums=given.verify_checksums,
             active_timeout=given.active_timeout,
+            events=_events(shown, given.mqtt),
         )
         tuning = Tuning(given.preset, given.threads, given.cpus, given.symmetric_rss)
         xdp, tpacket = tuning.xdp(), tuning.tpacket()
@@ -192,6 +196,15 @@ def _flows(arguments: Sequence[str]) -> int:
     except asyncio.CancelledError:
         _complain("stopped before everything was closed in peace")
         return 1
+
+
+def _events(shown: str, mqtt: str | None) -> tuple[type[FlowEvent], ...]:
+    """What is made at all: the formats of other tools know of flows that have ended only."""
+    from netring_bpf.records import FlowEnded, FlowEstablished, FlowStarted, FlowUpdated
+
+    if shown in {"table", "json"}:
+        return FlowStarted, FlowEstablished, FlowUpdated, FlowEnded
+    return (FlowUpdated, FlowEnded) if mqtt else (FlowEnded,)
 
 
 def _flows_parser() -> argparse.ArgumentParser:

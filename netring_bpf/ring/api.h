@@ -179,6 +179,7 @@ typedef struct {
     uint32_t event_slots; /* a power of two */
     uint32_t first_packets;
     uint32_t packet_statistics;
+    uint32_t kinds; /* a bit 1 << NR_EVENT_* for each that is made; 0: all are */
     uint32_t port_timeout_count;
     nr_port_timeout port_timeouts[NR_MAX_PORT_TIMEOUTS];
     nr_decode_options decode;

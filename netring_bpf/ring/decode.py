@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from netring_bpf._core import ffi, lib
@@ -25,7 +26,7 @@ from netring_bpf.records import (
     TunnelKind,
 )
 
-__all__ = ["ENDS", "KINDS", "NO_VLAN", "TUNNELS", "Layout", "decode"]
+__all__ = ["ENDS", "KINDS", "NO_VLAN", "TUNNELS", "Layout", "decode", "mask_of"]
 
 
 def _event_of(addresses: str) -> struct.Struct:
@@ -52,6 +53,7 @@ KINDS: dict[int, type[FlowEvent]] = {
     lib.NR_EVENT_UPDATED: FlowUpdated,
     lib.NR_EVENT_ENDED: FlowEnded,
 }
+_NUMBERS = {kind: number for number, kind in KINDS.items()}
 ENDS = {
     lib.NR_END_FIN: FlowEnd.FIN,
     lib.NR_END_RST: FlowEnd.RST,
@@ -164,3 +166,8 @@ def _packet_statistics(raw: bytes, at: int, packets: int) -> PacketStatistics:
         Spread(size_min, size_mean, size_max, math.sqrt(size_m2 / packets) if packets else 0.0),
         Spread(gap_min, gap_mean, gap_max, math.sqrt(gap_m2 / (packets - 1)) if packets > 1 else 0),
     )
+
+
+def mask_of(kinds: Iterable[type[FlowEvent]]) -> int:
+    """Return the kinds as C takes them: a bit for each."""
+    return sum(1 << _NUMBERS[kind] for kind in kinds)

@@ -83,6 +83,9 @@ static void fill_details(const struct nr_table *t, uint32_t i, nr_event *event) 
 void nr_emit(struct nr_table *t, uint32_t i, uint8_t kind, uint8_t end_reason) {
     const struct flow *f = &t->flows[i];
     const struct extra *x = nr_extra(t, i);
+    if (!(t->kinds >> kind & 1)) {
+        return;
+    }
     nr_event *event = nr_handoff_reserve(t->handoff);
     if (event == NULL) {
         return;

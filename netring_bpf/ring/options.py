@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal, Self, TypedDict, Unpack
 
 from netring_bpf.errors import OptionError
+from netring_bpf.records import FlowEnded, FlowEstablished, FlowEvent, FlowStarted, FlowUpdated
 
 __all__ = [
     "MAX_QUEUES",
@@ -28,6 +29,7 @@ MAX_THREADS = 64  #: of one capture
 MAX_PORT_TIMEOUTS = 16  #: NR_MAX_PORT_TIMEOUTS of api.h
 _SECONDS = "from 0.001 to 1000000 seconds"
 _PROTOCOLS = {"tcp": 6, "udp": 17}
+_EVENTS = (FlowStarted, FlowEstablished, FlowUpdated, FlowEnded)
 
 
 class XdpMode(enum.Enum):
@@ -308,6 +310,9 @@ class FlowOptions:
     the ports of a first IP fragment are kept for the later ones, of ``max_fragmented`` packets at
     a time. ``packet_statistics``: sizes and gaps of packets, as ``Flow.statistics``.
     ``first_packets``: of so many, 0 to 32, size and gap one by one.
+
+    ``events``: the events that are made at all, of which there is at least one; who only wants
+    flows that have ended spares two of three.
     """
 
     idle_tcp: float = 300.0
@@ -333,8 +338,13 @@ class FlowOptions:
     max_fragmented: int = 4096
     packet_statistics: bool = False
     first_packets: int = 0
+    events: tuple[type[FlowEvent], ...] = _EVENTS
 
     def __post_init__(self) -> None:
+        _check(
+            "events", self.events, bool(self.events) and set(self.events) <= set(_EVENTS),
+            "one or more of FlowStarted, FlowEstablished, FlowUpdated and FlowEnded",
+        )  # fmt: skip
         for name in ("idle_tcp", "idle_udp", "idle_icmp", "idle_other", "half_open"):
             value = getattr(self, name)
             _check(name, value, 0.001 <= value <= 1e6, _SECONDS)

@@ -11,7 +11,7 @@ from netring_bpf.errors import ClosedError, SyscallError
 from netring_bpf.records import Packet
 from netring_bpf.ring.batch import EventBatch
 from netring_bpf.ring.books import capture_statistics
-from netring_bpf.ring.decode import Layout
+from netring_bpf.ring.decode import Layout, mask_of
 from netring_bpf.ring.options import (
     BusyPoll,
     FlowKey,
@@ -79,6 +79,7 @@ class Reader:
                 "event_slots": options.event_slots,
                 "first_packets": options.first_packets,
                 "packet_statistics": options.packet_statistics,
+                "kinds": mask_of(options.events),
                 "port_timeout_count": len(options.port_timeouts),
                 "port_timeouts": [
                     {"idle_ns": int(t.timeout * _NS), "port": t.port, "proto": t.number}

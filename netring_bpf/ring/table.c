@@ -27,7 +27,7 @@ static void set_timeouts(struct nr_table *t, const nr_flow_options *options) {
         t->ports[i] = options->port_timeouts[i];
     }
     t->active_ns = options->active_ns;
-    t->update_ns = options->update_ns;
+    t->update_ns = t->kinds >> NR_EVENT_UPDATED & 1 ? options->update_ns : 0;
 }
 
 /* Large pieces are of huge pages where the kernel has some: with a million flows most of what a
@@ -85,6 +85,7 @@ struct nr_table *nr_table_create(const nr_flow_options *options, struct nr_hando
         return NULL;
     }
     t->handoff = handoff;
+    t->kinds = options->kinds != 0 ? options->kinds : UINT32_MAX;
     t->capacity = options->max_flows;
     t->free_head = t->extra_free = t->held_free = NIL;
     t->first_count = options->first_packets;

@@ -171,6 +171,7 @@ struct nr_table {
     struct extra *extras;
     struct held *held;
     struct nr_handoff *handoff;
+    uint32_t kinds; /* of events that are made */
     struct list update;
     uint32_t capacity;
     uint32_t fresh;     /* entries from here on were never used: their pages are untouched */

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 from netring_bpf._core import ffi, lib
-from netring_bpf.records import FlowEnded, FlowEstablished, FlowEvent, FlowStarted, FlowUpdated
+from netring_bpf.records import FlowEnded, FlowEvent
 from netring_bpf.ring.batch import EventBatch
+from netring_bpf.ring.decode import KINDS, mask_of
 from netring_bpf.uid import uid_key
 
 __all__ = ["TEXT_FORMATS", "Text", "TextEncoder"]
@@ -25,12 +26,6 @@ _FORMATS: Final = {
     "csv": lib.NR_FORMAT_CSV,
 }
 TEXT_FORMATS: Final = frozenset(_FORMATS)
-_KINDS: Final[dict[type[FlowEvent], int]] = {
-    FlowStarted: lib.NR_EVENT_STARTED,
-    FlowEstablished: lib.NR_EVENT_ESTABLISHED,
-    FlowUpdated: lib.NR_EVENT_UPDATED,
-    FlowEnded: lib.NR_EVENT_ENDED,
-}
 _ROOM: Final = 1 << 19  # bytes of text made at once: a thousand records, and still in the cache
 
 
@@ -67,7 +62,7 @@ class TextEncoder:
         seq: int | None = None,
     ) -> None:
         if kinds is None:
-            kinds = tuple(_KINDS) if format == "json" else (FlowEnded,)
+            kinds = tuple(KINDS.values()) if format == "json" else (FlowEnded,)
         if terminator is None:
             terminator = b"\r\n" if format == "csv" else b"\n"
         name = b"" if capture is None else _json_text(capture)
@@ -76,7 +71,7 @@ class TextEncoder:
             "nr_text_options *",
             {
                 "format": _FORMATS[format],
-                "kinds": sum(1 << _KINDS[kind] for kind in kinds),
+                "kinds": mask_of(kinds),
                 "uid_key": uid_key(salt),
                 "seq": seq or 0,
                 "capture": self._keep[1],

@@ -46,6 +46,16 @@ def story(events: list[FlowEvent]) -> list[str]:
     ]
 
 
+@pytest.mark.parametrize("kinds", [(FlowEnded,), (FlowStarted, FlowEnded), (FlowUpdated,)])
+def test_only_the_events_that_are_asked_for_are_made(kinds: tuple[type[FlowEvent], ...]) -> None:
+    frames = [at(n * 20.0, frame) for n, frame in enumerate([*HANDSHAKE, *CLOSE])]
+    every, _ = replay(frames, FlowOptions(update_interval=30.0, half_open=60.0))
+    some, books = replay(frames, FlowOptions(update_interval=30.0, half_open=60.0, events=kinds))
+    assert some == [event for event in every if isinstance(event, kinds)]
+    assert books.events_produced == len(some)
+    assert books.balanced
+
+
 def test_a_connection_from_syn_to_fin() -> None:
     frames = [*HANDSHAKE, c2s("PA", b"get"), s2c("PA", b"answer"), *CLOSE]
     events, books = replay(frames)
