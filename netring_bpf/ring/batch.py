@@ -16,10 +16,15 @@ if TYPE_CHECKING:
 
     from netring_bpf.ring.columns import Columns
 
-__all__ = ["EventBatch"]
+__all__ = ["EventBatch", "slice_of"]
 
 _PART = 64
 _KIND_AT = ffi.offsetof("nr_event", "kind")
+
+
+def slice_of(rows: range) -> slice:
+    """Return the slice that takes these rows: one that ends before the first has no number."""
+    return slice(rows.start, rows.stop if rows.stop >= 0 else None, rows.step)
 
 
 @lru_cache(maxsize=64)
@@ -75,7 +80,7 @@ class EventBatch(Sequence[FlowEvent]):
         kinds = self._raw[_KIND_AT :: self._layout.size]
         rows = self._rows
         if isinstance(rows, range):
-            return kinds[rows.start : rows.stop : rows.step]
+            return kinds[slice_of(rows)]
         return bytes(map(kinds.__getitem__, rows))
 
     def of_kinds(self, kinds: type[Event] | tuple[type[Event], ...]) -> EventBatch:

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 from netring_bpf._core import ffi
 from netring_bpf.errors import PackageMissingError
 from netring_bpf.records import Counters
+from netring_bpf.ring.batch import slice_of
 from netring_bpf.ring.decode import Layout
 
 try:
@@ -96,8 +97,7 @@ def columns_of(raw: bytes, layout: Layout, rows: Sequence[int]) -> Columns:
     """Return the events of these rows, read-only: a view where the rows are a ``range``."""
     table: Columns = np.frombuffer(raw, _dtype(layout))
     if isinstance(rows, range):
-        stop = rows.stop if rows.stop >= 0 else None
-        return table[rows.start : stop : rows.step]
+        return table[slice_of(rows)]
     chosen: Columns = table[np.asarray(rows, np.intp)]
     chosen.flags.writeable = False
     return chosen

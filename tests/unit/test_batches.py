@@ -124,6 +124,9 @@ def test_a_batch_is_a_sequence_and_so_are_its_parts() -> None:
     assert batch.kinds == b"\x01" * 6 + b"\x04" * 6
     assert odd.kinds == b"\x04" * 6
     assert batch[::2].kinds == b"\x01" * 3 + b"\x04" * 3
+    assert batch[::-1].kinds == b"\x04" * 6 + b"\x01" * 6
+    assert batch[7::-3].kinds == b"\x04\x01\x01"
+    assert list(batch[::-1].of_kinds(FlowEnded)) == events[:5:-1]
 
 
 def interleaved(flows: int) -> EventBatch:
