@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import weakref
 from collections import deque
 from collections.abc import Sequence
@@ -32,6 +33,18 @@ class Stream:
         self._batches: deque[tuple[int, Sequence[Event]]] = deque()  # with their first's number
         self._waiters: set[asyncio.Future[None]] = set()
         self._room_waiter: asyncio.Future[None] | None = None
+
+    def join(self, subscriber: Subscriber) -> None:
+        """Count it among the subscribers, until it leaves or is garbage."""
+        self.subscribers.add(subscriber)
+        weakref.finalize(subscriber, self._forgotten).atexit = False
+
+    def _forgotten(self) -> None:
+        """Room that a subscriber held is free; garbage is collected in whichever thread."""
+        waiter = self._room_waiter
+        if waiter is not None:
+            with contextlib.suppress(RuntimeError):  # its loop is closed
+                waiter.get_loop().call_soon_threadsafe(self.advanced)
 
     def append(self, events: Sequence[Event]) -> None:
         """Retain these events, let go what is too old, and wake who waits."""

@@ -47,7 +47,7 @@ class Subscriber:
         self._last_ts = 0
         self._waiting = False
         self._turn_taken = False
-        stream.subscribers.add(self)
+        stream.join(self)
 
     @property
     def cursor(self) -> int:

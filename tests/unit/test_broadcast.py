@@ -40,6 +40,22 @@ def test_a_waiting_subscriber_is_woken_by_the_next_batch() -> None:
     run(main())
 
 
+def test_a_subscriber_that_is_forgotten_makes_room_for_a_publisher_that_waits() -> None:
+    async def main() -> None:
+        broadcast = FlowBroadcast(buffer=4)
+        forgotten = broadcast.subscribe()
+        broadcast.publish([ended(n) for n in range(4)])
+        waiting = asyncio.create_task(broadcast.wait_room(2))
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        del forgotten
+        gc.collect()
+        await waiting
+        assert broadcast.receiver_count == 0
+
+    run(main())
+
+
 def test_closing_ends_the_stream_after_what_is_retained() -> None:
     async def main() -> None:
         broadcast = FlowBroadcast(buffer=10)
