@@ -39,10 +39,13 @@ class Readers:
 
     def __init__(self, options: FlowOptions, count: int = 1) -> None:
         self._stack = contextlib.ExitStack()
+        self._kept = contextlib.ExitStack()  # the descriptor of the filter in force
+        self._filter: Sequence[Instruction] | int | None = None
         self._threads: list[threading.Thread] = []
         self._stopping = threading.Event()
         self._turn = 0
         with contextlib.ExitStack() as undo:
+            undo.callback(self._forget_filter)
             share = _share(options, count)
             self.each = tuple(
                 undo.enter_context(Reader(share, first_id=n + 1, id_step=count))
@@ -60,10 +63,25 @@ class Readers:
         """Give every TPACKET_V3 socket another filter, one after the other.
 
         A flow belongs to one socket, so that none of its frames is seen by both filters or by
-        none. Raises ``SyscallError``.
+        none. Raises ``SyscallError``: then all have the old filter, if this has set it.
         """
-        for reader in self.each:
-            reader.set_filter(program)
+        kept = contextlib.ExitStack()
+        with contextlib.ExitStack() as undo:
+            undo.enter_context(kept)
+            if isinstance(program, int):
+                program = os.dup(program)  # the caller's own is closed soon
+                kept.callback(os.close, program)
+            for reader in self.each:
+                reader.set_filter(program)
+                if self._filter is not None:
+                    undo.callback(reader.set_filter, self._filter)
+            undo.pop_all()
+        self._forget_filter()
+        self._filter, self._kept = program, kept
+
+    def _forget_filter(self) -> None:
+        self._filter = None
+        self._kept.close()
 
     def set_snaplen(self, snaplen: int) -> None:
         """From now on, give out so many bytes of a frame from AF_XDP sockets."""
@@ -246,21 +264,23 @@ class _OnEnd:
             failed = rc != 0 and self._error == 0
             self._error = self._error or rc
             last = self._left == 0
+            done = self._done
         if failed and not last:
             self._stop()
-        if last and self._done is not None:
-            self._done(self._error)
+        if last and done is not None:
+            done(self._error)
 
     def forget(self) -> None:
         """Nobody is told any more."""
-        self._done = None
+        with self._lock:
+            self._done = None
 
 
 def _run(reader: Reader, cpu: int | None, placed: Future[None], on_end: _OnEnd) -> None:
     try:
         if cpu is not None:
             os.sched_setaffinity(0, {cpu})  # of this thread alone
-    except OSError as error:
+    except BaseException as error:  # noqa: BLE001 - who starts the thread waits for it
         placed.set_exception(error)
         return
     placed.set_result(None)
@@ -270,10 +290,11 @@ def _run(reader: Reader, cpu: int | None, placed: Future[None], on_end: _OnEnd) 
 def _await_place(placed: Future[None], n: int, cpus: Sequence[int] | None) -> None:
     try:
         placed.result()
-    except OSError as error:
+    except (OSError, OverflowError) as error:
         allowed = ", ".join(map(str, sorted(os.sched_getaffinity(0))))
+        why = error.strerror if isinstance(error, OSError) else error
         raise OptionError(
             f"cpus={cpus!r}: thread {n} cannot run on CPU {cpus[n] if cpus else 0}: "
-            f"{error.strerror}; the CPUs that this process may use are {allowed}",
+            f"{why}; the CPUs that this process may use are {allowed}",
             option="cpus",
         ) from error

@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import itertools
+import os
 import struct
 import threading
 from collections import Counter
 
 import pytest
 
-from netring_bpf import Capture, CaptureError, FlowOptions, FlowStarted, Netring, TpacketOptions
-from netring_bpf.errors import InterfaceGoneError
+from netring_bpf import (
+    Capture,
+    CaptureError,
+    Filter,
+    FlowOptions,
+    FlowStarted,
+    Netring,
+    TpacketOptions,
+)
+from netring_bpf.errors import InterfaceGoneError, SyscallError
+from netring_bpf.interface import Interface
+from netring_bpf.libpcap import Instruction
+from netring_bpf.ring.readers import Readers
 from tests.support.frames import icmp_echo, ip, tcp, udp
 from tests.support.lab import Namespace
 from tests.support.rig import PORT, SENDER, Outcome, Way, assert_balanced, capture, wire
@@ -23,6 +36,8 @@ THREADS = 3
 QUICK = TpacketOptions(
     block_size=1 << 16, block_count=64, retire_timeout=0.005, threads=THREADS
 )  # fmt: skip
+LITTLE = TpacketOptions(block_size=1 << 16, block_count=8, retire_timeout=0.005)
+NOTHING = (Instruction(6, 0, 0, 0),)
 FLOWS, EACH = 600, 5
 HOSTS = {4: "10.{}.{}.1", 6: "fd00::{:x}:{:x}"}
 
@@ -178,6 +193,23 @@ def test_a_new_filter_takes_over_on_every_socket() -> None:
     assert books.capture.received == 600
     assert books.capture.matches == {"two": 300}
     assert_balanced(books)
+
+
+def test_a_filter_that_one_socket_refuses_is_taken_back_from_the_others() -> None:
+    frames = [udp("10.0.0.1", "10.9.0.1", 40_000, port) for port in (1000, 2000, 1000)]
+    with wire() as namespace, Readers(FlowOptions(), 2) as readers:
+        with namespace.enter():
+            port = Interface.find(PORT)
+            for reader in readers.each:
+                reader.add_tpacket(port.index, NOTHING, LITTLE, ignore_outgoing=False)
+        readers.set_filter(Filter("dst port 1000").instructions)
+        with open(os.devnull, "rb") as no_socket:
+            os.dup2(no_socket.fileno(), readers.each[1].descriptors[0], inheritable=False)
+        with pytest.raises(SyscallError, match="swap the filter") as caught:
+            readers.set_filter(Filter("dst port 2000").instructions)
+        assert caught.value.errno == errno.ENOTSOCK
+        send_frames(namespace, SENDER, frames)
+        assert [p.data for p in readers.each[0].packets(9, 5.0)] == [frames[0], frames[2]]
 
 
 def test_two_captures_have_groups_of_their_own() -> None:

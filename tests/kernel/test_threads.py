@@ -88,12 +88,13 @@ def test_each_thread_runs_on_its_cpu_and_nothing_else_moves() -> None:
         with_threads.close()
 
 
-def test_a_cpu_that_is_not_there_is_an_error_and_no_thread_is_left() -> None:
+@pytest.mark.parametrize("cpu", [4095, 1 << 31])
+def test_a_cpu_that_is_not_there_is_an_error_and_no_thread_is_left(cpu: int) -> None:
     before = set(threading.enumerate())
-    options = TpacketOptions(block_size=1 << 16, block_count=8, threads=2, cpus=(CPUS[0], 4095))
+    options = TpacketOptions(block_size=1 << 16, block_count=8, threads=2, cpus=(CPUS[0], cpu))
     with (
         wire() as namespace,
-        pytest.raises(OptionError, match="thread 1 cannot run on CPU 4095") as caught,
+        pytest.raises(OptionError, match=f"thread 1 cannot run on CPU {cpu}: ") as caught,
     ):
         started(namespace, options)
     assert caught.value.option == "cpus"
