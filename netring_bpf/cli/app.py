@@ -7,11 +7,12 @@ Nothing but the flags is loaded here; a command loads what it needs. argparse, a
 from __future__ import annotations
 
 import argparse
+import contextlib
 import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import netring_bpf
 from netring_bpf.errors import NetringError, OptionError
@@ -23,6 +24,7 @@ __all__ = ["run"]
 
 _BACKENDS: Final = ("auto", "af_xdp", "tpacket_v3")
 _PRESETS: Final = ("default", "throughput", "latency", "small-memory")
+_T = TypeVar("_T")
 _FORMATS: Final = ("table", "json", "zeek", "zeek-json", "eve", "csv")
 
 
@@ -112,29 +114,35 @@ def _expression(given: argparse.Namespace) -> str | None:
     return " ".join(given.expression) or None
 
 
+def _value(text: str, read: Callable[[str], _T], holds: Callable[[_T], bool], rule: str) -> _T:
+    """Return what the text says; argparse's own words for an error name a function of ours."""
+    with contextlib.suppress(ValueError):
+        value = read(text)
+        if holds(value):
+            return value
+    raise argparse.ArgumentTypeError(f"{text}: must be {rule}")
+
+
 def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text}: must be at least 1")
-    return value
+    return _value(text, int, lambda value: value >= 1, "a number, at least 1")
 
 
 def _cpus(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split(","))
+    return _value(text, _numbers, lambda cpus: min(cpus) >= 0, "numbers of CPUs, as 2,3")
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(map(int, text.split(",")))
 
 
 def _depth(text: str) -> int:
-    value = int(text)
-    if not 0 <= value <= 4:
-        raise argparse.ArgumentTypeError(f"{text}: must be from 0 to 4")
-    return value
+    return _value(text, int, lambda value: 0 <= value <= 4, "a number from 0 to 4")
 
 
 def _duration(text: str) -> float:
-    value = float(text)
-    if not 0 <= value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text}: must be a number of seconds, 0 or more")
-    return value
+    return _value(
+        text, float, lambda value: 0 <= value < math.inf, "a number of seconds, 0 or more"
+    )
 
 
 # -- flows --
