@@ -170,8 +170,8 @@ static void fetch(const struct nr_table *t, struct nr_dissected *const *packets,
         packets[n]->maybe = nr_slots_find(t, packets[n]->hash, NULL);
     }
     for (uint32_t n = 0; n < count; n++) {
-        const struct flow *f = &t->flows[packets[n]->maybe];
         if (packets[n]->maybe != NIL) {
+            const struct flow *f = &t->flows[packets[n]->maybe];
             __builtin_prefetch(f, 1);
             __builtin_prefetch(&f->touched, 1);
             __builtin_prefetch(&f->stream, 1);
