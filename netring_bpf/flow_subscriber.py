@@ -18,6 +18,10 @@ __all__ = ["FlowSubscriber"]
 _TURN = 128
 
 
+def _raised(error: Exception) -> Event:
+    raise error
+
+
 @runtime_checkable
 class _MadeOnDemand(Protocol):
     """Events that are made when they are looked at, and else kept."""
@@ -59,7 +63,8 @@ class FlowSubscriber(Subscriber):
     async def next_batch(self, limit: int | None = None) -> Sequence[Event]:
         """Return the next batch, at most ``limit`` events of it; ``[]`` at the end.
 
-        As a subscriber of batches has it. With a ``where`` it is a list of those that pass.
+        As a subscriber of batches has it. With a ``where`` it is a list of those that pass; what
+        it raises is raised when those before are given out.
         """
         if self._where is None:
             self._at_hand = iter(())  # they are still in the stream
@@ -68,8 +73,11 @@ class FlowSubscriber(Subscriber):
             events = [await anext(self)]
         except StopAsyncIteration:
             return []
-        while len(events) != limit and (event := self.next_nowait()) is not None:
-            events.append(event)
+        try:
+            while len(events) != limit and (event := self.next_nowait()) is not None:
+                events.append(event)
+        except Exception as error:  # noqa: BLE001 - whatever ``where`` raises
+            self._at_hand = map(_raised, (error,))
         return events
 
     async def _next(self) -> Event:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from netring_bpf import (
     Event,
     EventBatch,
@@ -202,6 +204,26 @@ def test_a_predicate_holds_for_batches_too() -> None:
         assert await subscriber.next_batch() == []
         books = subscriber.statistics()
         assert (books.delivered, books.filtered, books.pending) == (5, 5, 0)
+
+    asyncio.run(main())
+
+
+def test_what_a_predicate_raises_comes_after_the_events_before_it() -> None:
+    def where(event: Event) -> bool:
+        if event.ts == 3:
+            raise KeyError(event.ts)
+        return True
+
+    async def main() -> None:
+        broadcast = FlowBroadcast()
+        subscriber = broadcast.subscribe(where=where)
+        broadcast.publish([started(n) for n in range(6)])
+        assert await subscriber.next_batch() == [started(n) for n in range(3)]
+        with pytest.raises(KeyError):
+            await subscriber.next_batch()
+        assert await subscriber.next_batch() == [started(4), started(5)]
+        books = subscriber.statistics()
+        assert (books.delivered, books.filtered, books.pending) == (5, 1, 0)
 
     asyncio.run(main())
 
