@@ -122,9 +122,9 @@ class Running:
             time.sleep(0.01)
 
     def close(self) -> None:
-        """End it, however it is. Idempotent."""
+        """End it and what it has started, however it is. Idempotent."""
         if self._process.returncode is None:
-            self._process.kill()
+            os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
         if self._process.stdin is not None:
             self._process.stdin.close()

@@ -1,0 +1,24 @@
+"""What the benchmarks start to receive is gone when they are done with it."""
+
+from __future__ import annotations
+
+import os
+import select
+
+import pytest
+
+from benchmarks.receivers import Receiver, Running
+from tests.support.lab import Namespace
+
+pytestmark = pytest.mark.requires("root", "netns")
+
+
+def test_closing_ends_a_receiver_and_what_it_has_started() -> None:
+    command = ["sh", "-c", "sleep 60 & echo $!; echo ready; cat"]
+    with Namespace() as namespace:
+        with Running(Receiver("two processes", command, favoured=False), namespace) as running:
+            child = os.pidfd_open(int(running._said().split()[0]))
+        try:
+            assert select.select([child], [], [], 10.0)[0] == [child]  # it has ended
+        finally:
+            os.close(child)
