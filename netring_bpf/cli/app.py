@@ -48,8 +48,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
         help="flows: print flow events; filter: show what a filter does; record: write pcapng",
     )
     parser.add_argument(
-        "rest", nargs=argparse.REMAINDER, metavar="...", help="its flags: see COMMAND --help"
-    )
+        "rest", nargs=argparse.REMAINDER, default=[], metavar="...",
+        help="its flags: see COMMAND --help",
+    )  # fmt: skip
     given = parser.parse_args(arguments)
     try:
         return _COMMANDS[given.command](given.rest)
@@ -208,11 +209,12 @@ def _flows(arguments: Sequence[str]) -> int:
 
 def _events(shown: str, mqtt: str | None) -> tuple[type[FlowEvent], ...]:
     """What is made at all: the formats of other tools know of flows that have ended only."""
-    from netring_bpf.records import FlowEnded, FlowEstablished, FlowStarted, FlowUpdated
+    from netring_bpf.records import FlowEnded
+    from netring_bpf.ring.options import FlowOptions
 
-    if shown in {"table", "json"}:
-        return FlowStarted, FlowEstablished, FlowUpdated, FlowEnded
-    return (FlowUpdated, FlowEnded) if mqtt else (FlowEnded,)
+    if mqtt or shown in {"table", "json"}:
+        return FlowOptions().events
+    return (FlowEnded,)
 
 
 def _flows_parser() -> argparse.ArgumentParser:

@@ -47,9 +47,10 @@ def explain_queue(
         case errno.ENOBUFS:
             needed = sizes.umem
             limit = resource.getrlimit(resource.RLIMIT_MEMLOCK)[0]
+            known = "" if limit == resource.RLIM_INFINITY else f" of {limit >> 10} KiB"
             return MemlockError(
                 f"{error.call} on {where}: its UMEM of {needed >> 10} KiB is over the "
-                f"memory-lock limit of {limit >> 10} KiB; raise it (ulimit -l, systemd: "
+                f"memory-lock limit{known}; raise it (ulimit -l, systemd: "
                 "LimitMEMLOCK=), give CAP_IPC_LOCK, or make XdpOptions(chunks=, ring_size=) "
                 "smaller",
                 needed=needed,

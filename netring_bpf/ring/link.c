@@ -2,7 +2,8 @@
  *
  * Formats: IEEE 802.3, 802.1Q and 802.1ad, IEEE 802.11 with radiotap, RFC 3032 (MPLS), RFC 2516
  * (PPPoE), RFC 1662 (PPP), and the LINKTYPE_ pages of tcpdump.org for Linux cooked v1 and v2,
- * null, loopback, raw IP and NFLOG; 802.1ah, VN-tags and FabricPath of provider and data center bridges. */
+ * null, loopback, raw IP and NFLOG; 802.1ah, VN-tags and FabricPath of the bridges of providers and
+ * data centers. */
 #include "cursor.h"
 
 #define MAX_TAGS 8u
