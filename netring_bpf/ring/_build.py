@@ -44,6 +44,7 @@ _SOURCES = (
     "stream.c",
     "table.c",
     "tcp.c",
+    "tcp_state.c",
     "text.c",
     "timers.c",
     "timing.c",

@@ -1,6 +1,6 @@
 /* The insides of the flow table, for flow.c (the packet path), timers.c (what ends, and when),
  * originator.c, table.c (its life), event.c (what is told) and the files that follow one flow's
- * packets: tcp.c, stream.c, history.c, timing.c, extra.c.
+ * packets: tcp.c, tcp_state.c, stream.c, history.c, timing.c, extra.c.
  *
  * A flow has three places, at the same index of three arrays: what is looked at for each packet
  * (three cache lines, side by side, for a page that is in no TLB costs as much as they do), its
@@ -323,7 +323,7 @@ void nr_stream_rebase(struct nr_table *t, uint32_t i, int side);
 /* Bytes of payload that were sent, by the sequence numbers. */
 uint64_t nr_stream_size(const struct stream *stream, const struct stream *peer);
 
-/* -- tcp.c -- */
+/* -- tcp.c, tcp_state.c -- */
 
 /* Whether a packet of this side begins another connection on the same ports. */
 bool nr_tcp_is_reuse(const struct flow *flow, int side, const struct nr_dissected *p);

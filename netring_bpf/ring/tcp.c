@@ -1,69 +1,21 @@
-/* A TCP connection as a bystander follows it: Zeek's states of the two endpoints, its letters, and
- * the sequence numbers beneath them.
+/* A TCP connection as a bystander follows it: the sequence numbers, Zeek's letters, and (in
+ * tcp_state.c) its states of the two endpoints.
  *
  * What the states mean, when they change and which letters a packet writes follows Zeek's conn.log
  * (docs/flows.md); a simultaneous open (RFC 9293, 3.5) is one connection here, and a RST that is
  * out of all windows ends none. */
-#include "table.h"
+#include "tcp.h"
 
 #include <string.h>
 
-#define FAR_AWAY 1048576 /* sequence numbers of a SYN or RST so far off are not believed */
-
-/* One packet on its way through the connection. */
-struct step {
-    struct nr_table *table;
-    struct flow *flow;
-    struct stream *self, *peer;
-    const struct nr_dissected *packet;
-    uint64_t ts;
-    uint32_t i; /* the flow's index */
-    int side;      /* of the sender, as of now */
-    bool was_orig; /* as of when the packet came */
-    bool syn, fin, rst, ack;
-    bool flips;
-    int64_t at; /* where its sequence number lies in the stream */
-    uint32_t length;
-    uint32_t occupies; /* of the sequence space: a RST's data is none of the stream's */
-};
-
-static void set_state(struct stream *s, unsigned state) {
-    if (s->state != state) {
-        s->previous = s->state;
-        s->state = (uint16_t)(state & 7);
-    }
-}
-
-static void look_from(struct step *s, int side) {
-    s->side = side;
-    s->self = &s->flow->stream[side];
-    s->peer = &s->flow->stream[side ^ 1];
-}
-
-static void flip(struct step *s) {
-    nr_flow_flip(s->table, s->i);
-    s->flow->partial = false;
-    look_from(s, s->side ^ 1);
-}
-
-/* What only some connections have; that of this packet's sender. */
-static struct extra_side *extra_of(const struct step *s) {
-    struct extra *x = nr_extra(s->table, s->i);
-    return x != NULL ? &x->side[s->side] : NULL;
-}
-
-static struct extra_side *take_extra(struct step *s, int side) {
-    return &nr_extra_take(s->table, s->i)->side[side];
-}
-
 /* -- sequence numbers -- */
 
-static void begin(struct step *s, uint32_t start, int64_t last) {
+static void begin(struct nr_step *s, uint32_t start, int64_t last) {
     nr_stream_begin(s->table, s->i, s->side, start);
     s->self->last = last;
 }
 
-static void begin_self(struct step *s) {
+static void begin_self(struct nr_step *s) {
     const uint32_t sequence = s->packet->tcp_seq;
     switch (s->self->state) {
     case NR_TCP_INACTIVE:
@@ -93,7 +45,7 @@ static void begin_self(struct step *s) {
 
 /* Moves what the peer has had acknowledged; returns how far this packet says, 0: it says nothing.
  * A RST's acknowledgement is not believed. */
-static int64_t note_ack(struct step *s) {
+static int64_t note_ack(struct nr_step *s) {
     struct stream *peer = s->peer;
     const uint32_t ack = s->packet->tcp_ack;
     if (peer->state == NR_TCP_INACTIVE) {
@@ -104,7 +56,7 @@ static int64_t note_ack(struct step *s) {
     if (at < 0) {
         return 0;
     }
-    if (!s->rst && at > peer->acked && !(ack == 0 && at - peer->acked > FAR_AWAY)) {
+    if (!s->rst && at > peer->acked && !(ack == 0 && at - peer->acked > NR_FAR_AWAY)) {
         if (peer->acked == 0 && peer->shake == SHAKE_SENT) {
             const uint64_t sent = nr_shake(s->table, s->i, s->side ^ 1);
             nr_note_shake(s->table, s->i, s->side ^ 1, SHAKE_ANSWERED,
@@ -116,14 +68,14 @@ static int64_t note_ack(struct step *s) {
 }
 
 /* Moves the end of what was sent; whether data came after later data. */
-static bool note_sent(struct step *s) {
+static bool note_sent(struct nr_step *s) {
     struct stream *self = s->self;
     const uint32_t end = s->packet->tcp_seq + s->occupies;
     const int32_t ahead = (int32_t)(end - (self->start + (uint32_t)self->last));
-    if ((s->syn || s->rst) && (ahead > FAR_AWAY || ahead < -FAR_AWAY)) {
+    if ((s->syn || s->rst) && (ahead > NR_FAR_AWAY || ahead < -NR_FAR_AWAY)) {
         return false;
     }
-    if (s->fin && self->last == 1 && (ahead > 0 || ahead < -FAR_AWAY)) {
+    if (s->fin && self->last == 1 && (ahead > 0 || ahead < -NR_FAR_AWAY)) {
         /* Nothing but its SYN was seen: the FIN may be more than 2 GiB further on. */
         self->last += (uint32_t)ahead;
         return false;
@@ -141,9 +93,9 @@ static bool note_sent(struct step *s) {
 /* -- letters -- */
 
 /* `latest`: where the letter of this kind was written last, as an offset into the extra. */
-static void note_repeatable(struct step *s, uint32_t kind, char letter, uint32_t at,
+static void note_repeatable(struct nr_step *s, uint32_t kind, char letter, uint32_t at,
                             size_t latest) {
-    struct extra_side *x = extra_of(s);
+    struct extra_side *x = nr_tcp_extra(s);
     uint32_t before = 0;
     if (x != NULL) {
         memcpy(&before, (const uint8_t *)x + latest, sizeof before);
@@ -152,21 +104,21 @@ static void note_repeatable(struct step *s, uint32_t kind, char letter, uint32_t
         nr_history_add(s->table, s->i, s->side, letter);
     }
     if (at != before) {
-        memcpy((uint8_t *)take_extra(s, s->side) + latest, &at, sizeof at);
+        memcpy((uint8_t *)nr_tcp_take_extra(s, s->side) + latest, &at, sizeof at);
     }
 }
 
 /* A connection that began with a SYN+ACK may have been a scan, and whoever sent it its originator.
  * With data or an acknowledgement it was none, and the SYN was missed. */
-static void flip_if_syn_was_missed(struct step *s) {
+static void flip_if_syn_was_missed(struct nr_step *s) {
     if (s->flips && nr_history_is_lone_answer(s->table, s->i)) {
-        flip(s);
+        nr_tcp_flip(s);
         nr_history_correct_answer(s->table, s->i);
         s->flow->stream[ORIG].begun = true;
     }
 }
 
-static void note_letters(struct step *s) {
+static void note_letters(struct nr_step *s) {
     const uint32_t at = (uint32_t)s->at;
     if (s->syn + s->fin + s->rst > 1) {
         const bool end_twice = s->fin && s->rst;
@@ -187,175 +139,21 @@ static void note_letters(struct step *s) {
     }
 }
 
-static void count_letter(struct step *s, int side, char letter, uint32_t *count) {
+static void count_letter(struct nr_step *s, int side, char letter, uint32_t *count) {
     ++*count;
     nr_history_count(s->table, s->i, side, letter, *count);
 }
 
-static void note_window(struct step *s) {
+static void note_window(struct nr_step *s) {
     if (s->packet->window == 0 && !s->rst && s->peer->state != NR_TCP_CLOSED &&
         s->self->state != NR_TCP_RESET) {
-        count_letter(s, s->side, 'W', &take_extra(s, s->side)->zero_windows);
+        count_letter(s, s->side, 'W', &nr_tcp_take_extra(s, s->side)->zero_windows);
     }
-}
-
-/* -- states: each returns whether the sender has closed -- */
-
-static bool from_inactive(struct step *s) {
-    bool closes = false;
-    if (s->syn && s->was_orig) {
-        set_state(s->self, s->ack ? NR_TCP_SYN_ACK_SENT : NR_TCP_SYN_SENT);
-    } else if (s->syn) {
-        if (!s->ack && s->peer->state == NR_TCP_SYN_ACK_SENT && s->flips) {
-            /* The SYN came behind its answer. */
-            struct stream *answerer;
-            flip(s);
-            answerer = s->peer;
-            set_state(answerer, NR_TCP_ESTABLISHED);
-            s->flow->stream[ORIG].begun = true;
-        }
-        if (s->peer->state == NR_TCP_SYN_SENT) {
-            set_state(s->peer, NR_TCP_ESTABLISHED);
-        }
-        set_state(s->self, NR_TCP_ESTABLISHED);
-    }
-    if (s->fin) {
-        set_state(s->self, NR_TCP_CLOSED);
-        closes = true;
-    }
-    if (s->rst) {
-        set_state(s->self, NR_TCP_RESET);
-        closes = true;
-    }
-    if (s->self->state != NR_TCP_INACTIVE) {
-        return closes;
-    }
-    if (!s->was_orig && s->length == 0 && s->flow->stream[ORIG].state == NR_TCP_SYN_SENT) {
-        return false; /* some acknowledge the SYN before they answer it */
-    }
-    if (s->ack && s->peer->state == NR_TCP_ESTABLISHED) {
-        set_state(s->self, NR_TCP_ESTABLISHED); /* only its SYN was missed */
-        s->flow->partial = false;
-        s->self->begun = true;
-        return false;
-    }
-    set_state(s->self, NR_TCP_PARTIAL);
-    return false;
-}
-
-static bool from_syn(struct step *s) {
-    if (s->fin) {
-        set_state(s->self, NR_TCP_CLOSED);
-    }
-    if (s->rst) {
-        set_state(s->self, NR_TCP_RESET);
-    }
-    return s->rst || s->fin;
-}
-
-/* A RST far from all that was sent is somebody else's guess (RFC 5961): seen, and not believed. */
-static bool is_forged(const struct step *s) {
-    const int64_t from_sent = s->at - s->self->last, from_acked = s->at - s->self->acked;
-    return s->rst && (from_sent > FAR_AWAY || from_sent < -FAR_AWAY) &&
-           (from_acked > FAR_AWAY || from_acked < -FAR_AWAY);
-}
-
-static bool from_open(struct step *s) {
-    if (is_forged(s)) {
-        return false;
-    }
-    if (s->syn && !s->ack && s->self->state == NR_TCP_PARTIAL &&
-        s->peer->state == NR_TCP_INACTIVE) {
-        set_state(s->self, NR_TCP_SYN_SENT);
-    }
-    if (s->fin && !s->rst) {
-        set_state(s->self, NR_TCP_CLOSED);
-        if (s->peer->state == NR_TCP_RESET && s->peer->previous == NR_TCP_CLOSED) {
-            set_state(s->peer, NR_TCP_CLOSED); /* a FIN, then a RST: that was a normal end */
-        }
-    }
-    if (s->rst) {
-        set_state(s->self, NR_TCP_RESET);
-    }
-    return s->fin || s->rst;
-}
-
-static bool from_closed(struct step *s) {
-    if (s->rst && s->peer->state != NR_TCP_CLOSED && !is_forged(s)) {
-        set_state(s->self, NR_TCP_RESET);
-        return true;
-    }
-    return false;
-}
-
-static bool next_state(struct step *s) {
-    switch (s->self->state) {
-    case NR_TCP_INACTIVE:
-        return from_inactive(s);
-    case NR_TCP_SYN_SENT:
-    case NR_TCP_SYN_ACK_SENT:
-        return from_syn(s);
-    case NR_TCP_ESTABLISHED:
-    case NR_TCP_PARTIAL:
-        return from_open(s);
-    case NR_TCP_CLOSED:
-        return from_closed(s);
-    default:
-        return false;
-    }
-}
-
-/* -- questions -- */
-
-static bool is_clean(const struct stream *s) {
-    return s->state == NR_TCP_ESTABLISHED ||
-           (s->state == NR_TCP_CLOSED && s->previous == NR_TCP_ESTABLISHED);
-}
-
-bool nr_tcp_is_half_open(const struct flow *flow) {
-    const unsigned orig = flow->stream[ORIG].state;
-    return (orig == NR_TCP_SYN_SENT || orig == NR_TCP_SYN_ACK_SENT) &&
-           flow->stream[RESP].state == NR_TCP_INACTIVE;
-}
-
-bool nr_tcp_was_reset(const struct flow *flow) {
-    return flow->stream[ORIG].state == NR_TCP_RESET || flow->stream[RESP].state == NR_TCP_RESET;
-}
-
-bool nr_tcp_is_over(const struct flow *flow) {
-    const struct stream *orig = &flow->stream[ORIG], *resp = &flow->stream[RESP];
-    return nr_tcp_was_reset(flow) || (orig->closed && resp->closed) ||
-           (orig->closed && resp->state == NR_TCP_INACTIVE) ||
-           (resp->closed && orig->state == NR_TCP_INACTIVE);
-}
-
-bool nr_tcp_is_reuse(const struct flow *flow, int side, const struct nr_dissected *p) {
-    const struct stream *orig = &flow->stream[ORIG], *resp = &flow->stream[RESP];
-    const bool ack = p->tcp_flags & NR_TCP_ACK;
-    const struct stream *opener = ack ? resp : orig;
-    if (!(p->tcp_flags & NR_TCP_SYN) || (ack && orig->state != NR_TCP_INACTIVE)) {
-        return false;
-    }
-    if (orig->closed || resp->closed) {
-        return true;
-    }
-    if (p->tcp_seq == opener->start) {
-        return false;
-    }
-    if (!ack && resp->state == NR_TCP_INACTIVE && side == RESP) {
-        /* The SYN behind its answer, or both sides opening at once. */
-        return !(orig->state == NR_TCP_SYN_SENT ||
-                 (orig->state == NR_TCP_SYN_ACK_SENT && p->tcp_seq == resp->start));
-    }
-    if (!ack && side == RESP && resp->syn_seen && p->tcp_seq == resp->start) {
-        return false; /* its SYN once more */
-    }
-    return true;
 }
 
 /* -- the packet -- */
 
-static void note_beginning(struct step *s) {
+static void note_beginning(struct nr_step *s) {
     if (s->side == ORIG && !s->self->begun) {
         s->flow->partial = !s->syn || s->ack;
     } else if (s->side == RESP && !s->self->begun && !s->flow->partial) {
@@ -363,7 +161,7 @@ static void note_beginning(struct step *s) {
     }
 }
 
-static void note_flags(struct step *s) {
+static void note_flags(struct nr_step *s) {
     if (s->syn) {
         s->self->syn_seen = true;
         if (s->self->shake == SHAKE_NONE) {
@@ -374,31 +172,31 @@ static void note_flags(struct step *s) {
     }
     if (s->fin) {
         s->self->fin_seen = true;
-        take_extra(s, s->side)->fin = s->at + s->occupies;
+        nr_tcp_take_extra(s, s->side)->fin = s->at + s->occupies;
     }
 }
 
-static void note_data(struct step *s, bool late) {
+static void note_data(struct nr_step *s, bool late) {
     if (s->length > 0 && !s->rst && s->at >= 0) {
         nr_stream_data(s->table, s->i, s->side, s->syn ? s->at + 1 : s->at, s->length, late);
     } else if (late) {
-        take_extra(s, s->side)->retransmitted++;
+        nr_tcp_take_extra(s, s->side)->retransmitted++;
     }
 }
 
-static void note_acked(struct step *s, int64_t acked) {
+static void note_acked(struct nr_step *s, int64_t acked) {
     const int other = s->side ^ 1;
     if (acked <= 0 || (acked <= 2 && s->flow->partial)) {
         return;
     }
     uint32_t gaps = nr_stream_acked(s->table, s->i, other, acked,
-                                    is_clean(s->peer) && is_clean(s->self));
+                                    nr_tcp_is_clean(s->peer) && nr_tcp_is_clean(s->self));
     while (gaps-- > 0) {
-        count_letter(s, other, 'G', &take_extra(s, other)->gaps);
+        count_letter(s, other, 'G', &nr_tcp_take_extra(s, other)->gaps);
     }
 }
 
-static bool completes_handshake(const struct step *s) {
+static bool completes_handshake(const struct nr_step *s) {
     const struct stream *orig = &s->flow->stream[ORIG], *resp = &s->flow->stream[RESP];
     if (s->flow->established || !orig->syn_seen || !resp->syn_seen || orig->acked < 1 ||
         resp->acked < 1) {
@@ -435,7 +233,7 @@ static bool is_next_segment(struct nr_table *t, uint32_t i, int side,
     return true;
 }
 
-static int follow(struct step *s) {
+static int follow(struct nr_step *s) {
     int64_t acked = 0;
     note_beginning(s);
     begin_self(s);
@@ -448,11 +246,11 @@ static int follow(struct step *s) {
     }
     const bool late = note_sent(s);
     if (late) {
-        const struct extra_side *x = extra_of(s);
+        const struct extra_side *x = nr_tcp_extra(s);
         const uint32_t repeats = x != NULL ? x->retransmitted + x->out_of_order : 0;
         nr_history_count(s->table, s->i, s->side, 'T', repeats + 1);
     }
-    const bool closes = next_state(s);
+    const bool closes = nr_tcp_next_state(s);
     note_acked(s, acked);
     note_data(s, late);
     s->self->begun = true;
@@ -468,7 +266,7 @@ int nr_tcp_packet(struct nr_table *t, uint32_t i, int side, const struct nr_diss
     if (NR_LIKELY(is_next_segment(t, i, side, p))) {
         return NR_TCP_SAME;
     }
-    struct step s = {
+    struct nr_step s = {
         .table = t,
         .flow = &t->flows[i],
         .packet = p,
@@ -482,7 +280,7 @@ int nr_tcp_packet(struct nr_table *t, uint32_t i, int side, const struct nr_diss
         .flips = !t->directional,
         .length = p->payload,
     };
-    look_from(&s, side);
+    nr_tcp_look_from(&s, side);
     s.occupies = (s.rst ? 0 : s.length) + (s.syn ? 1u : 0u) + (s.fin ? 1u : 0u);
     return follow(&s);
 }
