@@ -3,7 +3,7 @@
 Pure asyncio: no I/O, no thread, no clock of its own. The semantics are those of tokio's
 broadcast channel, at the grain of single events:
 
-- the latest ``buffer`` events are retained, shared by all subscribers;
+- the latest ``buffer`` events are retained for those who have yet to read them, and shared;
 - publishing never waits: the oldest retained event is overwritten;
 - a subscriber that is more than ``buffer`` events behind receives ``Lagged(n)``, n being exactly
   the number it missed, and goes on with the oldest event retained;
@@ -132,9 +132,7 @@ class FlowBroadcast:
             await self._stream.wait_advanced()
 
     def _room(self) -> int:
-        published = self._stream.published
-        slowest = min((s.cursor for s in self._stream.subscribers), default=published)
-        return self._stream.buffer - (published - slowest)
+        return self._stream.buffer - (self._stream.published - self._stream.slowest())
 
     def close(self) -> None:
         """End the stream: subscribers receive what is retained, then stop. Idempotent."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Stream"]
 
+_LOOK = 32  # events
 _first = itemgetter(0)
 
 
@@ -25,7 +26,9 @@ class Stream:
     """The latest ``buffer`` events, in the batches they came in, which are never copied.
 
     Events are numbered from 0: ``oldest`` is the first that is retained, ``published`` the next
-    to come.
+    to come. What every subscriber has read is let go earlier, as nobody will ask for it: a
+    stream that is kept up with would else hold tens of thousands of batches and events, through
+    which Python's garbage collector goes again and again (docs/tuning.md, "Latency").
     """
 
     def __init__(self, buffer: int) -> None:
@@ -35,6 +38,7 @@ class Stream:
         self.closed = False
         self.subscribers: weakref.WeakSet[Subscriber] = weakref.WeakSet()
         self._batches: deque[tuple[int, Sequence[Event]]] = deque()  # with their first's number
+        self._look_at = _LOOK  # the number of the event at which to look for what was read
         self._waiters: set[asyncio.Future[None]] = set()
         self._room_waiter: asyncio.Future[None] | None = None
 
@@ -58,7 +62,21 @@ class Stream:
         self.oldest = max(0, self.published - self.buffer)
         while batches[0][0] + len(batches[0][1]) <= self.oldest:
             batches.popleft()
+        if self.published >= self._look_at:
+            self._forget_read()
         self.wake()
+
+    def slowest(self) -> int:
+        """Return the number of the first event that some open subscriber has yet to look at."""
+        return min((s.cursor for s in self.subscribers), default=self.published)
+
+    def _forget_read(self) -> None:
+        """Let go what every subscriber has read; the more is left, the later is the next look."""
+        slowest, batches = self.slowest(), self._batches
+        while batches and batches[0][0] + len(batches[0][1]) <= slowest:
+            batches.popleft()
+        left = self.published - batches[0][0] if batches else 0
+        self._look_at = self.published + max(_LOOK, left)
 
     def find(self, number: int) -> tuple[int, Sequence[Event]]:
         """Return the batch that has this event: the last one, for who keeps up.
