@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Protocol, Self, runtime_checkable
+from typing import Protocol, Self, TypeGuard
 
 from netring_bpf.kinds import Kinds, events_at, places_of
 from netring_bpf.records import Event
@@ -22,11 +22,14 @@ def _raised(error: Exception) -> Event:
     raise error
 
 
-@runtime_checkable
 class _MadeOnDemand(Protocol):
     """Events that are made when they are looked at, and else kept."""
 
     def once(self) -> Iterator[Event]: ...
+
+
+def _is_made_on_demand(events: Sequence[Event]) -> TypeGuard[_MadeOnDemand]:
+    return hasattr(events, "once")  # why not isinstance(): kinds.py
 
 
 class FlowSubscriber(Subscriber):
@@ -114,7 +117,7 @@ class FlowSubscriber(Subscriber):
         """Have the events of the next turn at hand."""
         start, batch = self._stream.find(self._cursor)
         at = self._cursor - start
-        events = batch[at : at + _TURN]
+        events = batch if at == 0 and len(batch) <= _TURN else batch[at : at + _TURN]
         self._last_ts = events[-1].ts
         self._turn_taken = True
         self._at_hand = self._made(events)
@@ -128,7 +131,7 @@ class FlowSubscriber(Subscriber):
 
     def _made(self, events: Sequence[Event]) -> Iterator[Event]:
         """Iterate; what is made for it is kept only where there is somebody to share it with."""
-        if isinstance(events, _MadeOnDemand) and len(self._stream.subscribers) == 1:
+        if len(self._stream.subscribers) == 1 and _is_made_on_demand(events):
             return events.once()
         return iter(events)
 

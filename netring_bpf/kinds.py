@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import Protocol, TypeAlias, TypeGuard
 
 from netring_bpf.records import Event
 
@@ -13,7 +13,6 @@ _Classes: TypeAlias = type[Event] | tuple[type[Event], ...]
 Kinds: TypeAlias = _Classes | None
 
 
-@runtime_checkable
 class _KnowsKinds(Protocol):
     """A batch that can tell what its events are without making them."""
 
@@ -21,9 +20,14 @@ class _KnowsKinds(Protocol):
     def at(self, places: Sequence[int]) -> Sequence[Event]: ...
 
 
+def _knows_kinds(events: Sequence[Event]) -> TypeGuard[_KnowsKinds]:
+    # Not isinstance() of a protocol: in Python 3.11 that is 6 µs, three events' decoding.
+    return hasattr(events, "places")
+
+
 def places_of(events: Sequence[Event], kinds: _Classes) -> Sequence[int]:
     """Return where in ``events`` those of these kinds are."""
-    if isinstance(events, _KnowsKinds):
+    if _knows_kinds(events):
         return events.places(kinds)
     return [place for place, event in enumerate(events) if isinstance(event, kinds)]
 
@@ -32,6 +36,6 @@ def events_at(events: Sequence[Event], places: Sequence[int]) -> Sequence[Event]
     """Return the events at these places: ``events`` itself where that is all of them."""
     if len(places) == len(events):
         return events
-    if isinstance(events, _KnowsKinds):
+    if _knows_kinds(events):
         return events.at(places)
     return tuple(events[place] for place in places)
