@@ -5,20 +5,25 @@
 New flows on the interface are of one frame, whose addresses are the time at which it was made
 (``Load.stamp``); one more flow has all other frames. ``busy``: another task keeps the event loop
 for a millisecond at a time. Says "ready", ends when its standard input does, and prints "name
-value" lines, in ns.
+value" lines, in ns. With a real-time priority a busy loop, or the sender, would never let the
+reader's thread run on their CPU: the thread is put before them.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import sys
+import threading
 import time
 from array import array
 from typing import Any
 
 import netring_bpf as nr
+from benchmarks.processor import SENDER
 
+BESIDE_SENDER = "af_xdp, reader beside the sender"
 _SLICE = 1_000_000  # ns
 _OTHERS = 0x0A000000  # the address of the flow that has no time
 _STAMP = (1 << 56) - 1  # what of the time goes into two IPv4 addresses
@@ -31,6 +36,8 @@ def options(way: str) -> dict[str, Any]:
             return {"backend": "af_xdp"}
         case "af_xdp, busy polling":
             return {"backend": "af_xdp", "xdp": nr.XdpOptions.latency()}
+        case _ if way == BESIDE_SENDER:
+            return {"backend": "af_xdp", "xdp": nr.XdpOptions(cpus=(SENDER,))}
         case "tpacket_v3":
             return {"backend": "tpacket_v3"}
         case "tpacket_v3, 1 ms":
@@ -45,6 +52,16 @@ async def _hog() -> None:
         while time.monotonic_ns() < end:
             pass
         await asyncio.sleep(0)
+
+
+def _put_before_the_loop() -> None:
+    """Give all other threads a higher priority than this one's, where it has a real-time one."""
+    if os.sched_getscheduler(0) != os.SCHED_FIFO:
+        return
+    own = os.sched_getparam(0).sched_priority
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread() and thread.native_id:
+            os.sched_setscheduler(thread.native_id, os.SCHED_FIFO, os.sched_param(own + 1))
 
 
 async def _read(events: nr.FlowSubscriber) -> array[int]:
@@ -65,9 +82,15 @@ async def _capture(interface: str, way: str, beside: str) -> dict[str, int]:
     ring = nr.Netring(interface, buffer=1 << 16, flow=flow, **options(way))
     reading = asyncio.create_task(_read(ring.subscribe(kinds=nr.FlowStarted)))
     async with ring:
-        hog = asyncio.create_task(_hog()) if beside == "busy" else None
+        ended = asyncio.create_task(asyncio.to_thread(sys.stdin.read))
+        hog = None
+        if beside == "busy" or way == BESIDE_SENDER:
+            await asyncio.sleep(0)  # until that has its thread
+            _put_before_the_loop()
+        if beside == "busy":
+            hog = asyncio.create_task(_hog())
         print("ready", flush=True)
-        await asyncio.to_thread(sys.stdin.read)
+        await ended
         if hog is not None:
             hog.cancel()
             with contextlib.suppress(asyncio.CancelledError):
