@@ -6,7 +6,7 @@ reader, flow table, hand-off, event loop and decoding are all in it. On two CPUs
 one to itself, the reader's thread and the event loop share the other.
 
 First as a user has it whose program waits for nobody on its CPU: sender and receiver run before
-all else of the machine (SCHED_FIFO). Then as one of many, with the waiting in line for a CPU on top.
+all else of the machine (SCHED_FIFO). Then as one of many, which may have to wait for a CPU.
 """
 
 from __future__ import annotations

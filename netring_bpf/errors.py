@@ -24,6 +24,7 @@ NetringError
 ├── PackageMissingError           an optional package (also an ImportError)   .package
 ├── SinkError                     a sink cannot work as configured
 ├── ClosedError                   using what was closed
+├── InternalError                 a defect of ours ended the capture          .__cause__
 └── SyscallError                  anything else the kernel said (also an OSError)   .call
 
 A message says what failed on what, why (in the kernel's own words where it gave any), and
@@ -47,6 +48,7 @@ __all__ = [
     "InterfaceGoneError",
     "InterfaceInUseError",
     "InterfaceNotFoundError",
+    "InternalError",
     "KernelFeatureError",
     "LibpcapMissingError",
     "MemlockError",
@@ -218,6 +220,17 @@ class SinkError(NetringError):
 
 class ClosedError(NetringError):
     """The object was closed, or used in an order its documentation rules out."""
+
+
+class InternalError(NetringError):
+    """Something failed that never should: the capture ended by that. ``__cause__`` is what."""
+
+    def __init__(self, what: str, cause: Exception) -> None:
+        super().__init__(
+            f"{what}: netring_bpf itself failed: {type(cause).__name__}: {cause}; please report "
+            "it with the traceback"
+        )
+        self.__cause__ = cause
 
 
 class SyscallError(NetringError, OSError):

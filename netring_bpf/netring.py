@@ -22,7 +22,7 @@ from netring_bpf.broadcast import (
     FlowSubscriber,
     SubscriberStatistics,
 )
-from netring_bpf.errors import ClosedError, InterfaceGoneError, NetringError
+from netring_bpf.errors import ClosedError, InterfaceGoneError, InternalError, NetringError
 from netring_bpf.kinds import Kinds
 from netring_bpf.records import CaptureError, Event, LinkDown, LinkUp
 from netring_bpf.replay import Replay
@@ -318,7 +318,15 @@ class Netring:
 
     def _add_reader(self, descriptor: int, callback: Callable[[], None]) -> None:
         assert self._loop is not None
-        self._loop.add_reader(descriptor, callback)
+
+        def call() -> None:
+            try:
+                callback()
+            except Exception as error:  # noqa: BLE001 - else it would be called again for ever
+                self._remove_readers()
+                self._fail_by(error)
+
+        self._loop.add_reader(descriptor, call)
         self._readers.append(descriptor)
 
     def _remove_readers(self) -> None:
@@ -332,6 +340,12 @@ class Netring:
 
     async def _run_pump(self) -> None:
         """Publish what a file gives, no faster than the slowest subscriber reads."""
+        try:
+            await self._pump_events()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the subscribers must hear
+            self._fail_by(error)
+
+    async def _pump_events(self) -> None:
         while True:
             await self._wait_room()
             batch = self._capture.take(self._batch)
@@ -402,11 +416,24 @@ class Netring:
 
     def _fail(self, error: NetringError) -> None:
         """The capture ended by itself: tell every subscriber, then close as ``close()`` does."""
-        if self._error is None and self._shutdown is None:
-            self._error = error
-            _log.error("%s", error)
-            self._announce(CaptureError(time.time_ns(), error))
+        if self._shutdown is None:
+            self._tell(error)
             self._begin_shutdown()
+
+    def _fail_by(self, error: Exception) -> None:
+        """As ``_fail()``, by whatever one of our own tasks or callbacks raised."""
+        self._fail(self._named(error))
+
+    def _named(self, error: Exception) -> NetringError:
+        if isinstance(error, NetringError):
+            return error
+        return InternalError(f"capture on {self.interface}", error)
+
+    def _tell(self, error: NetringError) -> None:
+        if self._error is None:
+            self._error = error
+            _log.error("%s", error, exc_info=error.__cause__)
+            self._announce(CaptureError(time.time_ns(), error))
 
     # -- the end --
 
@@ -428,6 +455,8 @@ class Netring:
                         await self._wait_room()
                     self._broadcast.publish(batch)
                     await asyncio.sleep(0)  # lets those who keep up read it before the next
+        except Exception as error:  # noqa: BLE001 - the subscribers must hear why it ends here
+            self._tell(self._named(error))
         finally:
             self._broadcast.close()
             await asyncio.gather(*self._sink_tasks, return_exceptions=True)

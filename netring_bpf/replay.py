@@ -18,6 +18,7 @@ from netring_bpf.errors import (
     CaptureFileError,
     ClosedError,
     FilterError,
+    InternalError,
     NetringError,
     OptionError,
     SyscallError,
@@ -232,8 +233,13 @@ class Replay:
             raise ClosedError(f"replay of {self._path}: started twice")
 
         def run() -> None:
-            rc = reader.run()
-            done(self._problem() if rc == 0 else SyscallError("read the capture file", -rc))
+            problem: NetringError | None
+            try:
+                rc = reader.run()
+                problem = self._problem() if rc == 0 else SyscallError("read the capture file", -rc)
+            except Exception as error:  # noqa: BLE001 - somebody waits for the end
+                problem = InternalError(f"replay of {self._path}", error)
+            done(problem)
 
         self._thread = threading.Thread(target=run, name="netring-reader", daemon=True)
         self._thread.start()

@@ -23,7 +23,7 @@ from netring_bpf import (
     Lagged,
     Netring,
 )
-from netring_bpf.errors import CaptureFileError, OptionError
+from netring_bpf.errors import CaptureFileError, InternalError, OptionError
 from tests.support.frames import icmp_echo, tcp, udp
 from tests.support.replay import SECOND, START, Frame
 from tests.support.savefiles import pcap
@@ -135,6 +135,37 @@ def test_a_broken_file_gives_its_flows_and_then_the_error(story: Path) -> None:
     assert f"byte {last}" in str(error)
     assert len([event for event in events if isinstance(event, FlowEnded)]) == 3
     assert ring.error is error
+
+
+class LoopWithoutReaders(asyncio.SelectorEventLoop):
+    """As some event loops are: it cannot wait for a descriptor."""
+
+    def add_reader(self, *_: object) -> None:
+        raise NotImplementedError("add_reader")
+
+
+def test_what_fails_inside_ends_the_stream_with_an_error(tmp_path: Path) -> None:
+    fifo = tmp_path / "capture"
+    os.mkfifo(fifo)
+
+    async def run(ring: Netring) -> list[list[Event]]:
+        subscribers = [ring.subscribe(), ring.subscribe()]
+        async with asyncio.timeout(10), ring:
+            return [[event async for event in subscriber] for subscriber in subscribers]
+
+    ring = Netring.replay(fifo)
+    writer = os.open(fifo, os.O_RDWR)  # kept open: the file does not end by itself
+    try:
+        os.write(writer, pcap(STORY))
+        with asyncio.Runner(loop_factory=LoopWithoutReaders) as runner:
+            heard = runner.run(run(ring))
+    finally:
+        os.close(writer)
+    assert isinstance(ring.error, InternalError)
+    assert isinstance(ring.error.__cause__, NotImplementedError)
+    for events in heard:
+        assert [event.error for event in events if isinstance(event, CaptureError)] == [ring.error]
+    assert ring.statistics().balanced
 
 
 def test_what_a_replay_is(story: Path) -> None:
