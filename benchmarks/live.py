@@ -24,6 +24,9 @@ __all__ = ["run"]
 _SECONDS = 1.0  #: about so long each trial sends
 _SPEEDS = {"af_xdp native": 10e6, "af_xdp generic": 4e6, "tpacket_v3": 4e6}  #: roughly
 _PEER_FRAMES = 3_000_000
+_ENOUGH = 0.95
+_SLOW = (100_000, 10_000, 2_000)  #: frames a second, for peers that receive less at full speed
+_SLOW_SECONDS = 2
 _QUICK = 100_000
 _MANY, _OPENED = 100_000, 300_000  #: from so many flows on they are opened first, so many a second
 _MIXES = tuple((size, flows) for size in (60, 512) for flows in (1, 10_000, 1_000_000))
@@ -148,28 +151,60 @@ def _curve(options: Options, program: Path) -> tuple[Results, Table]:
 
 
 def _beside_peers(options: Options, folder: Path) -> tuple[Results, Table]:
-    """At full speed; who is slower than that receives what it can."""
+    """At full speed; who is slower than that receives what it can, or nothing."""
     load = Load(_QUICK if options.quick else _PEER_FRAMES, flows=10_000)
     receivers = [ours(PORT, way, 20_000) for way in WAYS]
     receivers += [peer(PORT, name, folder) for name in options.against]
     results = interleave([_case(receiver, load) for receiver in receivers], options.rounds)
-    rows = []
-    for receiver in receivers:
-        name = receiver.name
-        rows.append((
-            name,
-            results.spread(name, "offered_rate").text(2, 1e6),
-            results.spread(name, "received_rate").text(3, 1e6),
-            f"{100 * results.median(name, 'share'):.2f}",
-            f"{results.median(name, 'cpu'):.0f}",
-            results.ratio("tpacket_v3", name, "received_rate").text(2),
-            results.ratio("af_xdp native", name, "received_rate").text(2),
-        ))  # fmt: skip
     columns = (
         "receiver", "offered Mpps", "received Mpps", "received %", "ns CPU a packet",
         "tpacket_v3 / it", "af_xdp native / it",
     )  # fmt: skip
-    return results, Table("Beside others, 60-byte frames of 10,000 flows", columns, tuple(rows))
+    rows = tuple(_peer_row(results, receiver.name) for receiver in receivers)
+    return results, Table("Beside others, 60-byte frames of 10,000 flows", columns, rows)
+
+
+def _peer_row(results: Results, name: str) -> tuple[str, ...]:
+    offered = results.spread(name, "offered_rate").text(2, 1e6)
+    if results.spread(name, "received").least == 0:
+        nothing = sum(received == 0 for received in results.values[name]["received"])
+        rounds = len(results.values[name]["received"])
+        received = results.spread(name, "received_rate").text(3, 1e6)
+        return (name, offered, f"{received}, nothing in {nothing} of {rounds}", *["-"] * 4)
+    return (
+        name,
+        offered,
+        results.spread(name, "received_rate").text(3, 1e6),
+        f"{100 * results.median(name, 'share'):.2f}",
+        f"{results.median(name, 'cpu'):.0f}",
+        results.ratio("tpacket_v3", name, "received_rate").text(2),
+        results.ratio("af_xdp native", name, "received_rate").text(2),
+    )
+
+
+def _slower(options: Options, folder: Path, full: Results) -> tuple[Results, Table]:
+    """Those peers that cannot take full speed, at speeds nearer to theirs."""
+    cases, names = [], []
+    for peer_name in options.against:
+        receiver = peer(PORT, peer_name, folder)
+        if full.median(receiver.name, "share") >= _ENOUGH:
+            continue
+        for rate in _SLOW[-1:] if options.quick else _SLOW:
+            load = Load(int(rate * _SLOW_SECONDS), flows=min(10_000, rate), rate=rate)
+            cases.append(_case(receiver, load, f"{rate:,} frames/s"))
+            names.append((receiver.name, rate, cases[-1].name))
+    results = interleave(cases, options.rounds)
+    rows = tuple(
+        (
+            receiver,
+            f"{rate:,}",
+            Spread.of(100 * share for share in results.values[name]["share"]).text(1),
+            f"{results.median(name, 'cpu'):,.0f}",
+        )
+        for receiver, rate, name in names
+    )
+    columns = ("receiver", "frames/s", "received %", "ns CPU a packet")
+    return results, Table("Those who lose more than a twentieth, at lower speeds", columns, rows)
 
 
 def run(options: Options) -> Report:
@@ -182,6 +217,7 @@ def run(options: Options) -> Report:
         tables, figures = [speeds, beside, curve], {**results.values, **curve_results.values}
         if options.against:
             peer_results, table = _beside_peers(options, Path(folder))
-            tables.append(table)
-            figures |= peer_results.values
+            slow_results, slow_table = _slower(options, Path(folder), peer_results)
+            tables += [table, slow_table] if slow_table.rows else [table]
+            figures |= peer_results.values | slow_results.values
     return Report("live", tuple(tables), (_NOTE,), figures)

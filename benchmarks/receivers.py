@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from benchmarks.generator import Load
 from benchmarks.peers import install
 from benchmarks.processor import RECEIVER, command_on, favour, python_on
 from tests.support.lab import Namespace
@@ -68,6 +69,7 @@ class Receiver:
     signal: int | None = None
     read: Callable[[str], dict[str, float]] | None = None
     settle: float = 0.1  #: seconds between the last frame and its end: five times a block's wait
+    trail: Load | None = None  #: sent after that, for one whose clock is the frames that come
     exact: bool = True  #: it counts everything that it is given
     favoured: bool = True  #: it runs before all else on its CPU, each of its threads in turn
     native: bool = False  #: takes frames by native XDP; with others the veth must have GRO
@@ -143,10 +145,11 @@ def _lines(said: str) -> dict[str, float]:
 
 
 def _found(**patterns: str) -> Callable[[str], dict[str, float]]:
-    """The last number that each pattern finds."""
+    """The last number that each pattern finds, of those that find one."""
 
     def read(said: str) -> dict[str, float]:
-        return {name: float(re.findall(text, said)[-1]) for name, text in patterns.items()}
+        found = {name: re.findall(text, said) for name, text in patterns.items()}
+        return {name: float(numbers[-1]) for name, numbers in found.items() if numbers}
 
     return read
 
@@ -210,9 +213,11 @@ def peer(interface: str, name: str, folder: Path) -> Receiver:
             )  # fmt: skip
         case "nfstream":
             command = command_on(RECEIVER, program, "-c", _NFSTREAM, interface)
+            # It gives a flow out when later frames show that it is over.
             return Receiver(
-                "nfstream", command, signal=signal.SIGINT, settle=4, exact=False, favoured=False
-            )
+                "nfstream", command, signal=signal.SIGINT, settle=1.5, exact=False, favoured=False,
+                trail=Load(60, rate=20),
+            )  # fmt: skip
         case "scapy":
             command = command_on(RECEIVER, program, "-c", _SCAPY, interface)
             return Receiver("scapy sniff", command, exact=False)
