@@ -198,7 +198,7 @@ def peer(interface: str, name: str, folder: Path) -> Receiver:
             arguments = ["-n", "-i", interface, "-w", "/dev/null", "-B", "65536"]
             return Receiver(
                 "tcpdump -w /dev/null", command_on(RECEIVER, program, *arguments),
-                ready="listening on", signal=signal.SIGINT, exact=False,
+                ready="listening on", signal=signal.SIGINT, exact=False, settle=1.2,
                 read=_found(received=r"(\d+) packets captured", lost=r"(\d+) packets dropped"),
             )  # fmt: skip
         case "softflowd":
@@ -208,6 +208,7 @@ def peer(interface: str, name: str, folder: Path) -> Receiver:
             return Receiver(
                 "softflowd", command_on(RECEIVER, program, *arguments),
                 ready="starting data collection", signal=signal.SIGTERM, exact=False,
+                trail=Load(2000, rate=10_000),  # it is woken by blocks that are full
                 ask=["softflowctl", "-c", control, "statistics"],
                 read=_found(received=r"Packets processed: (\d+)"),
             )  # fmt: skip
