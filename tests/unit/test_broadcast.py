@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import weakref
 from collections.abc import Coroutine
 from typing import Any
 
@@ -201,3 +202,29 @@ def test_a_buffer_that_holds_nothing_is_refused(buffer: int) -> None:
     with pytest.raises(OptionError) as caught:
         FlowBroadcast(buffer)
     assert caught.value.option == "buffer"
+
+
+class _Batch(list[Event]):
+    """One that can be seen to be forgotten."""
+
+
+def test_what_every_subscriber_has_read_is_let_go_and_nothing_that_one_has_not() -> None:
+    async def main() -> None:
+        broadcast = FlowBroadcast(buffer=1000)
+        reader, slow = broadcast.subscribe(), broadcast.subscribe()
+        batches = [_Batch(ended(n) for n in range(at, at + 100)) for at in range(0, 600, 100)]
+        kept = [weakref.ref(batch) for batch in batches]
+        batches.reverse()
+        broadcast.publish(batches.pop())
+        assert [await anext(reader) for _ in range(100)] == [ended(n) for n in range(100)]
+        broadcast.publish(batches.pop())
+        assert kept[0]() is not None
+        assert [await anext(slow) for _ in range(150)] == [ended(n) for n in range(150)]
+        assert [await anext(reader) for _ in range(100)] == [ended(n) for n in range(100, 200)]
+        while batches:
+            broadcast.publish(batches.pop())
+        assert [batch() is None for batch in kept] == [True, *[False] * 5]
+        assert [await anext(slow) for _ in range(450)] == [ended(n) for n in range(150, 600)]
+        assert [s.lagged for s in broadcast.statistics().subscribers] == [0, 0]
+
+    run(main())
