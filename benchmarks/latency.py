@@ -32,6 +32,8 @@ _COLUMNS = ("capture", "event loop", "frames/s", "new flows/s", "p50", "p99", "p
 _NOTES = (
     "A busy event loop is one that another task keeps for a millisecond at a time: an event waits "
     "for the callback that takes it, and once more for its subscriber's turn.",
+    "The kernel keeps 50 ms of each second for ordinary programs even so, where some want to run: "
+    "figures near that are of a machine that was not quiet.",
     "Busy polling wants a CPU of its own for the reader, and has none here: it is measured in line "
     "with the others only. Missed: the subscriber was more than 65,536 events behind.",
 )
