@@ -21,7 +21,7 @@
 
 #include "source.h"
 
-enum { XSKMAP = 17, PROG_XDP = 6, ALL = 1 << 16, NAP_US = 50 };
+enum { XSKMAP = 17, PROG_XDP = 6, ALL = 1 << 16, NAP_NS = 50000, MANY = 256 };
 
 static int checked(const char *what, int rc) {
     if (rc < 0) {
@@ -49,7 +49,7 @@ static struct nr_source *open_xsk(uint32_t ifindex, bool native) {
         .ifindex = ifindex,
         .ring_size = 16384,
         .chunk_size = 2048,
-        .chunks = 32768,
+        .chunks = 16384,
         .snaplen = ALL,
     };
     struct nr_source *source = NULL;
@@ -78,34 +78,36 @@ static struct nr_source *open_tpacket(uint32_t ifindex) {
     return source;
 }
 
-static uint64_t bytes_in_ring(struct nr_source *source, bool look) {
+/* Returns how many frames there were. */
+static uint64_t read_ring(struct nr_source *source, bool look, uint64_t *bytes) {
     struct nr_frame frames[NR_BATCH];
     static volatile uint64_t sum;
-    uint64_t bytes = 0;
+    const uint64_t before = source->lent;
     uint32_t count;
     while ((count = source->ops->next(source, frames, NR_BATCH)) > 0) {
         for (uint32_t i = 0; i < count; i++) {
-            bytes += frames[i].len;
+            *bytes += frames[i].len;
             if (look) {
                 sum += frames[i].data[12];
             }
         }
         source->ops->release(source);
     }
-    return bytes;
+    return source->lent - before;
 }
 
 /* A reader at the producer's heels takes its cache lines away, and lets itself be woken for every
  * few frames: on two cores that costs the sender two thirds of its speed. So it sleeps a little
- * whenever it has caught up, and waits for the kernel only when that has brought nothing. */
+ * whenever it has caught up, as long as the library's loop does, and waits for the kernel only when
+ * that has brought nothing. */
 static uint64_t read_all(struct nr_source *source, bool look) {
-    const struct timespec nap = {.tv_nsec = NAP_US * 1000};
     struct pollfd fds[2] = {{.fd = source->fd, .events = POLLIN}, {.fd = 0, .events = POLLIN}};
     uint64_t bytes = 0;
     while (fds[1].revents == 0 || fds[0].revents & POLLIN) {
-        uint64_t more;
-        while ((more = bytes_in_ring(source, look)) > 0) {
-            bytes += more;
+        uint64_t frames;
+        while ((frames = read_ring(source, look, &bytes)) > 0) {
+            const bool long_one = frames >= MANY && source->nap_ns > NAP_NS;
+            const struct timespec nap = {.tv_nsec = long_one ? (long)source->nap_ns : NAP_NS};
             nanosleep(&nap, NULL);
         }
         (void)poll(fds, 2, 1000);

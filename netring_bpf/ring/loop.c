@@ -10,6 +10,7 @@
 #define DRAIN_POLL_MS 5
 #define TICK_MS ((int)(NR_TICK_NS / 1000000))
 #define NAP_NS 50000
+#define MANY 256 /* frames since the last nap */
 #define REPLAY_PASSES 256  /* between two publications of the books */
 #define REPLAY_EVENTS 1024 /* handed over at once: a wake-up costs as much as 100 frames */
 
@@ -199,9 +200,12 @@ static bool drive_sources(nr_reader *r, uint64_t now) {
 /* A thread that sleeps in poll(2) is woken by every frame of AF_XDP. Where frames have just come, a
  * nap lets some come together: at 500,000 frames a second one costs this thread 0.6 of what it
  * costs without (390 ns to 660 in one interleaved run), and the CPU that brings it is spared the
- * waking. The nap is over long before the ring is full. */
-static void nap(void) {
-    const struct timespec time = {.tv_nsec = NAP_NS};
+ * waking. Where many have come in a row it is as long as the ring allows: the sender's CPU need
+ * not fetch back the cache lines that this thread would be reading. 200 us instead of 50 gave 5 %
+ * more frames a second (9.65 million to 9.22, medians of six) at 17 % less time of this thread. The
+ * nap is over long before the ring is full. */
+static void nap(const nr_reader *r, uint64_t frames) {
+    const struct timespec time = {.tv_nsec = (long)(frames < MANY ? NAP_NS : r->nap_ns)};
     nanosleep(&time, NULL);
 }
 
@@ -209,10 +213,12 @@ static void nap(void) {
  * sources', and the books are published when the rings are found empty, and every tick. */
 static int run_live(nr_reader *r) {
     int rc = 0;
-    bool tired = false; /* frames have come since the last nap */
+    const bool naps = r->nap_ns > 0 && r->busy_ns == 0;
+    uint64_t frames = 0; /* that have come since the last nap */
     while (rc == 0 && !nr_load_relaxed(&r->stopping)) {
-        if (read_sources(r) > 0) {
-            tired = r->roomy && r->busy_ns == 0;
+        const uint32_t count = read_sources(r);
+        if (count > 0) {
+            frames += count;
             rc = nr_reader_tick(r, r->read_at);
             continue;
         }
@@ -221,9 +227,9 @@ static int run_live(nr_reader *r) {
         if (r->unpublished) {
             nr_reader_publish_books(r);
         }
-        if (tired) {
-            tired = false;
-            nap();
+        if (naps && frames > 0) {
+            nap(r, frames);
+            frames = 0;
         } else if (rc == 0 && !drive_sources(r, now)) {
             rc = nr_reader_wait(r, TICK_MS);
         }

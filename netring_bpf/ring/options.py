@@ -105,7 +105,7 @@ class XdpOptions:
     ``chunks``: chunks in the UMEM of one queue, a power of two, at least ``ring_size``.
     One queue takes ``chunks * chunk_size`` bytes. What of the three is None is chosen by the
     link's speed, its MTU and the memory-lock limit (``ring/sizes.py`` has the rule): 16384, 2048
-    and 32768, which are 64 MiB, where nothing speaks for other values. ``Capture.xdp`` tells.
+    and 16384, which are 32 MiB, where nothing speaks for other values. ``Capture.xdp`` tells.
     ``mode``: native or generic XDP only; None for native where the driver can, else generic.
 
     ``threads``: so many threads share the queues, each with a flow table of its own. Both

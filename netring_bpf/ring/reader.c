@@ -27,7 +27,8 @@ nr_reader *nr_reader_create(const nr_flow_options *options) {
         return NULL;
     }
     memset(r, 0, sizeof *r);
-    r->finite = r->roomy = true;
+    r->finite = true;
+    r->nap_ns = UINT64_MAX;
     r->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     r->fds[0] = (struct pollfd){.fd = r->stop_fd, .events = POLLIN};
     const int rc = nr_handoff_create(&r->handoff, options->event_slots, nr_event_size(options));
@@ -60,7 +61,7 @@ static int keep(nr_reader *r, int rc, struct nr_source *source) {
         return rc;
     }
     r->finite = r->finite && source->finite;
-    r->roomy = r->roomy && source->roomy;
+    r->nap_ns = source->nap_ns < r->nap_ns ? source->nap_ns : r->nap_ns;
     r->sources[r->source_count] = source;
     r->fds[1 + r->source_count] = (struct pollfd){.fd = source->fd, .events = POLLIN};
     return r->source_count++;

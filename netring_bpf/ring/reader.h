@@ -20,7 +20,7 @@ struct nr_reader {
     int stop_fd;
     bool stopping; /* the stop came: set from any thread */
     bool finite;   /* all sources are replays */
-    bool roomy;    /* all sources are */
+    uint64_t nap_ns; /* what the least roomy source allows; 0: none */
     struct nr_table *table;
     struct nr_fragments *fragments;
     nr_decode_options decode;

@@ -22,7 +22,6 @@
 
 #define COMPLETION_SIZE 64u /* nothing is sent, but bind(2) wants the ring to exist */
 #define BIND_PATIENCE_MS 500
-#define ROOMY 1024u /* descriptors: 100 us at 10 million frames a second */
 #define HUGE_PAGE ((size_t)2 << 20)
 #ifndef MAP_HUGE_2MB
 #define MAP_HUGE_2MB (21 << 26)
@@ -318,6 +317,15 @@ static void xsk_destroy(struct nr_source *source) {
     free(x);
 }
 
+/* What comes meanwhile, at 15 million frames a second, is less than a fifth of the ring; of the
+ * smallest that naps at all, three quarters. */
+static uint64_t nap_for(uint32_t descriptors) {
+    if (descriptors >= 16384) {
+        return 200000;
+    }
+    return descriptors >= 1024 ? 50000 : 0;
+}
+
 static const struct nr_source_ops xsk_ops = {
     .next = xsk_next,
     .release = xsk_release,
@@ -337,7 +345,7 @@ int nr_xsk_create(const nr_xsk_options *options, struct nr_source **out) {
     }
     x->source.ops = &xsk_ops;
     x->snaplen = options->snaplen;
-    x->source.roomy = options->ring_size >= ROOMY;
+    x->source.nap_ns = nap_for(options->ring_size);
     x->source.fd = socket(AF_XDP, SOCK_RAW | SOCK_CLOEXEC, 0);
     rc = x->source.fd >= 0 ? 0 : -errno;
     if (rc == 0) {

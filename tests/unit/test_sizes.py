@@ -36,8 +36,8 @@ def unlimited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sizes, "_memory_lock_limit", lambda: None)
 
 
-def test_where_nothing_is_known_a_queue_takes_64_mib() -> None:
-    assert choose() == (16_384, 2048, 32_768)
+def test_where_nothing_is_known_a_queue_takes_32_mib() -> None:
+    assert choose() == (16_384, 2048, 16_384)
 
 
 @pytest.mark.parametrize(
@@ -65,11 +65,11 @@ def test_a_ring_holds_ten_milliseconds_of_the_shortest_frames(
 def test_a_chunk_holds_a_frame_of_the_mtu_with_its_header_and_a_tag(
     mtu: int, chunk_size: int
 ) -> None:
-    assert choose(mtu=mtu) == (16_384, chunk_size, 32_768)
+    assert choose(mtu=mtu) == (16_384, chunk_size, 16_384)
 
 
 def test_what_was_given_stays_and_the_rest_fits_to_it() -> None:
-    assert choose(mtu=9000, xdp=XdpOptions(chunk_size=2048)) == (16_384, 2048, 32_768)
+    assert choose(mtu=9000, xdp=XdpOptions(chunk_size=2048)) == (16_384, 2048, 16_384)
     assert choose(mbit=10_000, xdp=XdpOptions(ring_size=64)) == (64, 2048, 128)
     assert choose(mbit=10_000, xdp=XdpOptions(chunks=4096)) == (4096, 2048, 4096)
     given = XdpOptions(ring_size=64, chunk_size=4096, chunks=1024)
@@ -79,9 +79,9 @@ def test_what_was_given_stays_and_the_rest_fits_to_it() -> None:
 @pytest.mark.parametrize(
     ("limit", "queues", "expected"),
     [
-        (64 << 20, 1, (16_384, 2048, 32_768)),
-        (8 << 20, 1, (2048, 2048, 4096)),
-        (8 << 20, 4, (512, 2048, 1024)),
+        (32 << 20, 1, (16_384, 2048, 16_384)),
+        (8 << 20, 1, (4096, 2048, 4096)),
+        (8 << 20, 4, (1024, 2048, 1024)),
         (1 << 16, 4, (64, 2048, 64)),  # too little for four: the kernel's error says so
     ],
 )
@@ -96,7 +96,7 @@ def test_under_a_memory_lock_limit_all_queues_fit_together_in_words(
         assert notice is None
     else:
         assert notice is not None
-        assert f"instead of 16384 and 32768: the memory-lock limit is {limit >> 10} KiB" in notice
+        assert f"instead of 16384 and 16384: the memory-lock limit is {limit >> 10} KiB" in notice
 
 
 def test_what_was_given_is_never_made_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
