@@ -204,8 +204,8 @@ def test_sizes_that_nobody_gave_are_made_to_fit_under_the_limit_in_words() -> No
     with wire() as namespace:
         done = as_a_user(namespace, "bpf", "net_admin", "net_raw")
         backend, _, sizes, notices = done.stdout.split("|")
-        assert (backend, sizes) == ("af_xdp", "(2048, 4096, 2048)")
-        assert "instead of 16384 and 32768: the memory-lock limit is 8192 KiB" in notices
+        assert (backend, sizes) == ("af_xdp", "(4096, 4096, 2048)")
+        assert "instead of 16384 and 16384: the memory-lock limit is 8192 KiB" in notices
         assert done.stderr.count("\n") == 1, done.stderr  # the warning, once
 
 

@@ -127,7 +127,7 @@ def changed(options: object, default: object) -> dict[str, object]:
 
 
 PRESETS = {
-    XdpOptions.throughput: {"ring_size": 32_768, "chunks": 65_536, "huge_pages": True},
+    XdpOptions.throughput: {"ring_size": 32_768, "huge_pages": True},
     XdpOptions.latency: {"busy_poll": BusyPoll(microseconds=200, budget=64)},
     XdpOptions.small_memory: {"ring_size": 1024, "chunks": 2048, "chunk_size": 2048},
     TpacketOptions.throughput: {"block_count": 128, "retire_timeout": 0.05},
