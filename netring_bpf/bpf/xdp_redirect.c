@@ -17,6 +17,12 @@ BPF_PERCPU_ARRAY(counters, struct netring_counters, NETRING_QUEUES);
 
 int netring_redirect(struct xdp_md *ctx) {
     u32 queue = ctx->rx_queue_index;
+    /* A queue added after the maps were made has no socket; the last slot counts it. */
+    u32 slot = queue < NETRING_QUEUES ? queue : NETRING_QUEUES - 1;
+    struct netring_counters *count = counters.lookup(&slot);
+    if (!count) {
+        return XDP_PASS; /* cannot be: the slot is within the array */
+    }
     u64 matched = 1, redirected = 0;
     int verdict = XDP_PASS;
 #ifdef NETRING_FILTER
@@ -25,13 +31,6 @@ int netring_redirect(struct xdp_md *ctx) {
     if (matched) {
         verdict = xsks_map.redirect_map(queue, XDP_PASS);
         redirected = verdict == XDP_REDIRECT;
-    }
-    /* A queue added after the maps were made has no socket; the last slot counts it. The counters
-     * are looked up here and not above: that gave 4 to 5 % more frames a second. */
-    u32 slot = queue < NETRING_QUEUES ? queue : NETRING_QUEUES - 1;
-    struct netring_counters *count = counters.lookup(&slot);
-    if (!count) {
-        return verdict; /* cannot be: the slot is within the array */
     }
     /* All four are written, whatever happened, and the compiler is not told what did: it would
      * choose between their addresses, and the verifier refuses such arithmetic to a process
