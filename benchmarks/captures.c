@@ -130,7 +130,9 @@ static uint8_t *put_addresses(uint8_t *at, const struct flow *f, int side) {
             at = put32(at, is_client ? 0 : 1);
             at = put32(at, 0);
         }
-        at = put32(at, (is_client ? host : server) | (f->is_v6 ? 0 : is_client ? 10u << 24 : 0xc0a80000));
+        at = put32(at, (is_client ? host : server) | (f->is_v6    ? 0
+                                                      : is_client ? 10u << 24
+                                                                  : 0xc0a80000));
     }
     return at;
 }

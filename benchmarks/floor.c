@@ -4,9 +4,10 @@
  *     floor tpacket INTERFACE HOW                frames of the blocks of a TPACKET_V3 ring
  *
  * HOW is "pass", and no byte of a frame is read, or "look": one of each is, so that its cache line
- * goes from the CPU that wrote it to this one, and back with the next frame. Says "ready", ends when its standard input does, and prints
- * "name value" lines. Built against the C core by receivers.py: the rings are the library's own,
- * in its own sizes; the XDP program is the shortest that redirects. */
+ * goes from the CPU that wrote it to this one, and back with the next frame. Says "ready", ends
+ * when its standard input does, and prints "name value" lines. Built against the C core by
+ * receivers.py: the rings are the library's own, in its own sizes; the XDP program is the shortest
+ * that redirects. */
 #include <errno.h>
 #include <inttypes.h>
 #include <net/if.h>

@@ -32,7 +32,7 @@ BPF_ARRAY(states, struct state, 1);
 #ifdef IPV6
 #define NAME(id) (id)
 #else
-#define NAME(id) ((id) >> 24 << 32 | 0x0a000000u | ((id) & 0xffffffu))
+#define NAME(id) ((id) >> 24 << 32 | 0x0a000000u | ((id)&0xffffffu))
 #endif
 
 enum { FIN = 0x01, SYN = 0x02, PSH = 0x08, ACK = 0x10 };

@@ -42,7 +42,8 @@ static uint64_t resident(void) {
     if (file == NULL) {
         exit(2);
     }
-    while (fgets(line, sizeof line, file) != NULL && sscanf(line, "Anonymous: %lu", &kilobytes) != 1) {
+    while (fgets(line, sizeof line, file) != NULL &&
+           sscanf(line, "Anonymous: %lu", &kilobytes) != 1) {
     }
     fclose(file);
     return (uint64_t)kilobytes << 10;
@@ -204,7 +205,8 @@ static int steady(uint32_t flows, uint32_t packets, bool tcp) {
         (tcp ? open_connection : begin_exchange)(reader, there, back);
     }
     /* All that the table takes, its slots and unused ends of pages too; the events' ring apart. */
-    const uint64_t written = reader->handoff.head < EVENT_SLOTS ? reader->handoff.head : EVENT_SLOTS;
+    const uint64_t written =
+        reader->handoff.head < EVENT_SLOTS ? reader->handoff.head : EVENT_SLOTS;
     const uint64_t used = resident() - before - written * reader->handoff.slot_size;
     uint64_t took = 0, ending = 0, naming = 0;
     packets -= packets % NR_BATCH;
@@ -221,8 +223,7 @@ static int steady(uint32_t flows, uint32_t packets, bool tcp) {
     const uint64_t first = tcp ? 5 : 2;
     nr_statistics books = {0};
     nr_table_account(reader->table, &books);
-    const bool right =
-        reader->books.keyed == first * flows + packets && books.flows_live == flows;
+    const bool right = reader->books.keyed == first * flows + packets && books.flows_live == flows;
     end_all(reader, &ending, &naming);
     printf("ns_per_packet %.1f\nbytes_per_flow %" PRIu64 "\nns_per_end %.1f\nns_per_id %.1f\n",
            (double)took / packets, used / flows, (double)ending / flows, (double)naming / flows);

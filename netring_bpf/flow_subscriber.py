@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol, Self, TypeGuard
 
-from netring_bpf.kinds import Kinds, events_at, places_of
+from netring_bpf.kinds import Kinds, events_at, last_ts, places_of
 from netring_bpf.records import Event
 from netring_bpf.stream import Stream
 from netring_bpf.subscriber import Subscriber
@@ -118,7 +118,7 @@ class FlowSubscriber(Subscriber):
         start, batch = self._stream.find(self._cursor)
         at = self._cursor - start
         events = batch if at == 0 and len(batch) <= _TURN else batch[at : at + _TURN]
-        self._last_ts = events[-1].ts
+        self._last_ts = last_ts(events)
         self._turn_taken = True
         self._at_hand = self._made(events)
         if self._where is not None:

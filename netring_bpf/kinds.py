@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, TypeAlias, TypeGuard
+from typing import Protocol, TypeAlias, TypeGuard, get_args
 
-from netring_bpf.records import Event
+from netring_bpf.errors import OptionError
+from netring_bpf.records import Event, FlowEvent
 
-__all__ = ["Kinds", "events_at", "places_of"]
+__all__ = ["Kinds", "check_made", "events_at", "last_ts", "places_of"]
 
 _Classes: TypeAlias = type[Event] | tuple[type[Event], ...]
 Kinds: TypeAlias = _Classes | None
@@ -18,6 +19,8 @@ class _KnowsKinds(Protocol):
 
     def places(self, kinds: _Classes) -> Sequence[int]: ...
     def at(self, places: Sequence[int]) -> Sequence[Event]: ...
+    @property
+    def last_ts(self) -> int: ...
 
 
 def _knows_kinds(events: Sequence[Event]) -> TypeGuard[_KnowsKinds]:
@@ -39,3 +42,19 @@ def events_at(events: Sequence[Event], places: Sequence[int]) -> Sequence[Event]
     if _knows_kinds(events):
         return events.at(places)
     return tuple(events[place] for place in places)
+
+
+def last_ts(events: Sequence[Event]) -> int:
+    """Return when the last of them happened; there is one."""
+    return events.last_ts if _knows_kinds(events) else events[-1].ts
+
+
+def check_made(kinds: Kinds, made: Sequence[type[FlowEvent]], who: str) -> None:
+    """Raise ``OptionError`` if flow events are asked for that ``FlowOptions.events`` leaves out."""
+    asked = kinds if isinstance(kinds, tuple) else (kinds,)
+    for kind in get_args(FlowEvent):
+        if kind in asked and kind not in made:
+            raise OptionError(
+                f"{who}: {kind.__name__} is asked for, which FlowOptions(events=…) leaves out",
+                option="kinds",
+            )

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, get_args
 
 from netring_bpf.broadcast import (
     BatchSubscriber,
@@ -23,8 +23,8 @@ from netring_bpf.broadcast import (
     SubscriberStatistics,
 )
 from netring_bpf.errors import ClosedError, InterfaceGoneError, InternalError, NetringError
-from netring_bpf.kinds import Kinds
-from netring_bpf.records import CaptureError, Event, LinkDown, LinkUp
+from netring_bpf.kinds import Kinds, check_made
+from netring_bpf.records import CaptureError, Event, FlowEvent, LinkDown, LinkUp
 from netring_bpf.replay import Replay
 from netring_bpf.sinks.base import Sink, SinkStatistics
 from netring_bpf.statistics import CaptureStatistics, Equation
@@ -127,7 +127,7 @@ class Netring:
             flow=flow,
             netns=netns,
         )
-        self._set_up(capture, buffer, sinks)
+        self._set_up(capture, buffer, sinks, flow)
 
     @classmethod
     def replay(
@@ -149,11 +149,16 @@ class Netring:
         """
         ring = cls.__new__(cls)
         ring._set_up(  # noqa: SLF001 - a constructor
-            Replay(path, filter=filter, flow=flow), buffer, sinks
+            Replay(path, filter=filter, flow=flow), buffer, sinks, flow
         )
         return ring
 
-    def _set_up(self, source: Source, buffer: int, sinks: Sequence[Sink]) -> None:
+    def _set_up(
+        self, source: Source, buffer: int, sinks: Sequence[Sink], flow: FlowOptions | None
+    ) -> None:
+        self._made = get_args(FlowEvent) if flow is None else flow.events
+        for sink in sinks:
+            check_made(sink.kinds, self._made, f"sink {sink.name}")
         self._broadcast = FlowBroadcast(buffer)
         self._capture = source
         self._sinks = tuple(sinks)
@@ -231,7 +236,11 @@ class Netring:
         where: Callable[[Event], bool] | None = None,
         name: str | None = None,
     ) -> FlowSubscriber:
-        """Return a new subscriber, as ``FlowBroadcast.subscribe``."""
+        """Return a new subscriber, as ``FlowBroadcast.subscribe``.
+
+        Raises ``OptionError`` for kinds that ``FlowOptions.events`` leaves out.
+        """
+        check_made(kinds, self._made, "subscribe")
         return self._broadcast.subscribe(kinds=kinds, where=where, name=name)
 
     def subscribe_batches(
@@ -240,7 +249,11 @@ class Netring:
         kinds: Kinds = None,
         name: str | None = None,
     ) -> BatchSubscriber:
-        """Return a new subscriber of whole batches, as ``FlowBroadcast.subscribe_batches``."""
+        """Return a new subscriber of whole batches, as ``FlowBroadcast.subscribe_batches``.
+
+        Raises ``OptionError`` for kinds that ``FlowOptions.events`` leaves out.
+        """
+        check_made(kinds, self._made, "subscribe_batches")
         return self._broadcast.subscribe_batches(kinds=kinds, name=name)
 
     async def set_filter(self, filter: FilterLike) -> None:

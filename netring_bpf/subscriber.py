@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-from netring_bpf.kinds import Kinds, events_at, places_of
+from netring_bpf.kinds import Kinds, events_at, last_ts, places_of
 from netring_bpf.records import Event, Lagged
 from netring_bpf.stream import Stream
 
@@ -90,7 +90,7 @@ class Subscriber:
                 at = self._cursor - start
                 events = events[at : None if limit is None else at + limit]
             self._cursor += len(events)
-            self._last_ts = events[-1].ts
+            self._last_ts = last_ts(events)
             chosen = self._choose(events)
             self._delivered += len(chosen)
             self._filtered += len(events) - len(chosen)

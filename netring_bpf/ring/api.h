@@ -194,7 +194,7 @@ typedef struct {
     uint32_t ring_size;
     uint32_t chunk_size;
     uint32_t chunks;
-    uint32_t snaplen; /* bytes of a frame that are given out, its outermost VLAN tag apart */
+    uint32_t snaplen;    /* bytes of a frame that are given out, its outermost VLAN tag apart */
     uint32_t huge_pages; /* for the UMEM, where the kernel has some to give */
 } nr_xsk_options;
 
@@ -306,11 +306,11 @@ typedef struct {
 
 /* How events become text. */
 typedef struct {
-    uint32_t format;      /* NR_FORMAT_* */
-    uint32_t kinds;       /* bit n: events of kind n are encoded; others are passed over */
-    uint64_t uid_key[2];  /* Zeek's uid follows from it and from the flow's number */
-    uint64_t seq;         /* of the first record; JSON only, and so is `capture` */
-    const char *capture;  /* as JSON has it, quotes included */
+    uint32_t format;       /* NR_FORMAT_* */
+    uint32_t kinds;        /* bit n: events of kind n are encoded; others are passed over */
+    uint64_t uid_key[2];   /* Zeek's uid follows from it and from the flow's number */
+    uint64_t seq;          /* of the first record; JSON only, and so is `capture` */
+    const char *capture;   /* as JSON has it, quotes included */
     uint32_t capture_size; /* 0: it is not told */
     uint32_t has_seq;
     const char *terminator; /* behind each record */

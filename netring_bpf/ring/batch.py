@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import chain, compress
@@ -20,6 +21,7 @@ __all__ = ["EventBatch", "slice_of"]
 
 _PART = 64
 _KIND_AT = ffi.offsetof("nr_event", "kind")
+_TS = struct.Struct("=Q")  # which an nr_event begins with
 
 
 def slice_of(rows: range) -> slice:
@@ -82,6 +84,11 @@ class EventBatch(Sequence[FlowEvent]):
         if isinstance(rows, range):
             return kinds[slice_of(rows)]
         return bytes(map(kinds.__getitem__, rows))
+
+    @property
+    def last_ts(self) -> int:
+        """When the last event happened. Raises ``IndexError`` where there is none. No decoding."""
+        return int(_TS.unpack_from(self._raw, self._rows[-1] * self._layout.size)[0])
 
     def of_kinds(self, kinds: type[Event] | tuple[type[Event], ...]) -> EventBatch:
         """Return the events of these classes: this batch itself where all are. Decodes nothing."""

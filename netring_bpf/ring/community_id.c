@@ -86,7 +86,7 @@ int nr_icmp_counterpart(uint8_t proto, uint16_t type) {
             return 8;
         case 8:
             return 0;
-        case 9: /* router */
+        case 9:  /* router */
         case 13: /* timestamp */
         case 15: /* information */
         case 17: /* address mask */

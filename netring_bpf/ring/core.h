@@ -21,8 +21,8 @@
 #define NR_BATCH 64u            /* frames taken from a source at once */
 #define NR_EVENTS_PER_PACKET 4u /* evicted + ended + started + established */
 
-/* As memset, for what is cleared for each packet: of more than 128 bytes, or of some less, compilers
- * make `rep stos`, which takes 10 ns to get going. */
+/* As memset, for what is cleared for each packet: of more than 128 bytes, or of some less,
+ * compilers make `rep stos`, which takes 10 ns to get going. */
 static inline void nr_clear(void *at, size_t size) {
     uint8_t *bytes = at;
     for (; size > 32; size -= 32, bytes += 32) {

@@ -2,9 +2,11 @@
 #include "record.h"
 
 static nr_format *const formats[] = {
-    [NR_FORMAT_JSON] = nr_json_record, [NR_FORMAT_ZEEK] = nr_zeek_record,
+    [NR_FORMAT_JSON] = nr_json_record,
+    [NR_FORMAT_ZEEK] = nr_zeek_record,
     [NR_FORMAT_ZEEK_JSON] = nr_zeek_json_record,
-    [NR_FORMAT_EVE] = nr_eve_record,   [NR_FORMAT_CSV] = nr_csv_record,
+    [NR_FORMAT_EVE] = nr_eve_record,
+    [NR_FORMAT_CSV] = nr_csv_record,
 };
 
 uint32_t nr_text_room(const nr_text_options *options) {

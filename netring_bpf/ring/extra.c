@@ -65,7 +65,7 @@ uint64_t nr_shake(const struct nr_table *t, uint32_t i, int side) {
         return nr_extra(t, i)->side[side].shake;
     }
     return t->flows[i].stream[side].shake == SHAKE_SENT ? past->start_ts + past->shake[side]
-                                                      : past->shake[side];
+                                                        : past->shake[side];
 }
 
 void nr_note_shake(struct nr_table *t, uint32_t i, int side, int shake, uint64_t value) {

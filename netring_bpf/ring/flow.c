@@ -160,7 +160,8 @@ static void renew(struct nr_table *t, uint32_t i, const struct nr_dissected *p, 
 
 /* -- fetching ahead: in a large table nearly all that a packet costs is to wait for memory. Each
  * loop asks for what the next one needs, for all packets, and does nothing else: so the processor
- * has many of the requests under way at once (at a million flows 100 ns a packet; 190 without) -- */
+ * has many of the requests under way at once (at a million flows 100 ns a packet; 190 without) --
+ */
 
 static void fetch(const struct nr_table *t, struct nr_dissected *const *packets, uint32_t count) {
     for (uint32_t n = 0; n < count; n++) {

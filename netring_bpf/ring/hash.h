@@ -1,8 +1,9 @@
 /* The hash of a flow's key: pair-multiply-shift (Thorup, "High Speed Hashing for Integers and
- * Strings", 2015), which is strongly universal: whatever keys somebody chooses, its results for two of
- * them are equal as often as chance has it, for the secret is random for each reader. That is said
- * of pairs only: of keys in a row it makes rows again, which would crowd in neighbouring groups of
- * slots; a last multiplication, which all 64 bits go into, scatters them. A third of what SipHash-1-3 takes for a key (5 ns instead of 16). */
+ * Strings", 2015), which is strongly universal: whatever keys somebody chooses, its results for two
+ * of them are equal as often as chance has it, for the secret is random for each reader. That is
+ * said of pairs only: of keys in a row it makes rows again, which would crowd in neighbouring
+ * groups of slots; a last multiplication, which all 64 bits go into, scatters them. A third of what
+ * SipHash-1-3 takes for a key (5 ns instead of 16). */
 #ifndef NR_HASH_H
 #define NR_HASH_H
 

@@ -10,7 +10,7 @@
 #define DRAIN_POLL_MS 5
 #define TICK_MS ((int)(NR_TICK_NS / 1000000))
 #define NAP_NS 50000
-#define MANY 256 /* frames since the last nap */
+#define MANY 256           /* frames since the last nap */
 #define REPLAY_PASSES 256  /* between two publications of the books */
 #define REPLAY_EVENTS 1024 /* handed over at once: a wake-up costs as much as 100 frames */
 
@@ -20,10 +20,10 @@ static uint32_t events_per_frame(const nr_reader *r) {
     return NR_EVENTS_PER_PACKET * (1 + r->decode.tunnel_depth);
 }
 
-/* How many frames of a file may be taken when the consumer has come to `tail`: those for which there
- * is room, with all that the timers may have to tell before each packet in them. So none is put
- * off, and a file gives the same events however slow its consumer is. A hand-off too small for that
- * (less than 8192 slots) has room for what the packets themselves must tell. */
+/* How many frames of a file may be taken when the consumer has come to `tail`: those for which
+ * there is room, with all that the timers may have to tell before each packet in them. So none is
+ * put off, and a file gives the same events however slow its consumer is. A hand-off too small for
+ * that (less than 8192 slots) has room for what the packets themselves must tell. */
 static uint32_t replay_allowance(const nr_reader *r, uint64_t tail) {
     const uint32_t slots = r->handoff.mask + 1;
     const uint32_t room = slots - (uint32_t)(r->handoff.head - tail);

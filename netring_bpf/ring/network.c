@@ -69,7 +69,8 @@ static int parse_ipv4(struct nr_cursor *c, const nr_decode_options *options,
  * checksum and the answers have (RFC 8200 section 4.4, RFC 6275 section 6.4). */
 static void note_routing(const uint8_t *header, uint32_t length, struct nr_ends *ends) {
     const uint8_t type = header[2], segments_left = header[3];
-    const bool whole = type == ROUTING_SOURCE ? header[1] >= 2 && header[1] % 2 == 0 : header[1] == 2;
+    const bool whole =
+        type == ROUTING_SOURCE ? header[1] >= 2 && header[1] % 2 == 0 : header[1] == 2;
     if ((type == ROUTING_SOURCE || type == ROUTING_HOME) && segments_left > 0 && whole) {
         ends->dst_h = header + length - 16;
     }

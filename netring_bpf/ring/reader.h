@@ -18,15 +18,15 @@ struct nr_reader {
     int source_count;
     struct pollfd fds[1 + NR_MAX_SOURCES]; /* of the stop, then of the sources */
     int stop_fd;
-    bool stopping; /* the stop came: set from any thread */
-    bool finite;   /* all sources are replays */
+    bool stopping;   /* the stop came: set from any thread */
+    bool finite;     /* all sources are replays */
     uint64_t nap_ns; /* what the least roomy source allows; 0: none */
     struct nr_table *table;
     struct nr_fragments *fragments;
     nr_decode_options decode;
     struct nr_handoff handoff;
     uint64_t next_tick;
-    uint64_t read_at; /* CLOCK_REALTIME when the latest frames were read */
+    uint64_t read_at;    /* CLOCK_REALTIME when the latest frames were read */
     uint64_t busy_ns;    /* the longest of the sources */
     nr_statistics books; /* the reader's thread only */
     bool unpublished;    /* they have changed since */

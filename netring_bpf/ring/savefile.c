@@ -27,7 +27,8 @@ static enum nr_step fill(struct nr_savefile *f) {
         return NR_STEP_STARVED;
     }
     const size_t room = f->capacity - f->end;
-    const ssize_t count = read(f->source.fd, f->buffer + f->end, room < READ_SIZE ? room : READ_SIZE);
+    const ssize_t count =
+        read(f->source.fd, f->buffer + f->end, room < READ_SIZE ? room : READ_SIZE);
     if (count < 0) {
         if (errno == EINTR || errno == EAGAIN) {
             return NR_STEP_STARVED;

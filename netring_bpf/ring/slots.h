@@ -42,7 +42,8 @@ static inline uint32_t nr_slots_with(const uint32_t value[NR_SLOTS], uint32_t wa
     const __m128i all = _mm_set1_epi32((int)wanted);
     const __m128i first = _mm_loadu_si128((const __m128i *)(const void *)value);
     const __m128i second = _mm_loadu_si128((const __m128i *)(const void *)(value + 4));
-    const __m128i equal = _mm_packs_epi32(_mm_cmpeq_epi32(first, all), _mm_cmpeq_epi32(second, all));
+    const __m128i equal =
+        _mm_packs_epi32(_mm_cmpeq_epi32(first, all), _mm_cmpeq_epi32(second, all));
     return (uint32_t)_mm_movemask_epi8(_mm_packs_epi16(equal, equal)) & 0x7f;
 #else
     uint32_t bits = 0;

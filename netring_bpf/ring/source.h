@@ -39,8 +39,8 @@ struct nr_source {
     bool starved;  /* a pipe that has nothing yet */
     bool zero_copy;
     bool huge_pages;
-    bool down;     /* the last check() said -ENETDOWN */
-    uint64_t lent; /* frames since creation */
+    bool down;        /* the last check() said -ENETDOWN */
+    uint64_t lent;    /* frames since creation */
     uint64_t read_at; /* CLOCK_REALTIME when next() last found some; 0: it has no clock */
     uint64_t nap_ns;  /* for so long, 50 us or more, its ring holds what comes; 0: do not nap */
     uint64_t busy_ns; /* so long after that drive() is called; 0: it has none */

@@ -67,8 +67,8 @@ static bool take_memory(struct nr_table *t, const nr_flow_options *options) {
     if (options->decode.tunnel_depth > 0) {
         t->tunneled = take(t, flows, sizeof *t->tunneled);
     }
-    return t->flows != NULL && t->pasts != NULL &&
-           t->idle_links != NULL && t->extras != NULL && t->held != NULL && t->slots != NULL &&
+    return t->flows != NULL && t->pasts != NULL && t->idle_links != NULL && t->extras != NULL &&
+           t->held != NULL && t->slots != NULL &&
            (t->timing != NULL || !options->packet_statistics) &&
            (t->first_packets != NULL || options->first_packets == 0) &&
            (t->tunneled != NULL || options->decode.tunnel_depth == 0);

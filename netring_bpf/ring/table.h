@@ -102,8 +102,8 @@ struct past {
 
 /* What a flow has once something happens to it that does not happen to most, or that ends it. */
 struct extra_side {
-    int64_t fin;      /* one past the FIN, where one was seen */
-    uint64_t missing; /* bytes */
+    int64_t fin;              /* one past the FIN, where one was seen */
+    uint64_t missing;         /* bytes */
     uint64_t first_ts, shake; /* where those of the past say FAR_FROM_START: absolute, and ns */
     uint32_t last_syn, last_fin, last_rst; /* of those in the history */
     uint32_t retransmitted, out_of_order, gaps, zero_windows, bad_checksums;
@@ -152,7 +152,7 @@ struct nr_table {
     struct flow *flows;
     struct past *pasts;
     struct link *idle_links; /* close together: each packet changes those of three flows */
-    struct slots *slots; /* slots.h */
+    struct slots *slots;     /* slots.h */
     uint32_t slot_groups;
     uint32_t live;
     uint64_t now; /* packet time: only grows */

@@ -1,5 +1,5 @@
-/* What the files that follow a TCP connection share: tcp.c (the way of a packet, and its letters) and
- * tcp_state.c (the states of the two sides). */
+/* What the files that follow a TCP connection share: tcp.c (the way of a packet, and its letters)
+ * and tcp_state.c (the states of the two sides). */
 #ifndef NR_TCP_H
 #define NR_TCP_H
 
@@ -14,7 +14,7 @@ struct nr_step {
     struct stream *self, *peer;
     const struct nr_dissected *packet;
     uint64_t ts;
-    uint32_t i; /* the flow's index */
+    uint32_t i;    /* the flow's index */
     int side;      /* of the sender, as of now */
     bool was_orig; /* as of when the packet came */
     bool syn, fin, rst, ack;

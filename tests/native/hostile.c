@@ -165,13 +165,17 @@ static uint64_t take(nr_reader *reader, void *events, uint32_t max) {
     static char out[16384];
     const uint32_t size = nr_reader_event_size(reader);
     const uint32_t count = nr_reader_take(reader, events, max);
-    nr_text_options o = {.kinds = ~0u, .has_seq = 1, .capture = "\"c\"", .capture_size = 3,
-                         .terminator = "\n", .terminator_size = 1};
+    nr_text_options o = {.kinds = ~0u,
+                         .has_seq = 1,
+                         .capture = "\"c\"",
+                         .capture_size = 3,
+                         .terminator = "\n",
+                         .terminator_size = 1};
     for (o.format = NR_FORMAT_JSON; o.format <= NR_FORMAT_CSV; o.format++) {
         nr_text text;
         for (uint32_t done = 0; done < count;) {
-            done += nr_encode(&o, (uint8_t *)events + (size_t)done * size, size, NULL,
-                              count - done, out, sizeof out, NULL, &text);
+            done += nr_encode(&o, (uint8_t *)events + (size_t)done * size, size, NULL, count - done,
+                              out, sizeof out, NULL, &text);
         }
     }
     return count;

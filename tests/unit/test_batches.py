@@ -152,8 +152,7 @@ def test_one_who_is_alone_gets_the_same_events_and_the_batch_keeps_none() -> Non
     broadcast.publish(batch)
     events = [alone.next_nowait() for _ in range(400)]
     assert alone.next_nowait() is None
-    # The last of each turn is looked at for its time.
-    assert len(batch._decoded) - batch._decoded.count(None) == -(-400 // 128)
+    assert batch._decoded == [None] * 400
     assert events == list(batch)
     assert list(batch.once()) == list(batch)
 
@@ -250,3 +249,10 @@ def test_one_with_much_to_catch_up_with_lets_the_loop_turn() -> None:
         assert turns == list(range(128, 1000, 128))
 
     asyncio.run(main())
+
+
+def test_when_the_last_event_happened_is_known_without_making_it() -> None:
+    batch = batch_of(3)
+    parts = (batch, batch[:2], batch[::-1], batch.of_kinds(FlowStarted))
+    last = (batch[5], batch[1], batch[0], batch[2])
+    assert [part.last_ts for part in parts] == [event.ts for event in last]

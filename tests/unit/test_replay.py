@@ -168,6 +168,21 @@ def test_what_fails_inside_ends_the_stream_with_an_error(tmp_path: Path) -> None
     assert ring.statistics().balanced
 
 
+def test_events_that_are_not_made_cannot_be_asked_for(story: Path) -> None:
+    async def main() -> None:
+        ring = Netring.replay(story, flow=FlowOptions(events=(FlowEnded,)))
+        with pytest.raises(OptionError, match="FlowStarted is asked for"):
+            ring.subscribe(kinds=(FlowStarted, FlowEnded))
+        with pytest.raises(OptionError, match="FlowStarted is asked for"):
+            ring.subscribe_batches(kinds=FlowStarted)
+        events = ring.subscribe()
+        async with ring:
+            assert [type(event) async for event in events] == [FlowEnded] * 3
+        assert ring.statistics().capture.events_produced == 3
+
+    asyncio.run(main())
+
+
 def test_what_a_replay_is(story: Path) -> None:
     async def run() -> None:
         async with Netring.replay(story) as ring:
