@@ -22,6 +22,7 @@ _SOURCES = (
     "eve.c",
     "event.c",
     "extra.c",
+    "fetch.c",
     "filter.c",
     "flow.c",
     "fragment.c",

@@ -1,6 +1,6 @@
-/* The insides of the flow table, for flow.c (the packet path), timers.c (what ends, and when),
- * originator.c, table.c (its life), event.c (what is told) and the files that follow one flow's
- * packets: tcp.c, tcp_state.c, stream.c, history.c, timing.c, extra.c.
+/* The insides of the flow table, for flow.c (the packet path), fetch.c, timers.c (what ends, and
+ * when), originator.c, table.c (its life), event.c (what is told) and the files that follow one
+ * flow's packets: tcp.c, tcp_state.c, stream.c, history.c, timing.c, extra.c.
  *
  * A flow has three places, at the same index of three arrays: what is looked at for each packet
  * (three cache lines, side by side, for a page that is in no TLB costs as much as they do), its
