@@ -3,6 +3,7 @@
  *     table steady FLOWS PACKETS tcp|udp   established connections (or datagrams both ways), then
  *                                  packets of theirs in random order; then all flows end, and
  *                                  their Community IDs are made
+ *     table whole PACKETS CAP      short connections, from the SYN to the last ACK, many at a time
  *     table flood PACKETS CAP how  SYNs of new 5-tuples, among which some connections go on;
  *                                  how: random, or collide (equal under an unkeyed xor)
  *
@@ -234,6 +235,64 @@ static int steady(uint32_t flows, uint32_t packets, bool tcp) {
     return right ? 0 : 1;
 }
 
+/* -- short connections: what ordinary traffic costs where most of it is beginnings and ends -- */
+
+enum { AT_ONCE = 16384, SCRIPT = 8 };
+
+/* The next packet of the connection: SYN, SYN and ACK, ACK, a segment, its ACK, and the two FINs.
+ */
+static void next_packet(uint8_t *frame, uint32_t connection, uint32_t stage) {
+    static const struct {
+        uint8_t back, flags;
+        uint8_t seq, ack, payload;
+    } script[SCRIPT] = {
+        {0, NR_TCP_SYN, 0, 0, 0},
+        {1, NR_TCP_SYN | NR_TCP_ACK, 0, 1, 0},
+        {0, NR_TCP_ACK, 1, 1, 0},
+        {0, NR_TCP_ACK, 1, 1, SEGMENT},
+        {1, NR_TCP_ACK, 1, 1 + SEGMENT, 0},
+        {0, NR_TCP_FIN | NR_TCP_ACK, 1 + SEGMENT, 1, 0},
+        {1, NR_TCP_FIN | NR_TCP_ACK, 1, 2 + SEGMENT, 0},
+        {0, NR_TCP_ACK, 2 + SEGMENT, 2, 0},
+    };
+    uint8_t other[FRAME];
+    if (script[stage].back) {
+        ends_of(connection, other, frame);
+    } else {
+        ends_of(connection, frame, other);
+    }
+    set(frame, script[stage].flags, script[stage].seq, script[stage].ack, script[stage].payload);
+}
+
+static int whole(uint32_t packets, uint32_t cap) {
+    static struct ring ring;
+    static uint32_t connection[AT_ONCE], stage[AT_ONCE];
+    nr_reader *reader = create(cap);
+    uint32_t begun = 0;
+    uint64_t took = 0;
+    packets -= packets % NR_BATCH;
+    for (uint32_t n = 0; n < AT_ONCE; n++) {
+        connection[n] = begun++;
+    }
+    for (uint32_t i = 0; i < packets; i += NR_BATCH) {
+        for (uint32_t j = 0; j < NR_BATCH; j++) {
+            const uint32_t n = next_random() % AT_ONCE;
+            next_packet(ring.bytes[j], connection[n], stage[n]);
+            if (++stage[n] == SCRIPT) {
+                stage[n] = 0;
+                connection[n] = begun++;
+            }
+        }
+        took += run(reader, &ring);
+    }
+    printf("ns_per_packet %.1f\n", (double)took / packets);
+    const bool right = reader->books.keyed == packets;
+    nr_reader_destroy(reader);
+    return right ? 0 : 1;
+}
+
+/* -- the flood -- */
+
 /* A 5-tuple that nobody has seen; colliding ones have all words' xor in common. */
 static void strange(uint8_t *frame, uint32_t n, bool collide) {
     const uint32_t src = collide ? 0x20000000u + n : next_random();
@@ -295,6 +354,9 @@ int main(int argc, char **argv) {
     if (argc == 5 && strcmp(argv[1], "steady") == 0) {
         return steady((uint32_t)atol(argv[2]), (uint32_t)atol(argv[3]),
                       strcmp(argv[4], "tcp") == 0);
+    }
+    if (argc == 4 && strcmp(argv[1], "whole") == 0) {
+        return whole((uint32_t)atol(argv[2]), (uint32_t)atol(argv[3]));
     }
     if (argc == 5 && strcmp(argv[1], "flood") == 0) {
         return flood((uint32_t)atol(argv[2]), (uint32_t)atol(argv[3]),

@@ -101,7 +101,8 @@ static char first_of(const struct nr_table *t, uint32_t i) {
 }
 
 bool nr_history_is_lone_answer(const struct nr_table *t, uint32_t i) {
-    return length_of(t, i) == 1 && first_of(t, i) == 'H';
+    /* What was seen is at hand; the letters are in no cache. */
+    return t->flows[i].seen == SEEN_SYN && length_of(t, i) == 1 && first_of(t, i) == 'H';
 }
 
 void nr_history_correct_answer(struct nr_table *t, uint32_t i) {
