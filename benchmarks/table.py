@@ -6,8 +6,11 @@
 from __future__ import annotations
 
 import functools
+import re
+import shutil
 import subprocess
 import tempfile
+from collections import Counter
 from pathlib import Path
 
 from benchmarks.harness import Case, Options, Report, Results, Table, interleave
@@ -21,6 +24,7 @@ _MEASURABLE = 10_000  #: fewer flows take less than what a page more or less mak
 _PACKETS = 3_000_000
 _FLOOD = 10_000_000
 _CAP = 65_536
+_SHOWN = 14  #: functions of the profile
 
 
 def build(folder: Path) -> Path:
@@ -39,6 +43,37 @@ def run_once(program: Path, *arguments: object) -> dict[str, float]:
     return {name: float(value) for name, value in map(str.split, done.stdout.splitlines())}
 
 
+def profile(program: Path) -> Table | None:
+    """Instructions by function for a packet of 64 connections, by callgrind; None without it."""
+    if shutil.which("valgrind") is None:
+        return None
+    few, many = (_instructions(program, packets) for packets in (64_000, 192_000))
+    cost = {name: (many[name] - few.get(name, 0)) / 128_000 for name in many}
+    ours = {name: count for name, count in cost.items() if name not in {"steady", "run"}}
+    total = sum(ours.values())
+    ranked = sorted(ours.items(), key=lambda item: -item[1])[:_SHOWN]
+    rows = [(f"`{name}`", f"{n:.0f}", f"{100 * n / total:.0f} %") for name, n in ranked]
+    rows.append(("all", f"{total:.0f}", "100 %"))
+    columns = ("function, with what is inlined", "instructions a packet", "of all")
+    return Table("Where the instructions go, 64 TCP", columns, tuple(rows))
+
+
+def _instructions(program: Path, packets: int) -> Counter[str]:
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "out"
+        command = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={out}", str(program)]
+        command += ["steady", "64", str(packets), "tcp"]
+        subprocess.run(command, check=True, capture_output=True)
+        listing = subprocess.run(
+            ["callgrind_annotate", "--threshold=100", str(out)],
+            check=True, capture_output=True, text=True,
+        ).stdout  # fmt: skip
+    counts: Counter[str] = Counter()
+    for count, name in re.findall(r"^ *([\d,]+) \([^)]*\) +\S+:([\w.]+)", listing, re.MULTILINE):
+        counts[name.split(".")[0]] += int(count.replace(",", ""))
+    return counts
+
+
 def _arguments(options: Options) -> dict[str, tuple[object, ...]]:
     packets, flood = (100_000, 500_000) if options.quick else (_PACKETS, _FLOOD)
     sizes = _SIZES[:3] if options.quick else _SIZES
@@ -54,20 +89,20 @@ def _arguments(options: Options) -> dict[str, tuple[object, ...]]:
     }
 
 
-def run_cases(options: Options) -> Results:
-    """Every case in turn, for so many rounds."""
+def run_cases(options: Options) -> tuple[Results, Table | None]:
+    """Every case in turn, for so many rounds; and the profile."""
     with tempfile.TemporaryDirectory() as folder:
         program = build(Path(folder))
         cases = [
             Case(name, functools.partial(run_once, program, *arguments))
             for name, arguments in _arguments(options).items()
         ]
-        return interleave(cases, options.rounds)
+        return interleave(cases, options.rounds), profile(program)
 
 
 def run(options: Options) -> Report:
     """Run all of it, and tabulate."""
-    results = run_cases(options)
+    results, instructions = run_cases(options)
     rows = []
     for name, (what, size, *_) in _arguments(options).items():
         cells = [results.spread(name, "ns_per_packet").text()]
@@ -95,4 +130,5 @@ def run(options: Options) -> Report:
         f"A packet of the flood takes {ratios[0]} times what one of short connections does (8 "
         f"packets from the SYN to the last ACK), and {ratios[1]} times one of {_CAP:,} that go on."
     )
-    return Report("table", (table,), (note,), figures=results.values)
+    tables = (table,) if instructions is None else (table, instructions)
+    return Report("table", tables, (note,), figures=results.values)
