@@ -49,7 +49,9 @@ class Spread:
         return cls(statistics.median(sorted_values), sorted_values[0], sorted_values[-1])
 
     def text(self, digits: int = 0, scale: float = 1.0) -> str:
-        """``median (least to greatest)``."""
+        """``median (least to greatest)``; the one figure where there is no other."""
+        if self.least == self.greatest:
+            return f"{self.median / scale:,.{digits}f}"
         parts = (f"{value / scale:,.{digits}f}" for value in (self.least, self.greatest))
         return f"{self.median / scale:,.{digits}f} ({' to '.join(parts)})"
 
