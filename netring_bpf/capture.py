@@ -275,12 +275,7 @@ class Capture:
 
     def finish(self, limit: int) -> Iterator[EventBatch]:
         """After ``stop()``: end the live flows and yield all events that are left."""
-        reader = self._reader()
-        left = reader.flush()
-        while batch := reader.take(limit):
-            yield batch
-            if left:
-                left = reader.flush()
+        return self._reader().finish(limit)
 
     def statistics(self) -> CaptureStatistics:
         """Return the books: those of now, or the final ones after ``close()``."""

@@ -283,12 +283,7 @@ class Replay:
 
     def finish(self, limit: int) -> Iterator[EventBatch]:
         """After the end: end the live flows and yield all events that are left."""
-        reader = self._opened()
-        left = reader.flush()
-        while batch := reader.take(limit):
-            yield batch
-            if left:
-                left = reader.flush()
+        return self._opened().finish(limit)
 
     def statistics(self) -> CaptureStatistics:
         """Return the books: those of now, or the final ones after ``close()``."""

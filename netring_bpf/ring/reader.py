@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from netring_bpf._core import ffi, lib
@@ -281,6 +281,14 @@ class Reader:
         Returns how many are left: take the events, and call again.
         """
         return int(lib.nr_reader_flush(self._open()))
+
+    def finish(self, limit: int) -> Iterator[EventBatch]:
+        """After ``run()``: end the live flows and yield all events that are left."""
+        left = self.flush()
+        while batch := self.take(limit):
+            yield batch
+            if left:
+                left = self.flush()
 
     # -- what comes out --
 

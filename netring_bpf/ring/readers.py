@@ -168,6 +168,11 @@ class Readers:
         """After the threads have ended: as ``Reader.flush``, of all."""
         return sum(reader.flush() for reader in self.each)
 
+    def finish(self, limit: int) -> Iterator[EventBatch]:
+        """After the threads have ended: as ``Reader.finish``, of one after the other."""
+        for reader in self.each:
+            yield from reader.finish(limit)
+
     def statistics(
         self,
         backend: str,

@@ -47,13 +47,8 @@ def replay(
         thread.start()
         events = _taken_while(thread, reader.take)
         assert results == [0]
-        left = 1
-        while left or (batch := reader.take(4096)):
-            if not left:
-                events += batch
-                continue
-            left = reader.flush()
-            events += reader.take(4096)
+        for batch in reader.finish(4096):
+            events += batch
         return events, reader.statistics("replay", None, (), {})
 
 
