@@ -2,21 +2,18 @@
 
     python -m benchmarks.live_frames INTERFACE LOAD
 
-The program of ``generator.c`` rewrites one frame over and over and redirects it
-(BPF_PROG_TEST_RUN with BPF_F_TEST_XDP_LIVE_FRAMES, Linux 5.18). Says "ready" when it is loaded,
-sends when it reads "go", and says how many frames that were in how many ns.
+The program of ``generator.c`` rewrites one frame over and over and redirects it (``live_run.py``).
+Says "ready" when it is loaded, sends when it reads "go", and says how many frames that were in how
+many ns.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import dataclasses
-import errno
 import json
 import math
 import os
-import platform
 import signal
 import socket
 import struct
@@ -25,6 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.generator import Load, Offered
+from benchmarks.live_run import LiveRun
 from netring_bpf._core import ffi, lib
 from netring_bpf.bpf.compiler import Source, compile_c
 
@@ -32,8 +30,6 @@ __all__ = ["frame_of"]
 
 _HERE = Path(__file__).resolve().parent
 _CACHE = _HERE.parent / "build" / "bpf-cache"
-_SYSCALL = {"x86_64": 321, "aarch64": 280}
-_RUN, _LIVE_FRAMES = 10, 2
 _ARRAY, _XDP = 2, 6
 _STATE = struct.Struct("=4Q5I8I4x")  # struct state of generator.c
 _CLOCKED = 500_000  # frames a second
@@ -100,19 +96,6 @@ def _strides(flows: int) -> tuple[int, ...]:
 # -- the process --
 
 
-class _Attr(ctypes.Structure):
-    _fields_ = (
-        ("prog_fd", ctypes.c_uint32), ("retval", ctypes.c_uint32),
-        ("size_in", ctypes.c_uint32), ("size_out", ctypes.c_uint32),
-        ("data_in", ctypes.c_uint64), ("data_out", ctypes.c_uint64),
-        ("repeat", ctypes.c_uint32), ("duration", ctypes.c_uint32),
-        ("ctx_size_in", ctypes.c_uint32), ("ctx_size_out", ctypes.c_uint32),
-        ("ctx_in", ctypes.c_uint64), ("ctx_out", ctypes.c_uint64),
-        ("flags", ctypes.c_uint32), ("cpu", ctypes.c_uint32),
-        ("batch_size", ctypes.c_uint32), ("pad", ctypes.c_uint32),
-    )  # fmt: skip
-
-
 class _Program:
     """The program in the kernel, and its state."""
 
@@ -129,8 +112,7 @@ class _Program:
         self._fd = int(lib.nr_program_load(_XDP, bound, len(bound) // 8, log, 1 << 20))
         if self._fd < 0:
             raise OSError(-self._fd, ffi.string(log)[-2000:].decode())
-        self._frame = ctypes.create_string_buffer(frame_of(load), load.size)
-        self._libc = ctypes.CDLL(None, use_errno=True)
+        self.live = LiveRun(self._fd, frame_of(load))
 
     def _checked(self, rc: int) -> int:
         if rc < 0:
@@ -142,18 +124,6 @@ class _Program:
         value = ffi.new("char[]", _STATE.size)
         self._checked(lib.nr_map_lookup(self._map, self._key, value))
         return _STATE.unpack(ffi.buffer(value))
-
-    def run(self, repeat: int, batch: int) -> None:
-        """Run it so often, or until a signal comes."""
-        attr = _Attr(
-            prog_fd=self._fd, size_in=len(self._frame), data_in=ctypes.addressof(self._frame),
-            repeat=repeat, flags=_LIVE_FRAMES, batch_size=batch,
-        )  # fmt: skip
-        number = _SYSCALL[platform.machine()]
-        if self._libc.syscall(number, _RUN, ctypes.byref(attr), ctypes.sizeof(attr)):
-            error = ctypes.get_errno()
-            if error != errno.EINTR:
-                raise OSError(error, os.strerror(error))
 
 
 @contextlib.contextmanager
@@ -178,11 +148,11 @@ def _send(program: _Program, load: Load) -> Offered:
             # Most runs find that nothing is due: none are counted, the time is.
             seconds = min(left, missing / load.rate + _TAKES)
             with _limit(seconds):
-                program.run((1 << 32) - 1, 16 if _group(load) == 1 else 64)
+                program.live.run((1 << 32) - 1, 16 if _group(load) == 1 else 64)
             left -= seconds
         else:
             with _limit(left):
-                program.run(missing, 64)
+                program.live.run(missing, 64)
             left = left if program.state()[0] > sent else 0
 
 

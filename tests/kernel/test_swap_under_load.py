@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-import tests.support.flood
 from netring_bpf import FlowEnded, FlowOptions, Netring
 from tests.support.lab import Namespace
 from tests.support.rig import PORT, SENDER, WAYS, Way, assert_balanced, wire
@@ -20,6 +19,7 @@ pytestmark = [
     pytest.mark.timeout(300),
 ]
 
+ROOT = Path(__file__).resolve().parents[2]
 SWAPS = {"native": 1000, "generic": 200, "tpacket_v3": 1000}
 RATE = 700_000  # packets a second
 LIMIT = 250  # seconds
@@ -34,10 +34,9 @@ DWELL = 0.01
 
 
 def start_flood(namespace: Namespace) -> subprocess.Popen[str]:
-    script = str(Path(tests.support.flood.__file__))
     arguments = [SENDER, str(RATE), str(LIMIT), *map(str, (*PORTS, NOISE))]
     process = namespace.popen(
-        ["/usr/bin/python3", script, *arguments],
+        ["env", f"PYTHONPATH={ROOT}", "/usr/bin/python3", "-m", "tests.support.flood", *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )

@@ -1,24 +1,24 @@
 """UDP at a high rate, made in the kernel: run by the distribution's Python, inside a namespace.
 
-    /usr/bin/python3 flood.py INTERFACE PACKETS_PER_SECOND SECONDS PORT...
+    /usr/bin/python3 -m tests.support.flood INTERFACE PACKETS_PER_SECOND SECONDS PORT...
 
-An XDP program rewrites one frame over and over (BPF_F_TEST_XDP_LIVE_FRAMES) and redirects it out
-of the interface: the destination ports in turn, and as the source address the clock
-(CLOCK_MONOTONIC, in units of 2**22 ns), so that a receiver knows when each frame was sent.
+An XDP program rewrites one frame over and over and redirects it out of the interface (live
+frames): the destination ports in turn, and as the source address the clock (CLOCK_MONOTONIC, in
+units of 2**22 ns), so that a receiver knows when each frame was sent.
 Says "ready" when it begins, and at the end how many frames it offered in how many ns. It ends
 after so many seconds, or with its standard input.
 """
 
 from __future__ import annotations
 
-import ctypes
 import os
-import platform
 import select
 import socket
 import sys
 import time
 from pathlib import Path
+
+from benchmarks.live_run import LiveRun
 
 SOURCE = """
 struct state { u64 start; u64 sent; };
@@ -46,22 +46,6 @@ int flood(struct xdp_md *ctx) {
 }
 """
 BATCH = 1 << 16
-_LIVE_FRAMES = 2
-_RUN = 10
-_SYSCALL = {"x86_64": 321, "aarch64": 280}[platform.machine()]
-
-
-class _Attr(ctypes.Structure):
-    _fields_ = (
-        ("prog_fd", ctypes.c_uint32), ("retval", ctypes.c_uint32),
-        ("size_in", ctypes.c_uint32), ("size_out", ctypes.c_uint32),
-        ("data_in", ctypes.c_uint64), ("data_out", ctypes.c_uint64),
-        ("repeat", ctypes.c_uint32), ("duration", ctypes.c_uint32),
-        ("ctx_size_in", ctypes.c_uint32), ("ctx_size_out", ctypes.c_uint32),
-        ("ctx_in", ctypes.c_uint64), ("ctx_out", ctypes.c_uint64),
-        ("flags", ctypes.c_uint32), ("cpu", ctypes.c_uint32),
-        ("batch_size", ctypes.c_uint32), ("pad", ctypes.c_uint32),
-    )  # fmt: skip
 
 
 def _frame() -> bytes:
@@ -82,17 +66,11 @@ def main() -> None:
              f"-DOUT={socket.if_nametoindex(name)}"]  # fmt: skip
     bpf = bcc.BPF(text=SOURCE.encode(), cflags=flags)
     function = bpf.load_func(b"flood", bcc.BPF.XDP)
-    frame = ctypes.create_string_buffer(_frame(), 60)
-    libc = ctypes.CDLL(None, use_errno=True)
+    flood = LiveRun(function.fd, _frame())
     print("ready", flush=True)
     begin = time.monotonic_ns()
     while time.monotonic_ns() - begin < float(seconds) * 1e9:
-        attr = _Attr(
-            prog_fd=function.fd, size_in=60, data_in=ctypes.addressof(frame), repeat=BATCH,
-            flags=_LIVE_FRAMES,
-        )  # fmt: skip
-        if libc.syscall(_SYSCALL, _RUN, ctypes.byref(attr), ctypes.sizeof(attr)):
-            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+        flood.run(BATCH)
         if select.select([0], [], [], 0)[0]:
             break
     took = time.monotonic_ns() - begin
