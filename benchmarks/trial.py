@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import time
 from collections.abc import Mapping
@@ -10,7 +9,7 @@ from dataclasses import dataclass
 
 from benchmarks.generator import Generator, Load
 from benchmarks.receivers import Receiver, Running
-from tests.support.lab import Namespace
+from tests.support.lab import Namespace, counter
 from tests.support.rig import PORT, SENDER, wire
 
 __all__ = ["Trial", "measure"]
@@ -30,11 +29,6 @@ class Trial:
     first: Load | None = None
 
 
-def _counter(namespace: Namespace, interface: str, name: str) -> int:
-    shown = namespace.run(["ethtool", "-S", interface]).stdout
-    return sum(map(int, re.findall(rf"{name}: (\d+)", shown)))
-
-
 def measure(trial: Trial) -> dict[str, float]:
     """Offer the load to the receiver: what became of it, by name."""
     with wire() as namespace:
@@ -50,8 +44,8 @@ def measure(trial: Trial) -> dict[str, float]:
             _send(namespace, trial.receiver.trail)
             figures = {"received": 0.0, **running.stop()}
         # The cable's own losses: its ring was full, or (with native XDP: of redirects too) behind.
-        full = _counter(namespace, SENDER, "tx_queue_0_xdp_xmit_errors")
-        drops = _counter(namespace, PORT, "rx_queue_0_drops")
+        full = counter(namespace, SENDER, "tx_queue_0_xdp_xmit_errors")
+        drops = counter(namespace, PORT, "rx_queue_0_drops")
     drops = 0 if trial.receiver.native else drops
     _check(trial, before + offered.frames, full + drops, figures)
     cpu = figures["reader_ns"] / max(1.0, figures["received"])

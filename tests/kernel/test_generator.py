@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 
 import pytest
@@ -12,7 +11,7 @@ from scapy.layers.l2 import Ether
 
 from benchmarks.generator import Generator, Load, Offered
 from netring_bpf import Capture, FlowOptions
-from tests.support.lab import Namespace
+from tests.support.lab import counter
 from tests.support.rig import PORT, SENDER, WAYS, Outcome, assert_balanced, capture, wire
 
 pytestmark = pytest.mark.requires("root", "netns", "bcc")
@@ -27,11 +26,6 @@ _LOADS = {
 }
 
 
-def _counter(namespace: Namespace, interface: str, name: str) -> int:
-    shown = namespace.run(["ethtool", "-S", interface]).stdout
-    return sum(map(int, re.findall(rf"{name}: (\d+)", shown)))
-
-
 def _offer(load: Load) -> tuple[Offered, Outcome, int]:
     with wire() as namespace, Generator(namespace, SENDER, load) as generator:
         offered: list[Offered] = []
@@ -41,7 +35,7 @@ def _offer(load: Load) -> tuple[Offered, Outcome, int]:
             return offered[0].frames
 
         outcome = capture(namespace, WAYS["native"], send, flow=FlowOptions(event_slots=1 << 17))
-        return offered[0], outcome, _counter(namespace, SENDER, "tx_queue_0_xdp_xmit")
+        return offered[0], outcome, counter(namespace, SENDER, "tx_queue_0_xdp_xmit")
 
 
 @pytest.mark.parametrize("load", _LOADS.values(), ids=_LOADS)
@@ -119,7 +113,7 @@ def test_it_ends_in_time_however_much_is_missing() -> None:
         load = Load(1_000_000, rate=1000, seconds=0.5)
         with Generator(namespace, SENDER, load) as generator:
             offered = generator.run()
-        assert offered.frames == _counter(namespace, SENDER, "tx_queue_0_xdp_xmit")
+        assert offered.frames == counter(namespace, SENDER, "tx_queue_0_xdp_xmit")
         assert 0 < offered.frames < load.count
 
 
@@ -128,5 +122,5 @@ def test_closing_ends_a_generator_that_is_sending() -> None:
         namespace.run(["ethtool", "-K", PORT, "gro", "on"])
         with Generator(namespace, SENDER, Load(1_000_000, rate=1000)) as generator:
             generator.start()
-        sent = _counter(namespace, SENDER, "tx_queue_0_xdp_xmit")
-        assert sent == _counter(namespace, SENDER, "tx_queue_0_xdp_xmit") < 1_000_000
+        sent = counter(namespace, SENDER, "tx_queue_0_xdp_xmit")
+        assert sent == counter(namespace, SENDER, "tx_queue_0_xdp_xmit") < 1_000_000

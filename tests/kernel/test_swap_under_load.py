@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import subprocess
 import time
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from netring_bpf import FlowEnded, FlowOptions, Netring
-from tests.support.lab import Namespace
+from tests.support.lab import Namespace, counter
 from tests.support.rig import PORT, SENDER, WAYS, Way, assert_balanced, wire
 
 pytestmark = [
@@ -58,8 +57,7 @@ def stop_flood(process: subprocess.Popen[str]) -> tuple[int, int]:
 
 def refused_by_the_cable(namespace: Namespace) -> int:
     """Frames a full veth did not take from the sender: they never reached the interface."""
-    said = namespace.run(["ethtool", "-S", SENDER]).stdout
-    return sum(map(int, re.findall(r"xdp_xmit_errors: (\d+)", said)))
+    return counter(namespace, SENDER, "tx_queue_0_xdp_xmit_errors")
 
 
 async def swap_under_load(namespace: Namespace, way: Way, swaps: int) -> None:

@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import json
 import os
+import re
 import subprocess
 import time
 from typing import IO, TYPE_CHECKING, Any, Self
@@ -174,6 +175,12 @@ def link(namespace: Namespace, ifname: str) -> dict[str, Any]:
 def xdp_attached(namespace: Namespace, ifname: str) -> bool:
     """Whether any XDP program, in any mode, is on the interface."""
     return "xdp" in link(namespace, ifname)
+
+
+def counter(namespace: Namespace, ifname: str, name: str) -> int:
+    """A counter of the interface's driver, as ``ethtool -S`` has it."""
+    shown = namespace.run(["ethtool", "-S", ifname]).stdout
+    return sum(map(int, re.findall(rf"\b{name}: (\d+)", shown)))
 
 
 def _wait_until_running(namespace: Namespace, ifname: str, timeout: float = 5.0) -> None:
