@@ -26,6 +26,18 @@ _BACKENDS: Final = ("auto", "af_xdp", "tpacket_v3")
 _PRESETS: Final = ("default", "throughput", "latency", "small-memory")
 _T = TypeVar("_T")
 _FORMATS: Final = ("table", "json", "zeek", "zeek-json", "eve", "csv")
+_OVERVIEW: Final = """\
+commands:
+  flows       print flow events of an interface, or of a capture file
+  filter      show what a filter compiles to, or count what it matches in a file
+  record      write the frames of an interface into pcapng files
+
+for example:
+  netring-bpf flows -i eth1 tcp port 443
+  netring-bpf flows -r file.pcap --format zeek
+  netring-bpf record -i eth1 -w file.pcapng udp
+
+netring-bpf COMMAND --help tells the flags of a command."""
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -35,23 +47,22 @@ def run(arguments: Sequence[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(
         prog="netring-bpf",
+        usage="%(prog)s [-h] [--version] COMMAND ...",
         description="Flows off a Linux interface, filtered in the kernel.",
-        formatter_class=_Formatter,
+        epilog=_OVERVIEW,
+        formatter_class=_RawFormatter,
         allow_abbrev=False,
     )
     parser.add_argument(
         "--version", action="version", version=f"netring-bpf {netring_bpf.__version__}"
     )
-    parser.add_argument(
-        "command",
-        choices=_COMMANDS,
-        help="flows: print flow events; filter: show what a filter does; record: write pcapng",
-    )
-    parser.add_argument(
-        "rest", nargs=argparse.REMAINDER, default=[], metavar="...",
-        help="its flags: see COMMAND --help",
-    )  # fmt: skip
+    add = parser.add_argument
+    add("command", nargs="?", choices=_COMMANDS, metavar="COMMAND", help=argparse.SUPPRESS)
+    add("rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
+    if given.command is None:
+        parser.print_help(sys.stderr)
+        return 2
     try:
         return _COMMANDS[given.command](given.rest)
     except NetringError as error:
@@ -69,6 +80,10 @@ def _complain(text: str) -> None:
 class _Formatter(argparse.HelpFormatter):
     def add_usage(self, usage, actions, groups, prefix="Usage: "):  # type: ignore[no-untyped-def]
         super().add_usage(usage, actions, groups, prefix or "Usage: ")
+
+
+class _RawFormatter(_Formatter, argparse.RawDescriptionHelpFormatter):
+    """Leaves the lines of the overview as they are."""
 
 
 def _parser(command: str, description: str) -> argparse.ArgumentParser:
