@@ -29,6 +29,7 @@ __all__ = ["Readers"]
 
 _LEAST_EVENT_SLOTS = 1024
 _LOOK = 0.1  # seconds: how often the readers look at the interface while packets are waited for
+_MOMENT = 0.001  # seconds
 
 
 class Readers:
@@ -190,8 +191,8 @@ class Readers:
         """Copy up to ``limit`` frames out, waiting ``timeout`` seconds for the first."""
         if len(self.each) == 1:
             return self.each[0].packets(limit, timeout)
-        for reader in self._until(timeout):
-            if packets := reader.packets(limit, 0.0):
+        for reader, patience in self._until(timeout):
+            if packets := reader.packets(limit, patience):
                 return packets
         return []
 
@@ -199,8 +200,8 @@ class Readers:
         """As ``Reader.blocks``."""
         if len(self.each) == 1:
             return self.each[0].blocks(limit, timeout)
-        for reader in self._until(timeout):
-            if blocks := reader.blocks(limit, 0.0):
+        for reader, patience in self._until(timeout):
+            if blocks := reader.blocks(limit, patience):
                 return blocks
         return None
 
@@ -215,19 +216,27 @@ class Readers:
         yield from self.each[self._turn :]
         yield from self.each[: self._turn]
 
-    def _until(self, timeout: float) -> Iterator[Reader]:
-        """Readers that may have frames, until ``stop()`` or for so many seconds."""
+    def _until(self, timeout: float) -> Iterator[tuple[Reader, float]]:
+        """Readers that may have frames, until ``stop()`` or for so many seconds.
+
+        With each the time that it is to wait: a moment where a socket has an error, as it is the
+        waiting reader that looks at the interface and clears the error, or sees that it is gone.
+        """
         deadline = time.monotonic() + timeout
         waiter = select.poll()
         for reader in self.each:
             for descriptor in reader.descriptors:
                 waiter.register(descriptor, select.POLLIN)
+        patience = 0.0
         while not self._stopping.is_set():
-            yield from self._in_turn()
+            for reader in self._in_turn():
+                yield reader, patience
             left = deadline - time.monotonic()
             if left <= 0:
                 return
-            waiter.poll(min(left, _LOOK) * 1000)
+            said = waiter.poll(min(left, _LOOK) * 1000)
+            failed = any(events & ~select.POLLIN for _, events in said)
+            patience = _MOMENT if failed else 0.0
 
     # -- life --
 

@@ -7,13 +7,13 @@ import contextlib
 import os
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from netring_bpf import BusyPoll, Capture, Netring, TpacketOptions, XdpMode, XdpOptions
-from netring_bpf.errors import OptionError
+from netring_bpf.errors import InterfaceGoneError, OptionError
 from tests.support.frames import udp
 from tests.support.lab import Namespace, VethPair, xdp_attached
 from tests.support.rig import PORT, SENDER, WAYS, Way, assert_balanced, capture, wire
@@ -23,6 +23,7 @@ pytestmark = pytest.mark.requires("root", "netns", "bcc")
 
 CPUS = sorted(os.sched_getaffinity(0))
 FLOWS, EACH = 200, 10
+WAIT = 0.05  # seconds: less than from one look at the interface to the next
 LITTLE = TpacketOptions(block_size=1 << 16, block_count=8)
 
 
@@ -231,6 +232,44 @@ def test_closing_ends_who_waits_for_packets_of_several_rings() -> None:
             reader.join(10.0)
             assert not reader.is_alive()
         assert len(got) == 1
+
+
+def packets_of(port: Capture) -> object:
+    return list(port.packets(timeout=WAIT))
+
+
+def blocks_of(port: Capture) -> object:
+    return port.blocks(64, WAIT)
+
+
+@contextlib.contextmanager
+def looked_at(namespace: Namespace) -> Iterator[Capture]:
+    """Two sockets, whose interface has just been looked at: not again soon, unless it is asked."""
+    tpacket = TpacketOptions(block_size=1 << 16, block_count=8, threads=2)
+    with Capture(PORT, netns=namespace.path, backend="tpacket_v3", tpacket=tpacket) as port:
+        assert list(port.packets(timeout=0.0)) == []
+        yield port
+
+
+@pytest.mark.parametrize("read", [packets_of, blocks_of])
+def test_who_waits_at_several_sockets_hears_at_once_that_the_interface_is_gone(
+    read: Callable[[Capture], object],
+) -> None:
+    with wire() as namespace, looked_at(namespace) as port:
+        namespace.ip(f"link del {PORT}")
+        with pytest.raises(InterfaceGoneError):
+            read(port)
+
+
+@pytest.mark.parametrize("read", [packets_of, blocks_of])
+def test_who_waits_at_several_sockets_looks_at_each_that_has_an_error(
+    read: Callable[[Capture], object],
+) -> None:
+    with wire() as namespace:
+        with looked_at(namespace) as port:
+            namespace.ip(f"link set {PORT} down")
+            assert not read(port)
+        assert port.statistics().link_errors == 2
 
 
 def test_a_netring_on_a_cpu_that_is_not_there_closes_again() -> None:
