@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Final, Protocol
 
+from netring_bpf.errors import OptionError
 from netring_bpf.records import FlowEnded
 
 __all__ = ["FORMATS", "Format", "open_format"]
@@ -31,8 +32,11 @@ class Format(Protocol):
 def open_format(name: str, *, salt: str = "") -> Format:
     """Return the format of that name, one of ``FORMATS``.
 
-    ``salt``: goes into identifiers that must differ between captures (Zeek's uid).
+    ``salt``: goes into identifiers that must differ between captures (Zeek's uid). Raises
+    ``OptionError`` for a name that is none of them.
     """
+    if name not in _PLACES:
+        raise OptionError(f"name={name!r}: must be one of {', '.join(FORMATS)}", option="name")
     module, attribute = _PLACES[name]
     made: Format = getattr(importlib.import_module(module), attribute)(salt)
     return made

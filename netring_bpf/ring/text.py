@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 from netring_bpf._core import ffi, lib
+from netring_bpf.errors import OptionError
 from netring_bpf.records import FlowEnded, FlowEvent
 from netring_bpf.ring.batch import EventBatch
 from netring_bpf.ring.decode import KINDS, mask_of
@@ -48,7 +49,7 @@ class TextEncoder:
     them as JSON, and the flows that have ended in the other formats. ``terminator``: what stands
     behind each record; by default what the format demands. ``salt``: of Zeek's ``uid``. Of JSON
     only: ``capture``, a text that goes into each record, and ``seq``, the number of the first,
-    from which the others count on, over all batches.
+    from which the others count on, over all batches. Raises ``OptionError`` for another format.
     """
 
     def __init__(
@@ -61,6 +62,10 @@ class TextEncoder:
         capture: str | None = None,
         seq: int | None = None,
     ) -> None:
+        if format not in _FORMATS:
+            raise OptionError(
+                f"format={format!r}: must be one of {', '.join(_FORMATS)}", option="format"
+            )
         if kinds is None:
             kinds = tuple(KINDS.values()) if format == "json" else (FlowEnded,)
         if terminator is None:

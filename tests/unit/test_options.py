@@ -17,6 +17,8 @@ from netring_bpf import (
     XdpOptions,
 )
 from netring_bpf.errors import OptionError
+from netring_bpf.formats.base import open_format
+from netring_bpf.ring.text import TextEncoder
 from netring_bpf.sinks.mqtt_options import MqttOptions
 
 WRONG = [
@@ -102,6 +104,17 @@ def test_an_unknown_backend_is_refused_with_the_known_ones(make: type) -> None:
     with pytest.raises(OptionError, match="auto, af_xdp, tpacket_v3") as caught:
         make("eth0", backend="pcap")
     assert caught.value.option == "backend"
+
+
+def test_an_unknown_format_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(OptionError) as caught:
+        TextEncoder("xml")
+    assert str(caught.value) == "format='xml': must be one of json, zeek, zeek-json, eve, csv"
+    assert caught.value.option == "format"
+    with pytest.raises(OptionError) as caught:
+        open_format("json")
+    assert str(caught.value) == "name='json': must be one of zeek, zeek-json, eve, csv"
+    assert caught.value.option == "name"
 
 
 def test_fewer_chunks_than_descriptors_are_refused() -> None:
