@@ -64,7 +64,7 @@ class Rings:
     """An open backend: the readers with their rings, the programs' maps, and the XDP link.
 
     ``fallback_reason``: why ``"auto"`` did not take AF_XDP; else None. ``xdp``: the options in
-    force, with all sizes; None with TPACKET_V3.
+    force, with all sizes; None with TPACKET_V3. ``cpus``: where each reader is to run.
     """
 
     def __init__(
@@ -81,6 +81,7 @@ class Rings:
         self.readers = readers
         self.fallback_reason: str | None = None
         self.xdp: XdpOptions | None = None
+        self.cpus: tuple[int, ...] | None = None
         self._notices: list[str] = []
         self._stack = stack
         self._interface = interface
@@ -199,7 +200,22 @@ def open_rings(interface: Interface, options: BackendOptions) -> Rings:
         _log.warning("%s: TPACKET_V3 instead of AF_XDP: %s", interface.name, error)
         rings = _open_tpacket(interface, options, filters)
         rings.fallback_reason = str(error)
+        _keep_cpus(rings, options)
         return rings
+
+
+def _keep_cpus(rings: Rings, options: BackendOptions) -> None:
+    """TPACKET_V3 runs where AF_XDP was to run, unless it has CPUs of its own."""
+    wanted, threads = options.xdp.cpus, options.tpacket.threads
+    if wanted is None or rings.cpus is not None:
+        return
+    if len(wanted) == threads:
+        rings.cpus = wanted
+    else:
+        rings.announce(
+            f"any CPU instead of XdpOptions(cpus={wanted}), which are for {len(wanted)} threads: "
+            f"TPACKET_V3 has {threads}; say so in TpacketOptions(threads=…, cpus=…)"
+        )
 
 
 def _for_kernel(wanted: FilterSet, interface: Interface) -> FilterSet:
@@ -235,7 +251,9 @@ def _open_tpacket(interface: Interface, options: BackendOptions, filters: Filter
                 _add_fanout(readers, interface, filter_program, options.tpacket)
         except SyscallError as error:
             raise explain_socket(error, interface.name) from error
-        return Rings(undo.pop_all(), interface, readers, maps, slots)
+        rings = Rings(undo.pop_all(), interface, readers, maps, slots)
+        rings.cpus = options.tpacket.cpus
+        return rings
 
 
 def _add_tpacket(
@@ -297,7 +315,7 @@ def _open_xdp(interface: Interface, options: BackendOptions, filters: FilterSet)
                 sizes.chunk_size - 256,
             )
         rings = Rings(undo.pop_all(), interface, readers, maps, slots, link, filters.snaplen)
-        rings.xdp = sizes.put_in(options.xdp)
+        rings.xdp, rings.cpus = sizes.put_in(options.xdp), options.xdp.cpus
         if sizes.notice is not None:
             rings.announce(sizes.notice)
         if options.xdp.huge_pages and not readers.huge_pages:

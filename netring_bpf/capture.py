@@ -239,12 +239,11 @@ class Capture:
         rings = self._opened()
         if self._started:
             raise ClosedError(f"capture on {self._name}: started twice")
-        options = self._options.xdp if rings.backend == "af_xdp" else self._options.tpacket
 
         def ended(rc: int) -> None:
             done(None if rc == 0 else self._gone(SyscallError("read the rings", -rc)))
 
-        rings.readers.start(options.cpus, ended)
+        rings.readers.start(rings.cpus, ended)
         self._started = True
 
     def fileno(self) -> int:

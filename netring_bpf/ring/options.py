@@ -111,8 +111,9 @@ class XdpOptions:
     ``threads``: so many threads share the queues, each with a flow table of its own. Both
     directions of a flow must come to one thread, so that more than one needs ``symmetric_rss``:
     your word that the card spreads both over the queues alike.
-    ``cpus``: where each thread runs. ``huge_pages``: the UMEM is of 2 MiB pages, where the kernel
-    has some to give (``vm.nr_hugepages``); else of normal ones, which ``Capture.notices`` tells.
+    ``cpus``: where each thread runs, also of TPACKET_V3 where it is taken instead, has as many and
+    no ``cpus`` of its own. ``huge_pages``: the UMEM is of 2 MiB pages, where the kernel has some to
+    give (``vm.nr_hugepages``); else of normal ones. ``Capture.notices`` tells where it is not so.
     ``busy_poll``: see ``BusyPoll``.
     """
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import os
 import threading
 from collections import Counter
@@ -75,18 +76,49 @@ def started(namespace: Namespace, tpacket: TpacketOptions) -> Capture:
     return port
 
 
+def places() -> list[set[int]]:
+    """Where each of the readers' threads may run."""
+    readers = [t for t in threading.enumerate() if t.name.startswith("netring-reader")]
+    readers.sort(key=lambda thread: thread.name)
+    return [os.sched_getaffinity(thread.native_id or -1) for thread in readers]
+
+
 def test_each_thread_runs_on_its_cpu_and_nothing_else_moves() -> None:
     cpus = (CPUS[-1], CPUS[0])
     before = os.sched_getaffinity(0)
     with wire() as namespace:
         options = TpacketOptions(block_size=1 << 16, block_count=8, threads=2, cpus=cpus)
         with_threads = started(namespace, options)
-        readers = [t for t in threading.enumerate() if t.name.startswith("netring-reader")]
-        assert len(readers) == 2
-        readers.sort(key=lambda thread: thread.name)
-        assert [os.sched_getaffinity(t.native_id or -1) for t in readers] == [{c} for c in cpus]
+        assert places() == [{cpu} for cpu in cpus]
         assert os.sched_getaffinity(0) == before
         with_threads.close()
+
+
+ANY, FIRST, LAST = set(CPUS), {CPUS[0]}, {CPUS[-1]}
+TWO = XdpOptions(threads=2, symmetric_rss=True, cpus=(CPUS[-1], CPUS[0]))
+INSTEAD = {
+    "of AF_XDP": (XdpOptions(cpus=(CPUS[-1],)), LITTLE, [LAST], ()),
+    "its own": (
+        XdpOptions(cpus=(CPUS[-1],)), dataclasses.replace(LITTLE, cpus=(CPUS[0],)), [FIRST], (),
+    ),
+    "two of AF_XDP": (TWO, dataclasses.replace(LITTLE, threads=2), [LAST, FIRST], ()),
+    "two for one": (TWO, LITTLE, [ANY], (
+        f"any CPU instead of XdpOptions(cpus={TWO.cpus}), which are for 2 threads: TPACKET_V3 has "
+        "1; say so in TpacketOptions(threads=…, cpus=…)",
+    )),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("which", INSTEAD)
+def test_what_is_taken_instead_of_af_xdp_runs_on_the_same_cpus_or_says_why_not(which: str) -> None:
+    xdp, tpacket, expected, notices = INSTEAD[which]
+    with wire() as namespace:
+        namespace.ip(f"addr add 10.9.0.1/24 dev {PORT}")
+        with Capture(PORT, netns=namespace.path, xdp=xdp, tpacket=tpacket) as port:
+            assert port.backend == "tpacket_v3"
+            assert port.notices == notices
+            port.start(lambda _: None)
+            assert places() == expected
 
 
 @pytest.mark.parametrize("cpu", [4095, 1 << 31])
