@@ -218,6 +218,11 @@ class Netring:
         return self._capture.zero_copy
 
     @property
+    def xdp(self) -> XdpOptions | None:
+        """The options of AF_XDP in force, with the sizes that were chosen; else None."""
+        return self._capture.xdp
+
+    @property
     def progress(self) -> tuple[int, int] | None:
         """Of a replay: how many bytes of the file were read, and its size (0 for a pipe)."""
         return self._capture.progress if isinstance(self._capture, Replay) else None

@@ -149,6 +149,10 @@ class Replay:
         return False
 
     @property
+    def xdp(self) -> None:
+        """None."""
+
+    @property
     def finite(self) -> bool:
         """True: it ends with the file."""
         return True

@@ -9,6 +9,7 @@ from netring_bpf.errors import NetringError
 from netring_bpf.filter_set import FilterLike
 from netring_bpf.interface import LinkWatch
 from netring_bpf.ring.batch import EventBatch
+from netring_bpf.ring.options import XdpOptions
 from netring_bpf.statistics import CaptureStatistics
 
 __all__ = ["Source"]
@@ -31,6 +32,8 @@ class Source(Protocol):
     def notices(self) -> tuple[str, ...]: ...  # noqa: D102
     @property
     def zero_copy(self) -> bool: ...  # noqa: D102
+    @property
+    def xdp(self) -> XdpOptions | None: ...  # noqa: D102
     @property
     def finite(self) -> bool:
         """Whether it ends by itself, and waits for whoever takes its events."""

@@ -105,7 +105,7 @@ class XdpOptions:
     ``chunks``: chunks in the UMEM of one queue, a power of two, at least ``ring_size``.
     One queue takes ``chunks * chunk_size`` bytes. What of the three is None is chosen by the
     link's speed, its MTU and the memory-lock limit (``ring/sizes.py`` has the rule): 16384, 2048
-    and 16384, which are 32 MiB, where nothing speaks for other values. ``Capture.xdp`` tells.
+    and 16384, which are 32 MiB, where nothing speaks for other values. ``Netring.xdp`` tells.
     ``mode``: native or generic XDP only; None for native where the driver can, else generic.
 
     ``threads``: so many threads share the queues, each with a flow table of its own. Both
@@ -113,7 +113,7 @@ class XdpOptions:
     your word that the card spreads both over the queues alike.
     ``cpus``: where each thread runs, also of TPACKET_V3 where it is taken instead, has as many and
     no ``cpus`` of its own. ``huge_pages``: the UMEM is of 2 MiB pages, where the kernel has some to
-    give (``vm.nr_hugepages``); else of normal ones. ``Capture.notices`` tells where it is not so.
+    give (``vm.nr_hugepages``); else of normal ones. ``Netring.notices`` tells where it is not so.
     ``busy_poll``: see ``BusyPoll``.
     """
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from netring_bpf import BusyPoll, Capture, Netring, TpacketOptions, XdpMode, XdpOptions
+from netring_bpf.backend import Backend
 from netring_bpf.errors import InterfaceGoneError, OptionError
 from tests.support.frames import udp
 from tests.support.lab import Namespace, VethPair, xdp_attached
@@ -223,6 +224,21 @@ def test_the_options_in_force_tell_what_was_chosen() -> None:
             assert packet.data == long
         with Capture(PORT, netns=namespace.path, backend="tpacket_v3", tpacket=LITTLE) as other:
             assert other.xdp is None
+
+
+@pytest.mark.parametrize("mode", [*XdpMode, None], ids=str)
+def test_a_netring_tells_the_options_in_force_of_af_xdp_and_else_none(mode: XdpMode | None) -> None:
+    async def run() -> None:
+        asked = XdpOptions(ring_size=256, mode=mode)
+        backend: Backend = "af_xdp" if mode else "tpacket_v3"
+        ring = Netring(PORT, netns=namespace.path, backend=backend, xdp=asked, tpacket=LITTLE)
+        assert ring.xdp is None
+        async with ring:
+            chosen = XdpOptions(ring_size=256, chunks=256, chunk_size=2048, mode=mode)
+            assert ring.xdp == (chosen if mode else None)
+
+    with wire() as namespace:
+        asyncio.run(run())
 
 
 def test_blocks_of_pcapng_come_from_every_ring_and_end_when_it_is_quiet() -> None:

@@ -187,6 +187,7 @@ def test_what_a_replay_is(story: Path) -> None:
     async def run() -> None:
         async with Netring.replay(story) as ring:
             assert (ring.backend, ring.attach, ring.fallback_reason) == ("file", None, None)
+            assert ring.xdp is None
             assert ring.interface == str(story)
             with pytest.raises(OptionError, match="one filter"):
                 await ring.set_filter("tcp")
