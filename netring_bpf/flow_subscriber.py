@@ -18,10 +18,6 @@ __all__ = ["FlowSubscriber"]
 _TURN = 128
 
 
-def _raised(error: Exception) -> Event:
-    raise error
-
-
 class _MadeOnDemand(Protocol):
     """Events that are made when they are looked at, and else kept."""
 
@@ -50,6 +46,7 @@ class FlowSubscriber(Subscriber):
         super().__init__(stream, kinds=kinds, name=name)
         self._where = where
         self._at_hand: Iterator[Event] = iter(())  # of this turn
+        self._error: Exception | None = None  # to be raised next
 
     def __aiter__(self) -> Self:
         return self
@@ -80,7 +77,7 @@ class FlowSubscriber(Subscriber):
             while len(events) != limit and (event := self.next_nowait()) is not None:
                 events.append(event)
         except Exception as error:  # noqa: BLE001 - whatever ``where`` raises
-            self._at_hand = map(_raised, (error,))
+            self._error = error
         return events
 
     async def _next(self) -> Event:
@@ -97,6 +94,9 @@ class FlowSubscriber(Subscriber):
     def next_nowait(self) -> Event | None:
         """Return the next event that is there, ``None`` where there is none now."""
         stream = self._stream
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
         while self._end is None:
             if self._cursor < stream.oldest:
                 lagged = self._missed()
@@ -166,4 +166,5 @@ class FlowSubscriber(Subscriber):
     def close(self) -> None:
         """Leave: nothing more is received or counted. Idempotent."""
         self._lay_down()
+        self._error = None
         super().close()

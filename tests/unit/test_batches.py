@@ -227,6 +227,22 @@ def test_what_a_predicate_raises_comes_after_the_events_before_it() -> None:
     asyncio.run(main())
 
 
+def test_what_a_predicate_raises_is_not_lost_with_the_events_that_are_overwritten() -> None:
+    async def main() -> None:
+        broadcast = FlowBroadcast(2)
+        subscriber = broadcast.subscribe(where=lambda event: 1 // (event.ts - 1) <= 1)
+        broadcast.publish([started(0), started(1)])
+        assert await subscriber.next_batch() == [started(0)]
+        broadcast.publish([started(n) for n in range(2, 7)])
+        with pytest.raises(ZeroDivisionError):
+            await subscriber.next_batch()
+        assert await subscriber.next_batch() == [Lagged(1, 3), started(5), started(6)]
+        books = subscriber.statistics()
+        assert (books.delivered, books.lagged, books.filtered) == (3, 3, 1)
+
+    asyncio.run(main())
+
+
 def test_one_with_much_to_catch_up_with_lets_the_loop_turn() -> None:
     async def main() -> None:
         broadcast = FlowBroadcast()
