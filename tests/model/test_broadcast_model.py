@@ -2,135 +2,341 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
-from netring_bpf import BatchSubscriber, Event, FlowBroadcast, FlowEnded, FlowSubscriber, Lagged
+from netring_bpf import (
+    BatchSubscriber,
+    Event,
+    EventBatch,
+    FlowBroadcast,
+    FlowEnded,
+    FlowStarted,
+    FlowSubscriber,
+    Lagged,
+    LinkDown,
+)
 from tests.support.events import ended, started
+from tests.support.frames import udp
+from tests.support.replay import START, one_batch
+
+Where: TypeAlias = Callable[[Event], object] | None
+
+FLOWS = 1024
+TURNS = 4  # of the loop: what does not wait is done by then
 
 
+# -- events --
+
+
+@functools.cache
+def pool() -> tuple[EventBatch, EventBatch]:
+    """Flow events as the C core makes them: the starts and the ends of so many flows."""
+    both = one_batch(udp("10.0.0.1", "10.0.0.2", n, 53) for n in range(FLOWS))
+    return both.of_kinds(FlowStarted), both.of_kinds(FlowEnded)
+
+
+def native(first: int, kinds: Sequence[bool]) -> EventBatch:
+    """A batch of its own: starts, or where it says so ends, of the pool's flows."""
+    raw = bytearray()
+    for number, is_end in enumerate(kinds, first):
+        source = pool()[is_end]
+        at = source.rows[number % FLOWS] * source.event_size
+        raw += source.raw[at : at + source.event_size]
+    return EventBatch(bytes(raw), pool()[0]._layout)
+
+
+def number_of(event: Event) -> int:
+    return event.flow.id if isinstance(event, FlowStarted | FlowEnded) else event.ts
+
+
+def is_same(got: Event, expected: Event | int) -> bool:
+    """The event itself; one like it where it was in an ``EventBatch``, which makes it on demand."""
+    if isinstance(expected, int):
+        return isinstance(got, Lagged) and got.missed == expected
+    made = isinstance(expected, FlowStarted | FlowEnded) and expected.flow.start >= START
+    return got == expected if made else got is expected
+
+
+# -- what subscribers want --
+
+
+class MoodyError(Exception):
+    """What a ``where`` raises."""
+
+
+def in_thirds(event: Event) -> int:
+    return number_of(event) % 3
+
+
+def moody(event: Event) -> bool:
+    if number_of(event) % 4 == 0:
+        raise MoodyError(number_of(event))
+    return number_of(event) % 4 < 3
+
+
+KINDS = st.sampled_from([None, FlowEnded, (FlowStarted, LinkDown)])
+WHERE = st.sampled_from([None, in_thirds, moody])
+LIMITS = st.none() | st.integers(1, 8)
+
+
+@dataclass
 class Model:
-    """What one subscriber has yet to see, as plainly as it can be said."""
+    """What one subscriber has yet to see, as plainly as it can be said.
 
-    def __init__(self, buffer: int, only_ends: bool) -> None:
-        self.buffer = buffer
-        self.only_ends = only_ends
-        self.unseen: list[Event] = []
+    ``unseen``: events, each with the number of the batch that it came in; ``came_in``: that of the
+    latest batch. ``error``: what ``where`` has raised, and is yet to be raised again.
+    """
+
+    buffer: int
+    kinds: Any
+    where: Where = None
+
+    def __post_init__(self) -> None:
+        self.unseen: list[tuple[int, Event]] = []
+        self.came_in = -1
+        self.error: MoodyError | None = None
         self.delivered = self.lagged = self.filtered = 0
+
+    def missed(self) -> int:
+        """How many are lost to it now."""
+        if (missed := len(self.unseen) - self.buffer) <= 0:
+            return 0
+        del self.unseen[:missed]
+        self.lagged += missed
+        return missed
+
+    def is_of_kind(self, event: Event) -> bool:
+        return self.kinds is None or isinstance(event, self.kinds)
 
     def next(self) -> Event | int | None:
         """The next event, the number missed, or None."""
-        if (missed := len(self.unseen) - self.buffer) > 0:
-            del self.unseen[:missed]
-            self.lagged += missed
+        if self.error is not None:
+            error, self.error = self.error, None
+            raise error
+        if missed := self.missed():
             return missed
         while self.unseen:
-            event = self.unseen.pop(0)
-            if self.only_ends and not isinstance(event, FlowEnded):
-                self.filtered += 1
-                continue
-            self.delivered += 1
-            return event
+            _, event = self.unseen.pop(0)
+            self.filtered += 1  # also if this raises
+            if self.is_of_kind(event) and (self.where is None or self.where(event)):
+                self.filtered -= 1
+                self.delivered += 1
+                return event
         return None
 
+    def next_batch(self, limit: int | None) -> list[Event | int] | None:
+        """The next batch, the number missed (in front of a batch, or by itself), or None."""
+        return self._published(limit) if self.where is None else self._passing(limit)
 
-class BatchModel(Model):
-    """The same of a subscriber of batches: ``numbers`` say which batch each event came in."""
-
-    def __init__(self, buffer: int, only_ends: bool) -> None:
-        super().__init__(buffer, only_ends)
-        self.numbers: list[int] = []
-
-    def next_batch(self) -> list[Event] | int | None:
-        """The next batch, the number missed, or None."""
-        if len(self.unseen) > self.buffer:
-            missed = self.next()
-            assert isinstance(missed, int)
-            del self.numbers[:missed]
-            return missed
+    def _published(self, limit: int | None) -> list[Event | int] | None:
+        if missed := self.missed():
+            return [missed]
         while self.unseen:
-            size = self.numbers.count(self.numbers[0])
-            batch = self.unseen[:size]
-            del self.unseen[:size], self.numbers[:size]
-            chosen = [e for e in batch if isinstance(e, FlowEnded) or not self.only_ends]
-            self.filtered += size - len(chosen)
+            self.came_in = self.unseen[0][0]
+            batch = [event for number, event in self.unseen if number == self.came_in][:limit]
+            del self.unseen[: len(batch)]
+            chosen: list[Event | int] = [event for event in batch if self.is_of_kind(event)]
+            self.delivered += len(chosen)
+            self.filtered += len(batch) - len(chosen)
             if chosen:
-                self.delivered += len(chosen)
                 return chosen
         return None
+
+    def _passing(self, limit: int | None) -> list[Event | int] | None:
+        if (first := self.next()) is None:
+            return None
+        events = [first]
+        try:
+            while len(events) != limit and (event := self.next()) is not None:
+                events.append(event)
+        except MoodyError as error:
+            self.error = error
+        return events
+
+
+# -- both, side by side --
+
+
+def raised_by(function: Callable[[], Any]) -> tuple[Any, tuple[object, ...]]:
+    """What it returns, and what it raises."""
+    try:
+        return function(), ()
+    except MoodyError as error:
+        return None, error.args
+
+
+async def at_once(coroutine: Coroutine[Any, Any, Any], at_end: object) -> Any:
+    """What comes without waiting, or None."""
+    task = asyncio.ensure_future(coroutine)
+    for _ in range(TURNS):
+        await asyncio.sleep(0)
+    if not task.done():
+        task.cancel()
+        await asyncio.wait([task])
+        return None
+    try:
+        return task.result()
+    except StopAsyncIteration:
+        return at_end
+
+
+Pair: TypeAlias = tuple[FlowSubscriber, Model]
+BatchPair: TypeAlias = tuple[BatchSubscriber, Model]
 
 
 class Broadcasting(RuleBasedStateMachine):
     subscribers = Bundle("subscribers")
     batch_subscribers = Bundle("batch_subscribers")
 
-    @initialize(buffer=st.integers(1, 12))
+    @initialize(buffer=st.integers(1, 12) | st.integers(100, 200))
     def begin(self, buffer: int) -> None:
+        self.loop = asyncio.new_event_loop()
         self.broadcast = FlowBroadcast(buffer)
-        self.open: list[tuple[FlowSubscriber | BatchSubscriber, Model]] = []
-        self.number = self.batches = 0
+        self.open: list[Pair | BatchPair] = []
+        self.number = 0
+        self.batches: list[Sequence[Event]] = []
 
-    @rule(target=subscribers, only_ends=st.booleans())
-    def subscribe(self, only_ends: bool) -> tuple[FlowSubscriber, Model]:
-        kinds = FlowEnded if only_ends else None
-        pair = (self.broadcast.subscribe(kinds=kinds), Model(self.broadcast.buffer, only_ends))
+    @rule(target=subscribers, kinds=KINDS, where=WHERE)
+    def subscribe(self, kinds: Any, where: Any) -> Pair:
+        subscriber = self.broadcast.subscribe(kinds=kinds, where=where)
+        pair = subscriber, Model(self.broadcast.buffer, kinds, where)
         self.open.append(pair)
         return pair
 
-    @rule(target=batch_subscribers, only_ends=st.booleans())
-    def subscribe_batches(self, only_ends: bool) -> tuple[BatchSubscriber, BatchModel]:
-        kinds = FlowEnded if only_ends else None
-        model = BatchModel(self.broadcast.buffer, only_ends)
-        pair = (self.broadcast.subscribe_batches(kinds=kinds), model)
+    @rule(target=batch_subscribers, kinds=KINDS)
+    def subscribe_batches(self, kinds: Any) -> BatchPair:
+        subscriber = self.broadcast.subscribe_batches(kinds=kinds)
+        pair = subscriber, Model(self.broadcast.buffer, kinds)
         self.open.append(pair)
         return pair
+
+    # -- publishing --
+
+    def publish(self, batch: Sequence[Event], events: Sequence[Event]) -> None:
+        self.number += len(events)
+        for _, model in self.open:
+            model.unseen += [(len(self.batches), event) for event in events]
+        self.batches.append(batch)
+        self.broadcast.publish(batch)
 
     @rule(kinds=st.lists(st.booleans(), max_size=30))
-    def publish(self, kinds: list[bool]) -> None:
+    def publish_a_list(self, kinds: list[bool]) -> None:
         batch = [
-            ended(self.number + i) if is_end else started(self.number + i)
-            for i, is_end in enumerate(kinds)
+            ended(number) if is_end else started(number)
+            for number, is_end in enumerate(kinds, self.number)
         ]
-        self.number += len(batch)
-        self.broadcast.publish(batch)
-        self.batches += 1
-        for _, model in self.open:
-            model.unseen += batch
-            if isinstance(model, BatchModel):
-                model.numbers += [self.batches] * len(batch)
+        self.publish(batch, batch)
+
+    @rule(kinds=st.lists(st.booleans(), max_size=30), times=st.sampled_from([1, 1, 1, 10]))
+    def publish_a_batch(self, kinds: list[bool], times: int) -> None:
+        self.publish(native(self.number, kinds * times), list(native(self.number, kinds * times)))
+
+    @rule(kinds=st.lists(st.booleans(), min_size=1, max_size=30), step=st.sampled_from([-1, 2, 3]))
+    def publish_a_part_of_a_batch(self, kinds: list[bool], step: int) -> None:
+        whole = native(self.number, kinds)
+        self.publish(whole[::step], list(native(self.number, kinds))[::step])
+
+    @rule(starts=st.booleans(), kinds=st.lists(st.booleans(), max_size=30))
+    def publish_one_kind_of_a_batch(self, starts: bool, kinds: list[bool]) -> None:
+        kind = FlowStarted if starts else FlowEnded
+        whole = native(self.number, kinds)
+        self.publish(whole.of_kinds(kind), [e for e in list(whole[:]) if isinstance(e, kind)])
+
+    @rule()
+    def announce(self) -> None:
+        down = (LinkDown(self.number, "eth0"),)
+        self.publish(down, down)
+
+    # -- receiving --
+
+    def at_once(self, coroutine: Coroutine[Any, Any, Any], at_end: object = None) -> Any:
+        return self.loop.run_until_complete(at_once(coroutine, at_end))
 
     @rule(pair=subscribers, times=st.integers(1, 20))
-    def receive(self, pair: tuple[FlowSubscriber, Model], times: int) -> None:
+    def receive(self, pair: Pair, times: int) -> None:
         subscriber, model = pair
         for _ in range(times):
-            got, expected = subscriber.next_nowait(), model.next()
-            if isinstance(expected, int):
-                assert isinstance(got, Lagged)
-                assert got.missed == expected
-            else:
-                assert got is expected
+            self.check(raised_by(subscriber.next_nowait), raised_by(model.next))
+
+    @rule(pair=subscribers, times=st.integers(1, 10))
+    def iterate(self, pair: Pair, times: int) -> None:
+        subscriber, model = pair
+        for _ in range(times):
+            got = raised_by(lambda: self.at_once(subscriber.__anext__()))
+            self.check(got, raised_by(model.next))
+
+    def check(self, got: tuple[Any, object], expected: tuple[Any, object]) -> None:
+        assert got[1] == expected[1]
+        assert got[0] is expected[0] is None or is_same(got[0], expected[0])
 
     @rule(pair=batch_subscribers, times=st.integers(1, 5))
-    def receive_batches(self, pair: tuple[BatchSubscriber, BatchModel], times: int) -> None:
+    def receive_batches(self, pair: BatchPair, times: int) -> None:
         subscriber, model = pair
         for _ in range(times):
-            got, expected = subscriber.next_nowait(), model.next_batch()
-            if isinstance(expected, int):
-                assert got is not None
-                assert [e.missed for e in got if isinstance(e, Lagged)] == [expected]
-                assert len(got) == 1
-            elif expected is None:
-                assert got is None
-            else:
-                assert got is not None
-                assert all(a is b for a, b in zip(got, expected, strict=True))
+            self.check_batch(model, subscriber.next_nowait)
+
+    @rule(pair=subscribers | batch_subscribers, times=st.integers(1, 5), limit=LIMITS)
+    def ask_for_batches(self, pair: Pair | BatchPair, times: int, limit: int | None) -> None:
+        subscriber, model = pair
+        for _ in range(times):
+            self.check_batch(model, lambda: self.at_once(subscriber.next_batch(limit)), limit)
+
+    def check_batch(
+        self, model: Model, receive: Callable[[], Any], limit: int | None = None
+    ) -> None:
+        got, error = raised_by(receive)
+        expected, expected_error = raised_by(lambda: model.next_batch(limit))
+        assert error == expected_error
+        if expected is None:
+            assert got is None
+            return
+        assert len(got) == len(expected)
+        assert all(map(is_same, got, expected))
+        if model.where is None and not isinstance(expected[0], int):
+            published = self.batches[model.came_in]
+            assert isinstance(got, EventBatch) == isinstance(published, EventBatch)
+            if limit is None and len(got) == len(published):
+                assert got is published
+
+    # -- the end --
 
     @rule(pair=consumes(subscribers) | consumes(batch_subscribers))
-    def leave(self, pair: tuple[FlowSubscriber | BatchSubscriber, Model]) -> None:
-        pair[0].close()
+    def leave(self, pair: Pair | BatchPair) -> None:
+        subscriber, _ = pair
+        subscriber.close()
         self.open.remove(pair)
-        assert pair[0].next_nowait() is None
+        assert subscriber.next_nowait() is None
+        assert self.at_once(subscriber.next_batch()) == []
+        assert self.at_once(subscriber.__anext__(), "the end") == "the end"
+
+    def teardown(self) -> None:
+        """After the end of the stream each reads what is retained for it, and then its end."""
+        if not hasattr(self, "open"):
+            return
+        try:
+            self.broadcast.close()
+            for subscriber, model in self.open:
+                self.read_to_the_end(subscriber, model)
+            self.books_balance()
+        finally:
+            self.loop.close()
+
+    def read_to_the_end(self, subscriber: FlowSubscriber | BatchSubscriber, model: Model) -> None:
+        while model.unseen or model.error:
+            if isinstance(subscriber, BatchSubscriber):
+                self.check_batch(model, lambda: self.at_once(subscriber.__anext__()))
+            else:
+                got = raised_by(lambda: self.at_once(subscriber.__anext__()))
+                self.check(got, raised_by(model.next))
+        assert self.at_once(subscriber.__anext__(), "the end") == "the end"
 
     @invariant()
     def books_balance(self) -> None:
