@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import frames
+from tests.support.hugepages import TOTAL
 from tests.support.lab import LabError, Namespace, VethPair, link, xdp_attached
 from tests.support.sender import send_frames
 
@@ -31,6 +32,29 @@ def test_a_namespace_is_another_one_and_is_gone_after_the_block() -> None:
         assert "lo" in ns.ip("link show")
     assert not Path(f"/proc/{pid}").exists()
     ns.close()
+
+
+def test_a_killed_process_leaves_no_huge_pages() -> None:
+    before = TOTAL.read_text()
+    script = """
+from tests.support.hugepages import free_pages, reserved
+with reserved(free_pages() + 1):
+    print("reserved", flush=True)
+    input()
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "reserved\n"
+        process.kill()
+        assert process.communicate() == ("", "")  # when who gives them back has ended as well
+    assert TOTAL.read_text() == before
 
 
 def test_a_killed_process_leaves_no_namespace() -> None:

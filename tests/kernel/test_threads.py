@@ -9,7 +9,6 @@ import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
@@ -17,6 +16,7 @@ from netring_bpf import BusyPoll, Capture, Netring, TpacketOptions, XdpMode, Xdp
 from netring_bpf.backend import Backend
 from netring_bpf.errors import InterfaceGoneError, OptionError
 from tests.support.frames import udp
+from tests.support.hugepages import reserved
 from tests.support.lab import Namespace, VethPair, xdp_attached
 from tests.support.rig import PORT, SENDER, WAYS, Way, assert_balanced, capture, wire
 from tests.support.sender import send_frames
@@ -175,20 +175,7 @@ def test_packets_come_from_every_ring(way: str) -> None:
         assert [str(law) for law in port.statistics().equations() if not law.holds] == []
 
 
-HUGE = Path("/proc/sys/vm/nr_hugepages")
 PAGES = 4  # of 2 MiB: what the UMEM below takes
-
-
-@contextlib.contextmanager
-def reserved(pages: int) -> Iterator[int]:
-    """So many huge pages more, while the block runs; yields how many are free then."""
-    before = int(HUGE.read_text())
-    HUGE.write_text(str(before + pages))
-    try:
-        meminfo = dict(line.split()[:2] for line in Path("/proc/meminfo").read_text().splitlines())
-        yield int(meminfo["HugePages_Free:"])
-    finally:
-        HUGE.write_text(str(before))
 
 
 @pytest.mark.parametrize("pages", [PAGES, 0])
