@@ -16,8 +16,8 @@ importer (tests/unit/test_imports.py holds this):
         kinds.py, stream.py, subscriber.py, flow_subscriber.py, batch_subscriber.py, broadcast.py,
         bpf/cache.py, ring/options.py, ring/sizes.py, ring/explain.py, ring/verdict.py,
         ring/socket_filter.py
-    F0  errors.py, records.py, community_id.py, conn_state.py, statistics.py, filter_words.py,
-        libpcap.py (libpcap), uid.py
+    F0  errors.py, records.py (the events), flow.py, flow_key.py, community_id.py, conn_state.py,
+        statistics.py, filter_words.py, libpcap.py (libpcap), uid.py
 
 The C core, netring_bpf._core, is used by bpf/link.py, bpf/maps.py, bpf/program.py,
 ring/decode.py, ring/batch.py, ring/books.py, ring/columns.py, ring/reader.py,

@@ -20,6 +20,8 @@ HEAVY = (
 FLOORS = {
     "errors": 0,
     "records": 0,
+    "flow": 0,
+    "flow_key": 0,
     "community_id": 0,
     "conn_state": 0,
     "pcapng": 0,
