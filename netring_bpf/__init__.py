@@ -6,8 +6,9 @@ importer (tests/unit/test_imports.py holds this):
     F6  this file, cli/
     F5  netring.py (Netring), record.py (pcapng files), formats/ (Zeek, EVE, CSV),
         sinks/ (aiomqtt: mqtt.py; msgspec: encode.py)
-    F4  backend.py (AF_XDP or TPACKET_V3), capture.py (the thread), replay.py (files), engines.py,
-        source.py (what Netring asks of both)
+    F4  rings.py (an open backend), af_xdp.py and tpacket.py (open one), backend.py (chooses),
+        capture.py (the thread), replay.py (files), source.py (what Netring asks of both),
+        engines.py
     F3  bpf/program.py (compile and load), bpf/slots.py, ring/readers.py (a reader a thread)
     F2  bpf/cbpf.py, bpf/compiler.py (bpf/helper.py, a process of its own, is BCC's place),
         bpf/maps.py, bpf/link.py, ring/decode.py, ring/batch.py, ring/books.py, ring/reader.py,

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Self
 
-from netring_bpf.backend import Backend, BackendOptions, Rings, open_rings
+from netring_bpf.backend import Backend, BackendOptions, open_rings
 from netring_bpf.errors import (
     ClosedError,
     InterfaceDownError,
@@ -24,6 +24,7 @@ from netring_bpf.ring.batch import EventBatch
 from netring_bpf.ring.options import FlowOptions, TpacketOptions, XdpOptions
 from netring_bpf.ring.reader import Blocks
 from netring_bpf.ring.readers import Readers
+from netring_bpf.rings import Rings
 from netring_bpf.statistics import CaptureStatistics
 
 __all__ = ["Capture"]
