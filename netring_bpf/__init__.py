@@ -15,8 +15,8 @@ importer (tests/unit/test_imports.py holds this):
         ring/text.py (flow events as text), ring/columns.py (NumPy), ring/arrow.py (pyarrow)
     F1  filter.py, filter_set.py, live_programs.py, interface.py (pyroute2),
         kinds.py, stream.py, subscriber.py, flow_subscriber.py, batch_subscriber.py, broadcast.py,
-        bpf/cache.py, ring/options.py, ring/sizes.py, ring/explain.py, ring/verdict.py,
-        ring/socket_filter.py
+        bpf/cache.py, ring/check.py, ring/options.py, ring/flow_options.py, ring/sizes.py,
+        ring/explain.py, ring/verdict.py, ring/socket_filter.py
     F0  errors.py, records.py (the events), flow.py, flow_key.py, community_id.py, conn_state.py,
         statistics.py, filter_words.py, libpcap.py (libpcap), uid.py
 
@@ -64,15 +64,8 @@ from netring_bpf.records import (
     Tunnel,
     TunnelKind,
 )
-from netring_bpf.ring.options import (
-    BusyPoll,
-    FlowKey,
-    FlowOptions,
-    PortTimeout,
-    TpacketOptions,
-    XdpMode,
-    XdpOptions,
-)
+from netring_bpf.ring.flow_options import FlowKey, FlowOptions, PortTimeout
+from netring_bpf.ring.options import BusyPoll, TpacketOptions, XdpMode, XdpOptions
 from netring_bpf.statistics import CaptureStatistics, Equation, FlowStatistics, QueueStatistics
 
 if TYPE_CHECKING:

@@ -16,7 +16,8 @@ from netring_bpf.errors import KernelFeatureError, OptionError, SyscallError
 from netring_bpf.filter_set import FilterSet
 from netring_bpf.interface import Interface
 from netring_bpf.ring.explain import explain_busy_poll, explain_queue
-from netring_bpf.ring.options import MAX_QUEUES, FlowOptions, XdpMode, XdpOptions
+from netring_bpf.ring.flow_options import FlowOptions
+from netring_bpf.ring.options import MAX_QUEUES, XdpMode, XdpOptions
 from netring_bpf.ring.readers import Readers
 from netring_bpf.ring.sizes import choose_sizes
 from netring_bpf.rings import Rings

@@ -10,7 +10,8 @@ from netring_bpf.af_xdp import open_xdp
 from netring_bpf.errors import InterfaceInUseError, NetringError, OptionError
 from netring_bpf.filter_set import FilterSet
 from netring_bpf.interface import Interface
-from netring_bpf.ring.options import FlowOptions, TpacketOptions, XdpOptions
+from netring_bpf.ring.flow_options import FlowOptions
+from netring_bpf.ring.options import TpacketOptions, XdpOptions
 from netring_bpf.rings import Rings, for_kernel
 from netring_bpf.tpacket import open_tpacket
 

@@ -21,7 +21,8 @@ from netring_bpf.filter_set import FilterLike, FilterSet
 from netring_bpf.interface import Interface, LinkWatch, Promiscuous, in_namespace
 from netring_bpf.records import Packet
 from netring_bpf.ring.batch import EventBatch
-from netring_bpf.ring.options import FlowOptions, TpacketOptions, XdpOptions
+from netring_bpf.ring.flow_options import FlowOptions
+from netring_bpf.ring.options import TpacketOptions, XdpOptions
 from netring_bpf.ring.reader import Blocks
 from netring_bpf.ring.readers import Readers
 from netring_bpf.rings import Rings

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 
     from netring_bpf.backend import Backend
     from netring_bpf.filter_set import FilterLike
-    from netring_bpf.ring.options import FlowOptions, TpacketOptions, XdpOptions
+    from netring_bpf.ring.flow_options import FlowOptions
+    from netring_bpf.ring.options import TpacketOptions, XdpOptions
     from netring_bpf.source import Source
 
 __all__ = ["Netring", "NetringStatistics"]

@@ -24,7 +24,7 @@ from netring_bpf.errors import (
     SyscallError,
 )
 from netring_bpf.ring.batch import EventBatch
-from netring_bpf.ring.options import FlowOptions
+from netring_bpf.ring.flow_options import FlowOptions
 from netring_bpf.ring.reader import Reader
 from netring_bpf.statistics import CaptureStatistics
 

@@ -13,7 +13,8 @@ from netring_bpf.filter_set import FilterSet
 from netring_bpf.interface import Interface
 from netring_bpf.libpcap import Instruction
 from netring_bpf.ring.explain import explain_socket
-from netring_bpf.ring.options import MAX_QUEUES, FlowOptions, TpacketOptions
+from netring_bpf.ring.flow_options import FlowOptions
+from netring_bpf.ring.options import MAX_QUEUES, TpacketOptions
 from netring_bpf.ring.reader import Reader
 from netring_bpf.ring.readers import Readers
 from netring_bpf.rings import Rings

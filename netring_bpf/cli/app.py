@@ -183,7 +183,7 @@ def _flows(arguments: Sequence[str]) -> int:
 
     from netring_bpf.cli.flows import FlowsRequest, print_flows
     from netring_bpf.cli.tuning import Tuning
-    from netring_bpf.ring.options import FlowKey, FlowOptions
+    from netring_bpf.ring.flow_options import FlowKey, FlowOptions
 
     logging.basicConfig(format="netring-bpf: %(message)s", level=logging.WARNING)
     try:
@@ -225,7 +225,7 @@ def _flows(arguments: Sequence[str]) -> int:
 def _events(shown: str, mqtt: str | None) -> tuple[type[FlowEvent], ...]:
     """What is made at all: the formats of other tools know of flows that have ended only."""
     from netring_bpf.records import FlowEnded
-    from netring_bpf.ring.options import FlowOptions
+    from netring_bpf.ring.flow_options import FlowOptions
 
     if mqtt or shown in {"table", "json"}:
         return FlowOptions().events

@@ -18,7 +18,8 @@ from netring_bpf.cli.output import Output
 from netring_bpf.netring import Netring, NetringStatistics
 from netring_bpf.records import CaptureError, Event
 from netring_bpf.ring.batch import EventBatch
-from netring_bpf.ring.options import FlowOptions, TpacketOptions, XdpOptions
+from netring_bpf.ring.flow_options import FlowOptions
+from netring_bpf.ring.options import TpacketOptions, XdpOptions
 
 if TYPE_CHECKING:
     from netring_bpf.backend import Backend

@@ -12,13 +12,8 @@ from netring_bpf.records import Packet
 from netring_bpf.ring.batch import EventBatch
 from netring_bpf.ring.books import capture_statistics
 from netring_bpf.ring.decode import Layout, mask_of
-from netring_bpf.ring.options import (
-    BusyPoll,
-    FlowKey,
-    FlowOptions,
-    TpacketOptions,
-    XdpOptions,
-)
+from netring_bpf.ring.flow_options import FlowKey, FlowOptions
+from netring_bpf.ring.options import BusyPoll, TpacketOptions, XdpOptions
 from netring_bpf.statistics import CaptureStatistics, QueueStatistics
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from netring_bpf.libpcap import Instruction
 from netring_bpf.records import Packet
 from netring_bpf.ring.batch import EventBatch
 from netring_bpf.ring.books import capture_statistics, sum_books
-from netring_bpf.ring.options import FlowOptions
+from netring_bpf.ring.flow_options import FlowOptions
 from netring_bpf.ring.reader import Blocks, Reader
 from netring_bpf.statistics import CaptureStatistics, QueueStatistics
 

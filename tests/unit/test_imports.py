@@ -40,6 +40,8 @@ FLOORS = {
     "stream": 1,
     "subscriber": 1,
     "ring": 1,
+    "ring.check": 1,
+    "ring.flow_options": 1,
     "ring.options": 1,
     "bpf": 1,
     "bpf.cbpf": 2,

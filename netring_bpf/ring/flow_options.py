@@ -1,0 +1,138 @@
+"""How flows are to be kept: options, frozen, and validated here and nowhere else."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import Literal
+
+from netring_bpf.records import FlowEnded, FlowEstablished, FlowEvent, FlowStarted, FlowUpdated
+from netring_bpf.ring.check import check, power_of_two
+
+__all__ = ["FlowKey", "FlowOptions", "PortTimeout"]
+
+MAX_PORT_TIMEOUTS = 16  #: NR_MAX_PORT_TIMEOUTS of api.h
+_SECONDS = "from 0.001 to 1000000 seconds"
+_PROTOCOLS = {"tcp": 6, "udp": 17}
+_EVENTS = (FlowStarted, FlowEstablished, FlowUpdated, FlowEnded)
+
+
+class FlowKey(enum.Enum):
+    """What makes packets one flow."""
+
+    FIVE_TUPLE = "five_tuple"  #: protocol, addresses and ports
+    HOST_PAIR = "host_pair"  #: the two IP addresses, whatever they say
+    MAC_PAIR = "mac_pair"  #: the two stations, whatever they say; frames without IP too
+
+
+@dataclass(frozen=True, slots=True)
+class PortTimeout:
+    """The idle timeout of flows to one port of responders, in seconds of packet time."""
+
+    proto: Literal["tcp", "udp"]
+    port: int
+    timeout: float
+
+    def __post_init__(self) -> None:
+        check("proto", self.proto, self.proto in _PROTOCOLS, "'tcp' or 'udp'")
+        check("port", self.port, 0 <= self.port <= 65_535, "from 0 to 65535")
+        check("timeout", self.timeout, 0.001 <= self.timeout <= 1e6, _SECONDS)
+
+    @property
+    def number(self) -> int:
+        """The protocol's number."""
+        return _PROTOCOLS[self.proto]
+
+
+@dataclass(frozen=True, slots=True)
+class FlowOptions:
+    """How flows are kept. Times are in seconds of packet time, which never runs backwards.
+
+    A flow ends when it was ``idle_…`` for so long after its latest packet: TCP, UDP, ICMP and
+    others, or ``port_timeouts`` where one names its responder's port (at most 16; by default 10 s
+    for DNS and its likes, and an hour for FTP, SSH, telnet and rlogin, where people stop to think;
+    both as in Zeek).
+    ``half_open``: so long after its first packet a TCP flow ends that nobody has answered.
+    ``close_delay``: a TCP flow whose both sides have closed, or that was reset, stays in the
+    table so long to take up its late packets, which would otherwise start a ghost flow.
+    ``active_timeout``: a flow that has lasted so long ends and goes on as another; None for never.
+    ``update_interval``: how often ``FlowUpdated`` reports each live flow; None for never.
+    ``max_flows``: the table's cap; a half-open flow, else the least recently used one makes room
+    for a new one. ``event_slots``: events held between the ring's thread and Python, a power of
+    two. Of several threads each has its share of both.
+
+    ``key``: what makes packets one flow; ``key_vlan``: with their VLAN ids and the number of the
+    virtual network they are in; ``directional``: each direction is a flow of its own.
+    ``tunnel_depth``: how many tunnels around a packet are opened, 0 to 4. ``verify_checksums``:
+    packets with wrong checksums are counted and not believed; leave it off where a host captures
+    its own traffic, whose checksums the card has yet to compute. ``fragment_timeout``: for so long
+    the ports of a first IP fragment are kept for the later ones, of ``max_fragmented`` packets at
+    a time. ``packet_statistics``: sizes and gaps of packets, as ``Flow.statistics``.
+    ``first_packets``: of so many, 0 to 32, size and gap one by one.
+
+    ``events``: the events that are made at all, of which there is at least one; who only wants
+    flows that have ended spares two of three.
+    """
+
+    idle_tcp: float = 300.0
+    idle_udp: float = 60.0
+    idle_icmp: float = 60.0
+    idle_other: float = 60.0
+    half_open: float = 5.0
+    close_delay: float = 5.0
+    active_timeout: float | None = None
+    update_interval: float | None = 30.0
+    port_timeouts: tuple[PortTimeout, ...] = (
+        *(PortTimeout("udp", port, 10.0) for port in (53, 137, 5353, 5355)),
+        *(PortTimeout("tcp", port, 3600.0) for port in (21, 22, 23, 513)),
+    )
+    max_flows: int = 100_000
+    event_slots: int = 65_536
+    key: FlowKey = FlowKey.FIVE_TUPLE
+    key_vlan: bool = True
+    directional: bool = False
+    tunnel_depth: int = 4
+    verify_checksums: bool = False
+    fragment_timeout: float = 30.0
+    max_fragmented: int = 4096
+    packet_statistics: bool = False
+    first_packets: int = 0
+    events: tuple[type[FlowEvent], ...] = _EVENTS
+
+    def __post_init__(self) -> None:
+        check(
+            "events", self.events, bool(self.events) and set(self.events) <= set(_EVENTS),
+            "one or more of FlowStarted, FlowEstablished, FlowUpdated and FlowEnded",
+        )  # fmt: skip
+        for name in ("idle_tcp", "idle_udp", "idle_icmp", "idle_other", "half_open"):
+            value = getattr(self, name)
+            check(name, value, 0.001 <= value <= 1e6, _SECONDS)
+        check("close_delay", self.close_delay, 0.0 <= self.close_delay <= 60.0, "0 to 60 seconds")
+        for name in ("active_timeout", "update_interval"):
+            value = getattr(self, name)
+            check(name, value, value is None or 0.001 <= value <= 1e6, f"{_SECONDS}, or None")
+        check(
+            "port_timeouts",
+            self.port_timeouts,
+            len(self.port_timeouts) <= MAX_PORT_TIMEOUTS
+            and len({(t.proto, t.port) for t in self.port_timeouts}) == len(self.port_timeouts),
+            f"at most {MAX_PORT_TIMEOUTS}, each of another port",
+        )
+        check("max_flows", self.max_flows, 1 <= self.max_flows <= 1 << 26, "1 to 67108864")
+        check(
+            "event_slots",
+            self.event_slots,
+            power_of_two(self.event_slots) and 1024 <= self.event_slots <= 1 << 22,
+            "a power of two from 1024 to 4194304",
+        )
+        check("key", self.key, isinstance(self.key, FlowKey), "a FlowKey")
+        check("tunnel_depth", self.tunnel_depth, 0 <= self.tunnel_depth <= 4, "0 to 4")
+        check(
+            "fragment_timeout", self.fragment_timeout, 0.001 <= self.fragment_timeout <= 1e6,
+            _SECONDS,
+        )  # fmt: skip
+        check(
+            "max_fragmented", self.max_fragmented, 4 <= self.max_fragmented <= 1 << 20,
+            "4 to 1048576",
+        )  # fmt: skip
+        check("first_packets", self.first_packets, 0 <= self.first_packets <= 32, "0 to 32")
