@@ -4,8 +4,9 @@ The floors of the house; a file imports only from lower ones, and each foreign t
 importer (tests/unit/test_imports.py holds this):
 
     F6  this file, cli/
-    F5  netring.py (Netring), record.py (pcapng files), formats/ (Zeek, EVE, CSV),
-        sinks/ (aiomqtt: mqtt.py; msgspec: encode.py)
+    F5  netring.py (Netring), netring_statistics.py (all books), pump.py (a file's events),
+        record.py (pcapng files), formats/ (Zeek, EVE, CSV), sinks/ (aiomqtt: mqtt.py;
+        msgspec: encode.py)
     F4  rings.py (an open backend), af_xdp.py and tpacket.py (open one), backend.py (chooses),
         capture.py (the thread), replay.py (files), source.py (what Netring asks of both),
         engines.py
@@ -71,7 +72,8 @@ from netring_bpf.statistics import CaptureStatistics, Equation, FlowStatistics, 
 if TYPE_CHECKING:
     from netring_bpf.capture import Capture
     from netring_bpf.filter import Filter
-    from netring_bpf.netring import Netring, NetringStatistics
+    from netring_bpf.netring import Netring
+    from netring_bpf.netring_statistics import NetringStatistics
     from netring_bpf.record import Recorder, RecordOptions, RecordStatistics
     from netring_bpf.ring.batch import EventBatch
     from netring_bpf.sinks.base import Sink, SinkStatistics
@@ -144,7 +146,7 @@ _LAZY = {
     "RecordOptions": "netring_bpf.record",
     "RecordStatistics": "netring_bpf.record",
     "Recorder": "netring_bpf.record",
-    "NetringStatistics": "netring_bpf.netring",
+    "NetringStatistics": "netring_bpf.netring_statistics",
     "Sink": "netring_bpf.sinks.base",
     "SinkStatistics": "netring_bpf.sinks.base",
 }

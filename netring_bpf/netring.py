@@ -11,23 +11,17 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, get_args
 
-from netring_bpf.broadcast import (
-    BatchSubscriber,
-    BroadcastStatistics,
-    FlowBroadcast,
-    FlowSubscriber,
-    SubscriberStatistics,
-)
+from netring_bpf.broadcast import BatchSubscriber, FlowBroadcast, FlowSubscriber
 from netring_bpf.errors import ClosedError, InterfaceGoneError, InternalError, NetringError
 from netring_bpf.kinds import Kinds, check_made
+from netring_bpf.netring_statistics import NetringStatistics
+from netring_bpf.pump import Pump
 from netring_bpf.records import CaptureError, Event, FlowEvent, LinkDown, LinkUp
 from netring_bpf.replay import Replay
-from netring_bpf.sinks.base import Sink, SinkStatistics
-from netring_bpf.statistics import CaptureStatistics, Equation
+from netring_bpf.sinks.base import Sink
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -41,54 +35,6 @@ if TYPE_CHECKING:
 __all__ = ["Netring", "NetringStatistics"]
 
 _log = logging.getLogger("netring_bpf")
-
-
-@dataclass(frozen=True, slots=True)
-class NetringStatistics:
-    """All books: the capture's, the broadcast's, and each sink's.
-
-    ``streams``: what each sink was given of the stream, in the order of ``sinks``; kept when
-    the sink has ended, unlike ``broadcast.subscribers``, which has the open ones.
-    ``announced``: link changes and errors that were published beside the flow events.
-    """
-
-    capture: CaptureStatistics
-    broadcast: BroadcastStatistics
-    sinks: tuple[SinkStatistics, ...]
-    streams: tuple[SubscriberStatistics, ...]
-    announced: int
-
-    def equations(self) -> tuple[Equation, ...]:
-        """Return the laws of conservation with the figures put in."""
-        return (
-            *self.capture.equations(),
-            Equation(
-                "events published = taken + announced",
-                self.broadcast.published,
-                self.capture.events_taken + self.announced,
-            ),
-            *(
-                Equation(
-                    f"{s.name}: published = delivered + lagged + filtered + pending",
-                    s.published,
-                    s.delivered + s.lagged + s.filtered + s.pending,
-                )
-                for s in {*self.broadcast.subscribers, *self.streams}
-            ),
-            *(
-                Equation(
-                    f"{s.name}: accepted = acknowledged + dropped + pending",
-                    s.accepted,
-                    s.acknowledged + sum(s.dropped.values()) + s.pending,
-                )
-                for s in self.sinks
-            ),
-        )
-
-    @property
-    def balanced(self) -> bool:
-        """Whether every equation holds; exact once the capture is closed."""
-        return all(equation.holds for equation in self.equations())
 
 
 class Netring:
@@ -171,8 +117,9 @@ class Netring:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._opening: asyncio.Future[None] | None = None
         self._readers: list[int] = []
-        self._pump: asyncio.Task[None] | None = None
-        self._hurry = asyncio.Event()  # the reader of a file is to wait for nobody any more
+        self._pump = (
+            Pump(source, self._broadcast, self._batch, self._fail_by) if source.finite else None
+        )
         self._shutdown: asyncio.Task[None] | None = None
         self._error: NetringError | None = None
 
@@ -298,8 +245,8 @@ class Netring:
             self._streams.append(events)
             task = loop.create_task(self._run_sink(sink, events), name=f"netring-{sink.name}")
             self._sink_tasks.append(task)
-        if self._capture.finite:
-            self._pump = loop.create_task(self._run_pump(), name="netring-pump")
+        if self._pump is not None:
+            self._pump.start(loop)
         else:
             self._add_reader(self._capture.fileno(), self._on_events)
         if self._capture.watch is not None:
@@ -329,7 +276,8 @@ class Netring:
         if self._loop is None:
             self._broadcast.close()
             return
-        self._hurry.set()
+        if self._pump is not None:
+            self._pump.hurry()
         # One task, so that a cancelled close() does not leave the capture half closed.
         await asyncio.shield(self._begin_shutdown())
 
@@ -356,47 +304,6 @@ class Netring:
     def _on_events(self) -> None:
         # The eventfd stays readable while there is more: other tasks run in between.
         self._broadcast.publish(self._capture.take(self._batch))
-
-    async def _run_pump(self) -> None:
-        """Publish what a file gives, no faster than the slowest subscriber reads."""
-        try:
-            await self._pump_events()
-        except Exception as error:  # noqa: BLE001 - whatever it is, the subscribers must hear
-            self._fail_by(error)
-
-    async def _pump_events(self) -> None:
-        while True:
-            await self._wait_room()
-            batch = self._capture.take(self._batch)
-            if batch:
-                self._broadcast.publish(batch)
-                await asyncio.sleep(0)
-            else:
-                await self._wait_events()
-
-    async def _wait_events(self) -> None:
-        assert self._loop is not None
-        ready = asyncio.Event()
-        descriptor = self._capture.fileno()
-        self._loop.add_reader(descriptor, ready.set)
-        try:
-            await ready.wait()
-        finally:
-            self._loop.remove_reader(descriptor)
-
-    async def _wait_room(self) -> None:
-        if self._hurry.is_set() or self._broadcast.has_room(self._batch):
-            return
-        waits = [
-            asyncio.ensure_future(self._broadcast.wait_room(self._batch)),
-            asyncio.ensure_future(self._hurry.wait()),
-        ]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
-            await asyncio.gather(*waits, return_exceptions=True)
 
     def _on_link(self) -> None:
         from netring_bpf.interface import LinkChange
@@ -468,10 +375,11 @@ class Netring:
             if await self._is_open():
                 await asyncio.to_thread(self._capture.stop)
                 self._remove_readers()
-                await self._stop_pump()
+                if self._pump is not None:
+                    await self._pump.stop()
                 for batch in self._capture.finish(self._batch):
-                    if self._capture.finite:
-                        await self._wait_room()
+                    if self._pump is not None:
+                        await self._pump.wait_room()
                     self._broadcast.publish(batch)
                     await asyncio.sleep(0)  # lets those who keep up read it before the next
         except Exception as error:  # noqa: BLE001 - the subscribers must hear why it ends here
@@ -480,11 +388,6 @@ class Netring:
             self._broadcast.close()
             await asyncio.gather(*self._sink_tasks, return_exceptions=True)
             await asyncio.to_thread(self._capture.close)
-
-    async def _stop_pump(self) -> None:
-        if self._pump is not None:
-            self._pump.cancel()
-            await asyncio.gather(self._pump, return_exceptions=True)
 
     def _release(self, _: asyncio.Future[None]) -> None:
         """Whatever became of ``_finish()``: a task can be cancelled, even before it began."""

@@ -68,6 +68,8 @@ FLOORS = {
     "source": 4,
     "formats": 5,
     "netring": 5,
+    "netring_statistics": 5,
+    "pump": 5,
     "record": 5,
     "sinks": 5,
     "": 6,

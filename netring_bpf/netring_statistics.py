@@ -1,0 +1,59 @@
+"""All books of a ``Netring``, and the laws of conservation that hold between them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from netring_bpf.broadcast import BroadcastStatistics, SubscriberStatistics
+from netring_bpf.sinks.base import SinkStatistics
+from netring_bpf.statistics import CaptureStatistics, Equation
+
+__all__ = ["NetringStatistics"]
+
+
+@dataclass(frozen=True, slots=True)
+class NetringStatistics:
+    """All books: the capture's, the broadcast's, and each sink's.
+
+    ``streams``: what each sink was given of the stream, in the order of ``sinks``; kept when
+    the sink has ended, unlike ``broadcast.subscribers``, which has the open ones.
+    ``announced``: link changes and errors that were published beside the flow events.
+    """
+
+    capture: CaptureStatistics
+    broadcast: BroadcastStatistics
+    sinks: tuple[SinkStatistics, ...]
+    streams: tuple[SubscriberStatistics, ...]
+    announced: int
+
+    def equations(self) -> tuple[Equation, ...]:
+        """Return the laws of conservation with the figures put in."""
+        return (
+            *self.capture.equations(),
+            Equation(
+                "events published = taken + announced",
+                self.broadcast.published,
+                self.capture.events_taken + self.announced,
+            ),
+            *(
+                Equation(
+                    f"{s.name}: published = delivered + lagged + filtered + pending",
+                    s.published,
+                    s.delivered + s.lagged + s.filtered + s.pending,
+                )
+                for s in {*self.broadcast.subscribers, *self.streams}
+            ),
+            *(
+                Equation(
+                    f"{s.name}: accepted = acknowledged + dropped + pending",
+                    s.accepted,
+                    s.acknowledged + sum(s.dropped.values()) + s.pending,
+                )
+                for s in self.sinks
+            ),
+        )
+
+    @property
+    def balanced(self) -> bool:
+        """Whether every equation holds; exact once the capture is closed."""
+        return all(equation.holds for equation in self.equations())
