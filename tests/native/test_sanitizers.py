@@ -55,6 +55,24 @@ def tally(seed: int, by_reason: dict[str, int]) -> None:
         assert set.union(*_ENDED_IN.values()) == set(by_reason)
 
 
+@pytest.fixture(scope="module")
+def slots(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    flags = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+    return build(tmp_path_factory.mktemp("slots") / "slots", "slots.c", *flags)
+
+
+def test_every_key_is_found_and_no_other_where_each_has_its_own_hash(slots: Path) -> None:
+    run([str(slots), "1000", "1000", "200000"])
+
+
+def test_every_key_is_found_where_all_hashes_are_equal_and_the_counts_are_full(slots: Path) -> None:
+    assert run([str(slots), "2000", "1", "20000"]) == ["255"]
+
+
+def test_every_key_is_found_where_hashes_share_groups_and_counts(slots: Path) -> None:
+    run([str(slots), "2000", "16", "50000"])
+
+
 def test_the_hand_off_is_free_of_races(tmp_path: Path) -> None:
     # The fences around the snapshot of the books order atomic words, which TSan sees anyway.
     race = build(tmp_path / "race", "handoff_race.c", "-fsanitize=thread", "-Wno-tsan")
