@@ -18,6 +18,9 @@
 #define NR_LIKELY(x) __builtin_expect(!!(x), 1)
 #define NR_UNLIKELY(x) __builtin_expect(!!(x), 0)
 
+/* For what is called with constants that make most of it fall away. */
+#define NR_INLINE static inline __attribute__((always_inline))
+
 #define NR_BATCH 64u            /* frames taken from a source at once */
 #define NR_EVENTS_PER_PACKET 4u /* evicted + ended + started + established */
 

@@ -8,30 +8,47 @@ static bool is_icmp(const struct nr_key *key) {
            (key->proto == NR_PROTO_ICMP6 && key->family == 6);
 }
 
-static void fill_side(const struct nr_table *t, uint32_t i, int side, nr_event_side *out) {
+NR_INLINE void fill_side(const struct nr_table *t, uint32_t i, int side, nr_event_side *out) {
     const struct flow *f = &t->flows[i];
-    out->packets = nr_flow_packets(t, i, side);
+    const struct past *past = &t->pasts[i];
+    const struct stream *s = &f->stream[side], *peer = &f->stream[side ^ 1];
+    out->packets = (uint64_t)s->packets << 32 | f->packets[side];
     out->bytes = f->side[side].bytes;
     out->ip_bytes = f->side[side].ip_bytes;
-    out->first_ts = nr_first_ts(t, i, side);
+    if (s->timed) {
+        const uint32_t first = past->first[side];
+        out->first_ts =
+            NR_LIKELY(first != FAR_FROM_START) ? past->start_ts + first : nr_first_ts(t, i, side);
+    }
     out->last_ts = f->side[side].last_ts;
-    out->payload = nr_is_tcp(f) ? 0 : t->flows[i].stream[side].payload;
-}
-
-static void fill_stream(const struct nr_table *t, uint32_t i, int side, nr_event_side *out) {
-    const struct stream *s = &t->flows[i].stream[side], *peer = &t->flows[i].stream[side ^ 1];
-    out->payload = nr_stream_size(s, peer);
-    out->rtt_ns = peer->shake == SHAKE_ANSWERED ? nr_shake(t, i, side ^ 1) : 0;
+    if (!nr_is_tcp(f)) {
+        out->payload = s->payload;
+        return;
+    }
+    if (s->last > 1 || s->acked > 1) { /* more than a SYN */
+        out->payload = nr_stream_size(s, peer);
+    }
+    if (peer->shake == SHAKE_ANSWERED) {
+        out->rtt_ns = nr_shake(t, i, side ^ 1);
+    }
     out->tcp_state = s->state;
 }
 
-static void fill_extra(const struct extra_side *x, nr_event_side *out) {
+static void fill_extra_side(const struct extra_side *x, nr_event_side *out) {
     out->missing_bytes = x->missing;
     out->retransmitted = x->retransmitted;
     out->out_of_order = x->out_of_order;
     out->gaps = x->gaps;
     out->zero_windows = x->zero_windows;
     out->bad_checksums = x->bad_checksums;
+}
+
+static void fill_extra(const struct extra *x, nr_event *event) {
+    fill_extra_side(&x->side[ORIG], &event->orig);
+    fill_extra_side(&x->side[RESP], &event->resp);
+    event->icmp_errors = x->icmp_errors;
+    event->icmp_error_type = x->icmp_error_type;
+    event->icmp_error_code = x->icmp_error_code;
 }
 
 static void fill_tunnel(const struct tunneled *tunneled, nr_event *event) {
@@ -82,7 +99,7 @@ static void fill_details(const struct nr_table *t, uint32_t i, nr_event *event) 
 
 void nr_emit(struct nr_table *t, uint32_t i, uint8_t kind, uint8_t end_reason) {
     const struct flow *f = &t->flows[i];
-    const struct extra *x = nr_extra(t, i);
+    const struct past *past = &t->pasts[i];
     if (!(t->kinds >> kind & 1)) {
         return;
     }
@@ -92,27 +109,21 @@ void nr_emit(struct nr_table *t, uint32_t i, uint8_t kind, uint8_t end_reason) {
     }
     memset(event, 0, t->handoff->slot_size); /* libc has a faster way than the compiler */
     event->ts = t->now;
-    event->flow_id = t->pasts[i].id;
-    event->start_ts = t->pasts[i].start_ts;
+    event->flow_id = past->id;
+    event->start_ts = past->start_ts;
     fill_side(t, i, ORIG, &event->orig);
     fill_side(t, i, RESP, &event->resp);
-    if (nr_is_tcp(f)) {
-        fill_stream(t, i, ORIG, &event->orig);
-        fill_stream(t, i, RESP, &event->resp);
-    }
-    if (x != NULL) {
-        fill_extra(&x->side[ORIG], &event->orig);
-        fill_extra(&x->side[RESP], &event->resp);
-        event->icmp_errors = x->icmp_errors;
-        event->icmp_error_type = x->icmp_error_type;
-        event->icmp_error_code = x->icmp_error_code;
-    }
     fill_key(f, event);
-    if (f->has_tunnel) {
-        fill_tunnel(&t->tunneled[i], event);
-    }
     event->kind = kind;
     event->end_reason = end_reason;
     nr_history_text(t, i, event->history);
-    fill_details(t, i, event);
+    if (NR_UNLIKELY(f->has_extra)) {
+        fill_extra(nr_extra(t, i), event);
+    }
+    if (NR_UNLIKELY(f->has_tunnel)) {
+        fill_tunnel(&t->tunneled[i], event);
+    }
+    if (t->timing != NULL || t->first_count > 0) {
+        fill_details(t, i, event);
+    }
 }

@@ -26,9 +26,6 @@ struct extra *nr_extra_take(struct nr_table *t, uint32_t i) {
 }
 
 void nr_extra_free(struct nr_table *t, uint32_t i) {
-    if (!t->flows[i].has_extra) {
-        return;
-    }
     const uint32_t at = (uint32_t)t->pasts[i].letters;
     nr_stream_end(t, i, ORIG);
     nr_stream_end(t, i, RESP);

@@ -43,8 +43,8 @@ static uint32_t class_of(const struct nr_table *t, const struct flow *f) {
 }
 
 /* The tunnel's ends are put in the flow's order. */
-static void note_tunnel(struct nr_table *t, uint32_t i, const struct nr_dissected *p,
-                        uint64_t parent_id) {
+NR_INLINE void note_tunnel(struct nr_table *t, uint32_t i, const struct nr_dissected *p,
+                           uint64_t parent_id) {
     struct flow *f = &t->flows[i];
     f->has_tunnel = t->tunneled != NULL && p->tunnel.kind != 0;
     if (f->has_tunnel) {
@@ -89,7 +89,6 @@ static uint32_t start_flow(struct nr_table *t, const struct nr_dissected *p, uin
     }
     note_tunnel(t, i, p, parent_id);
     f->home_class = class_of(t, f) & 31;
-    file(t, i, f->home_class);
     if (t->update_ns != 0) {
         nr_flow_schedule_update(t, i);
     }
@@ -191,29 +190,34 @@ static void move_to(struct nr_table *t, uint32_t i, uint32_t class) {
 }
 
 /* `changed`: of a TCP connection, its state. */
-static void touch(struct nr_table *t, uint32_t i, bool changed) {
+static uint32_t class_now(const struct nr_table *t, uint32_t i, bool changed) {
     const struct flow *f = &t->flows[i];
-    if (f->class == CLASS_CLOSING) {
+    if (changed && nr_tcp_is_half_open(f)) {
+        return CLASS_HALF_OPEN;
+    }
+    return changed && nr_tcp_is_over(f) ? CLASS_CLOSING : f->home_class;
+}
+
+static void touch(struct nr_table *t, uint32_t i, bool changed) {
+    const uint32_t before = t->flows[i].class;
+    if (before == CLASS_CLOSING) {
         return; /* its end is timed from the close: stragglers do not put it off */
     }
-    if (changed && nr_tcp_is_over(&t->flows[i])) {
-        move_to(t, i, CLASS_CLOSING);
-    } else if (changed && nr_tcp_is_half_open(&t->flows[i])) {
-        if (f->class != CLASS_HALF_OPEN) {
-            move_to(t, i, CLASS_HALF_OPEN);
-        }
-    } else {
-        move_to(t, i, f->home_class);
+    const uint32_t class = class_now(t, i, changed);
+    if (class != CLASS_HALF_OPEN || before != CLASS_HALF_OPEN) { /* timed from its first packet */
+        move_to(t, i, class);
     }
 }
 
-static void count_packet(struct nr_table *t, uint32_t i, int side, const struct nr_dissected *p,
-                         uint64_t ts) {
+NR_INLINE void count_packet(struct nr_table *t, uint32_t i, int side, bool is_first,
+                            const struct nr_dissected *p, uint64_t ts) {
     struct flow *f = &t->flows[i];
     struct stream *s = &t->flows[i].stream[side];
     f->side[side].ip_bytes += p->ip_bytes;
     f->side[side].last_ts = nr_max_u64(f->side[side].last_ts, ts);
-    if (NR_UNLIKELY(!s->timed)) {
+    if (is_first) {
+        s->timed = true; /* at the flow's start */
+    } else if (NR_UNLIKELY(!s->timed)) {
         nr_note_first_ts(t, i, side, ts);
     }
     if (f->key.proto == NR_PROTO_UDP) {
@@ -238,8 +242,8 @@ static void note_error(struct nr_table *t, const struct nr_dissected *p) {
 }
 
 /* Follows what the packet says; NR_TCP_*. */
-static int read_packet(struct nr_table *t, uint32_t i, int side, const struct nr_dissected *p,
-                       uint64_t ts) {
+NR_INLINE int read_packet(struct nr_table *t, uint32_t i, int side, bool is_first,
+                          const struct nr_dissected *p, uint64_t ts) {
     int state = NR_TCP_SAME;
     if (NR_UNLIKELY(p->bad_checksum)) {
         /* Counted in the books, and nothing else of it. ICMP has no letters. */
@@ -250,15 +254,63 @@ static int read_packet(struct nr_table *t, uint32_t i, int side, const struct nr
         }
         return nr_is_tcp(&t->flows[i]) ? NR_TCP_CHANGED : NR_TCP_SAME;
     }
-    count_packet(t, i, side, p, ts);
+    count_packet(t, i, side, is_first, p, ts);
     if (nr_is_tcp(&t->flows[i])) {
         const bool is_segment = !p->piece.later || p->tcp_flags != 0; /* as fragment.c has it */
-        state = NR_LIKELY(is_segment) ? nr_tcp_packet(t, i, side, p, ts) : NR_TCP_CHANGED;
+        if (NR_UNLIKELY(!is_segment || (is_first && nr_tcp_take_lone_syn(t, i, p)))) {
+            return NR_TCP_CHANGED;
+        }
+        state = nr_tcp_packet(t, i, side, p, ts);
     }
     if (NR_UNLIKELY(p->quotes)) {
         note_error(t, p);
     }
     return state;
+}
+
+/* Inline, and with that once for each of its two callers: what only a first packet needs costs the
+ * others nothing. */
+NR_INLINE int count_and_read(struct nr_table *t, uint32_t i, int side, bool is_first,
+                             const struct nr_dissected *p, uint64_t ts, uint32_t bytes) {
+    struct flow *f = &t->flows[i];
+    if (NR_UNLIKELY(++f->packets[side] == 0)) {
+        f->stream[side].packets++;
+    }
+    f->side[side].bytes += bytes;
+    t->live_packets++;
+    t->live_bytes += bytes;
+    if (t->timing != NULL || t->first_count > 0) {
+        nr_timing_packet(t, i, side, bytes, ts);
+    }
+    return read_packet(t, i, side, is_first, p, ts);
+}
+
+static __attribute__((noinline)) uint32_t begin_flow(struct nr_table *t,
+                                                     const struct nr_dissected *p, uint64_t ts,
+                                                     uint32_t bytes, uint64_t parent_id) {
+    const uint32_t i = start_flow(t, p, ts, parent_id);
+    const int state = count_and_read(t, i, side_of(&t->flows[i], p), true, p, ts, bytes);
+    file(t, i, class_now(t, i, state != NR_TCP_SAME));
+    nr_emit(t, i, NR_EVENT_STARTED, NR_END_NONE);
+    return i;
+}
+
+NR_INLINE void continue_flow(struct nr_table *t, uint32_t i, const struct nr_dissected *p,
+                             uint64_t ts, uint32_t bytes, uint64_t parent_id) {
+    const bool renews = t->active_ns != 0 && t->flows[i].class != CLASS_CLOSING &&
+                        t->now - nr_min_u64(t->now, t->pasts[i].start_ts) >= t->active_ns;
+    if (NR_UNLIKELY(renews)) {
+        renew(t, i, p, ts, parent_id);
+    }
+    const int state = count_and_read(t, i, side_of(&t->flows[i], p), false, p, ts, bytes);
+    touch(t, i, state != NR_TCP_SAME);
+    if (NR_UNLIKELY(renews)) {
+        nr_emit(t, i, NR_EVENT_STARTED, NR_END_NONE);
+    }
+    if (NR_UNLIKELY(state == NR_TCP_HANDSHAKE_DONE)) {
+        t->established++;
+        nr_emit(t, i, NR_EVENT_ESTABLISHED, NR_END_NONE);
+    }
 }
 
 uint64_t nr_table_packet(struct nr_table *t, const struct nr_dissected *p, uint64_t ts,
@@ -270,36 +322,13 @@ uint64_t nr_table_packet(struct nr_table *t, const struct nr_dissected *p, uint6
         nr_flow_end(t, i, over);
         i = NIL;
     }
-    bool is_new = i == NIL;
-    if (is_new) {
-        i = start_flow(t, p, ts, parent_id);
-    } else if (t->active_ns != 0 && t->flows[i].class != CLASS_CLOSING &&
-               t->now - nr_min_u64(t->now, t->pasts[i].start_ts) >= t->active_ns) {
-        renew(t, i, p, ts, parent_id);
-        is_new = true;
-    }
-    struct flow *f = &t->flows[i];
-    const int side = side_of(f, p);
-    if (NR_UNLIKELY(++f->packets[side] == 0)) {
-        t->flows[i].stream[side].packets++;
-    }
-    f->side[side].bytes += bytes;
-    t->live_packets++;
-    t->live_bytes += bytes;
-    if (t->timing != NULL || t->first_count > 0) {
-        nr_timing_packet(t, i, side, bytes, ts);
-    }
-    const int state = read_packet(t, i, side, p, ts);
-    touch(t, i, state != NR_TCP_SAME);
-    if (NR_UNLIKELY(is_new)) {
-        nr_emit(t, i, NR_EVENT_STARTED, NR_END_NONE);
-    }
-    if (NR_UNLIKELY(state == NR_TCP_HANDSHAKE_DONE)) {
-        t->established++;
-        nr_emit(t, i, NR_EVENT_ESTABLISHED, NR_END_NONE);
+    if (i == NIL) {
+        i = begin_flow(t, p, ts, bytes, parent_id);
+    } else {
+        continue_flow(t, i, p, ts, bytes, parent_id);
     }
     const uint64_t id = p->inner.at != NULL ? t->pasts[i].id : 0;
-    if (NR_UNLIKELY(f->class == CLASS_CLOSING && t->idle_ns[CLASS_CLOSING] == 0)) {
+    if (NR_UNLIKELY(t->flows[i].class == CLASS_CLOSING && t->idle_ns[CLASS_CLOSING] == 0)) {
         nr_flow_end(t, i, nr_flow_end_reason(t, i));
     }
     return id;

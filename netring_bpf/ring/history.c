@@ -43,13 +43,15 @@ static uint32_t length_of(const struct nr_table *t, uint32_t i) {
 }
 
 static void append(struct nr_table *t, uint32_t i, char letter) {
-    const uint32_t length = length_of(t, i);
-    if (!t->flows[i].has_extra && length < PACKED_MAX) {
-        t->pasts[i].letters += pack(letter, length) + 1;
+    uint64_t *letters = &t->pasts[i].letters;
+    if (!t->flows[i].has_extra && (*letters & 15) < PACKED_MAX) {
+        *letters += pack(letter, *letters & 15) + 1;
         return;
     }
     struct extra *x = nr_extra_take(t, i);
-    x->history[x->length++] = letter;
+    if (x->length < NR_HISTORY_SIZE) {
+        x->history[x->length++] = letter;
+    }
 }
 
 static void write_letter(struct nr_table *t, uint32_t i, int side, char letter) {
@@ -62,10 +64,13 @@ bool nr_history_note(struct nr_table *t, uint32_t i, int side, uint32_t kind, ch
         return false;
     }
     f->seen |= side == ORIG ? kind : kind << SEEN_BITS;
-    if (length_of(t, i) < NR_HISTORY_SIZE) {
-        write_letter(t, i, side, letter);
-    }
+    write_letter(t, i, side, letter);
     return true;
+}
+
+void nr_history_open(struct nr_table *t, uint32_t i) {
+    t->flows[i].seen = SEEN_SYN;
+    t->pasts[i].letters = pack('S', 0) + 1;
 }
 
 void nr_history_add(struct nr_table *t, uint32_t i, int side, char letter) {
@@ -119,13 +124,15 @@ void nr_history_correct_answer(struct nr_table *t, uint32_t i) {
 
 uint32_t nr_history_text(const struct nr_table *t, uint32_t i, char text[NR_HISTORY_SIZE]) {
     const struct extra *x = nr_extra(t, i);
-    const uint32_t length = length_of(t, i);
     if (x != NULL) {
-        memcpy(text, x->history, length);
-        return length;
+        memcpy(text, x->history, x->length);
+        return x->length;
     }
-    for (uint32_t n = 0; n < length; n++) {
-        text[n] = unpack(t->pasts[i].letters, n);
+    uint64_t letters = t->pasts[i].letters;
+    const uint32_t length = letters & 15;
+    letters >>= 4;
+    for (uint32_t n = 0; n < length; n++, letters >>= 5) {
+        text[n] = LETTERS[letters & 31];
     }
     return length;
 }

@@ -12,14 +12,13 @@ static bool is_broadcast(const struct nr_dissected *p) {
 
 bool nr_flow_begins_with_answer(const struct nr_table *t, const struct nr_dissected *p) {
     const uint8_t proto = p->key.proto;
-    if (t->directional || (proto != NR_PROTO_TCP && proto != NR_PROTO_UDP)) {
+    const uint8_t opens = p->tcp_flags & (NR_TCP_SYN | NR_TCP_ACK);
+    if (proto == NR_PROTO_TCP ? opens == NR_TCP_SYN : proto != NR_PROTO_UDP) {
         return false;
     }
-    const uint8_t opens = p->tcp_flags & (NR_TCP_SYN | NR_TCP_ACK);
     const uint16_t source = p->from_high ? p->key.high_p : p->key.low_p;
     const uint16_t target = p->from_high ? p->key.low_p : p->key.high_p;
-    if ((proto == NR_PROTO_TCP && opens == NR_TCP_SYN) || !nr_port_is_server(proto, source) ||
-        is_broadcast(p)) {
+    if (t->directional || !nr_port_is_server(proto, source) || is_broadcast(p)) {
         return false;
     }
     if (!nr_port_is_server(proto, target)) {

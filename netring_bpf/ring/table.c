@@ -87,7 +87,7 @@ struct nr_table *nr_table_create(const nr_flow_options *options, struct nr_hando
     t->handoff = handoff;
     t->kinds = options->kinds != 0 ? options->kinds : UINT32_MAX;
     t->capacity = options->max_flows;
-    t->free_head = t->extra_free = t->held_free = NIL;
+    t->free_head = t->extra_free = t->held_free = t->victim = NIL;
     t->first_count = options->first_packets;
     t->directional = options->decode.directional;
     t->reserve = NR_BATCH * NR_EVENTS_PER_PACKET * (1 + options->decode.tunnel_depth);

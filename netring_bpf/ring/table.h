@@ -178,6 +178,8 @@ struct nr_table {
     uint32_t free_head; /* used and free again, chained through idle_links[].next */
     uint32_t extra_fresh, extra_free;
     uint32_t held_capacity, held_fresh, held_free;
+    uint32_t victim; /* the next half-open flow to be evicted, where that has been looked at */
+    uint32_t victim_hash;
     uint32_t peak;
     uint32_t reserve; /* slots left to what a batch of packets may need */
     uint32_t classes;
@@ -261,6 +263,7 @@ static inline struct extra *nr_extra(const struct nr_table *t, uint32_t i) {
 }
 /* From now on it has one. */
 struct extra *nr_extra_take(struct nr_table *t, uint32_t i);
+/* Of a flow that has one. */
 void nr_extra_free(struct nr_table *t, uint32_t i);
 
 /* When the side's first packet came; 0: none did. */
@@ -287,6 +290,8 @@ static inline bool nr_history_has(const struct flow *f, int side, uint32_t kind)
 }
 /* Writes the letter if this is the first of its kind on the side; whether it was. */
 bool nr_history_note(struct nr_table *t, uint32_t i, int side, uint32_t kind, char letter);
+/* The originator's S, as the first letter of all. */
+void nr_history_open(struct nr_table *t, uint32_t i);
 /* Writes it again. */
 void nr_history_add(struct nr_table *t, uint32_t i, int side, char letter);
 /* Writes it at the 1st, 10th, 100th, … time. */
@@ -332,6 +337,9 @@ enum { NR_TCP_SAME, NR_TCP_CHANGED, NR_TCP_HANDSHAKE_DONE };
  * completed. May exchange the flow's sides. */
 int nr_tcp_packet(struct nr_table *t, uint32_t i, int side, const struct nr_dissected *p,
                   uint64_t ts);
+/* The same in a few steps, for the first packet of a flow that has just started, if it is a SYN and
+ * no more, as floods and scans have them by the million; false: it is another one. */
+bool nr_tcp_take_lone_syn(struct nr_table *t, uint32_t i, const struct nr_dissected *p);
 bool nr_tcp_is_half_open(const struct flow *flow);
 /* Whether both sides have closed, or one did and the other never spoke, or one has reset. */
 bool nr_tcp_is_over(const struct flow *flow);

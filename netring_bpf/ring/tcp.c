@@ -284,3 +284,19 @@ int nr_tcp_packet(struct nr_table *t, uint32_t i, int side, const struct nr_diss
     s.occupies = (s.rst ? 0 : s.length) + (s.syn ? 1u : 0u) + (s.fin ? 1u : 0u);
     return follow(&s);
 }
+
+bool nr_tcp_take_lone_syn(struct nr_table *t, uint32_t i, const struct nr_dissected *p) {
+    struct flow *f = &t->flows[i];
+    struct stream *self = &f->stream[ORIG];
+    const uint8_t marked = NR_TCP_SYN | NR_TCP_FIN | NR_TCP_RST | NR_TCP_ACK;
+    if ((p->tcp_flags & marked) != NR_TCP_SYN || p->payload > 0 || p->window == 0) {
+        return false;
+    }
+    self->start = p->tcp_seq;
+    self->last = self->delivered = 1;
+    self->state = NR_TCP_SYN_SENT;
+    self->shake = SHAKE_SENT; /* at the flow's start */
+    self->syn_seen = self->begun = true;
+    nr_history_open(t, i);
+    return true;
+}
