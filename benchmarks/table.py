@@ -122,13 +122,14 @@ def run(options: Options) -> Report:
         "ns for its Community ID",
     )
     table = Table("From a frame to its flow", columns, tuple(rows))
-    ratios = [
-        results.ratio("SYN flood, random", other, "ns_per_packet").text(1)
+    ratios = {
+        (flood, other): results.ratio(flood, other, "ns_per_packet").text(2)
+        for flood in ("SYN flood, random", "SYN flood, colliding")
         for other in ("short connections", f"{_CAP:,} TCP")
-    ]
-    note = (
-        f"A packet of the flood takes {ratios[0]} times what one of short connections does (8 "
-        f"packets from the SYN to the last ACK), and {ratios[1]} times one of {_CAP:,} that go on."
+    }
+    note = " ".join(
+        f"A packet of the {flood} takes {ratio} times one of {other}."
+        for (flood, other), ratio in ratios.items()
     )
     tables = (table,) if instructions is None else (table, instructions)
     return Report("table", tables, (note,), figures=results.values)
