@@ -99,9 +99,13 @@ static inline bool nr_is_tunnel_port(uint16_t port) {
 static inline bool nr_looks_like_ayiya(const uint8_t *payload) {
     return payload[1] == 0x52 && payload[2] == 0x11;
 }
+/* Teredo's indications stand in front of IPv6: authentication, as long as it says, or an origin. */
+static inline bool nr_looks_like_teredo(const uint8_t *payload) {
+    return payload[0] >> 4 == 6 ||
+           (payload[0] == 0 && (payload[1] == 1 || (payload[1] == 0 && payload[8] >> 4 == 6)));
+}
 static inline bool nr_looks_like_tunnel(const uint8_t *payload, uint32_t captured) {
-    return captured >= 48 &&
-           (nr_looks_like_ayiya(payload) || payload[0] >> 4 == 6 || payload[0] == 0);
+    return captured >= 48 && (nr_looks_like_ayiya(payload) || nr_looks_like_teredo(payload));
 }
 
 /* checksum.c: whether the internet checksum over these parts comes out right. The pseudo header

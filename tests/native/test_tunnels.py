@@ -106,6 +106,25 @@ def test_a_tunnel_over_udp_is_a_flow_and_so_is_what_is_inside(name: str) -> None
     assert (books.keyed, books.inner, books.inner_not_keyed) == (1, 1, 0)
 
 
+ORIGIN, AUTHENTICATION = bytes(8), bytes([0, 1, 3, 2]) + bytes(3 + 2 + 9)
+
+
+@pytest.mark.parametrize("inner_host", ["2001:0:1::1", "fd00::1"])
+@pytest.mark.parametrize("indications", [b"", ORIGIN, AUTHENTICATION, AUTHENTICATION + ORIGIN])
+def test_between_clients_teredo_is_known_by_an_end_of_its_prefix(
+    indications: bytes, inner_host: str
+) -> None:
+    inner = udp(inner_host, "fd00::2", 1, 2, b"x")[14:]
+    flows, books = run(udp(OUT_A, OUT_B, 50_001, 50_002, indications + inner))
+    opened = inner_host.startswith("2001:")
+    assert (len(flows), books.inner, books.inner_not_keyed) == (1 + opened, opened, 0)
+
+
+def test_payload_of_zeros_is_no_tunnel() -> None:
+    [flow], books = run(udp(OUT_A, OUT_B, 50_001, 50_002, bytes(470)))
+    assert (flow.orig.payload, books.inner, books.inner_not_keyed) == (470, 0, 0)
+
+
 @pytest.mark.parametrize("name", IN_IP)
 def test_in_a_tunnel_of_ip_the_packet_inside_is_the_one_that_counts(name: str) -> None:
     frame, kind, number = IN_IP[name]
