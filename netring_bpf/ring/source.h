@@ -38,6 +38,7 @@ struct nr_source {
     bool finished; /* a replay that is read */
     bool starved;  /* a pipe that has nothing yet */
     bool zero_copy;
+    bool written_afar; /* another CPU has just written its frames, and will write there again */
     bool huge_pages;
     bool down;        /* the last check() said -ENETDOWN */
     uint64_t lent;    /* frames since creation */

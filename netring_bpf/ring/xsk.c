@@ -217,8 +217,6 @@ static uint32_t xsk_next(struct nr_source *source, struct nr_frame *frames, uint
         const struct xdp_desc *desc = &descs[(x->consumed + i) & x->rx.mask];
         const bool inside = desc->addr < x->umem_size && desc->len <= x->umem_size - desc->addr;
         const uint8_t *data = x->umem + (inside ? desc->addr : 0);
-        /* Another CPU wrote it: fetched together, frames cost 4 to 14 % less (117 to 101 ns). */
-        __builtin_prefetch(data);
         frames[i] = (struct nr_frame){
             .data = data,
             .ts = now,
@@ -345,6 +343,7 @@ int nr_xsk_create(const nr_xsk_options *options, struct nr_source **out) {
     }
     x->source.ops = &xsk_ops;
     x->snaplen = options->snaplen;
+    x->source.written_afar = true;
     x->source.nap_ns = nap_for(options->ring_size);
     x->source.fd = socket(AF_XDP, SOCK_RAW | SOCK_CLOEXEC, 0);
     rc = x->source.fd >= 0 ? 0 : -errno;
