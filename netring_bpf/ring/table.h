@@ -338,7 +338,8 @@ enum { NR_TCP_SAME, NR_TCP_CHANGED, NR_TCP_HANDSHAKE_DONE };
 int nr_tcp_packet(struct nr_table *t, uint32_t i, int side, const struct nr_dissected *p,
                   uint64_t ts);
 /* The same in a few steps, for the first packet of a flow that has just started, if it is a SYN and
- * no more, as floods and scans have them by the million; false: it is another one. */
+ * no more, as floods and scans have them by the million; false: it is another one. Who sends one is
+ * the originator: nr_flow_begins_with_answer() never says otherwise of a SYN. */
 bool nr_tcp_take_lone_syn(struct nr_table *t, uint32_t i, const struct nr_dissected *p);
 bool nr_tcp_is_half_open(const struct flow *flow);
 /* Whether both sides have closed, or one did and the other never spoke, or one has reset. */
