@@ -42,6 +42,7 @@ _SOURCES = (
     "reader.c",
     "replay.c",
     "savefile.c",
+    "slice.c",
     "stream.c",
     "table.c",
     "tcp.c",

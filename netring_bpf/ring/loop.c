@@ -228,6 +228,7 @@ static int run_live(nr_reader *r) {
     int rc = 0;
     const bool naps = r->nap_ns > 0 && r->busy_ns == 0;
     uint64_t frames = 0; /* that have come since the last nap */
+    nr_reader_take_short_slices();
     while (rc == 0 && !nr_load_relaxed(&r->stopping)) {
         const uint32_t count = read_sources(r);
         if (count > 0) {

@@ -1,5 +1,5 @@
 /* What the files of the reader share: reader.c (life and books), loop.c (the thread's loop),
- * packets.c (raw packets for those who ask). */
+ * slice.c (its share of the CPU), packets.c (raw packets for those who ask). */
 #ifndef NR_READER_H
 #define NR_READER_H
 
@@ -45,6 +45,8 @@ void nr_reader_publish_books(nr_reader *reader);
 int nr_reader_tick(nr_reader *reader, uint64_t now);
 /* Waits for frames, for the stop, or for the time: 1 when the stop came, or -ENODEV. */
 int nr_reader_wait(nr_reader *reader, int timeout_ms);
+/* slice.c: lets this thread run soon after it wakes up. */
+void nr_reader_take_short_slices(void);
 /* Whether there is nothing left to read: only ever true of replays. */
 bool nr_reader_is_read(const nr_reader *reader);
 

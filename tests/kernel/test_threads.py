@@ -6,9 +6,12 @@ import asyncio
 import contextlib
 import dataclasses
 import os
+import re
+import select
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -26,6 +29,7 @@ pytestmark = pytest.mark.requires("root", "netns", "bcc")
 CPUS = sorted(os.sched_getaffinity(0))
 FLOWS, EACH = 200, 10
 WAIT = 0.05  # seconds: less than from one look at the interface to the next
+SLICE = 100_000  # ns
 LITTLE = TpacketOptions(block_size=1 << 16, block_count=8)
 
 
@@ -77,11 +81,23 @@ def started(namespace: Namespace, tpacket: TpacketOptions) -> Capture:
     return port
 
 
+def readers() -> list[int]:
+    """The readers' threads, by the kernel's numbers."""
+    threads = [t for t in threading.enumerate() if t.name.startswith("netring-reader")]
+    threads.sort(key=lambda thread: thread.name)
+    return [thread.native_id or -1 for thread in threads]
+
+
 def places() -> list[set[int]]:
     """Where each of the readers' threads may run."""
-    readers = [t for t in threading.enumerate() if t.name.startswith("netring-reader")]
-    readers.sort(key=lambda thread: thread.name)
-    return [os.sched_getaffinity(thread.native_id or -1) for thread in readers]
+    return [os.sched_getaffinity(reader) for reader in readers()]
+
+
+def slice_of(thread: int) -> int | None:
+    """How many ns of the CPU the thread gets at a time; None where the kernel does not tell."""
+    text = Path(f"/proc/self/task/{thread}/sched").read_text()
+    found = re.search(r"^se\.slice\s*:\s*(\d+)$", text, re.MULTILINE)
+    return int(found[1]) if found else None
 
 
 def test_each_thread_runs_on_its_cpu_and_nothing_else_moves() -> None:
@@ -93,6 +109,29 @@ def test_each_thread_runs_on_its_cpu_and_nothing_else_moves() -> None:
         assert places() == [{cpu} for cpu in cpus]
         assert os.sched_getaffinity(0) == before
         with_threads.close()
+
+
+@pytest.mark.parametrize("policy", [os.SCHED_OTHER, os.SCHED_FIFO])
+def test_the_reader_alone_has_short_slices_and_no_other_policy_is_touched(policy: int) -> None:
+    own = threading.get_native_id()
+    before = slice_of(own)
+    if before is None:
+        pytest.skip("this kernel does not show slices (Linux 6.12, CONFIG_SCHED_DEBUG)")
+    with wire() as namespace:
+        port = Capture(PORT, netns=namespace.path, backend="tpacket_v3", tpacket=LITTLE)
+        with port:
+            os.sched_setscheduler(0, policy, os.sched_param(int(policy == os.SCHED_FIFO)))
+            try:
+                port.start(lambda _: None)
+            finally:
+                os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+            send_frames(namespace, SENDER, [udp("10.0.0.1", "10.0.0.2", 1000, 53)])
+            assert select.select([port.fileno()], [], [], 5.0)[0]  # so its loop has begun
+            [reader] = readers()
+            assert os.sched_getscheduler(reader) == policy
+            if policy == os.SCHED_OTHER:
+                assert slice_of(reader) == SLICE
+            assert slice_of(own) == before
 
 
 ANY, FIRST, LAST = set(CPUS), {CPUS[0]}, {CPUS[-1]}
