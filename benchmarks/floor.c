@@ -3,12 +3,11 @@
  *     floor xsk INTERFACE HOW native|generic     descriptors of an AF_XDP socket on queue 0
  *     floor tpacket INTERFACE HOW                frames of the blocks of a TPACKET_V3 ring
  *
- * HOW is "pass", and no byte of a frame is read, or "look": one of each is, so that its cache line
- * goes from the CPU that wrote it to this one, and back with the next frame. Those of AF_XDP are
- * fetched ahead by both, as the library's ring did when the targets were set: without that "pass"
- * receives a sixth more. Says "ready", ends when its standard input does, and prints "name value"
- * lines. Built against the C core by receivers.py: the rings are the library's own, in its own
- * sizes; the XDP program is the shortest that redirects. */
+ * HOW is "pass", and no byte of a frame is read or fetched, or "look": one of each is read, so that
+ * its cache line goes from the CPU that wrote it to this one, and back with the next frame; those
+ * of AF_XDP are fetched ahead as the library does it. Says "ready", ends when its standard input
+ * does, and prints "name value" lines. Built against the C core by receivers.py: the rings are the
+ * library's own, in its own sizes; the XDP program is the shortest that redirects. */
 #include <errno.h>
 #include <inttypes.h>
 #include <net/if.h>
@@ -87,8 +86,8 @@ static uint64_t read_ring(struct nr_source *source, bool look, uint64_t *bytes) 
     const uint64_t before = source->lent;
     uint32_t count;
     while ((count = source->ops->next(source, frames, NR_BATCH)) > 0) {
-        for (uint32_t i = 0; source->written_afar && i < count; i++) {
-            __builtin_prefetch(frames[i].data);
+        for (uint32_t i = 0; look && source->written_afar && i < count; i++) {
+            __builtin_prefetch(frames[i].data, 0, 0);
         }
         for (uint32_t i = 0; i < count; i++) {
             *bytes += frames[i].len;
