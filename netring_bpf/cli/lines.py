@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from netring_bpf.records import Event
@@ -17,8 +17,11 @@ class Lines(Protocol):
     def header(self) -> bytes:
         """What stands at the top; may be empty."""
 
-    def of(self, events: Sequence[Event]) -> bytes:
-        """The lines of these events, each with its newline; empty for what is not shown."""
+    def of(self, events: Sequence[Event]) -> Iterable[bytes | memoryview]:
+        """The lines of these events, each with its newline, in parts: nothing of what is not shown.
+
+        A part is valid until the next is asked for.
+        """
 
 
 def open_lines(format: str, *, salt: str) -> Lines:
@@ -37,8 +40,8 @@ class _TableLines:
     def header(self) -> bytes:
         return self._table.header()
 
-    def of(self, events: Sequence[Event]) -> bytes:
-        return b"".join(map(self._table.line, events))
+    def of(self, events: Sequence[Event]) -> Iterable[bytes | memoryview]:
+        return (b"".join(map(self._table.line, events)),)
 
 
 class _JsonLines:
@@ -52,12 +55,12 @@ class _JsonLines:
     def header(self) -> bytes:
         return b""
 
-    def of(self, events: Sequence[Event]) -> bytes:
+    def of(self, events: Sequence[Event]) -> Iterable[bytes | memoryview]:
         if isinstance(events, EventBatch):
-            return self._encoder.encode(events)
+            return self._encoder.pieces(events)
         from netring_bpf.sinks.encode import encode_event
 
-        return b"".join(encode_event(event) + b"\n" for event in events)
+        return (encode_event(event) + b"\n" for event in events)
 
 
 class _FormatLines:
@@ -73,5 +76,5 @@ class _FormatLines:
     def header(self) -> bytes:
         return self._header
 
-    def of(self, events: Sequence[Event]) -> bytes:
-        return self._encoder.encode(events) if isinstance(events, EventBatch) else b""
+    def of(self, events: Sequence[Event]) -> Iterable[bytes | memoryview]:
+        return self._encoder.pieces(events) if isinstance(events, EventBatch) else ()

@@ -31,7 +31,7 @@ class Output:
         if stat.S_ISFIFO(mode):
             self._own = _open_again(descriptor)
 
-    async def write(self, data: bytes) -> None:
+    async def write(self, data: bytes | memoryview) -> None:
         """Write all of it.
 
         Raises ``BrokenPipeError`` when the reader has left, ``SyscallError`` for the rest.

@@ -101,7 +101,14 @@ class TextEncoder:
 
     def encode(self, events: EventBatch) -> bytes:
         """Return the events as text. The GIL is released meanwhile."""
-        return b"".join(map(bytes, self._pieces(events, ffi.NULL)))
+        return b"".join(self.pieces(events))
+
+    def pieces(self, events: EventBatch) -> Iterator[memoryview]:
+        """Yield the same text in parts, each valid until the next is asked for: nothing is copied.
+
+        Also until the next call of any of these methods.
+        """
+        return map(memoryview, self._pieces(events, ffi.NULL))
 
     def encode_records(self, events: EventBatch) -> Text:
         """Return the events as text, with the ends of the records."""
