@@ -26,6 +26,7 @@ _BACKENDS: Final = ("auto", "af_xdp", "tpacket_v3")
 _PRESETS: Final = ("default", "throughput", "latency", "small-memory")
 _T = TypeVar("_T")
 _FORMATS: Final = ("table", "json", "zeek", "zeek-json", "eve", "csv")
+_EVENTS: Final = ("started", "established", "updated", "ended")
 _OVERVIEW: Final = """\
 commands:
   flows       print flow events of an interface, or of a capture file
@@ -151,6 +152,15 @@ def _numbers(text: str) -> tuple[int, ...]:
     return tuple(map(int, text.split(",")))
 
 
+def _names_of_events(text: str) -> tuple[str, ...]:
+    rule = f"some of {','.join(_EVENTS)}, as started,ended"
+    return _value(text, _names, lambda names: set(names) <= set(_EVENTS), rule)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(text.split(","))
+
+
 def _depth(text: str) -> int:
     return _value(text, int, lambda value: 0 <= value <= 4, "a number from 0 to 4")
 
@@ -175,6 +185,8 @@ def _flows(arguments: Sequence[str]) -> int:
     if given.json and given.format not in {None, "json"}:
         parser.error("--json and --format exclude each other")
     shown = given.format or ("table" if sys.stdout.isatty() and not given.json else "json")
+    if given.events not in {None, ("ended",)} and shown not in {"table", "json"}:
+        parser.error(f"--format {shown} prints flows that have ended, and --events chooses others")
     if given.ignore_vlan is None:
         given.ignore_vlan = shown in {"zeek", "zeek-json"}
 
@@ -194,7 +206,7 @@ def _flows(arguments: Sequence[str]) -> int:
             tunnel_depth=given.tunnel_depth,
             verify_checksums=given.verify_checksums,
             active_timeout=given.active_timeout,
-            events=_events(shown, given.mqtt),
+            events=_events(given.events, shown, given.mqtt),
         )
         tuning = Tuning(given.preset, given.threads, given.cpus, given.symmetric_rss)
         xdp, tpacket = tuning.xdp(), tuning.tpacket()
@@ -222,14 +234,17 @@ def _flows(arguments: Sequence[str]) -> int:
         return 1
 
 
-def _events(shown: str, mqtt: str | None) -> tuple[type[FlowEvent], ...]:
+def _events(
+    asked: Sequence[str] | None, shown: str, mqtt: str | None
+) -> tuple[type[FlowEvent], ...]:
     """What is made at all: the formats of other tools know of flows that have ended only."""
     from netring_bpf.records import FlowEnded
     from netring_bpf.ring.flow_options import FlowOptions
 
-    if mqtt or shown in {"table", "json"}:
-        return FlowOptions().events
-    return (FlowEnded,)
+    made = FlowOptions().events
+    if asked is not None:
+        return tuple(made[_EVENTS.index(name)] for name in asked)
+    return made if mqtt or shown in {"table", "json"} else (FlowEnded,)
 
 
 def _flows_parser() -> argparse.ArgumentParser:
@@ -254,6 +269,9 @@ def _flows_parser() -> argparse.ArgumentParser:
         "[default: table on a terminal, else json]",
     )
     add("--json", action="store_true", help="the same as --format json")
+    add("--events", type=_names_of_events, metavar="KIND,KIND,...",
+        help=f"only these, of {', '.join(_EVENTS)}: --events ended is one record a flow "
+        "[default: all; ended where the format prints no others]")  # fmt: skip
     _add_backend(parser)
     add("--mqtt", metavar="URL", help="publish flows too: mqtt://HOST or mqtts://HOST[:PORT]")
     add(

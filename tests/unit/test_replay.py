@@ -219,6 +219,31 @@ def lines(path: Path, *arguments: str) -> list[str]:
     return done.stdout.decode().splitlines()
 
 
+def test_one_record_a_flow_can_be_had(story: Path) -> None:
+    everything = lines(story, "--format", "json")
+    ended = [line for line in everything if json.loads(line)["event"] == "ended"]
+    assert lines(story, "--events", "ended") == ended
+    both = [line for line in everything if json.loads(line)["event"] in {"started", "ended"}]
+    assert lines(story, "--json", "--events", "ended,started") == both
+    assert len(ended) < len(both) < len(everything)
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (("--events", "ended,begun"), "must be some of started,established,updated,ended"),
+        (("--events", ""), "must be some of"),
+        (("--format", "csv", "--events", "started,ended"), "prints flows that have ended"),
+    ],
+)
+def test_events_that_there_are_not_are_wrong_usage(
+    story: Path, flags: tuple[str, ...], words: str
+) -> None:
+    done = run("-r", story, *flags)
+    assert done.returncode == 2
+    assert words in done.stderr.decode()
+
+
 def test_zeek_s_conn_log(story: Path) -> None:
     *head, first, second, third = lines(story, "--format", "zeek")
     fields = next(line for line in head if line.startswith("#fields")).split("\t")[1:]
