@@ -19,6 +19,7 @@ from typing import Any, Self
 
 from pyroute2 import IPRoute, netns
 from pyroute2.ethtool import Ethtool
+from pyroute2.netlink.exceptions import NetlinkError
 from pyroute2.netlink.rtnl.marshal import MarshalRtnl
 
 from netring_bpf.errors import InterfaceNotFoundError, PermissionDeniedError, SyscallError
@@ -91,14 +92,7 @@ class Interface:
     def find(cls, name: str) -> Self:
         """Look ``name`` up. Raises ``InterfaceNotFoundError``."""
         with IPRoute() as route:
-            found = route.link_lookup(ifname=name) if _is_name(name) else ()
-            if not found:
-                raise InterfaceNotFoundError(
-                    f"capture on {name!r}: there is no such interface in this network namespace; "
-                    "`ip link` lists them",
-                    interface=name,
-                )
-            link = route.get_links(found[0])[0]
+            link = _link(route, name)
         return cls(
             name=name,
             index=link["index"],
@@ -156,6 +150,20 @@ class Interface:
                 or _route_over(route, self.index)
                 or _stacked_on(route, self.index)
             )
+
+
+def _link(route: IPRoute, name: str) -> Any:
+    try:
+        if _is_name(name):
+            return route.link("get", ifname=name)[0]
+    except NetlinkError as error:
+        if error.code not in {errno.ENODEV, errno.ERANGE}:  # ERANGE: longer than any
+            raise SyscallError(f"look for the interface {name!r}", error.code) from error
+    raise InterfaceNotFoundError(
+        f"capture on {name!r}: there is no such interface in this network namespace; "
+        "`ip link` lists them",
+        interface=name,
+    )
 
 
 def _is_name(name: str) -> bool:
