@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import gzip
 import io
 import os
 import stat
@@ -29,6 +28,8 @@ from netring_bpf.ring.reader import Reader
 from netring_bpf.statistics import CaptureStatistics
 
 if TYPE_CHECKING:
+    import gzip
+
     from netring_bpf.filter import Filter
     from netring_bpf.filter_set import FilterLike
     from netring_bpf.interface import LinkWatch
@@ -46,12 +47,18 @@ _PIPE_SIZE = 1 << 20
 _CHUNK = 1 << 18
 
 
+def _unpacked(stream: io.BufferedReader) -> gzip.GzipFile:
+    import gzip
+
+    return gzip.GzipFile(fileobj=stream)
+
+
 class _Feeder:
     """Unpacks, or just passes on, what cannot be read directly: a thread and a pipe."""
 
     def __init__(self, stream: io.BufferedReader) -> None:
         packed = stream.peek(2)[:2] == _GZIP_MAGIC
-        self._stream = gzip.GzipFile(fileobj=stream) if packed else stream
+        self._stream = _unpacked(stream) if packed else stream
         self.error: str | None = None
         self.descriptor, self._sink = os.pipe2(os.O_CLOEXEC)
         with contextlib.suppress(OSError):  # an unprivileged user may have reached the limit

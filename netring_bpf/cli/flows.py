@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import secrets
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -124,7 +124,7 @@ def _sinks(request: FlowsRequest) -> tuple[Sink, ...]:
 
 async def _print(events: BatchSubscriber, request: FlowsRequest, stop: asyncio.Event) -> None:
     # One file gives the same bytes each time; two live captures have no identifier in common.
-    salt = request.file.name if request.file is not None else secrets.token_hex(8)
+    salt = request.file.name if request.file is not None else os.urandom(8).hex()
     left = request.count
     try:
         with Output(sys.stdout.fileno()) as output:
