@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import signal
 import sys
 
 from benchmarks.harness import Options
@@ -27,6 +28,8 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a small load, to try the benchmark")
     parser.add_argument("--json", action="store_true", help="all figures of all rounds, as JSON")
     arguments = parser.parse_args()
+    # A shell that runs this in the background has it ignored, and so would the peers that it stops.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     options = Options(arguments.rounds, tuple(arguments.against), arguments.quick)
     report = importlib.import_module(f"benchmarks.{arguments.name}").run(options)
     print(report.as_json() if arguments.json else report.as_markdown())
