@@ -30,6 +30,7 @@ __all__ = ["Interface", "LinkChange", "LinkWatch", "Promiscuous", "in_namespace"
 _IFF_UP, _IFF_LOOPBACK, _IFF_RUNNING = 0x1, 0x8, 0x40
 _ARPHRD_ETHER, _ARPHRD_LOOPBACK = 1, 772
 _SCOPE_LINK = 253
+_IFNAMSIZ = 16
 _TABLE_LOCAL = 255
 _RTMGRP_LINK = 1
 _UPPER_KINDS = {"vlan", "macvlan", "macvtap", "ipvlan", "ipvtap", "macsec"}
@@ -107,11 +108,11 @@ class Interface:
     def rx_queues(self) -> int:
         """Return how many receive queues the interface has now."""
         # Ethtool() makes the same call, and opens netlink for others: 0.7 ms.
-        with contextlib.closing(IoctlEthtool(self.name)) as ethtool:
-            try:
+        try:
+            with contextlib.closing(IoctlEthtool(self.name)) as ethtool:
                 channels = ethtool.get_channels()
-            except (EthtoolError, OSError):  # a driver without the call
-                return 1
+        except (EthtoolError, OSError):  # a driver without the call
+            return 1
         return max(1, int(channels.combined_count or 0) + int(channels.rx_count or 0))
 
     def speed(self) -> int | None:
@@ -157,9 +158,10 @@ class Interface:
 def _link(route: IPRoute, name: str) -> Any:
     try:
         if _is_name(name):
-            return route.link("get", ifname=name)[0]
+            which = "ifname" if len(name.encode()) < _IFNAMSIZ else "altname"
+            return route.link("get", **{which: name})[0]
     except NetlinkError as error:
-        if error.code not in {errno.ENODEV, errno.ERANGE}:  # ERANGE: longer than any
+        if error.code not in {errno.ENODEV, errno.ERANGE, errno.EINVAL}:  # the latter: too long
             raise SyscallError(f"look for the interface {name!r}", error.code) from error
     raise InterfaceNotFoundError(
         f"capture on {name!r}: there is no such interface in this network namespace; "

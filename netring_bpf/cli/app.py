@@ -27,6 +27,7 @@ _PRESETS: Final = ("default", "throughput", "latency", "small-memory")
 _T = TypeVar("_T")
 _FORMATS: Final = ("table", "json", "zeek", "zeek-json", "eve", "csv")
 _EVENTS: Final = ("started", "established", "updated", "ended")
+_PUBLISHED: Final = {"updated", "ended"}
 _OVERVIEW: Final = """\
 commands:
   flows       print flow events of an interface, or of a capture file
@@ -185,8 +186,12 @@ def _flows(arguments: Sequence[str]) -> int:
     if given.json and given.format not in {None, "json"}:
         parser.error("--json and --format exclude each other")
     shown = given.format or ("table" if sys.stdout.isatty() and not given.json else "json")
-    if given.events not in {None, ("ended",)} and shown not in {"table", "json"}:
-        parser.error(f"--format {shown} prints flows that have ended, and --events chooses others")
+    if given.events and shown not in {"table", "json"}:
+        others = set(given.events) - {"ended"}
+        if "ended" not in given.events or (others and not given.mqtt):
+            parser.error(f"--format {shown} prints only flows that have ended: --events ended")
+    if given.mqtt and given.events and not _PUBLISHED & set(given.events):
+        parser.error("--mqtt publishes updated and ended, and --events chooses others")
     if given.ignore_vlan is None:
         given.ignore_vlan = shown in {"zeek", "zeek-json"}
 
@@ -270,8 +275,8 @@ def _flows_parser() -> argparse.ArgumentParser:
     )
     add("--json", action="store_true", help="the same as --format json")
     add("--events", type=_names_of_events, metavar="KIND,KIND,...",
-        help=f"only these, of {', '.join(_EVENTS)}: --events ended is one record a flow "
-        "[default: all; ended where the format prints no others]")  # fmt: skip
+        help=f"only these, of {', '.join(_EVENTS)}, printed and published: --events ended is one "
+        "record a flow [default: all; without --mqtt only ended where the format prints no others]")  # fmt: skip
     _add_backend(parser)
     add("--mqtt", metavar="URL", help="publish flows too: mqtt://HOST or mqtts://HOST[:PORT]")
     add(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import os
 import signal
 import sys
@@ -119,7 +120,9 @@ def _sinks(request: FlowsRequest) -> tuple[Sink, ...]:
         return ()
     from netring_bpf.sinks.mqtt import MqttOptions, MqttSink
 
-    return (MqttSink(request.mqtt, MqttOptions(credentials_file=request.mqtt_credentials)),)
+    options = MqttOptions(credentials_file=request.mqtt_credentials)
+    kinds = tuple(kind for kind in options.kinds if kind in request.flow.events)
+    return (MqttSink(request.mqtt, dataclasses.replace(options, kinds=kinds)),)
 
 
 async def _print(events: BatchSubscriber, request: FlowsRequest, stop: asyncio.Event) -> None:

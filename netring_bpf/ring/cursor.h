@@ -104,6 +104,8 @@ static inline bool nr_looks_like_teredo(const uint8_t *payload) {
     return payload[0] >> 4 == 6 ||
            (payload[0] == 0 && (payload[1] == 1 || (payload[1] == 0 && payload[8] >> 4 == 6)));
 }
+/* Bytes of the payload that these look at. */
+enum { NR_LOOKED_AT = 9 };
 static inline bool nr_looks_like_tunnel(const uint8_t *payload, uint32_t captured) {
     return captured >= 48 && (nr_looks_like_ayiya(payload) || nr_looks_like_teredo(payload));
 }

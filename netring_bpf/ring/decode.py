@@ -170,4 +170,4 @@ def _packet_statistics(raw: bytes, at: int, packets: int) -> PacketStatistics:
 
 def mask_of(kinds: Iterable[type[FlowEvent]]) -> int:
     """Return the kinds as C takes them: a bit for each."""
-    return sum(1 << _NUMBERS[kind] for kind in kinds)
+    return sum(1 << _NUMBERS[kind] for kind in set(kinds))

@@ -7,10 +7,8 @@
 enum { ETHERNET = 14, TAG = 4, IPV4 = 20, IPV6 = 40, TCP = 20, UDP = 8, LINE = 64 };
 enum { TYPE_8021Q = 0x8100, TYPE_8021AD = 0x88a8, MORE_OR_OFFSET = 0x3fff };
 
-/* How far into its payload a datagram is looked at: nr_looks_like_tunnel(). */
-enum { LOOKED_AT = 9 };
 _Static_assert(ETHERNET + TAG + IPV4 + TCP <= LINE, "the headers are in the first line");
-_Static_assert(ETHERNET + TAG + IPV4 + UDP + LOOKED_AT <= LINE, "and what is looked at behind");
+_Static_assert(ETHERNET + TAG + IPV4 + UDP + NR_LOOKED_AT <= LINE, "and what is looked at behind");
 
 /* Where the parts lie, and how long they were on the wire. */
 struct layers {
@@ -114,9 +112,10 @@ static bool read_ipv6(const uint8_t *ip, uint32_t captured, uint32_t wire,
     return true;
 }
 
-/* The headers of IPv4 are read from a copy of the frame's first cache line. Another CPU wrote that
- * line, and reading it in four goes instead of a dozen small ones lets the CPU of the sender bring
- * a fifth more frames of 512 bytes and one flow (docs/performance.md). */
+/* The headers of IPv4 are read from a copy of the frame's first 64 bytes, which of AF_XDP are a
+ * cache line. Another CPU wrote it, and with four reads of it instead of a dozen small ones that
+ * CPU brings 1 to 3 % more frames of 512 bytes; on a day when all was slower a fifth
+ * (docs/performance.md). */
 bool nr_decode_plain(const struct nr_frame *frame, const nr_decode_options *options,
                      struct nr_dissected *out) {
     uint8_t line[LINE];

@@ -101,14 +101,16 @@ class TextEncoder:
 
     def encode(self, events: EventBatch) -> bytes:
         """Return the events as text. The GIL is released meanwhile."""
-        return b"".join(self.pieces(events))
+        # Each is copied before the next is made: join() alone would take them all first.
+        return b"".join(map(bytes, self.pieces(events)))
 
     def pieces(self, events: EventBatch) -> Iterator[memoryview]:
-        """Yield the same text in parts, each valid until the next is asked for: nothing is copied.
+        """Yield the same text in parts, of which nothing is copied.
 
-        Also until the next call of any of these methods.
+        Each is valid until the next is asked for, and only until another method of this encoder
+        is called.
         """
-        return map(memoryview, self._pieces(events, ffi.NULL))
+        return (memoryview(piece).toreadonly() for piece in self._pieces(events, ffi.NULL))
 
     def encode_records(self, events: EventBatch) -> Text:
         """Return the events as text, with the ends of the records."""

@@ -140,18 +140,19 @@ def test_a_large_mtu_gives_generic_mode_and_says_why() -> None:
             assert auto.backend == "tpacket_v3"
 
 
-@pytest.mark.parametrize("name", ["nosuch0", "", "x" * 40, "v\0b", "v\ud800"])
+@pytest.mark.parametrize("name", ["nosuch0", "", "x" * 40, "x" * 200, "v\0b", "v\ud800"])
 def test_what_no_interface_can_be_called_is_not_found(name: str) -> None:
     with wire() as namespace, pytest.raises(InterfaceNotFoundError) as caught:
         Capture(name, netns=namespace.path).open()
     assert caught.value.interface == name
 
 
-def test_an_interface_is_captured_by_another_of_its_names() -> None:
+@pytest.mark.parametrize("name", ["other", "another-and-a-longer-name-of-it"])
+def test_an_interface_is_captured_by_another_of_its_names(name: str) -> None:
     frame = udp("10.0.0.1", "10.0.0.2", 1000, 53)
     with wire() as namespace:
-        namespace.ip(f"link property add dev {PORT} altname other")
-        with Capture("other", netns=namespace.path, backend="af_xdp", xdp=SMALL) as port:
+        namespace.ip(f"link property add dev {PORT} altname {name}")
+        with Capture(name, netns=namespace.path, backend="af_xdp", xdp=SMALL) as port:
             send_frames(namespace, SENDER, [frame])
             assert [packet.data for packet in port.packets(count=1, timeout=5.0)] == [frame]
 

@@ -658,6 +658,26 @@ def test_flows_are_published(namespace: Namespace) -> None:
 
 
 @pytest.mark.requires("broker")
+def test_of_the_events_that_are_made_those_are_published_that_always_are(
+    namespace: Namespace,
+) -> None:
+    namespace.ip("link set lo up")
+    with (
+        Broker(namespace=namespace) as broker,
+        MosquittoSub(broker.port, "netring/+/flows", namespace=namespace) as subscriber,
+    ):
+        flags = ["--events", "ended,started", "--mqtt", broker.url]
+        with Flows(namespace, *LISTEN, *flags).capturing() as command:
+            send(namespace, *(query(1000 + n) for n in range(5)))
+            command.printed("started", 1004)
+            done = command.finish(signal.SIGINT)
+        assert done.status == 0
+        messages = subscriber.wait_for(lambda got: len(records_of(got)) >= 5)
+    assert [record["event"] for record in records_of(messages)] == ["ended"] * 5
+    assert [record["event"] for record in done.records] == ["started"] * 5 + ["ended"] * 5
+
+
+@pytest.mark.requires("broker")
 def test_what_it_says_is_a_line_each_however_long(namespace: Namespace) -> None:
     namespace.ip("link set lo up")
     expression = " or ".join(f"port {number}" for number in range(50_000, 50_012))

@@ -12,6 +12,8 @@
 #include "reader.h"
 #include "table_check.h"
 
+#define MS 1000000ull
+
 static uint64_t state;
 
 static uint32_t next_random(void) {
@@ -105,15 +107,15 @@ static void make(uint8_t *frame, uint32_t size) {
 
 static nr_flow_options options(void) {
     nr_flow_options o = {
-        .half_open_ns = 800,
-        .idle_tcp_ns = 3000,
-        .idle_udp_ns = 2000,
-        .idle_icmp_ns = 1500,
-        .idle_other_ns = 1000,
-        .close_delay_ns = next_random() % 2 ? 500 : 0,
-        .active_ns = next_random() % 2 ? 2500 : 0,
-        .update_ns = next_random() % 2 ? 700 : 0,
-        .fragment_ns = 5000,
+        .half_open_ns = 800 * MS,
+        .idle_tcp_ns = 3000 * MS,
+        .idle_udp_ns = 2000 * MS,
+        .idle_icmp_ns = 1500 * MS,
+        .idle_other_ns = 1000 * MS,
+        .close_delay_ns = next_random() % 2 ? 500 * MS : 0,
+        .active_ns = next_random() % 2 ? 2500 * MS : 0,
+        .update_ns = next_random() % 2 ? 700 * MS : 0,
+        .fragment_ns = 5000 * MS,
         .fragment_slots = 64,
         .max_flows = 1 + next_random() % (next_random() % 2 ? 200 : 20),
         .event_slots = 1024,
@@ -192,12 +194,12 @@ int main(int argc, char **argv) {
         return 2;
     }
     void *events = malloc((size_t)nr_reader_event_size(reader) * 1024);
-    uint64_t clock = 1000, taken = 0;
+    uint64_t clock = 1000 * MS, taken = 0;
     for (uint64_t i = 0; i < count; i++) {
         give(reader, clock);
-        clock += next_random() % 50;
+        clock += next_random() % 50 * MS;
         if (next_random() % 64 == 0) {
-            clock -= next_random() % 900;
+            clock -= next_random() % 900 * MS;
             nr_table_tick(reader->table, clock);
         }
         const char *wrong = i % 7 == 0 ? check_table(reader->table) : NULL;

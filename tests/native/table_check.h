@@ -20,6 +20,10 @@ static const char *check_list(struct nr_table *t, const struct list *list, bool 
         if (before != NIL && !update && t->flows[before].touched > t->flows[i].touched) {
             return "an idle list is out of order";
         }
+        if (before != NIL && update &&
+            (int32_t)(t->flows[i].update_ms - t->flows[before].update_ms) < 0) {
+            return "the list of reports is out of order";
+        }
         before = i;
     }
     return list->tail == before ? NULL : "a list's tail is not its last";
@@ -57,8 +61,8 @@ static const char *check_idle(struct nr_table *t) {
 static const char *check_slots(const struct nr_table *t) {
     uint32_t(*passed)[8] = calloc(t->slot_groups, sizeof *passed);
     uint32_t used = 0;
-    const char *wrong = NULL;
-    for (uint32_t group = 0; group < t->slot_groups; group++) {
+    const char *wrong = passed == NULL ? "out of memory" : NULL;
+    for (uint32_t group = 0; wrong == NULL && group < t->slot_groups; group++) {
         for (uint32_t n = 0; n < NR_SLOTS; n++) {
             const uint32_t hash = t->slots[group].hash[n];
             if (t->slots[group].flow[n] == 0) {
@@ -70,7 +74,7 @@ static const char *check_slots(const struct nr_table *t) {
             }
         }
     }
-    for (uint32_t group = 0; group < t->slot_groups; group++) {
+    for (uint32_t group = 0; wrong == NULL && group < t->slot_groups; group++) {
         for (uint32_t k = 0; k < 8; k++) {
             const uint8_t said = t->slots[group].passed[k];
             if (said != UINT8_MAX && said != passed[group][k]) {
@@ -79,7 +83,7 @@ static const char *check_slots(const struct nr_table *t) {
         }
     }
     free(passed);
-    return used == t->live ? wrong : "there are not as many slots in use as flows";
+    return used == t->live || wrong != NULL ? wrong : "there are not as many slots in use as flows";
 }
 
 static const char *check_victim(const struct nr_table *t) {
@@ -94,7 +98,7 @@ static const char *check_victim(const struct nr_table *t) {
 }
 
 static const char *check_free(const struct nr_table *t) {
-    uint32_t flows = 0, extras = 0, free_extras = 0;
+    uint32_t flows = 0, extras = 0, free_extras = 0, held = 0, free_held = 0;
     for (uint32_t i = t->free_head; i != NIL && flows <= t->fresh; i = t->idle_links[i].next) {
         flows++;
     }
@@ -102,13 +106,19 @@ static const char *check_free(const struct nr_table *t) {
          e = t->extras[e].next_free) {
         free_extras++;
     }
+    for (uint32_t h = t->held_free; h != NIL && free_held <= t->held_fresh;
+         h = t->held[h].next_free) {
+        free_held++;
+    }
     for (uint32_t c = 0; c < CLASS_COUNT; c++) {
         for (uint32_t i = t->idle[c].head; i != NIL; i = t->idle_links[i].next) {
             extras += t->flows[i].has_extra;
+            held += t->flows[i].stream[ORIG].holds + t->flows[i].stream[RESP].holds;
         }
     }
     return flows + t->live != t->fresh              ? "an entry is neither live nor free"
            : extras + free_extras != t->extra_fresh ? "an extra is neither in use nor free"
+           : held + free_held != t->held_fresh      ? "held ranges are neither in use nor free"
                                                     : NULL;
 }
 
@@ -119,6 +129,13 @@ static const char *check_table(struct nr_table *t) {
     wrong = wrong != NULL ? wrong : check_list(t, &t->update, true, &reported);
     if (wrong == NULL && reported != (t->update_ns != 0 ? t->live : 0)) {
         wrong = "not every flow waits for its report";
+    }
+    if (wrong == NULL && reported > 0) {
+        /* In ms that wrap: no report may be earlier than all are due. */
+        const uint32_t due_ms = (uint32_t)(t->due / 1000000);
+        if (t->due != UINT64_MAX && (int32_t)(t->flows[t->update.head].update_ms - due_ms) < 0) {
+            wrong = "a report comes before all are due";
+        }
     }
     wrong = wrong != NULL ? wrong : check_slots(t);
     wrong = wrong != NULL ? wrong : check_victim(t);

@@ -207,6 +207,16 @@ def test_records_can_be_told_apart_and_are_numbered_over_batches(layout: object)
     assert json.loads(encoder.encode(batch_of(natives[1:2], layout)))["seq"] == 3100
 
 
+def test_text_of_several_parts_is_whole(layout: object) -> None:
+    batch = batch_of(
+        [{"flow_id": i, "kind": 1 + i % 4, "end_reason": 1} for i in range(6000)], layout
+    )
+    parts = [bytes(part) for part in TextEncoder("json").pieces(batch)]
+    whole = b"".join(encode_event(event) + b"\n" for event in batch)
+    assert len(parts) > 1
+    assert b"".join(parts) == TextEncoder("json").encode(batch) == whole
+
+
 def test_parts_of_a_batch_are_encoded_by_themselves(layout: object) -> None:
     natives = [{"flow_id": i, "kind": 1 + i % 4, "end_reason": 1} for i in range(1000)]
     batch = batch_of(natives, layout)

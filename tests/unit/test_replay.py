@@ -223,6 +223,10 @@ def test_one_record_a_flow_can_be_had(story: Path) -> None:
     everything = lines(story, "--format", "json")
     ended = [line for line in everything if json.loads(line)["event"] == "ended"]
     assert lines(story, "--events", "ended") == ended
+    assert lines(story, "--events", "ended,ended") == ended
+    assert lines(story, "--format", "csv", "--events", "ended,ended") == lines(
+        story, "--format", "csv"
+    )
     both = [line for line in everything if json.loads(line)["event"] in {"started", "ended"}]
     assert lines(story, "--json", "--events", "ended,started") == both
     assert len(ended) < len(both) < len(everything)
@@ -233,7 +237,9 @@ def test_one_record_a_flow_can_be_had(story: Path) -> None:
     [
         (("--events", "ended,begun"), "must be some of started,established,updated,ended"),
         (("--events", ""), "must be some of"),
-        (("--format", "csv", "--events", "started,ended"), "prints flows that have ended"),
+        (("--format", "csv", "--events", "started,ended"), "prints only flows that have ended"),
+        (("--format", "zeek", "--events", "started"), "prints only flows that have ended"),
+        (("--events", "started", "--mqtt", "mqtt://127.0.0.1"), "publishes updated and ended"),
     ],
 )
 def test_events_that_there_are_not_are_wrong_usage(
