@@ -274,9 +274,13 @@ def _flows_parser() -> argparse.ArgumentParser:
         "[default: table on a terminal, else json]",
     )
     add("--json", action="store_true", help="the same as --format json")
-    add("--events", type=_names_of_events, metavar="KIND,KIND,...",
+    add(
+        "--events",
+        type=_names_of_events,
+        metavar="KIND,KIND,...",
         help=f"only these, of {', '.join(_EVENTS)}, printed and published: --events ended is one "
-        "record a flow [default: all; without --mqtt only ended where the format prints no others]")  # fmt: skip
+        "record a flow [default: all; without --mqtt only ended where the format prints no others]",
+    )
     _add_backend(parser)
     add("--mqtt", metavar="URL", help="publish flows too: mqtt://HOST or mqtts://HOST[:PORT]")
     add(
