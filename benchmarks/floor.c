@@ -20,7 +20,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "source.h"
+#include "source/source.h"
 
 enum { XSKMAP = 17, PROG_XDP = 6, ALL = 1 << 16, NAP_NS = 50000, MANY = 256 };
 

@@ -184,7 +184,7 @@ def floor(interface: str, way: str, program: Path, *, look: bool = False) -> Rec
 def build(folder: Path, name: str, *flags: str, core: bool = True) -> Path:
     """Compile a program of this folder, with the C core or without."""
     program = folder / name
-    sources = [str(_HERE / f"{name}.c"), *(map(str, sorted(_RING.glob("*.c"))) if core else ())]
+    sources = [str(_HERE / f"{name}.c"), *(map(str, sorted(_RING.rglob("*.c"))) if core else ())]
     warnings = ["-Wall", "-Wextra", "-Werror", f"-I{_RING}"]
     command = ["gcc", "-std=c11", "-D_GNU_SOURCE", "-O2", *warnings, "-o", str(program), *sources]
     subprocess.run([*command, "-lpthread", *flags], check=True)

@@ -30,7 +30,7 @@ _LEAST = 1.0  #: instructions a packet: what takes less is not of every packet
 def build(folder: Path) -> Path:
     """Compile the program as the package is compiled; returns its path."""
     program = folder / "table"
-    sources = [str(_HERE / "table.c"), *map(str, sorted(_RING.glob("*.c")))]
+    sources = [str(_HERE / "table.c"), *map(str, sorted(_RING.rglob("*.c")))]
     flags = ["-std=c11", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra", "-Werror", f"-I{_RING}"]
     subprocess.run(["gcc", *flags, "-o", str(program), *sources, "-lpthread"], check=True)
     return program

@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "key.h"
-#include "reader.h"
+#include "dissect/key.h"
+#include "loop/reader.h"
 
 enum { HEAD = 8 };
 

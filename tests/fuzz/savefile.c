@@ -1,7 +1,7 @@
 /* libFuzzer: a whole capture file, pcap or pcapng, frame by frame; each is touched at both ends. */
 #include <stdlib.h>
 
-#include "source.h"
+#include "source/source.h"
 
 enum { FRAMES = 16 };
 

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "reader.h"
+#include "loop/reader.h"
 
 enum { RECORD = 24 + 64, FRAMES = 200000 };
 

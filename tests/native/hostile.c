@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "reader.h"
+#include "loop/reader.h"
 #include "table_check.h"
 
 #define MS 1000000ull

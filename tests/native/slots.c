@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "slots.h"
+#include "flow/slots.h"
 
 static uint64_t state = 88172645463325252u;
 

@@ -4,7 +4,7 @@
 
 #include <stdlib.h>
 
-#include "slots.h"
+#include "flow/slots.h"
 
 /* NULL, or what is wrong with the links from this head: `seen` flows follow, counted in *seen. */
 static const char *check_list(struct nr_table *t, const struct list *list, bool update,

@@ -13,7 +13,7 @@ STRICT = ["-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", "-g", "-O1
 
 
 def build(out: Path, program: str, *sanitize: str) -> Path:
-    sources = [str(HERE / program), *map(str, sorted(RING.glob("*.c")))]
+    sources = [str(HERE / program), *map(str, sorted(RING.rglob("*.c")))]
     command = ["gcc", *STRICT, *sanitize, "-o", str(out), *sources, "-lpthread"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

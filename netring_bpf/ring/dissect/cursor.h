@@ -1,0 +1,119 @@
+/* Reading packets: what was captured, what was on the wire, and numbers in network order. Shared
+ * by the files that dissect. */
+#ifndef NR_DISSECT_CURSOR_H
+#define NR_DISSECT_CURSOR_H
+
+#include "dissect/packet.h"
+
+/* at..end was captured; `wire` bytes from `at` on were on the wire, never fewer than captured. */
+struct nr_cursor {
+    const uint8_t *at;
+    const uint8_t *end;
+    uint32_t wire;
+};
+
+static inline uint32_t nr_captured(const struct nr_cursor *c) {
+    return (uint32_t)(c->end - c->at);
+}
+static inline bool nr_has(const struct nr_cursor *c, uint32_t n) {
+    return nr_captured(c) >= n;
+}
+static inline void nr_skip(struct nr_cursor *c, uint32_t n) {
+    c->at += n;
+    c->wire -= n;
+}
+/* Ends the packet after `wire` bytes, where a length field says so: what follows is padding. */
+static inline void nr_trim(struct nr_cursor *c, uint32_t wire) {
+    if (wire < c->wire) {
+        c->wire = wire;
+        if (nr_captured(c) > wire) {
+            c->end = c->at + wire;
+        }
+    }
+}
+static inline uint16_t nr_be16(const uint8_t *p) {
+    return (uint16_t)(p[0] << 8 | p[1]);
+}
+static inline uint32_t nr_be24(const uint8_t *p) {
+    return (uint32_t)p[0] << 16 | (uint32_t)p[1] << 8 | p[2];
+}
+static inline uint32_t nr_be32(const uint8_t *p) {
+    return (uint32_t)p[0] << 24 | nr_be24(p + 1);
+}
+
+#define NR_ETHERTYPE_IPV4 0x0800
+#define NR_ETHERTYPE_IPV6 0x86dd
+#define NR_ETHERTYPE_TEB 0x6558 /* an Ethernet frame */
+
+#define NR_PROTO_IPV4 4
+#define NR_PROTO_IPV6 41
+#define NR_PROTO_GRE 47
+
+/* The packet's own view of its ends, before they are put in canonical order. */
+struct nr_ends {
+    const uint8_t *src_h; /* 4 or 16 bytes, or 6 of a MAC address */
+    const uint8_t *dst_h;
+    const uint8_t *src_mac; /* NULL where the link has none */
+    const uint8_t *dst_mac;
+    uint16_t src_p;
+    uint16_t dst_p;
+};
+
+/* link_layer.c: link header, tags, labels and PPPoE. On success the cursor is at the network layer and
+ * *ethertype says what it is. */
+int nr_decode_link(struct nr_cursor *c, const struct nr_frame *frame, struct nr_key *key,
+                   struct nr_ends *ends, uint16_t *ethertype);
+
+/* network.c: IP header and extension headers. On success (and for NR_FRAGMENT) the cursor is at
+ * what follows, trimmed to the IP length. */
+int nr_decode_network(struct nr_cursor *c, uint16_t ethertype, const nr_decode_options *options,
+                      struct nr_dissected *out, struct nr_ends *ends);
+
+/* transport.c */
+int nr_decode_transport(const struct nr_cursor *c, const nr_decode_options *options,
+                        struct nr_dissected *out, struct nr_ends *ends);
+
+/* tunnel.c: for a packet of the protocols GRE and IP in IP, the network layer inside, with
+ * *ethertype; false: it stays closed. */
+bool nr_open_ip(struct nr_cursor *c, const struct nr_dissected *out, const struct nr_ends *ends,
+                struct nr_inner *inner);
+/* For a datagram of UDP, at its payload. */
+bool nr_open_udp(const struct nr_cursor *payload, const struct nr_dissected *out,
+                 const struct nr_ends *ends, struct nr_inner *inner);
+
+enum {
+    NR_PORT_VXLAN = 4789,
+    NR_PORT_GENEVE = 6081,
+    NR_PORT_GTPU = 2152,
+    NR_PORT_TEREDO = 3544,
+    NR_PORT_GRE = 4754,
+    NR_PORT_AYIYA = 5072
+};
+/* Whether datagrams to or from the port may be tunnels. */
+static inline bool nr_is_tunnel_port(uint16_t port) {
+    return port == NR_PORT_VXLAN || port == NR_PORT_GENEVE || port == NR_PORT_GTPU ||
+           port == NR_PORT_TEREDO || port == NR_PORT_GRE || port == NR_PORT_AYIYA;
+}
+
+/* Whether a datagram on any port may be one, by the first of its `captured` bytes. */
+static inline bool nr_looks_like_ayiya(const uint8_t *payload) {
+    return payload[1] == 0x52 && payload[2] == 0x11;
+}
+/* Teredo's indications stand in front of IPv6: authentication, as long as it says, or an origin. */
+static inline bool nr_looks_like_teredo(const uint8_t *payload) {
+    return payload[0] >> 4 == 6 ||
+           (payload[0] == 0 && (payload[1] == 1 || (payload[1] == 0 && payload[8] >> 4 == 6)));
+}
+/* Bytes of the payload that these look at. */
+enum { NR_LOOKED_AT = 9 };
+static inline bool nr_looks_like_tunnel(const uint8_t *payload, uint32_t captured) {
+    return captured >= 48 && (nr_looks_like_ayiya(payload) || nr_looks_like_teredo(payload));
+}
+
+/* checksum.c: whether the internet checksum over these parts comes out right. The pseudo header
+ * is that of RFC 768 and RFC 8200. */
+bool nr_checksum_is_right(const uint8_t *data, uint32_t length);
+bool nr_checksum_is_right_with(const struct nr_ends *ends, uint8_t family, uint8_t proto,
+                               const uint8_t *data, uint32_t length);
+
+#endif

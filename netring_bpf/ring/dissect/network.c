@@ -1,0 +1,182 @@
+/* IPv4 (RFC 791) and IPv6 (RFC 8200) with its extension headers. */
+#include "dissect/cursor.h"
+
+#define MAX_EXTENSIONS 16
+
+enum {
+    EXT_HOP_BY_HOP = 0,
+    EXT_ROUTING = 43,
+    EXT_FRAGMENT = 44,
+    EXT_AUTH = 51,
+    EXT_DESTINATION = 60,
+    EXT_MOBILITY = 135,
+    EXT_HIP = 139,
+    EXT_SHIM6 = 140
+};
+enum { ROUTING_SOURCE = 0, ROUTING_HOME = 2 };
+enum { OPTION_PAD1 = 0, OPTION_HOME_ADDRESS = 201 };
+
+/* `offset` in bytes; the cursor is at the fragment's payload, trimmed to it. */
+static int note_piece(const struct nr_cursor *c, uint32_t id, uint32_t offset, bool more,
+                      struct nr_dissected *out) {
+    if (offset == 0 && !more) {
+        return NR_KEYED;
+    }
+    out->piece.data = c->at;
+    out->piece.caplen = nr_captured(c);
+    out->piece.id = id;
+    out->piece.start = offset;
+    out->piece.end = offset + c->wire;
+    out->piece.first = offset == 0;
+    out->piece.later = offset != 0;
+    out->piece.last = !more;
+    return offset == 0 ? NR_KEYED : NR_FRAGMENT;
+}
+
+static int parse_ipv4(struct nr_cursor *c, const nr_decode_options *options,
+                      struct nr_dissected *out, struct nr_ends *ends) {
+    if (!nr_has(c, 20)) {
+        return NR_CUT_NETWORK;
+    }
+    const uint8_t *ip = c->at;
+    const uint32_t header = (ip[0] & 0x0fu) * 4u;
+    const uint32_t total = nr_be16(ip + 2);
+    if (ip[0] >> 4 != 4 || header < 20) {
+        return NR_BAD_NETWORK;
+    }
+    /* A total length of 0 is what segmentation offload leaves on a host's own frames. */
+    if (total != 0 && (total < header || total > c->wire)) {
+        return NR_BAD_NETWORK;
+    }
+    if (!nr_has(c, header)) {
+        return NR_CUT_NETWORK;
+    }
+    if (options->verify_checksums && !nr_checksum_is_right(ip, header)) {
+        return NR_BAD_CHECKSUM;
+    }
+    nr_trim(c, total != 0 ? total : c->wire);
+    out->key.family = 4;
+    out->key.proto = ip[9];
+    out->ip_bytes = c->wire;
+    ends->src_h = ip + 12;
+    ends->dst_h = ip + 16;
+    nr_skip(c, header);
+    const uint16_t fragment = nr_be16(ip + 6);
+    return note_piece(c, nr_be16(ip + 4), (fragment & 0x1fffu) * 8u, fragment & 0x2000, out);
+}
+
+/* The routing header's last address is where the packet goes in the end: what both the transport's
+ * checksum and the answers have (RFC 8200 section 4.4, RFC 6275 section 6.4). */
+static void note_routing(const uint8_t *header, uint32_t length, struct nr_ends *ends) {
+    const uint8_t type = header[2], segments_left = header[3];
+    const bool whole =
+        type == ROUTING_SOURCE ? header[1] >= 2 && header[1] % 2 == 0 : header[1] == 2;
+    if ((type == ROUTING_SOURCE || type == ROUTING_HOME) && segments_left > 0 && whole) {
+        ends->dst_h = header + length - 16;
+    }
+}
+
+/* The address of a node that is away from home, in place of the one it has there (RFC 6275). */
+static void note_home_address(const uint8_t *header, uint32_t length, struct nr_ends *ends) {
+    for (uint32_t at = 2; at + 2 <= length;) {
+        if (header[at] == OPTION_PAD1) {
+            at++;
+            continue;
+        }
+        const uint32_t size = header[at + 1];
+        if (header[at] == OPTION_HOME_ADDRESS && size == 16 && at + 2 + size <= length) {
+            ends->src_h = header + at + 2;
+        }
+        at += 2 + size;
+    }
+}
+
+/* Skips one extension header of *next: 1 skipped, 0 *next is none, else a reason, negated. */
+static int skip_extension(struct nr_cursor *c, uint8_t *next, struct nr_ends *ends,
+                          const uint8_t **fragment) {
+    uint32_t length;
+    switch (*next) {
+    case EXT_HOP_BY_HOP:
+    case EXT_ROUTING:
+    case EXT_DESTINATION:
+    case EXT_MOBILITY:
+    case EXT_HIP:
+    case EXT_SHIM6:
+    case EXT_AUTH:
+        if (!nr_has(c, 2)) {
+            return c->wire < 2 ? -NR_BAD_NETWORK : -NR_CUT_NETWORK;
+        }
+        /* Units of 8 bytes, not counting the first; the authentication header: of 4, minus 2. */
+        length = *next == EXT_AUTH ? (c->at[1] + 2u) * 4u : (c->at[1] + 1u) * 8u;
+        break;
+    case EXT_FRAGMENT:
+        length = 8;
+        break;
+    default:
+        return 0;
+    }
+    if (length > c->wire) {
+        return -NR_BAD_NETWORK;
+    }
+    if (!nr_has(c, length)) {
+        return -NR_CUT_NETWORK;
+    }
+    if (*next == EXT_FRAGMENT) {
+        *fragment = c->at;
+    } else if (*next == EXT_ROUTING) {
+        note_routing(c->at, length, ends);
+    } else if (*next == EXT_DESTINATION) {
+        note_home_address(c->at, length, ends);
+    }
+    *next = c->at[0];
+    nr_skip(c, length);
+    return 1;
+}
+
+static int parse_ipv6(struct nr_cursor *c, struct nr_dissected *out, struct nr_ends *ends) {
+    if (!nr_has(c, 40)) {
+        return NR_CUT_NETWORK;
+    }
+    const uint8_t *ip = c->at;
+    const uint8_t *fragment = NULL;
+    const uint32_t payload = nr_be16(ip + 4);
+    if (ip[0] >> 4 != 6 || payload > c->wire - 40) {
+        return NR_BAD_NETWORK;
+    }
+    uint8_t next = ip[6];
+    /* 0: a jumbogram (RFC 2675), or segmentation offload. */
+    nr_trim(c, payload != 0 ? payload + 40 : c->wire);
+    out->key.family = 6;
+    out->ip_bytes = c->wire;
+    ends->src_h = ip + 8;
+    ends->dst_h = ip + 24;
+    nr_skip(c, 40);
+    for (int i = 0;; i++) {
+        const int skipped = skip_extension(c, &next, ends, &fragment);
+        if (skipped < 0) {
+            return -skipped;
+        }
+        out->key.proto = next;
+        if (fragment != NULL) {
+            const uint16_t place = nr_be16(fragment + 2);
+            const int reason =
+                note_piece(c, nr_be32(fragment + 4), place & 0xfff8u, place & 1, out);
+            if (reason != NR_KEYED) {
+                return reason;
+            }
+            fragment = NULL;
+        }
+        if (skipped == 0) {
+            return NR_KEYED;
+        }
+        if (i == MAX_EXTENSIONS) {
+            return NR_TOO_MANY_EXT;
+        }
+    }
+}
+
+int nr_decode_network(struct nr_cursor *c, uint16_t ethertype, const nr_decode_options *options,
+                      struct nr_dissected *out, struct nr_ends *ends) {
+    return ethertype == NR_ETHERTYPE_IPV4 ? parse_ipv4(c, options, out, ends)
+                                          : parse_ipv6(c, out, ends);
+}

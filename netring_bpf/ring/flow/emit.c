@@ -1,0 +1,129 @@
+/* What the table tells of a flow. */
+#include "flow/table_internal.h"
+
+#include <string.h>
+
+static bool is_icmp(const struct nr_key *key) {
+    return (key->proto == NR_PROTO_ICMP && key->family == 4) ||
+           (key->proto == NR_PROTO_ICMP6 && key->family == 6);
+}
+
+NR_INLINE void fill_side(const struct nr_table *t, uint32_t i, int side, nr_event_side *out) {
+    const struct flow *f = &t->flows[i];
+    const struct past *past = &t->pasts[i];
+    const struct stream *s = &f->stream[side], *peer = &f->stream[side ^ 1];
+    out->packets = (uint64_t)s->packets << 32 | f->packets[side];
+    out->bytes = f->side[side].bytes;
+    out->ip_bytes = f->side[side].ip_bytes;
+    if (s->timed) {
+        const uint32_t first = past->first[side];
+        out->first_ts =
+            NR_LIKELY(first != FAR_FROM_START) ? past->start_ts + first : nr_first_ts(t, i, side);
+    }
+    out->last_ts = f->side[side].last_ts;
+    if (!nr_is_tcp(f)) {
+        out->payload = s->payload;
+        return;
+    }
+    if (s->last > 1 || s->acked > 1) { /* more than a SYN */
+        out->payload = nr_stream_size(s, peer);
+    }
+    if (peer->shake == SHAKE_ANSWERED) {
+        out->rtt_ns = nr_shake(t, i, side ^ 1);
+    }
+    out->tcp_state = s->state;
+}
+
+static void fill_extra_side(const struct extra_side *x, nr_event_side *out) {
+    out->missing_bytes = x->missing;
+    out->retransmitted = x->retransmitted;
+    out->out_of_order = x->out_of_order;
+    out->gaps = x->gaps;
+    out->zero_windows = x->zero_windows;
+    out->bad_checksums = x->bad_checksums;
+}
+
+static void fill_extra(const struct extra *x, nr_event *event) {
+    fill_extra_side(&x->side[ORIG], &event->orig);
+    fill_extra_side(&x->side[RESP], &event->resp);
+    event->icmp_errors = x->icmp_errors;
+    event->icmp_error_type = x->icmp_error_type;
+    event->icmp_error_code = x->icmp_error_code;
+}
+
+static void fill_tunnel(const struct tunneled *tunneled, nr_event *event) {
+    const struct nr_tunnel *tunnel = &tunneled->tunnel;
+    memcpy(event->tunnel_orig_h, tunnel->src_h, sizeof event->tunnel_orig_h);
+    memcpy(event->tunnel_resp_h, tunnel->dst_h, sizeof event->tunnel_resp_h);
+    event->tunnel_orig_p = tunnel->src_p;
+    event->tunnel_resp_p = tunnel->dst_p;
+    event->tunnel_id = tunnel->id;
+    event->tunnel_kind = tunnel->kind;
+    event->tunnel_family = tunnel->family;
+    event->parent_id = tunneled->parent_id;
+}
+
+static void fill_key(const struct flow *f, nr_event *event) {
+    const struct nr_key *key = &f->key;
+    const bool high = f->orig_is_high;
+    memcpy(event->orig_h, high ? key->high_h : key->low_h, sizeof event->orig_h);
+    memcpy(event->resp_h, high ? key->low_h : key->high_h, sizeof event->resp_h);
+    if (is_icmp(key)) {
+        event->orig_p = high ? key->high_p : key->low_p;
+        event->resp_p = f->exchange ? 0 : key->high_p; /* the code */
+    } else {
+        event->orig_p = high ? key->high_p : key->low_p;
+        event->resp_p = high ? key->low_p : key->high_p;
+    }
+    event->vlan[0] = key->vlan[0];
+    event->vlan[1] = key->vlan[1];
+    event->icmp_id = key->icmp_id;
+    event->family = key->family;
+    event->proto = key->proto;
+    event->network = key->network;
+}
+
+static void fill_details(const struct nr_table *t, uint32_t i, nr_event *event) {
+    uint8_t *behind = (uint8_t *)event + sizeof *event;
+    if (t->timing != NULL) {
+        memcpy(behind, &t->timing[i], sizeof t->timing[i]);
+        behind += sizeof t->timing[i];
+    }
+    if (t->first_count > 0) {
+        const uint64_t count = event->orig.packets + event->resp.packets;
+        event->first_packets = (uint8_t)(count < t->first_count ? count : t->first_count);
+        memcpy(behind, &t->first_packets[(size_t)i * t->first_count],
+               t->first_count * sizeof *t->first_packets);
+    }
+}
+
+void nr_emit(struct nr_table *t, uint32_t i, uint8_t kind, uint8_t end_reason) {
+    const struct flow *f = &t->flows[i];
+    const struct past *past = &t->pasts[i];
+    if (!(t->kinds >> kind & 1)) {
+        return;
+    }
+    nr_event *event = nr_handoff_reserve(t->handoff);
+    if (event == NULL) {
+        return;
+    }
+    memset(event, 0, t->handoff->slot_size); /* libc has a faster way than the compiler */
+    event->ts = t->now;
+    event->flow_id = past->id;
+    event->start_ts = past->start_ts;
+    fill_side(t, i, ORIG, &event->orig);
+    fill_side(t, i, RESP, &event->resp);
+    fill_key(f, event);
+    event->kind = kind;
+    event->end_reason = end_reason;
+    nr_history_text(t, i, event->history);
+    if (NR_UNLIKELY(f->has_extra)) {
+        fill_extra(nr_extra(t, i), event);
+    }
+    if (NR_UNLIKELY(f->has_tunnel)) {
+        fill_tunnel(&t->tunneled[i], event);
+    }
+    if (t->timing != NULL || t->first_count > 0) {
+        fill_details(t, i, event);
+    }
+}

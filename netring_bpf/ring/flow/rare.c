@@ -1,0 +1,77 @@
+/* What most flows never have, in records that are taken when the first of it happens. There is one
+ * for each flow, so that none is ever missing; those not taken cost no memory. */
+#include "flow/table_internal.h"
+
+#include <string.h>
+
+struct extra *nr_extra_take(struct nr_table *t, uint32_t i) {
+    struct flow *f = &t->flows[i];
+    const uint64_t letters = t->pasts[i].letters;
+    uint32_t at = t->extra_free;
+    if (f->has_extra) {
+        return &t->extras[letters];
+    }
+    if (at != NIL) {
+        t->extra_free = t->extras[at].next_free;
+    } else {
+        at = t->extra_fresh++;
+    }
+    struct extra *x = &t->extras[at];
+    memset(x, 0, sizeof *x);
+    x->side[ORIG].held = x->side[RESP].held = NIL;
+    nr_history_unpack(letters, x);
+    f->has_extra = true;
+    t->pasts[i].letters = at;
+    return x;
+}
+
+void nr_extra_free(struct nr_table *t, uint32_t i) {
+    const uint32_t at = (uint32_t)t->pasts[i].letters;
+    nr_stream_end(t, i, ORIG);
+    nr_stream_end(t, i, RESP);
+    t->extras[at].next_free = t->extra_free;
+    t->extra_free = at;
+    t->flows[i].has_extra = false;
+}
+
+/* -- times: four seconds around the start fit into the past -- */
+
+uint64_t nr_first_ts(const struct nr_table *t, uint32_t i, int side) {
+    const struct past *past = &t->pasts[i];
+    if (!t->flows[i].stream[side].timed) {
+        return 0;
+    }
+    return past->first[side] != FAR_FROM_START ? past->start_ts + past->first[side]
+                                               : nr_extra(t, i)->side[side].first_ts;
+}
+
+void nr_note_first_ts(struct nr_table *t, uint32_t i, int side, uint64_t ts) {
+    const uint64_t since = ts - t->pasts[i].start_ts; /* enormous if it was before */
+    t->flows[i].stream[side].timed = true;
+    if (since < FAR_FROM_START) {
+        t->pasts[i].first[side] = (uint32_t)since;
+        return;
+    }
+    t->pasts[i].first[side] = FAR_FROM_START;
+    nr_extra_take(t, i)->side[side].first_ts = ts;
+}
+
+uint64_t nr_shake(const struct nr_table *t, uint32_t i, int side) {
+    const struct past *past = &t->pasts[i];
+    if (past->shake[side] == FAR_FROM_START) {
+        return nr_extra(t, i)->side[side].shake;
+    }
+    return t->flows[i].stream[side].shake == SHAKE_SENT ? past->start_ts + past->shake[side]
+                                                        : past->shake[side];
+}
+
+void nr_note_shake(struct nr_table *t, uint32_t i, int side, int shake, uint64_t value) {
+    const uint64_t shown = shake == SHAKE_SENT ? value - t->pasts[i].start_ts : value;
+    t->flows[i].stream[side].shake = (uint16_t)(shake & 3);
+    if (shown < FAR_FROM_START) {
+        t->pasts[i].shake[side] = (uint32_t)shown;
+        return;
+    }
+    t->pasts[i].shake[side] = FAR_FROM_START;
+    nr_extra_take(t, i)->side[side].shake = value;
+}

@@ -1,0 +1,302 @@
+/* A TCP connection as a bystander follows it: the sequence numbers, Zeek's letters, and (in
+ * tcp_state.c) its states of the two endpoints.
+ *
+ * What the states mean, when they change and which letters a packet writes follows Zeek's conn.log
+ * (docs/flows.md); a simultaneous open (RFC 9293, 3.5) is one connection here, and a RST that is
+ * out of all windows ends none. */
+#include "flow/tcp.h"
+
+#include <string.h>
+
+/* -- sequence numbers -- */
+
+static void begin(struct nr_step *s, uint32_t start, int64_t last) {
+    nr_stream_begin(s->table, s->i, s->side, start);
+    s->self->last = last;
+}
+
+static void begin_self(struct nr_step *s) {
+    const uint32_t sequence = s->packet->tcp_seq;
+    switch (s->self->state) {
+    case NR_TCP_INACTIVE:
+        if (s->syn) {
+            begin(s, sequence, s->occupies);
+        } else {
+            begin(s, sequence - 1, 1); /* as if a SYN had been there */
+        }
+        break;
+    case NR_TCP_SYN_SENT:
+    case NR_TCP_SYN_ACK_SENT:
+    case NR_TCP_ESTABLISHED:
+    case NR_TCP_PARTIAL:
+        if (s->syn && sequence != s->self->start) {
+            begin(s, sequence, s->occupies);
+        }
+        break;
+    case NR_TCP_RESET:
+        if (s->syn && s->self->previous == NR_TCP_INACTIVE) {
+            begin(s, sequence, s->occupies);
+        }
+        break;
+    default:
+        break;
+    }
+}
+
+/* Moves what the peer has had acknowledged; returns how far this packet says, 0: it says nothing.
+ * A RST's acknowledgement is not believed. */
+static int64_t note_ack(struct nr_step *s) {
+    struct stream *peer = s->peer;
+    const uint32_t ack = s->packet->tcp_ack;
+    if (peer->state == NR_TCP_INACTIVE) {
+        nr_stream_begin(s->table, s->i, s->side ^ 1, ack - 1);
+        return 1;
+    }
+    const int64_t at = nr_stream_place(peer, ack, peer->acked);
+    if (at < 0) {
+        return 0;
+    }
+    if (!s->rst && at > peer->acked && !(ack == 0 && at - peer->acked > NR_FAR_AWAY)) {
+        if (peer->acked == 0 && peer->shake == SHAKE_SENT) {
+            const uint64_t sent = nr_shake(s->table, s->i, s->side ^ 1);
+            nr_note_shake(s->table, s->i, s->side ^ 1, SHAKE_ANSWERED,
+                          s->ts > sent ? s->ts - sent : 0);
+        }
+        peer->acked = at;
+    }
+    return at;
+}
+
+/* Moves the end of what was sent; whether data came after later data. */
+static bool note_sent(struct nr_step *s) {
+    struct stream *self = s->self;
+    const uint32_t end = s->packet->tcp_seq + s->occupies;
+    const int32_t ahead = (int32_t)(end - (self->start + (uint32_t)self->last));
+    if ((s->syn || s->rst) && (ahead > NR_FAR_AWAY || ahead < -NR_FAR_AWAY)) {
+        return false;
+    }
+    if (s->fin && self->last == 1 && (ahead > 0 || ahead < -NR_FAR_AWAY)) {
+        /* Nothing but its SYN was seen: the FIN may be more than 2 GiB further on. */
+        self->last += (uint32_t)ahead;
+        return false;
+    }
+    if (self->state == NR_TCP_RESET) {
+        return false;
+    }
+    if (ahead > 0) {
+        self->last += ahead;
+        return false;
+    }
+    return s->length > 0;
+}
+
+/* -- letters -- */
+
+/* `latest`: where the letter of this kind was written last, as an offset into the extra. */
+static void note_repeatable(struct nr_step *s, uint32_t kind, char letter, uint32_t at,
+                            size_t latest) {
+    struct extra_side *x = nr_tcp_extra(s);
+    uint32_t before = 0;
+    if (x != NULL) {
+        memcpy(&before, (const uint8_t *)x + latest, sizeof before);
+    }
+    if (!nr_history_note(s->table, s->i, s->side, kind, letter) && at != before) {
+        nr_history_add(s->table, s->i, s->side, letter);
+    }
+    if (at != before) {
+        memcpy((uint8_t *)nr_tcp_take_extra(s, s->side) + latest, &at, sizeof at);
+    }
+}
+
+/* A connection that began with a SYN+ACK may have been a scan, and whoever sent it its originator.
+ * With data or an acknowledgement it was none, and the SYN was missed. */
+static void flip_if_syn_was_missed(struct nr_step *s) {
+    if (s->flips && nr_history_is_lone_answer(s->table, s->i)) {
+        nr_tcp_flip(s);
+        nr_history_correct_answer(s->table, s->i);
+        s->flow->stream[ORIG].begun = true;
+    }
+}
+
+static void note_letters(struct nr_step *s) {
+    const uint32_t at = (uint32_t)s->at;
+    if (s->syn + s->fin + s->rst > 1) {
+        const bool end_twice = s->fin && s->rst;
+        nr_history_note(s->table, s->i, s->side, end_twice ? SEEN_FIN_RST : SEEN_MULTI_FLAG,
+                        end_twice ? 'I' : 'Q');
+    } else if (s->syn) {
+        note_repeatable(s, SEEN_SYN, s->ack ? 'H' : 'S', at, offsetof(struct extra_side, last_syn));
+    } else if (s->fin) {
+        note_repeatable(s, SEEN_FIN, 'F', at + s->length, offsetof(struct extra_side, last_fin));
+    } else if (s->rst) {
+        note_repeatable(s, SEEN_RST, 'R', at, offsetof(struct extra_side, last_rst));
+    } else if (s->length > 0) {
+        flip_if_syn_was_missed(s);
+        nr_history_note(s->table, s->i, s->side, SEEN_DATA, 'D');
+    } else if (s->ack) {
+        flip_if_syn_was_missed(s);
+        nr_history_note(s->table, s->i, s->side, SEEN_ACK, 'A');
+    }
+}
+
+static void count_letter(struct nr_step *s, int side, char letter, uint32_t *count) {
+    ++*count;
+    nr_history_count(s->table, s->i, side, letter, *count);
+}
+
+static void note_window(struct nr_step *s) {
+    if (s->packet->window == 0 && !s->rst && s->peer->state != NR_TCP_CLOSED &&
+        s->self->state != NR_TCP_RESET) {
+        count_letter(s, s->side, 'W', &nr_tcp_take_extra(s, s->side)->zero_windows);
+    }
+}
+
+/* -- the packet -- */
+
+static void note_beginning(struct nr_step *s) {
+    if (s->side == ORIG && !s->self->begun) {
+        s->flow->partial = !s->syn || s->ack;
+    } else if (s->side == RESP && !s->self->begun && !s->flow->partial) {
+        s->flow->partial = !s->syn;
+    }
+}
+
+static void note_flags(struct nr_step *s) {
+    if (s->syn) {
+        s->self->syn_seen = true;
+        if (s->self->shake == SHAKE_NONE) {
+            nr_note_shake(s->table, s->i, s->side, SHAKE_SENT, s->ts);
+        } else if (s->self->shake == SHAKE_SENT) {
+            s->self->shake = SHAKE_SENT_TWICE; /* it is not known which was answered */
+        }
+    }
+    if (s->fin) {
+        s->self->fin_seen = true;
+        nr_tcp_take_extra(s, s->side)->fin = s->at + s->occupies;
+    }
+}
+
+static void note_data(struct nr_step *s, bool late) {
+    if (s->length > 0 && !s->rst && s->at >= 0) {
+        nr_stream_data(s->table, s->i, s->side, s->syn ? s->at + 1 : s->at, s->length, late);
+    } else if (late) {
+        nr_tcp_take_extra(s, s->side)->retransmitted++;
+    }
+}
+
+static void note_acked(struct nr_step *s, int64_t acked) {
+    const int other = s->side ^ 1;
+    if (acked <= 0 || (acked <= 2 && s->flow->partial)) {
+        return;
+    }
+    uint32_t gaps = nr_stream_acked(s->table, s->i, other, acked,
+                                    nr_tcp_is_clean(s->peer) && nr_tcp_is_clean(s->self));
+    while (gaps-- > 0) {
+        count_letter(s, other, 'G', &nr_tcp_take_extra(s, other)->gaps);
+    }
+}
+
+static bool completes_handshake(const struct nr_step *s) {
+    const struct stream *orig = &s->flow->stream[ORIG], *resp = &s->flow->stream[RESP];
+    if (s->flow->established || !orig->syn_seen || !resp->syn_seen || orig->acked < 1 ||
+        resp->acked < 1) {
+        return false;
+    }
+    s->flow->established = true;
+    return true;
+}
+
+/* Most packets: the next segment, or an acknowledgement, of a connection with nothing missing. What
+ * the whole way through would do to it is done here in a few steps; false: it is another one. */
+static bool is_next_segment(struct nr_table *t, uint32_t i, int side,
+                            const struct nr_dissected *p) {
+    struct flow *f = &t->flows[i];
+    struct stream *self = &t->flows[i].stream[side], *peer = &t->flows[i].stream[side ^ 1];
+    const uint8_t marked = NR_TCP_SYN | NR_TCP_FIN | NR_TCP_RST | NR_TCP_ACK;
+    if ((p->tcp_flags & marked) != NR_TCP_ACK || !f->established ||
+        self->state != NR_TCP_ESTABLISHED || peer->state != NR_TCP_ESTABLISHED || p->window == 0 ||
+        p->tcp_ack == 0 || self->holds || peer->holds || self->delivered != self->last ||
+        self->given_up || p->tcp_seq != self->start + (uint32_t)self->last) {
+        return false;
+    }
+    const int64_t acked = nr_stream_place(peer, p->tcp_ack, peer->acked);
+    if (acked < 0 || acked > peer->delivered) {
+        return false;
+    }
+    const uint32_t kind = p->payload > 0 ? SEEN_DATA : SEEN_ACK;
+    if (NR_UNLIKELY(!nr_history_has(f, side, kind))) {
+        nr_history_note(t, i, side, kind, p->payload > 0 ? 'D' : 'A');
+    }
+    self->last += p->payload;
+    self->delivered = self->last;
+    peer->acked = acked > peer->acked ? acked : peer->acked;
+    return true;
+}
+
+static int follow(struct nr_step *s) {
+    int64_t acked = 0;
+    note_beginning(s);
+    begin_self(s);
+    s->at = nr_stream_place(s->self, s->packet->tcp_seq, s->self->last);
+    note_letters(s);
+    note_window(s);
+    note_flags(s);
+    if (s->ack) {
+        acked = note_ack(s);
+    }
+    const bool late = note_sent(s);
+    if (late) {
+        const struct extra_side *x = nr_tcp_extra(s);
+        const uint32_t repeats = x != NULL ? x->retransmitted + x->out_of_order : 0;
+        nr_history_count(s->table, s->i, s->side, 'T', repeats + 1);
+    }
+    const bool closes = nr_tcp_next_state(s);
+    note_acked(s, acked);
+    note_data(s, late);
+    s->self->begun = true;
+    if (closes) {
+        s->self->closed = true;
+    }
+    return completes_handshake(s) ? NR_TCP_HANDSHAKE_DONE : NR_TCP_CHANGED;
+}
+
+int nr_tcp_packet(struct nr_table *t, uint32_t i, int side, const struct nr_dissected *p,
+                  uint64_t ts) {
+    const uint8_t flags = p->tcp_flags;
+    if (NR_LIKELY(is_next_segment(t, i, side, p))) {
+        return NR_TCP_SAME;
+    }
+    struct nr_step s = {
+        .table = t,
+        .flow = &t->flows[i],
+        .packet = p,
+        .ts = ts,
+        .i = i,
+        .was_orig = side == ORIG,
+        .syn = flags & NR_TCP_SYN,
+        .fin = flags & NR_TCP_FIN,
+        .rst = flags & NR_TCP_RST,
+        .ack = flags & NR_TCP_ACK,
+        .flips = !t->directional,
+        .length = p->payload,
+    };
+    nr_tcp_look_from(&s, side);
+    s.occupies = (s.rst ? 0 : s.length) + (s.syn ? 1u : 0u) + (s.fin ? 1u : 0u);
+    return follow(&s);
+}
+
+bool nr_tcp_take_lone_syn(struct nr_table *t, uint32_t i, const struct nr_dissected *p) {
+    struct flow *f = &t->flows[i];
+    struct stream *self = &f->stream[ORIG];
+    const uint8_t marked = NR_TCP_SYN | NR_TCP_FIN | NR_TCP_RST | NR_TCP_ACK;
+    if ((p->tcp_flags & marked) != NR_TCP_SYN || p->payload > 0 || p->window == 0) {
+        return false;
+    }
+    self->start = p->tcp_seq;
+    self->last = self->delivered = 1;
+    self->state = NR_TCP_SYN_SENT;
+    self->shake = SHAKE_SENT; /* at the flow's start */
+    self->syn_seen = self->begun = true;
+    nr_history_open(t, i);
+    return true;
+}

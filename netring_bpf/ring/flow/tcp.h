@@ -1,0 +1,62 @@
+/* What the files that follow a TCP connection share: tcp.c (the way of a packet, and its letters)
+ * and tcp_state.c (the states of the two sides). */
+#ifndef NR_FLOW_TCP_H
+#define NR_FLOW_TCP_H
+
+#include "flow/table_internal.h"
+
+#define NR_FAR_AWAY 1048576 /* sequence numbers of a SYN or RST so far off are not believed */
+
+/* One packet on its way through the connection. */
+struct nr_step {
+    struct nr_table *table;
+    struct flow *flow;
+    struct stream *self, *peer;
+    const struct nr_dissected *packet;
+    uint64_t ts;
+    uint32_t i;    /* the flow's index */
+    int side;      /* of the sender, as of now */
+    bool was_orig; /* as of when the packet came */
+    bool syn, fin, rst, ack;
+    bool flips;
+    int64_t at; /* where its sequence number lies in the stream */
+    uint32_t length;
+    uint32_t occupies; /* of the sequence space: a RST's data is none of the stream's */
+};
+
+static inline void nr_tcp_set_state(struct stream *s, unsigned state) {
+    if (s->state != state) {
+        s->previous = s->state;
+        s->state = (uint16_t)(state & 7);
+    }
+}
+
+static inline void nr_tcp_look_from(struct nr_step *s, int side) {
+    s->side = side;
+    s->self = &s->flow->stream[side];
+    s->peer = &s->flow->stream[side ^ 1];
+}
+
+static inline void nr_tcp_flip(struct nr_step *s) {
+    nr_flow_flip(s->table, s->i);
+    s->flow->partial = false;
+    nr_tcp_look_from(s, s->side ^ 1);
+}
+
+/* What only some connections have; that of this packet's sender. */
+static inline struct extra_side *nr_tcp_extra(const struct nr_step *s) {
+    struct extra *x = nr_extra(s->table, s->i);
+    return x != NULL ? &x->side[s->side] : NULL;
+}
+
+static inline struct extra_side *nr_tcp_take_extra(struct nr_step *s, int side) {
+    return &nr_extra_take(s->table, s->i)->side[side];
+}
+
+/* tcp_state.c: what the packet makes of its sender's state, and perhaps of the other's; whether the
+ * sender has closed. May exchange the sides. */
+bool nr_tcp_next_state(struct nr_step *s);
+/* Whether the side opened as it should, and did not end otherwise. */
+bool nr_tcp_is_clean(const struct stream *s);
+
+#endif

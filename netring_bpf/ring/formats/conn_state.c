@@ -1,0 +1,60 @@
+/* Zeek's conn_state, as conn_state.py tells it. */
+#include "formats/text_record.h"
+
+/* A SYN and then a RST of the originator, with nothing from it in between. */
+static bool is_taken_back(const char *history, size_t size) {
+    size_t i = size > 0 && history[0] == '^';
+    if (i == size || history[i] != 'S') {
+        return false;
+    }
+    while (++i < size && strchr("HAFGIQ", history[i]) == NULL) {
+        if (history[i] == 'R') {
+            return true;
+        }
+    }
+    return false;
+}
+
+static const char *of_reset_responder(const nr_event *e, bool orig_silent) {
+    const uint32_t o = e->orig.tcp_state;
+    const bool empty = e->orig.payload == 0 && e->resp.payload == 0;
+    if (o == NR_TCP_SYN_SENT || o == NR_TCP_SYN_ACK_SENT || (o == NR_TCP_RESET && empty)) {
+        return "REJ";
+    }
+    return orig_silent ? "RSTRH" : "RSTR";
+}
+
+static const char *of_tcp(const nr_event *e) {
+    const uint32_t o = e->orig.tcp_state, r = e->resp.tcp_state;
+    const bool orig_silent = o == NR_TCP_INACTIVE || o == NR_TCP_PARTIAL;
+    const bool resp_silent = r == NR_TCP_INACTIVE || r == NR_TCP_PARTIAL;
+    if (r == NR_TCP_RESET) {
+        return of_reset_responder(e, orig_silent);
+    }
+    if (o == NR_TCP_RESET) {
+        const size_t size = strnlen(e->history, NR_HISTORY_SIZE);
+        return !resp_silent ? "RSTO" : is_taken_back(e->history, size) ? "RSTOS0" : "OTH";
+    }
+    if (o == NR_TCP_CLOSED) {
+        return r == NR_TCP_CLOSED ? "SF" : resp_silent ? "SH" : "S2";
+    }
+    if (r == NR_TCP_CLOSED) {
+        return orig_silent ? "SHR" : "S3";
+    }
+    if (o == NR_TCP_SYN_SENT && r == NR_TCP_INACTIVE) {
+        return "S0";
+    }
+    return o == NR_TCP_ESTABLISHED && r == NR_TCP_ESTABLISHED ? "S1" : "OTH";
+}
+
+const char *nr_conn_state(const nr_event *e) {
+    if (e->proto == NR_TCP) {
+        return of_tcp(e);
+    }
+    if (e->proto == NR_UDP) {
+        const bool orig = e->orig.packets > e->orig.bad_checksums;
+        const bool resp = e->resp.packets > e->resp.bad_checksums;
+        return orig ? (resp ? "SF" : "S0") : resp ? "SHR" : "OTH";
+    }
+    return "OTH";
+}

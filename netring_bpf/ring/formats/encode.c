@@ -1,0 +1,39 @@
+/* Batches of flow events as text: the door of api.h, and nothing of any format. */
+#include "formats/text_record.h"
+
+static nr_format *const formats[] = {
+    [NR_FORMAT_JSON] = nr_json_record,
+    [NR_FORMAT_ZEEK] = nr_zeek_record,
+    [NR_FORMAT_ZEEK_JSON] = nr_zeek_json_record,
+    [NR_FORMAT_EVE] = nr_eve_record,
+    [NR_FORMAT_CSV] = nr_csv_record,
+};
+
+uint32_t nr_text_room(const nr_text_options *options) {
+    return NR_RECORD_ROOM + options->capture_size + options->terminator_size;
+}
+
+uint32_t nr_encode(const nr_text_options *options, const void *events, uint32_t event_size,
+                   const uint32_t *rows, uint32_t count, char *out, uint32_t size, uint32_t *ends,
+                   nr_text *text) {
+    nr_format *const format = formats[options->format];
+    const uint32_t room = nr_text_room(options);
+    char *at = out;
+    uint32_t i = 0;
+    text->records = 0;
+    for (; i < count && (size_t)(out + size - at) >= room; i++) {
+        const size_t row = rows != NULL ? rows[i] : i;
+        const nr_event *event = (const void *)((const uint8_t *)events + row * event_size);
+        if (!(options->kinds >> event->kind & 1)) {
+            continue;
+        }
+        at = format(at, event, options, options->seq + text->records);
+        at = nr_put(at, options->terminator, options->terminator_size);
+        if (ends != NULL) {
+            ends[text->records] = (uint32_t)(at - out);
+        }
+        text->records++;
+    }
+    text->size = (uint32_t)(at - out);
+    return i;
+}

@@ -1,0 +1,54 @@
+/* The words that stand for numbers in records. */
+#include "formats/text_record.h"
+
+static const char *const protocols[256] = {
+    [1] = "icmp",  [2] = "igmp",  [6] = "tcp",    [17] = "udp",   [33] = "dccp",
+    [41] = "ipv6", [47] = "gre",  [50] = "esp",   [51] = "ah",    [58] = "icmp6",
+    [89] = "ospf", [103] = "pim", [112] = "vrrp", [132] = "sctp", [136] = "udplite",
+};
+
+char *nr_put_proto(char *at, uint8_t proto) {
+    const char *name = protocols[proto];
+    return name != NULL ? nr_put_string(at, name) : nr_put_u64(at, proto);
+}
+
+const char *nr_tcp_state_name(uint32_t state) {
+    static const char *const names[] = {
+        [NR_TCP_INACTIVE] = "inactive",
+        [NR_TCP_SYN_SENT] = "syn_sent",
+        [NR_TCP_SYN_ACK_SENT] = "syn_ack_sent",
+        [NR_TCP_PARTIAL] = "partial",
+        [NR_TCP_ESTABLISHED] = "established",
+        [NR_TCP_CLOSED] = "closed",
+        [NR_TCP_RESET] = "reset",
+    };
+    return state <= NR_TCP_RESET ? names[state] : "";
+}
+
+const char *nr_end_name(uint8_t end_reason) {
+    static const char *const names[NR_END_COUNT] = {
+        [NR_END_NONE] = "",         [NR_END_FIN] = "fin",         [NR_END_RST] = "rst",
+        [NR_END_IDLE] = "idle",     [NR_END_EVICTED] = "evicted", [NR_END_SHUTDOWN] = "shutdown",
+        [NR_END_ACTIVE] = "active", [NR_END_REUSED] = "reused",
+    };
+    return end_reason < NR_END_COUNT ? names[end_reason] : "";
+}
+
+const char *nr_tunnel_name(uint8_t kind) {
+    static const char *const names[] = {
+        "",
+        [NR_TUNNEL_IP] = "ip",
+        [NR_TUNNEL_GRE] = "gre",
+        [NR_TUNNEL_ERSPAN] = "erspan",
+        [NR_TUNNEL_VXLAN] = "vxlan",
+        [NR_TUNNEL_GENEVE] = "geneve",
+        [NR_TUNNEL_GTPU] = "gtpu",
+        [NR_TUNNEL_TEREDO] = "teredo",
+        [NR_TUNNEL_AYIYA] = "ayiya",
+    };
+    return kind <= NR_TUNNEL_AYIYA ? names[kind] : "";
+}
+
+char *nr_put_history(char *at, const nr_event *event) {
+    return nr_put(at, event->history, strnlen(event->history, NR_HISTORY_SIZE));
+}

@@ -1,0 +1,168 @@
+/* Zeek's conn.log, as formats/zeek.py defines it: tab-separated, and as JSON. */
+#include "formats/text_record.h"
+#include "siphash.h"
+
+#define UNSET "-"
+
+/* -- what both have -- */
+
+static const char *proto_name(uint8_t proto) {
+    switch (proto) {
+    case NR_TCP:
+        return "tcp";
+    case NR_UDP:
+        return "udp";
+    case NR_ICMP:
+    case NR_ICMP6:
+        return "icmp";
+    default:
+        return "unknown_transport";
+    }
+}
+
+static bool is_parsed(uint8_t proto) {
+    return proto == NR_TCP || proto == NR_UDP || nr_is_icmp(proto);
+}
+
+/* Zeek's uid: 17 digits of base 62, from the flow's number under the salt's key. */
+static char *put_uid(char *at, const nr_text_options *options, uint64_t flow_id) {
+    static const char digits[] = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+    static const int count[2] = {9, 8}; /* what one hash has to give */
+    *at++ = 'C';
+    for (uint64_t part = 0; part < 2; part++) {
+        const uint64_t words[2] = {flow_id, part};
+        uint64_t hash = nr_siphash13(options->uid_key, words, 2);
+        for (int i = 0; i < count[part]; i++) {
+            *at++ = digits[hash % 62];
+            hash /= 62;
+        }
+    }
+    return at;
+}
+
+static uint16_t orig_port(const nr_event *e) {
+    return is_parsed(e->proto) ? e->orig_p : 0;
+}
+
+/* Of ICMP the type that answers, or else the code. */
+static uint16_t resp_port(const nr_event *e) {
+    const int answer = nr_is_icmp(e->proto) ? nr_icmp_counterpart(e->proto, e->orig_p) : -1;
+    return answer >= 0 ? (uint16_t)answer : is_parsed(e->proto) ? e->resp_p : 0;
+}
+
+/* Packets that were believed; Python's numbers have no smallest. */
+static char *put_packets(char *at, const nr_event_side *side) {
+    const bool fewer = side->packets < side->bad_checksums;
+    at = fewer ? NR_PUT(at, "-") : at;
+    return nr_put_u64(at, fewer ? side->bad_checksums - side->packets
+                                : side->packets - side->bad_checksums);
+}
+
+/* -- tab-separated -- */
+
+static char *tab(char *at) {
+    return NR_PUT(at, "\t");
+}
+
+static char *put_duration_tsv(char *at, const nr_event *e) {
+    const uint64_t duration = nr_event_last(e) - e->start_ts;
+    if (duration == 0) {
+        return NR_PUT(at, UNSET "\t" UNSET "\t" UNSET "\t");
+    }
+    at = tab(nr_put_seconds_rounded(at, duration));
+    at = tab(nr_put_u64(at, is_parsed(e->proto) ? e->orig.payload : 0));
+    return tab(nr_put_u64(at, is_parsed(e->proto) ? e->resp.payload : 0));
+}
+
+static char *put_counters_tsv(char *at, const nr_event *e) {
+    at = tab(nr_put_u64(at, e->orig.missing_bytes + e->resp.missing_bytes));
+    at = tab(e->history[0] != 0 ? nr_put_history(at, e) : NR_PUT(at, UNSET));
+    at = tab(put_packets(at, &e->orig));
+    at = tab(nr_put_u64(at, e->orig.ip_bytes));
+    at = tab(put_packets(at, &e->resp));
+    return tab(nr_put_u64(at, e->resp.ip_bytes));
+}
+
+char *nr_zeek_record(char *at, const nr_event *e, const nr_text_options *options, uint64_t seq) {
+    (void)seq;
+    at = nr_put_u64(at, e->start_ts / 1000000000u);
+    at = tab(nr_put_padded(NR_PUT(at, "."), e->start_ts / 1000 % 1000000, 6));
+    at = tab(put_uid(at, options, e->flow_id));
+    at = tab(nr_put_address(at, e->family, e->orig_h));
+    at = tab(nr_put_u64(at, orig_port(e)));
+    at = tab(nr_put_address(at, e->family, e->resp_h));
+    at = tab(nr_put_u64(at, resp_port(e)));
+    at = nr_put_string(at, proto_name(e->proto));
+    at = NR_PUT(at, "\t" UNSET "\t"); /* service */
+    at = put_duration_tsv(at, e);
+    at = nr_put_string(at, nr_conn_state(e));
+    at = NR_PUT(at, "\t" UNSET "\t" UNSET "\t"); /* local_orig, local_resp */
+    at = put_counters_tsv(at, e);
+    at = tab(e->parent_id != 0 && e->tunnel_kind != 0 ? put_uid(at, options, e->parent_id)
+                                                      : NR_PUT(at, UNSET));
+    at = tab(nr_put_u64(at, e->proto));
+    const uint16_t outer = e->vlan[0] != NR_NO_VLAN ? e->vlan[0] : e->vlan[1];
+    const uint16_t inner = e->vlan[0] != NR_NO_VLAN ? e->vlan[1] : NR_NO_VLAN;
+    at = tab(outer != NR_NO_VLAN ? nr_put_u64(at, outer) : NR_PUT(at, UNSET));
+    at = tab(inner != NR_NO_VLAN ? nr_put_u64(at, inner) : NR_PUT(at, UNSET));
+    return e->family != 0 ? nr_put_community_id(at, e) : NR_PUT(at, UNSET);
+}
+
+/* -- JSON -- */
+
+#define NUMBER(name, value) (at = nr_put_u64(NR_PUT(at, name), value))
+
+static char *put_key_json(char *at, const nr_event *e) {
+    at = nr_put_address(NR_PUT(at, "\",\"id.orig_h\":\""), e->family, e->orig_h);
+    NUMBER("\",\"id.orig_p\":", orig_port(e));
+    at = nr_put_address(NR_PUT(at, ",\"id.resp_h\":\""), e->family, e->resp_h);
+    NUMBER("\",\"id.resp_p\":", resp_port(e));
+    at = nr_put_string(NR_PUT(at, ",\"proto\":\""), proto_name(e->proto));
+    return NR_PUT(at, "\"");
+}
+
+static char *put_counters_json(char *at, const nr_event *e) {
+    const uint64_t duration = nr_event_last(e) - e->start_ts;
+    if (duration > 0) {
+        at = nr_put_seconds(NR_PUT(at, ",\"duration\":"), duration);
+        NUMBER(",\"orig_bytes\":", is_parsed(e->proto) ? e->orig.payload : 0);
+        NUMBER(",\"resp_bytes\":", is_parsed(e->proto) ? e->resp.payload : 0);
+    }
+    at = nr_put_string(NR_PUT(at, ",\"conn_state\":\""), nr_conn_state(e));
+    NUMBER("\",\"missed_bytes\":", e->orig.missing_bytes + e->resp.missing_bytes);
+    if (e->history[0] != 0) {
+        at = nr_put_history(NR_PUT(at, ",\"history\":\""), e);
+        at = NR_PUT(at, "\"");
+    }
+    at = put_packets(NR_PUT(at, ",\"orig_pkts\":"), &e->orig);
+    NUMBER(",\"orig_ip_bytes\":", e->orig.ip_bytes);
+    at = put_packets(NR_PUT(at, ",\"resp_pkts\":"), &e->resp);
+    NUMBER(",\"resp_ip_bytes\":", e->resp.ip_bytes);
+    return at;
+}
+
+char *nr_zeek_json_record(char *at, const nr_event *e, const nr_text_options *options,
+                          uint64_t seq) {
+    static const char *const names[2] = {",\"vlan\":", ",\"inner_vlan\":"};
+    int vlans = 0;
+    (void)seq;
+    at = nr_put_seconds(NR_PUT(at, "{\"ts\":"), e->start_ts);
+    at = put_uid(NR_PUT(at, ",\"uid\":\""), options, e->flow_id);
+    at = put_key_json(at, e);
+    at = put_counters_json(at, e);
+    if (e->parent_id != 0 && e->tunnel_kind != 0) {
+        at = put_uid(NR_PUT(at, ",\"tunnel_parents\":[\""), options, e->parent_id);
+        at = NR_PUT(at, "\"]");
+    }
+    NUMBER(",\"ip_proto\":", e->proto);
+    for (int i = 0; i < 2; i++) {
+        if (e->vlan[i] != NR_NO_VLAN) {
+            at = nr_put_u64(nr_put_string(at, names[vlans++]), e->vlan[i]);
+        }
+    }
+    if (e->family != 0) {
+        at = nr_put_community_id(NR_PUT(at, ",\"community_id\":\""), e);
+        at = NR_PUT(at, "\"");
+    }
+    return NR_PUT(at, "}");
+}

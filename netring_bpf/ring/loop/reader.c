@@ -1,0 +1,253 @@
+/* The reader's life and its books.
+ *
+ * Nothing is allocated after the sources are added, and no lock is taken: the books cross to
+ * other threads through a snapshot under a sequence count. */
+#include "loop/reader.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+uint64_t nr_clock_ns(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+/* -- life -- */
+
+nr_reader *nr_reader_create(const nr_flow_options *options) {
+    nr_reader *r = NULL;
+    /* The hand-off inside is aligned to cache lines. */
+    if (posix_memalign((void **)&r, 64, sizeof *r) != 0) {
+        return NULL;
+    }
+    memset(r, 0, sizeof *r);
+    r->finite = true;
+    r->nap_ns = UINT64_MAX;
+    r->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    r->fds[0] = (struct pollfd){.fd = r->stop_fd, .events = POLLIN};
+    const int rc = nr_handoff_create(&r->handoff, options->event_slots, nr_event_size(options));
+    r->table = nr_table_create(options, &r->handoff);
+    r->fragments =
+        nr_fragments_create(options->fragment_slots, options->fragment_ns, options->hash_key);
+    r->decode = options->decode;
+    if (r->stop_fd < 0 || rc != 0 || r->table == NULL || r->fragments == NULL) {
+        nr_reader_destroy(r);
+        return NULL;
+    }
+    return r;
+}
+
+void nr_reader_destroy(nr_reader *r) {
+    for (int i = 0; i < r->source_count; i++) {
+        r->sources[i]->ops->destroy(r->sources[i]);
+    }
+    nr_table_destroy(r->table);
+    nr_fragments_destroy(r->fragments);
+    nr_handoff_destroy(&r->handoff);
+    if (r->stop_fd >= 0) {
+        close(r->stop_fd);
+    }
+    free(r);
+}
+
+static int keep(nr_reader *r, int rc, struct nr_source *source) {
+    if (rc != 0) {
+        return rc;
+    }
+    r->finite = r->finite && source->finite;
+    r->nap_ns = source->nap_ns < r->nap_ns ? source->nap_ns : r->nap_ns;
+    r->sources[r->source_count] = source;
+    r->fds[1 + r->source_count] = (struct pollfd){.fd = source->fd, .events = POLLIN};
+    return r->source_count++;
+}
+
+int nr_reader_add_xsk(nr_reader *r, const nr_xsk_options *options) {
+    struct nr_source *source = NULL;
+    if (r->source_count == NR_MAX_SOURCES) {
+        return -E2BIG;
+    }
+    const int rc = nr_xsk_create(options, &source);
+    return keep(r, rc, source);
+}
+
+int nr_reader_add_tpacket(nr_reader *r, const nr_tpacket_options *options) {
+    struct nr_source *source = NULL;
+    if (r->source_count == NR_MAX_SOURCES) {
+        return -E2BIG;
+    }
+    const int rc = nr_tpacket_create(options, &source);
+    return keep(r, rc, source);
+}
+
+int nr_reader_add_replay(nr_reader *r, const uint8_t *records, uint64_t size) {
+    struct nr_source *source = NULL;
+    if (r->source_count == NR_MAX_SOURCES) {
+        return -E2BIG;
+    }
+    const int rc = nr_replay_create(records, size, &source);
+    return keep(r, rc, source);
+}
+
+int nr_reader_add_savefile(nr_reader *r, int fd) {
+    struct nr_source *source = NULL;
+    if (r->source_count == NR_MAX_SOURCES) {
+        return -E2BIG;
+    }
+    const int rc = nr_savefile_create(fd, &source);
+    return keep(r, rc, source);
+}
+
+int nr_reader_filter_savefile(nr_reader *r, int source, uint32_t dlt, const nr_bpf_insn *insns,
+                              uint32_t count) {
+    return nr_savefile_filter(r->sources[source], dlt, insns, count);
+}
+
+void nr_reader_savefile_state(const nr_reader *r, int source, nr_savefile_state *state) {
+    r->sources[source]->ops->file_state(r->sources[source], state);
+}
+
+uint64_t nr_reader_savefile_offset(const nr_reader *r, int source) {
+    return nr_load_relaxed(&r->sources[source]->file_offset);
+}
+
+int nr_reader_source_fd(const nr_reader *r, int source) {
+    return r->sources[source]->fd;
+}
+
+int nr_reader_source_zero_copy(const nr_reader *r, int source) {
+    return r->sources[source]->zero_copy;
+}
+
+int nr_reader_source_huge_pages(const nr_reader *r, int source) {
+    return r->sources[source]->huge_pages;
+}
+
+int nr_reader_source_napi_id(const nr_reader *r, int source) {
+    int id = 0;
+    socklen_t length = sizeof id;
+    const int fd = r->sources[source]->fd;
+    return getsockopt(fd, SOL_SOCKET, SO_INCOMING_NAPI_ID, &id, &length) == 0 ? id : 0;
+}
+
+int nr_reader_set_busy_poll(nr_reader *r, int source, uint32_t microseconds, uint32_t budget) {
+    const int rc = nr_xsk_set_busy_poll(r->sources[source], microseconds, budget);
+    r->busy_ns = nr_max_u64(r->busy_ns, r->sources[source]->busy_ns);
+    return rc;
+}
+
+int nr_reader_make_fanout(nr_reader *r, int source) {
+    return nr_fanout_make(r->sources[source]->fd);
+}
+
+int nr_reader_join_fanout(nr_reader *r, int source, int group) {
+    return nr_fanout_join(r->sources[source]->fd, group);
+}
+
+static int set_filter(nr_reader *r, const nr_bpf_insn *insns, uint32_t count, int program_fd) {
+    int rc = 0;
+    for (int i = 0; i < r->source_count && rc == 0; i++) {
+        struct nr_source *source = r->sources[i];
+        if (source->ops->set_filter != NULL) {
+            rc = source->ops->set_filter(source, insns, count, program_fd);
+        }
+    }
+    return rc;
+}
+
+int nr_reader_set_filter(nr_reader *r, const nr_bpf_insn *insns, uint32_t count) {
+    return set_filter(r, insns, count, -1);
+}
+
+int nr_reader_set_filter_program(nr_reader *r, int program_fd) {
+    return set_filter(r, NULL, 0, program_fd);
+}
+
+void nr_reader_set_snaplen(nr_reader *r, uint32_t snaplen) {
+    for (int i = 0; i < r->source_count; i++) {
+        if (r->sources[i]->ops->set_snaplen != NULL) {
+            r->sources[i]->ops->set_snaplen(r->sources[i], snaplen);
+        }
+    }
+}
+
+int nr_reader_stop(nr_reader *r) {
+    const uint64_t one = 1;
+    nr_store_relaxed(&r->stopping, true);
+    return write(r->stop_fd, &one, sizeof one) == (ssize_t)sizeof one ? 0 : -errno;
+}
+
+uint32_t nr_reader_flush(nr_reader *r) {
+    const uint32_t left = nr_table_flush(r->table);
+    nr_handoff_publish(&r->handoff);
+    nr_reader_account(r);
+    nr_reader_publish_books(r);
+    return left;
+}
+
+int nr_reader_event_fd(const nr_reader *r) {
+    return r->handoff.event_fd;
+}
+
+uint32_t nr_reader_event_size(const nr_reader *r) {
+    return r->handoff.slot_size;
+}
+
+uint32_t nr_reader_take(nr_reader *r, void *events, uint32_t max) {
+    return nr_handoff_take(&r->handoff, events, max);
+}
+
+/* -- books -- */
+
+void nr_reader_account(nr_reader *r) {
+    nr_statistics *b = &r->books;
+    b->xsk_rx_dropped = b->xsk_rx_ring_full = b->xsk_fill_ring_empty = 0;
+    b->tp_packets = b->tp_drops = b->in_ring = b->file_frames = b->file_filtered = 0;
+    for (int i = 0; i < r->source_count; i++) {
+        struct nr_source *source = r->sources[i];
+        source->ops->account(source);
+        b->xsk_rx_dropped += source->rx_dropped;
+        b->xsk_rx_ring_full += source->rx_ring_full;
+        b->xsk_fill_ring_empty += source->fill_ring_empty;
+        b->tp_packets += source->tp_packets;
+        b->tp_drops += source->tp_drops;
+        b->file_frames += source->file_frames;
+        b->file_filtered += source->file_filtered;
+        b->in_ring += source->ops->in_ring(source);
+    }
+}
+
+void nr_reader_publish_books(nr_reader *r) {
+    uint64_t words[NR_BOOK_WORDS];
+    r->unpublished = false;
+    nr_table_account(r->table, &r->books);
+    r->books.fragment_overlaps = nr_fragments_overlaps(r->fragments);
+    r->books.events_produced = r->handoff.produced;
+    r->books.events_lost = r->handoff.lost;
+    memcpy(words, &r->books, sizeof words);
+    nr_store_relaxed(&r->sequence, r->sequence + 1);
+    __atomic_thread_fence(__ATOMIC_RELEASE);
+    for (size_t i = 0; i < NR_BOOK_WORDS; i++) {
+        nr_store_relaxed(&r->snapshot[i], words[i]);
+    }
+    nr_store_release(&r->sequence, r->sequence + 1);
+}
+
+void nr_reader_statistics(nr_reader *r, nr_statistics *statistics) {
+    uint64_t words[NR_BOOK_WORDS];
+    uint32_t before;
+    do {
+        before = nr_load_acquire(&r->sequence);
+        for (size_t i = 0; i < NR_BOOK_WORDS; i++) {
+            words[i] = nr_load_relaxed(&r->snapshot[i]);
+        }
+        __atomic_thread_fence(__ATOMIC_ACQUIRE);
+    } while (before & 1 || before != nr_load_relaxed(&r->sequence));
+    memcpy(statistics, words, sizeof words);
+    statistics->events_taken = nr_load_relaxed(&r->handoff.tail);
+}

@@ -1,0 +1,74 @@
+/* The pcap format (draft-ietf-opsawg-pcap): microseconds and nanoseconds, either byte order, and
+ * the variant of Kuznetsov's patched libpcap, whose records are eight bytes longer. */
+#include "source/savefile.h"
+
+#include <string.h>
+
+enum { HEADER = 24, RECORD = 16, RECORD_MODIFIED = 24 };
+#define MAGIC_US 0xa1b2c3d4u
+#define MAGIC_NS 0xa1b23c4du
+#define MAGIC_MODIFIED 0xa1b2cd34u
+
+static bool understand(struct nr_savefile *f, uint32_t magic) {
+    f->has_ns = magic == MAGIC_NS;
+    f->is_modified = magic == MAGIC_MODIFIED;
+    return magic == MAGIC_US || f->has_ns || f->is_modified;
+}
+
+enum nr_step nr_pcap_begin(struct nr_savefile *f) {
+    enum nr_step step = NR_STEP_OTHER;
+    uint32_t magic;
+    const uint8_t *header = nr_file_need(f, 4, &step);
+    if (header == NULL) {
+        return step;
+    }
+    memcpy(&magic, header, sizeof magic);
+    if (!understand(f, magic)) {
+        f->swapped = true;
+        if (!understand(f, __builtin_bswap32(magic))) {
+            return nr_file_fail(f, NR_FILE_NO_CAPTURE);
+        }
+    }
+    header = nr_file_need(f, HEADER, &step);
+    if (header == NULL) {
+        f->swapped = false;
+        return step;
+    }
+    if (nr_file_u16(f, header + 4) != 2) {
+        return nr_file_fail(f, NR_FILE_BAD_VERSION);
+    }
+    const uint16_t dlt = (uint16_t)nr_file_u32(f, header + 20);
+    f->interfaces[0] = (struct nr_file_interface){
+        .snaplen = nr_file_u32(f, header + 16), .dlt = dlt, .link = nr_file_link(dlt)};
+    f->interface_count = 1;
+    nr_file_pass(f, HEADER);
+    return NR_STEP_OTHER;
+}
+
+enum nr_step nr_pcap_step(struct nr_savefile *f, struct nr_frame *frame,
+                          const struct nr_file_interface **interface) {
+    enum nr_step step = NR_STEP_OTHER;
+    const size_t size = f->is_modified ? RECORD_MODIFIED : RECORD;
+    const uint8_t *record = nr_file_need(f, size, &step);
+    if (record == NULL) {
+        return step;
+    }
+    const uint32_t caplen = nr_file_u32(f, record + 8);
+    if (caplen > NR_FILE_LONGEST) {
+        return nr_file_fail(f, NR_FILE_BAD_LENGTH);
+    }
+    record = nr_file_need(f, size + caplen, &step);
+    if (record == NULL) {
+        return step;
+    }
+    const uint64_t fraction = nr_file_u32(f, record + 4);
+    *interface = &f->interfaces[0];
+    *frame = (struct nr_frame){
+        .data = record + size,
+        .ts = nr_file_u32(f, record) * 1000000000ull + (f->has_ns ? fraction : fraction * 1000),
+        .caplen = caplen,
+        .len = nr_file_u32(f, record + 12),
+    };
+    nr_file_pass(f, size + caplen);
+    return NR_STEP_FRAME;
+}

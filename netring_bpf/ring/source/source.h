@@ -1,0 +1,73 @@
+/* What a packet source is: AF_XDP, TPACKET_V3, a capture file, or a replay from memory. */
+#ifndef NR_SOURCE_SOURCE_H
+#define NR_SOURCE_SOURCE_H
+
+#include "dissect/packet.h"
+
+struct nr_source;
+
+struct nr_source_ops {
+    /* Lends up to max frames; 0: none now. They stay valid until release(). */
+    uint32_t (*next)(struct nr_source *source, struct nr_frame *frames, uint32_t max);
+    /* Gives the lent frames back to the kernel. */
+    void (*release)(struct nr_source *source);
+    /* What the kernel says of the interface: 0, -ENETDOWN (it may return) or -ENODEV (gone). */
+    int (*check)(struct nr_source *source);
+    /* Refreshes the counters below from the kernel. */
+    void (*account)(struct nr_source *source);
+    /* Frames the kernel has handed over that are not yet lent, as of the last account(). */
+    uint64_t (*in_ring)(const struct nr_source *source);
+    /* From any thread: another filter, of classic BPF or else a program of eBPF. May be NULL. */
+    int (*set_filter)(struct nr_source *source, const nr_bpf_insn *insns, uint32_t count,
+                      int program_fd);
+    /* From any thread: how many bytes of a frame are lent from now on. May be NULL. */
+    void (*set_snaplen)(struct nr_source *source, uint32_t snaplen);
+    /* Of a capture file: how it ended. May be NULL. */
+    void (*file_state)(const struct nr_source *source, nr_savefile_state *state);
+    /* Busy polling: runs the driver's receive work in this thread. May be NULL. */
+    void (*drive)(struct nr_source *source);
+    /* Told once, at the stop: take in nothing new. May be NULL. */
+    void (*quiesce)(struct nr_source *source);
+    void (*destroy)(struct nr_source *source);
+};
+
+struct nr_source {
+    const struct nr_source_ops *ops;
+    int fd;        /* to poll; -1: always ready */
+    bool finite;   /* a replay: it ends, and waits for the consumer instead of losing */
+    bool finished; /* a replay that is read */
+    bool starved;  /* a pipe that has nothing yet */
+    bool zero_copy;
+    bool written_afar; /* another CPU has just written its frames, and will write there again */
+    bool huge_pages;
+    bool down;        /* the last check() said -ENETDOWN */
+    uint64_t lent;    /* frames since creation */
+    uint64_t read_at; /* CLOCK_REALTIME when next() last found some; 0: it has no clock */
+    uint64_t nap_ns;  /* for so long, 50 us or more, its ring holds what comes; 0: do not nap */
+    uint64_t busy_ns; /* so long after that drive() is called; 0: it has none */
+    /* the kernel's counters, as of the last account() */
+    uint64_t rx_dropped, rx_ring_full, fill_ring_empty;
+    uint64_t tp_packets, tp_drops;
+    /* of a capture file */
+    uint64_t file_frames, file_filtered;
+    uint64_t file_offset; /* also read from other threads */
+};
+
+int nr_xsk_create(const nr_xsk_options *options, struct nr_source **out);
+int nr_xsk_set_busy_poll(struct nr_source *source, uint32_t microseconds, uint32_t budget);
+int nr_tpacket_create(const nr_tpacket_options *options, struct nr_source **out);
+/* See nr_reader_make_fanout and nr_reader_join_fanout. */
+int nr_fanout_make(int fd);
+int nr_fanout_join(int fd, int group);
+int nr_replay_create(const uint8_t *records, uint64_t size, struct nr_source **out);
+int nr_savefile_create(int fd, struct nr_source **out);
+/* For tests: the whole file at once. */
+int nr_savefile_create_memory(uint8_t *data, size_t size, struct nr_source **out);
+/* Frames of the link type are given out only if the program matches; once there is one program,
+ * frames of link types that have none are not. -EINVAL: no such source, or no such program. */
+int nr_savefile_filter(struct nr_source *source, uint32_t dlt, const nr_bpf_insn *insns,
+                       uint32_t count);
+
+uint64_t nr_clock_ns(void); /* CLOCK_REALTIME */
+
+#endif
