@@ -21,8 +21,8 @@ from benchmarks.events import ended_batches, fresh
 from benchmarks.harness import Case, Options, Report, Results, Table, interleave
 from benchmarks.peers import install
 from netring_bpf import Event, EventBatch, FlowBroadcast, FlowSubscriber
-from netring_bpf.ring.text import TextEncoder
-from netring_bpf.sinks.encode import encode_event
+from netring_bpf.formats.batch_text import TextEncoder
+from netring_bpf.formats.json import encode_event
 
 __all__ = ["run"]
 

@@ -14,8 +14,8 @@ from benchmarks.harness import Options, Report, Table
 from netring_bpf.bpf import program as program_module
 from netring_bpf.bpf.maps import Maps
 from netring_bpf.bpf.program import Program
-from netring_bpf.filter import Filter
-from netring_bpf.filter_set import FilterSet
+from netring_bpf.filter.filter import Filter
+from netring_bpf.filter.filter_set import FilterSet
 
 __all__ = ["EXPRESSIONS", "run"]
 

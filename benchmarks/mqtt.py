@@ -24,7 +24,7 @@ import aiomqtt
 from benchmarks.events import ended_batches, fresh
 from benchmarks.harness import Case, Options, Report, Table, interleave
 from netring_bpf import EventBatch, FlowBroadcast, MqttOptions, MqttSink
-from netring_bpf.ring.text import TextEncoder
+from netring_bpf.formats.batch_text import TextEncoder
 from tests.support.broker import Broker
 
 __all__ = ["run"]

@@ -30,10 +30,10 @@ What needs the C core or pyroute2 is loaded when it is first named: importing is
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from netring_bpf.broadcast import (
+from netring_bpf.bpf.xdp_mode import XdpMode
+from netring_bpf.broadcast.broadcast import (
     BatchSubscriber,
     BroadcastStatistics,
     FlowBroadcast,
@@ -41,7 +41,7 @@ from netring_bpf.broadcast import (
     SubscriberStatistics,
 )
 from netring_bpf.errors import NetringError
-from netring_bpf.records import (
+from netring_bpf.events.event import (
     CaptureError,
     Counters,
     Endpoint,
@@ -65,17 +65,18 @@ from netring_bpf.records import (
     Tunnel,
     TunnelKind,
 )
+from netring_bpf.lazy import hand_on
 from netring_bpf.ring.flow_options import FlowKey, FlowOptions, PortTimeout
-from netring_bpf.ring.options import BusyPoll, TpacketOptions, XdpMode, XdpOptions
+from netring_bpf.ring.options import BusyPoll, TpacketOptions, XdpOptions
 from netring_bpf.statistics import CaptureStatistics, Equation, FlowStatistics, QueueStatistics
 
 if TYPE_CHECKING:
-    from netring_bpf.capture import Capture
-    from netring_bpf.filter import Filter
+    from netring_bpf.capture.capture import Capture
+    from netring_bpf.events.batch import EventBatch
+    from netring_bpf.filter.filter import Filter
     from netring_bpf.netring import Netring
     from netring_bpf.netring_statistics import NetringStatistics
-    from netring_bpf.record import Recorder, RecordOptions, RecordStatistics
-    from netring_bpf.ring.batch import EventBatch
+    from netring_bpf.recording.recorder import Recorder, RecordOptions, RecordStatistics
     from netring_bpf.sinks.base import Sink, SinkStatistics
     from netring_bpf.sinks.mqtt import MqttOptions, MqttSink
 
@@ -136,25 +137,20 @@ __all__ = [
     "__version__",
 ]
 
-_LAZY = {
-    "Capture": "netring_bpf.capture",
-    "EventBatch": "netring_bpf.ring.batch",
-    "Filter": "netring_bpf.filter",
-    "MqttOptions": "netring_bpf.sinks.mqtt",
-    "MqttSink": "netring_bpf.sinks.mqtt",
-    "Netring": "netring_bpf.netring",
-    "RecordOptions": "netring_bpf.record",
-    "RecordStatistics": "netring_bpf.record",
-    "Recorder": "netring_bpf.record",
-    "NetringStatistics": "netring_bpf.netring_statistics",
-    "Sink": "netring_bpf.sinks.base",
-    "SinkStatistics": "netring_bpf.sinks.base",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(_LAZY[name]), name)
-    globals()[name] = value
-    return value
+__getattr__ = hand_on(
+    __name__,
+    {
+        "Capture": "netring_bpf.capture.capture",
+        "EventBatch": "netring_bpf.events.batch",
+        "Filter": "netring_bpf.filter.filter",
+        "MqttOptions": "netring_bpf.sinks.mqtt",
+        "MqttSink": "netring_bpf.sinks.mqtt",
+        "Netring": "netring_bpf.netring",
+        "RecordOptions": "netring_bpf.recording.recorder",
+        "RecordStatistics": "netring_bpf.recording.recorder",
+        "Recorder": "netring_bpf.recording.recorder",
+        "NetringStatistics": "netring_bpf.netring_statistics",
+        "Sink": "netring_bpf.sinks.base",
+        "SinkStatistics": "netring_bpf.sinks.base",
+    },
+)

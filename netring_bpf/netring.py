@@ -14,23 +14,26 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, get_args
 
-from netring_bpf.broadcast import BatchSubscriber, FlowBroadcast, FlowSubscriber
+from netring_bpf.broadcast.broadcast import BatchSubscriber, FlowBroadcast, FlowSubscriber
+from netring_bpf.broadcast.file_pump import Pump
+from netring_bpf.capture.replay import Replay
 from netring_bpf.errors import ClosedError, InterfaceGoneError, InternalError, NetringError
-from netring_bpf.kinds import Kinds, check_made
+from netring_bpf.events.event import CaptureError, Event, FlowEvent, LinkDown, LinkUp
+from netring_bpf.events.select import Kinds, check_made
 from netring_bpf.netring_statistics import NetringStatistics
-from netring_bpf.pump import Pump
-from netring_bpf.records import CaptureError, Event, FlowEvent, LinkDown, LinkUp
-from netring_bpf.replay import Replay
 from netring_bpf.sinks.base import Sink
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from netring_bpf.backend import Backend
-    from netring_bpf.filter_set import FilterLike
-    from netring_bpf.ring.flow_options import FlowOptions
-    from netring_bpf.ring.options import TpacketOptions, XdpOptions
-    from netring_bpf.source import Source
+    from netring_bpf.capture import (
+        Backend,
+        FilterLike,
+        FlowOptions,
+        Source,
+        TpacketOptions,
+        XdpOptions,
+    )
 
 __all__ = ["Netring", "NetringStatistics"]
 
@@ -62,7 +65,7 @@ class Netring:
         flow: FlowOptions | None = None,
         netns: str | None = None,
     ) -> None:
-        from netring_bpf.capture import Capture
+        from netring_bpf.capture.capture import Capture
 
         capture = Capture(
             interface,
@@ -306,7 +309,7 @@ class Netring:
         self._broadcast.publish(self._capture.take(self._batch))
 
     def _on_link(self) -> None:
-        from netring_bpf.interface import LinkChange
+        from netring_bpf.capture import LinkChange
 
         if self._capture.watch is None:
             return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from netring_bpf.broadcast import BroadcastStatistics, SubscriberStatistics
+from netring_bpf.broadcast.broadcast import BroadcastStatistics, SubscriberStatistics
 from netring_bpf.sinks.base import SinkStatistics
 from netring_bpf.statistics import CaptureStatistics, Equation
 

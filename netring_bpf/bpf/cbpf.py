@@ -21,8 +21,8 @@ import enum
 from collections.abc import Sequence
 
 from netring_bpf.errors import FilterError
-from netring_bpf.filter import Filter, Instruction
-from netring_bpf.filter_set import MAX_NAMES, FilterSet
+from netring_bpf.filter.filter import Filter, Instruction
+from netring_bpf.filter.filter_set import MAX_NAMES, FilterSet
 
 __all__ = ["MAX_OFFSET", "Hook", "to_c"]
 

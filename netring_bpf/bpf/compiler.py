@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from netring_bpf.bpf.cache import Cache, directory
 from netring_bpf.errors import BccMissingError, CompileError, NetringError, ProgramError
+from netring_bpf.program_cache import Cache, directory
 
 __all__ = ["Bytecode", "Source", "compile_c"]
 

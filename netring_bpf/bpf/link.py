@@ -13,6 +13,7 @@ import os
 from typing import Self
 
 from netring_bpf._core import lib
+from netring_bpf.bpf.xdp_mode import XdpMode
 from netring_bpf.errors import (
     ClosedError,
     InterfaceGoneError,
@@ -23,7 +24,6 @@ from netring_bpf.errors import (
     XdpBusyError,
 )
 from netring_bpf.interface import Interface
-from netring_bpf.ring.options import XdpMode
 
 __all__ = ["XdpLink"]
 

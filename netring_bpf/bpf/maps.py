@@ -9,7 +9,7 @@ from typing import Self
 
 from netring_bpf._core import ffi, lib
 from netring_bpf.errors import ClosedError, ProgramError, SyscallError
-from netring_bpf.filter_set import MAX_NAMES
+from netring_bpf.filter.filter_set import MAX_NAMES
 
 __all__ = ["SLOTS", "Maps"]
 

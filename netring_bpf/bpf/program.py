@@ -22,7 +22,7 @@ from netring_bpf.errors import (
     SyscallError,
     VerifierError,
 )
-from netring_bpf.filter_set import FilterSet
+from netring_bpf.filter.filter_set import FilterSet
 
 __all__ = ["Hook", "Program", "check_capabilities"]
 

@@ -18,7 +18,7 @@ import netring_bpf
 from netring_bpf.errors import NetringError, OptionError
 
 if TYPE_CHECKING:
-    from netring_bpf.records import FlowEvent
+    from netring_bpf.events.event import FlowEvent
 
 __all__ = ["run"]
 
@@ -243,7 +243,7 @@ def _events(
     asked: Sequence[str] | None, shown: str, mqtt: str | None
 ) -> tuple[type[FlowEvent], ...]:
     """What is made at all: the formats of other tools know of flows that have ended only."""
-    from netring_bpf.records import FlowEnded
+    from netring_bpf.events.event import FlowEnded
     from netring_bpf.ring.flow_options import FlowOptions
 
     made = FlowOptions().events
@@ -402,7 +402,7 @@ def _record(arguments: Sequence[str]) -> int:
     import logging
 
     from netring_bpf.cli.record import RecordRequest, run_record
-    from netring_bpf.record import RecordOptions
+    from netring_bpf.recording.recorder import RecordOptions
 
     logging.basicConfig(format="netring-bpf: %(message)s", level=logging.WARNING)
     try:

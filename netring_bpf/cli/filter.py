@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from netring_bpf.engines import EngineName, open_engine
-from netring_bpf.filter import Filter
-from netring_bpf.libpcap import Savefile
+from netring_bpf.bpf.engines import EngineName, open_engine
+from netring_bpf.filter.filter import Filter
+from netring_bpf.filter.libpcap import Savefile
 
 __all__ = ["FilterRequest", "run_filter"]
 

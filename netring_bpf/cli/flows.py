@@ -13,17 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from netring_bpf.broadcast import BatchSubscriber
+from netring_bpf.broadcast.broadcast import BatchSubscriber
 from netring_bpf.cli.lines import open_lines
 from netring_bpf.cli.output import Output
+from netring_bpf.events.batch import EventBatch
+from netring_bpf.events.event import CaptureError, Event
 from netring_bpf.netring import Netring, NetringStatistics
-from netring_bpf.records import CaptureError, Event
-from netring_bpf.ring.batch import EventBatch
 from netring_bpf.ring.flow_options import FlowOptions
 from netring_bpf.ring.options import TpacketOptions, XdpOptions
 
 if TYPE_CHECKING:
-    from netring_bpf.backend import Backend
+    from netring_bpf.capture.backend import Backend
     from netring_bpf.sinks.base import Sink
 
 __all__ = ["FlowsRequest", "print_flows"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from netring_bpf.records import Event
-from netring_bpf.ring.batch import EventBatch
+from netring_bpf.events.batch import EventBatch
+from netring_bpf.events.event import Event
 
 __all__ = ["Lines", "open_lines"]
 
@@ -48,7 +48,7 @@ class _JsonLines:
     """Every event. Those of flows are encoded in C; of the others there are few."""
 
     def __init__(self) -> None:
-        from netring_bpf.ring.text import TextEncoder
+        from netring_bpf.formats.batch_text import TextEncoder
 
         self._encoder = TextEncoder("json")
 
@@ -58,7 +58,7 @@ class _JsonLines:
     def of(self, events: Sequence[Event]) -> Iterable[bytes | memoryview]:
         if isinstance(events, EventBatch):
             return self._encoder.pieces(events)
-        from netring_bpf.sinks.encode import encode_event
+        from netring_bpf.formats.json import encode_event
 
         return (encode_event(event) + b"\n" for event in events)
 
@@ -68,7 +68,7 @@ class _FormatLines:
 
     def __init__(self, format: str, salt: str) -> None:
         from netring_bpf.formats.base import open_format
-        from netring_bpf.ring.text import TextEncoder
+        from netring_bpf.formats.batch_text import TextEncoder
 
         self._header = open_format(format, salt=salt).header()
         self._encoder = TextEncoder(format, salt=salt)

@@ -7,9 +7,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from netring_bpf.backend import Backend
-from netring_bpf.capture import Capture
-from netring_bpf.record import Recorder, RecordOptions, RecordStatistics
+from netring_bpf.capture.backend import Backend
+from netring_bpf.capture.capture import Capture
+from netring_bpf.recording.recorder import Recorder, RecordOptions, RecordStatistics
 
 __all__ = ["RecordRequest", "run_record"]
 

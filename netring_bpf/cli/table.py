@@ -7,7 +7,7 @@ import time
 
 from rich.console import Console
 
-from netring_bpf.records import (
+from netring_bpf.events.event import (
     CaptureError,
     Endpoint,
     Event,

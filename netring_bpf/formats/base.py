@@ -6,7 +6,7 @@ import importlib
 from typing import Final, Protocol
 
 from netring_bpf.errors import OptionError
-from netring_bpf.records import FlowEnded
+from netring_bpf.events.event import FlowEnded
 
 __all__ = ["FORMATS", "Format", "open_format"]
 

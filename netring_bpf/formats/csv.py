@@ -6,7 +6,7 @@ import csv
 import io
 from typing import Final
 
-from netring_bpf.records import Counters, FlowEnded
+from netring_bpf.events.event import Counters, FlowEnded
 
 __all__ = ["Csv"]
 

@@ -9,7 +9,7 @@ import datetime as dt
 import json
 from typing import Final
 
-from netring_bpf.records import Flow, FlowEnd, FlowEnded, TcpState
+from netring_bpf.events.event import Flow, FlowEnd, FlowEnded, TcpState
 
 __all__ = ["Eve", "eve_record"]
 

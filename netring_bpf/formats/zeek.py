@@ -10,9 +10,9 @@ from __future__ import annotations
 import json
 from typing import Final
 
-from netring_bpf.community_id import icmp_counterpart
-from netring_bpf.records import Counters, Flow, FlowEnded
-from netring_bpf.uid import uid, uid_key
+from netring_bpf.events.community_id import icmp_counterpart
+from netring_bpf.events.event import Counters, Flow, FlowEnded
+from netring_bpf.formats.uid import uid, uid_key
 
 __all__ = ["ZeekJson", "ZeekTsv", "zeek_record"]
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from netring_bpf._core import ffi, lib
-from netring_bpf.ring.decode import ENDS
+from netring_bpf.events.layout import ENDS
 from netring_bpf.statistics import CaptureStatistics, FlowStatistics, QueueStatistics
 
 __all__ = ["capture_statistics", "sum_books"]

@@ -6,7 +6,7 @@ import enum
 from dataclasses import dataclass
 from typing import Literal
 
-from netring_bpf.records import FlowEnded, FlowEstablished, FlowEvent, FlowStarted, FlowUpdated
+from netring_bpf.events.event import FlowEnded, FlowEstablished, FlowEvent, FlowStarted, FlowUpdated
 from netring_bpf.ring.check import check, power_of_two
 
 __all__ = ["FlowKey", "FlowOptions", "PortTimeout"]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import enum
 from dataclasses import dataclass
 from typing import Self, TypedDict, Unpack
 
+from netring_bpf.bpf.xdp_mode import XdpMode
 from netring_bpf.errors import OptionError
 from netring_bpf.ring.check import check, power_of_two
 
@@ -23,13 +23,6 @@ __all__ = [
 
 MAX_QUEUES = 64  #: receive queues of one interface that one capture can have
 MAX_THREADS = 64  #: of one capture
-
-
-class XdpMode(enum.Enum):
-    """How the kernel runs an XDP program."""
-
-    NATIVE = "native"  #: in the driver, before a packet becomes an skb
-    GENERIC = "generic"  #: after that, for drivers without XDP: about half the speed
 
 
 def _check_threads(threads: int, cpus: tuple[int, ...] | None) -> None:

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from netring_bpf._core import ffi, lib
 from netring_bpf.errors import ClosedError, SyscallError
-from netring_bpf.records import Packet
-from netring_bpf.ring.batch import EventBatch
+from netring_bpf.events.batch import EventBatch
+from netring_bpf.events.event import Packet
+from netring_bpf.events.layout import Layout, mask_of
 from netring_bpf.ring.books import capture_statistics
-from netring_bpf.ring.decode import Layout, mask_of
 from netring_bpf.ring.flow_options import FlowKey, FlowOptions
 from netring_bpf.ring.options import BusyPoll, TpacketOptions, XdpOptions
 from netring_bpf.statistics import CaptureStatistics, QueueStatistics
 
 if TYPE_CHECKING:
-    from netring_bpf.libpcap import Instruction
-    from netring_bpf.ring.sizes import RingSizes
+    from netring_bpf.capture.ring_sizes import RingSizes
+    from netring_bpf.filter.libpcap import Instruction
 
 __all__ = ["Blocks", "Reader"]
 

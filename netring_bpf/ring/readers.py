@@ -17,9 +17,9 @@ from concurrent.futures import Future
 from typing import Self
 
 from netring_bpf.errors import OptionError
-from netring_bpf.libpcap import Instruction
-from netring_bpf.records import Packet
-from netring_bpf.ring.batch import EventBatch
+from netring_bpf.events.batch import EventBatch
+from netring_bpf.events.event import Packet
+from netring_bpf.filter.libpcap import Instruction
 from netring_bpf.ring.books import capture_statistics, sum_books
 from netring_bpf.ring.flow_options import FlowOptions
 from netring_bpf.ring.reader import Blocks, Reader

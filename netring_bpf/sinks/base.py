@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from netring_bpf.broadcast import FlowSubscriber
-from netring_bpf.records import Event
+from netring_bpf.broadcast.broadcast import FlowSubscriber
+from netring_bpf.events.event import Event
 
 __all__ = ["Sink", "SinkStatistics"]
 

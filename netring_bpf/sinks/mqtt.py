@@ -14,15 +14,16 @@ import ssl
 import uuid
 from collections.abc import Sequence
 
-from netring_bpf.broadcast import BatchSubscriber, FlowSubscriber
+from netring_bpf.broadcast.broadcast import BatchSubscriber, FlowSubscriber
 from netring_bpf.errors import SinkError
-from netring_bpf.records import Event, Lagged
-from netring_bpf.ring.batch import EventBatch
-from netring_bpf.ring.text import TextEncoder
+from netring_bpf.events.batch import EventBatch
+from netring_bpf.events.event import Event, Lagged
+from netring_bpf.formats.batch_text import TextEncoder
+from netring_bpf.formats.json import encode_event
 from netring_bpf.sinks.base import SinkStatistics
-from netring_bpf.sinks.encode import encode_event, topic_level
 from netring_bpf.sinks.mqtt_options import Broker, Credentials, MqttOptions
 from netring_bpf.sinks.outbox import Outbox
+from netring_bpf.sinks.topic import topic_level
 
 try:
     import aiomqtt

@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from netring_bpf.errors import OptionError, SinkError
-from netring_bpf.records import Event, FlowEnded, FlowUpdated
+from netring_bpf.events.event import Event, FlowEnded, FlowUpdated
 
 __all__ = ["Broker", "Credentials", "MqttOptions"]
 

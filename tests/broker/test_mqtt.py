@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from netring_bpf import FlowBroadcast, FlowEnded, LinkDown, MqttOptions, MqttSink, SinkStatistics
-from netring_bpf.sinks.encode import encode_event
+from netring_bpf.formats.json import encode_event
 from tests.support.broker import Broker, Message, MosquittoSub
 from tests.support.events import ended, started
 from tests.support.frames import udp

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from netring_bpf.libpcap import Savefile
+from netring_bpf.filter.libpcap import Savefile
 from tests.native.test_savefile import FORMS
 from tests.support.frames import icmp_echo, tcp, udp
 

@@ -24,7 +24,7 @@ from netring_bpf.errors import (
     QueueBusyError,
     XdpBusyError,
 )
-from netring_bpf.filter_set import FilterSet
+from netring_bpf.filter.filter_set import FilterSet
 from netring_bpf.interface import Interface
 from tests.support.frames import udp
 from tests.support.lab import Namespace, link, xdp_attached

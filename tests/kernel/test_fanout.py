@@ -23,8 +23,8 @@ from netring_bpf import (
     TpacketOptions,
 )
 from netring_bpf.errors import InterfaceGoneError, SyscallError
+from netring_bpf.filter.libpcap import Instruction
 from netring_bpf.interface import Interface
-from netring_bpf.libpcap import Instruction
 from netring_bpf.ring.readers import Readers
 from tests.support.frames import icmp_echo, ip, tcp, udp
 from tests.support.lab import Namespace

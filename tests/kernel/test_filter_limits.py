@@ -10,8 +10,8 @@ from benchmarks.filters import EXPRESSIONS
 from benchmarks.frames import SAMPLES
 from netring_bpf import Filter
 from netring_bpf.bpf import program as program_module
-from netring_bpf.engines import open_engine
-from netring_bpf.libpcap import Interpreter
+from netring_bpf.bpf.engines import open_engine
+from netring_bpf.filter.libpcap import Interpreter
 from tests.support.frames import udp
 from tests.support.grammar import Frames
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from netring_bpf import Filter
-from netring_bpf.engines import EngineName, open_engine
+from netring_bpf.bpf.engines import EngineName, open_engine
 from netring_bpf.errors import FilterError
-from netring_bpf.libpcap import FileFrame, Interpreter, Savefile
+from netring_bpf.filter.libpcap import FileFrame, Interpreter, Savefile
 
 ORACLES = Path(__file__).resolve().parents[3] / "shared" / "oracles" / "filter"
 # What this libpcap does otherwise than the development version that gave the answers. A newer

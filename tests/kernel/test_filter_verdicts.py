@@ -9,8 +9,8 @@ import pytest
 
 from netring_bpf import Filter
 from netring_bpf.bpf import program as program_module
-from netring_bpf.engines import open_engine
-from netring_bpf.libpcap import Interpreter
+from netring_bpf.bpf.engines import open_engine
+from netring_bpf.filter.libpcap import Interpreter
 from tests.support.engines import without_tag
 from tests.support.frames import ethernet, icmp_echo, ip, tcp, udp
 

@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from netring_bpf import live_programs
-from netring_bpf.bpf import cache as cache_module
+from netring_bpf import program_cache as cache_module
 from netring_bpf.bpf import compiler
-from netring_bpf.bpf.cache import MAX_ENTRIES, Cache, directory
+from netring_bpf.bpf.engines import open_engine
 from netring_bpf.bpf.maps import Maps
 from netring_bpf.bpf.program import Program
-from netring_bpf.engines import open_engine
 from netring_bpf.errors import ProgramError
-from netring_bpf.filter import Filter
-from netring_bpf.filter_set import FilterSet
+from netring_bpf.filter import live_program
+from netring_bpf.filter.filter import Filter
+from netring_bpf.filter.filter_set import FilterSet
+from netring_bpf.program_cache import MAX_ENTRIES, Cache, directory
 from tests.support.frames import tcp, udp
 
 pytestmark = pytest.mark.requires("root", "bcc")
@@ -177,7 +177,7 @@ def test_many_processes_at_once_leave_whole_entries(folder: Path) -> None:
     child = (
         "from netring_bpf.bpf.maps import Maps\n"
         "from netring_bpf.bpf.program import Program\n"
-        "from netring_bpf.filter_set import FilterSet\n"
+        "from netring_bpf.filter.filter_set import FilterSet\n"
         "with Maps(1) as maps:\n"
         "    Program.load(FilterSet.of('tcp'), maps).close()\n"
     )
@@ -199,9 +199,9 @@ def test_a_live_program_is_kept_until_libpcap_says_otherwise(
 ) -> None:
     compiled = Filter("vlan 7 and tcp").for_interface("lo")
     with monkeypatch.context() as patch:
-        patch.setattr(live_programs, "compile_for_interface", lambda *_: pytest.fail("compiled"))
+        patch.setattr(live_program, "compile_for_interface", lambda *_: pytest.fail("compiled"))
         assert Filter("vlan 7 and tcp").for_interface("lo") == compiled
-    monkeypatch.setattr(live_programs, "version", lambda: "libpcap version 99")
+    monkeypatch.setattr(live_program, "version", lambda: "libpcap version 99")
     [entry] = folder.iterdir()
     assert Filter("vlan 7 and tcp").for_interface("lo") == compiled
     assert len(list(folder.iterdir())) == 2

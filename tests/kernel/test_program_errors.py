@@ -13,7 +13,7 @@ from netring_bpf.bpf import compiler, program
 from netring_bpf.bpf.maps import Maps
 from netring_bpf.bpf.program import Program
 from netring_bpf.errors import CompileError, FilterError, ProgramError, VerifierError
-from netring_bpf.filter_set import FilterSet
+from netring_bpf.filter.filter_set import FilterSet
 from tests.support.lab import Namespace
 from tests.support.rig import wire
 

@@ -15,7 +15,7 @@ import pytest
 
 from netring_bpf import Capture, Recorder, RecordOptions, TpacketOptions, XdpOptions
 from netring_bpf.errors import CaptureFileError, OptionError
-from netring_bpf.libpcap import Savefile
+from netring_bpf.filter.libpcap import Savefile
 from tests.support.frames import icmp_echo, tcp, udp
 from tests.support.lab import Namespace
 from tests.support.replay import replay_file

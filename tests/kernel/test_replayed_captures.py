@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from netring_bpf import Flow, FlowOptions
-from netring_bpf.libpcap import Savefile
+from netring_bpf.filter.libpcap import Savefile
 from tests.support.replay import replay_file
 from tests.support.rig import SENDER, WAYS, assert_balanced, capture, wire
 from tests.support.sender import send_frames

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from netring_bpf import BusyPoll, Capture, Netring, TpacketOptions, XdpMode, XdpOptions
-from netring_bpf.backend import Backend
+from netring_bpf.capture.backend import Backend
 from netring_bpf.errors import InterfaceGoneError, OptionError
 from tests.support.frames import udp
 from tests.support.hugepages import reserved

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from netring_bpf import FlowOptions
-from netring_bpf.community_id import community_id
+from netring_bpf.events.community_id import community_id
 from tests.support.replay import replay_file
 
 ORACLES = Path(__file__).resolve().parents[3] / "shared" / "oracles" / "community-id"

@@ -13,8 +13,8 @@ import pytest
 
 from netring_bpf import FlowOptions, NetringError
 from netring_bpf._core import ffi
+from netring_bpf.capture.replay import Replay
 from netring_bpf.errors import CaptureFileError, FilterError, OptionError
-from netring_bpf.replay import Replay
 from tests.support.frames import tcp, udp
 from tests.support.replay import SECOND, START, FileStory, Frame, replay, replay_file
 from tests.support.savefiles import Interface, pcap, section

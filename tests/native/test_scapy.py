@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from netring_bpf import FlowEnded, FlowOptions
-from netring_bpf.libpcap import Savefile
+from netring_bpf.filter.libpcap import Savefile
 from tests.support.frames import icmp_echo, tcp, udp
 from tests.support.replay import SECOND, START, Frame, replay
 

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from netring_bpf import FlowEnded, FlowEvent, FlowOptions
 from netring_bpf._core import ffi, lib
+from netring_bpf.events.batch import EventBatch
 from netring_bpf.formats.base import FORMATS, open_format
-from netring_bpf.ring.batch import EventBatch
+from netring_bpf.formats.batch_text import TEXT_FORMATS, TextEncoder
+from netring_bpf.formats.json import encode_event
 from netring_bpf.ring.reader import Reader
-from netring_bpf.ring.text import TEXT_FORMATS, TextEncoder
-from netring_bpf.sinks.encode import encode_event
 from tests.support.replay import replay_file
 
 ORACLES = Path(__file__).resolve().parents[3] / "shared" / "oracles"

@@ -19,9 +19,9 @@ from pathlib import Path
 
 from netring_bpf import Filter
 from netring_bpf.bpf import program as program_module
-from netring_bpf.engines import open_engine
+from netring_bpf.bpf.engines import open_engine
 from netring_bpf.errors import FilterError, NetringError
-from netring_bpf.libpcap import Interpreter, Savefile
+from netring_bpf.filter.libpcap import Interpreter, Savefile
 from tests.support.engines import without_tag
 from tests.support.grammar import Frames, Grammar
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from netring_bpf import CaptureStatistics, FlowEnded, FlowEvent, FlowOptions, NetringError
-from netring_bpf.replay import Replay
-from netring_bpf.ring.batch import EventBatch
+from netring_bpf.capture.replay import Replay
+from netring_bpf.events.batch import EventBatch
 from netring_bpf.ring.reader import Reader
 
 SECOND = 1_000_000_000

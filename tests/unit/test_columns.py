@@ -21,7 +21,7 @@ from netring_bpf import (
     FlowStarted,
 )
 from netring_bpf._core import lib
-from netring_bpf.ring.decode import ENDS, KINDS, TUNNELS
+from netring_bpf.events.layout import ENDS, KINDS, TUNNELS
 from netring_bpf.ring.reader import Reader
 from tests.support.frames import icmp_echo, ip, tcp, udp
 from tests.support.replay import START, Frame, one_batch

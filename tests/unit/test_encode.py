@@ -26,7 +26,8 @@ from netring_bpf import (
     NetringError,
 )
 from netring_bpf.errors import SinkError
-from netring_bpf.sinks.encode import encode_event, topic_level
+from netring_bpf.formats.json import encode_event
+from netring_bpf.sinks.topic import topic_level
 from tests.support.events import ended, flow, started
 
 _PING = Flow(

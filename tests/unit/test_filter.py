@@ -12,8 +12,8 @@ import pytest
 from netring_bpf import Filter
 from netring_bpf.bpf.cbpf import Hook, to_c
 from netring_bpf.errors import FilterError, OptionError
-from netring_bpf.filter import _restore
-from netring_bpf.filter_set import FilterSet
+from netring_bpf.filter.filter import _restore
+from netring_bpf.filter.filter_set import FilterSet
 from tests.support.frames import udp
 
 UDP = udp("10.0.0.1", "10.0.0.2", 4000, 53)

@@ -175,10 +175,13 @@ def test_reading_a_file_loads_nothing_that_an_interface_needs(tmp_path: Path) ->
             check=True,
         )
         loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
-        assert "netring_bpf.ring.text" in loaded
-        needless = {"numpy", "netring_bpf.libpcap", "netring_bpf.capture", *HEAVY} - {
-            "netring_bpf._core"
-        }
+        assert "netring_bpf.formats.batch_text" in loaded
+        needless = {
+            "numpy",
+            "netring_bpf.filter.libpcap",
+            "netring_bpf.capture.capture",
+            *HEAVY,
+        } - {"netring_bpf._core"}
         assert needless & loaded == set()
 
 

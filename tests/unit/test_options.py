@@ -18,7 +18,7 @@ from netring_bpf import (
 )
 from netring_bpf.errors import OptionError
 from netring_bpf.formats.base import open_format
-from netring_bpf.ring.text import TextEncoder
+from netring_bpf.formats.batch_text import TextEncoder
 from netring_bpf.sinks.mqtt_options import MqttOptions
 
 WRONG = [

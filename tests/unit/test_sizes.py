@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import pytest
 
+from netring_bpf.capture import ring_sizes
+from netring_bpf.capture.ring_sizes import RingSizes, choose_sizes
 from netring_bpf.interface import Interface
-from netring_bpf.ring import sizes
 from netring_bpf.ring.options import XdpOptions
-from netring_bpf.ring.sizes import RingSizes, choose_sizes
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ def choose(
 
 @pytest.fixture(autouse=True)
 def unlimited(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sizes, "_memory_lock_limit", lambda: None)
+    monkeypatch.setattr(ring_sizes, "_memory_lock_limit", lambda: None)
 
 
 def test_where_nothing_is_known_a_queue_takes_32_mib() -> None:
@@ -88,7 +88,7 @@ def test_what_was_given_stays_and_the_rest_fits_to_it() -> None:
 def test_under_a_memory_lock_limit_all_queues_fit_together_in_words(
     monkeypatch: pytest.MonkeyPatch, limit: int, queues: int, expected: tuple[int, int, int]
 ) -> None:
-    monkeypatch.setattr(sizes, "_memory_lock_limit", lambda: limit)
+    monkeypatch.setattr(ring_sizes, "_memory_lock_limit", lambda: limit)
     assert choose(queues=queues) == expected
     link = Link("eth1", 2, 1500, True, True, False, None)
     notice = choose_sizes(XdpOptions(), link, queues).notice
@@ -100,7 +100,7 @@ def test_under_a_memory_lock_limit_all_queues_fit_together_in_words(
 
 
 def test_what_was_given_is_never_made_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sizes, "_memory_lock_limit", lambda: 1 << 20)
+    monkeypatch.setattr(ring_sizes, "_memory_lock_limit", lambda: 1 << 20)
     assert choose(xdp=XdpOptions(ring_size=4096)) == (4096, 2048, 4096)
     assert choose(xdp=XdpOptions(ring_size=4096, chunks=32_768)) == (4096, 2048, 32_768)
 
@@ -108,7 +108,7 @@ def test_what_was_given_is_never_made_smaller(monkeypatch: pytest.MonkeyPatch) -
 def test_the_limit_is_the_process_s_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     soft = resource.getrlimit(resource.RLIMIT_MEMLOCK)[0]
-    assert sizes._memory_lock_limit() in {None, soft}
+    assert ring_sizes._memory_lock_limit() in {None, soft}
 
 
 def test_the_chosen_sizes_are_put_into_the_options() -> None:

@@ -1,0 +1,34 @@
+"""The subscriber of whole batches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Self
+
+from netring_bpf.broadcast.subscriber import Subscriber
+from netring_bpf.events.event import Event
+
+__all__ = ["BatchSubscriber"]
+
+
+class BatchSubscriber(Subscriber):
+    """A subscriber of whole batches: an async iterator and a context manager.
+
+    Made by ``FlowBroadcast.subscribe_batches``. Each batch is a sequence of at least one event:
+    flow events as the ``EventBatch`` they came in, or what is left of it for this subscriber;
+    what is no flow event (``Lagged``, link changes, errors) in tuples of their own. One task
+    iterates it at a time. Events count as delivered when their batch is given out.
+    """
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Sequence[Event]:
+        """Return the next batch; waits for one. Ends when the broadcast is closed and read."""
+        if events := await self.next_batch():
+            return events
+        raise StopAsyncIteration
+
+    def next_nowait(self) -> Sequence[Event] | None:
+        """Return the next batch that is there, ``None`` where there is none now."""
+        return self._batch_nowait()

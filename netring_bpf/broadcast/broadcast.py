@@ -1,0 +1,148 @@
+"""Room 4: one stream of events to any number of subscribers of this process.
+
+Pure asyncio: no I/O, no thread, no clock of its own. The semantics are those of tokio's
+broadcast channel, at the grain of single events:
+
+- the latest ``buffer`` events are retained for those who have yet to read them, and shared;
+- publishing never waits: the oldest retained event is overwritten;
+- a subscriber that is more than ``buffer`` events behind receives ``Lagged(n)``, n being exactly
+  the number it missed, and goes on with the oldest event retained;
+- a new subscriber sees only what is published later;
+- after ``close()`` subscribers still receive what is retained, then their iteration ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from netring_bpf.broadcast.batch_subscriber import BatchSubscriber
+from netring_bpf.broadcast.event_subscriber import FlowSubscriber
+from netring_bpf.broadcast.retained import Stream
+from netring_bpf.broadcast.subscriber import Subscriber, SubscriberStatistics
+from netring_bpf.errors import ClosedError, OptionError
+from netring_bpf.events.event import Event
+from netring_bpf.events.select import Kinds
+
+__all__ = [
+    "BatchSubscriber",
+    "BroadcastStatistics",
+    "FlowBroadcast",
+    "FlowSubscriber",
+    "SubscriberStatistics",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class BroadcastStatistics:
+    """What was published, and each live subscriber's books."""
+
+    published: int
+    receiver_count: int
+    subscribers: tuple[SubscriberStatistics, ...]
+
+
+class FlowBroadcast:
+    """Fans events out to its subscribers. Use it from one event loop only.
+
+    ``buffer`` is the number of events retained for subscribers that are behind. Raises
+    ``OptionError`` when it is not positive.
+    """
+
+    def __init__(self, buffer: int = 4096) -> None:
+        if buffer < 1:
+            raise OptionError(f"buffer={buffer!r}: must be at least 1", option="buffer")
+        self._stream: Stream[Subscriber] = Stream(buffer)
+        self._subscribed = 0
+
+    @property
+    def buffer(self) -> int:
+        """How many events are retained."""
+        return self._stream.buffer
+
+    @property
+    def published(self) -> int:
+        """Events published so far."""
+        return self._stream.published
+
+    @property
+    def closed(self) -> bool:
+        """Whether ``close()`` was called."""
+        return self._stream.closed
+
+    @property
+    def receiver_count(self) -> int:
+        """Subscribers that are open."""
+        return len(self._stream.subscribers)
+
+    def subscribe(
+        self,
+        *,
+        kinds: Kinds = None,
+        where: Callable[[Event], bool] | None = None,
+        name: str | None = None,
+    ) -> FlowSubscriber:
+        """Return a new subscriber, which receives what is published from now on.
+
+        ``kinds``: only events of these classes (``Lagged`` always comes). ``where``: only events
+        for which it returns true; what it raises is raised in the subscriber's own iteration.
+        """
+        return FlowSubscriber(self._stream, kinds=kinds, where=where, name=self._name(name))
+
+    def subscribe_batches(
+        self,
+        *,
+        kinds: Kinds = None,
+        name: str | None = None,
+    ) -> BatchSubscriber:
+        """Return a new subscriber that receives whole batches, as they were published.
+
+        For those who want many events at a time, or want them as columns or as bytes: flow
+        events come as ``EventBatch``, nothing of which is decoded before it is looked at.
+        ``kinds``: only events of these classes (``Lagged`` always comes).
+        """
+        return BatchSubscriber(self._stream, kinds=kinds, name=self._name(name))
+
+    def _name(self, given: str | None) -> str:
+        self._subscribed += 1
+        return given or f"subscriber-{self._subscribed}"
+
+    def publish(self, events: Sequence[Event]) -> None:
+        """Publish a batch in order. Never blocks; the batch must not change afterwards.
+
+        Raises ``ClosedError`` after ``close()``.
+        """
+        if self._stream.closed:
+            raise ClosedError("publish on a broadcast that is closed")
+        if events:
+            self._stream.append(events)
+
+    def has_room(self, count: int) -> bool:
+        """Whether ``wait_room(count)`` would return at once."""
+        return self._room() >= min(count, self.buffer)
+
+    async def wait_room(self, count: int) -> None:
+        """Wait until ``count`` more events can be published without anybody losing any.
+
+        For a publisher that can wait, as the reader of a file; one at a time. Returns at once
+        while there are no subscribers.
+        """
+        count = min(count, self._stream.buffer)
+        while self._room() < count:
+            await self._stream.wait_advanced()
+
+    def _room(self) -> int:
+        return self._stream.buffer - (self._stream.published - self._stream.slowest())
+
+    def close(self) -> None:
+        """End the stream: subscribers receive what is retained, then stop. Idempotent."""
+        self._stream.close()
+
+    def statistics(self) -> BroadcastStatistics:
+        """Return the books of the broadcast and of its open subscribers."""
+        subscribers = sorted(self._stream.subscribers, key=lambda subscriber: subscriber.name)
+        return BroadcastStatistics(
+            published=self._stream.published,
+            receiver_count=len(subscribers),
+            subscribers=tuple(subscriber.statistics() for subscriber in subscribers),
+        )

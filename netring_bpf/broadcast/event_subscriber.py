@@ -1,0 +1,170 @@
+"""The subscriber of single events."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Protocol, Self, TypeGuard
+
+from netring_bpf.broadcast.retained import Stream
+from netring_bpf.broadcast.subscriber import Subscriber
+from netring_bpf.events.event import Event
+from netring_bpf.events.select import Kinds, events_at, last_ts, places_of
+
+__all__ = ["FlowSubscriber"]
+
+# Of tokio's budget of a task: with so many events at hand the loop still turns, so that one who
+# has much to catch up with, or much to do with each, does not hold up the others.
+_TURN = 128
+
+
+class _MadeOnDemand(Protocol):
+    """Events that are made when they are looked at, and else kept."""
+
+    def once(self) -> Iterator[Event]: ...
+
+
+def _is_made_on_demand(events: Sequence[Event]) -> TypeGuard[_MadeOnDemand]:
+    return hasattr(events, "once")  # why not isinstance(): kinds.py
+
+
+class FlowSubscriber(Subscriber):
+    """One subscriber's place in the stream: an async iterator and a context manager.
+
+    Made by ``FlowBroadcast.subscribe``. One task iterates it at a time. Leaving it open and
+    unreferenced is harmless: it is forgotten when it is garbage.
+    """
+
+    def __init__(
+        self,
+        stream: Stream[Subscriber],
+        *,
+        kinds: Kinds,
+        where: Callable[[Event], bool] | None,
+        name: str,
+    ) -> None:
+        super().__init__(stream, kinds=kinds, name=name)
+        self._where = where
+        self._at_hand: Iterator[Event] = iter(())  # of this turn
+        self._error: Exception | None = None  # to be raised next
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Event:
+        """Return the next event; waits for one. Ends when the broadcast is closed and read."""
+        if self._cursor >= self._stream.oldest:
+            for event in self._at_hand:
+                self._cursor += 1
+                self._delivered += 1
+                return event
+        return await self._next()
+
+    async def next_batch(self, limit: int | None = None) -> Sequence[Event]:
+        """Return the next batch, at most ``limit`` events of it; ``[]`` at the end.
+
+        As a subscriber of batches has it. With a ``where`` it is a list of those that pass; what
+        it raises is raised when those before are given out.
+        """
+        if self._where is None:
+            self._at_hand = iter(())  # they are still in the stream
+            return await super().next_batch(limit)
+        try:
+            events = [await anext(self)]
+        except StopAsyncIteration:
+            return []
+        try:
+            while len(events) != limit and (event := self.next_nowait()) is not None:
+                events.append(event)
+        except Exception as error:  # noqa: BLE001 - whatever ``where`` raises
+            self._error = error
+        return events
+
+    async def _next(self) -> Event:
+        if self._turn_taken and self._cursor < self._stream.published:
+            await asyncio.sleep(0)
+        while True:
+            event = self.next_nowait()
+            if event is not None:
+                return event
+            if self._at_end():
+                raise StopAsyncIteration
+            await self._wait()
+
+    def next_nowait(self) -> Event | None:
+        """Return the next event that is there, ``None`` where there is none now."""
+        stream = self._stream
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
+        while self._end is None:
+            if self._cursor < stream.oldest:
+                lagged = self._missed()
+                self._lay_down()
+                return lagged
+            for event in self._at_hand:
+                self._cursor += 1
+                self._delivered += 1
+                return event
+            stream.advanced()
+            if self._cursor == stream.published:
+                self._lay_down()
+                return None
+            self._take_up()
+        return None
+
+    def _take_up(self) -> None:
+        """Have the events of the next turn at hand."""
+        start, batch = self._stream.find(self._cursor)
+        at = self._cursor - start
+        events = batch if at == 0 and len(batch) <= _TURN else batch[at : at + _TURN]
+        self._last_ts = last_ts(events)
+        self._turn_taken = True
+        self._at_hand = self._made(events)
+        if self._where is not None:
+            self._at_hand = self._passing(events, self._where)
+        elif self._kinds is not None:
+            places = places_of(events, self._kinds)
+            if len(places) < len(events):
+                chosen = events_at(events, places)
+                self._at_hand = self._among(places, self._made(chosen), len(events))
+
+    def _made(self, events: Sequence[Event]) -> Iterator[Event]:
+        """Iterate; what is made for it is kept only where there is somebody to share it with."""
+        if len(self._stream.subscribers) == 1 and _is_made_on_demand(events):
+            return events.once()
+        return iter(events)
+
+    def _among(self, places: Sequence[int], chosen: Iterable[Event], end: int) -> Iterator[Event]:
+        """Yield the chosen events; counts those between them as passed over."""
+        begin = self._cursor
+        for place, event in zip(places, chosen, strict=True):
+            self._pass_over(begin + place - self._cursor)
+            yield event
+        self._pass_over(begin + end - self._cursor)
+
+    def _passing(self, events: Sequence[Event], where: Callable[[Event], bool]) -> Iterator[Event]:
+        kinds = self._kinds
+        for event in events:
+            passed = False
+            try:
+                passed = (kinds is None or isinstance(event, kinds)) and bool(where(event))
+            finally:  # if it raises, the event is spent
+                self._pass_over(not passed)
+            if passed:
+                yield event
+
+    def _pass_over(self, events: int) -> None:
+        self._cursor += events
+        self._filtered += events
+
+    def _lay_down(self) -> None:
+        """Hold no batch that the broadcast may have let go."""
+        self._at_hand = iter(())
+        self._turn_taken = False
+
+    def close(self) -> None:
+        """Leave: nothing more is received or counted. Idempotent."""
+        self._lay_down()
+        self._error = None
+        super().close()

@@ -1,0 +1,150 @@
+"""A subscriber's place in the stream, and the books of what came there."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+from netring_bpf.broadcast.retained import Stream
+from netring_bpf.events.event import Event, Lagged
+from netring_bpf.events.select import Kinds, events_at, last_ts, places_of
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+__all__ = ["Subscriber", "SubscriberStatistics"]
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriberStatistics:
+    """One subscriber's books: published = delivered + lagged + filtered + pending.
+
+    ``published``: events since it subscribed, until it closed. ``delivered``: given to it.
+    ``lagged``: overwritten before it came to them, the sum of its ``Lagged``.
+    ``filtered``: passed over by its ``kinds`` or ``where``. ``pending``: not yet looked at.
+    """
+
+    name: str
+    published: int
+    delivered: int
+    lagged: int
+    filtered: int
+    pending: int
+
+
+class Subscriber:
+    """A place in the stream, and the books of what was done with what came there."""
+
+    def __init__(self, stream: Stream[Subscriber], *, kinds: Kinds, name: str) -> None:
+        self.name = name
+        self._stream = stream
+        self._kinds = kinds
+        self._start = self._cursor = stream.published
+        self._end: int | None = None
+        self._delivered = self._lagged = self._filtered = 0
+        self._last_ts = 0
+        self._waiting = False
+        self._turn_taken = False
+        stream.join(self)
+
+    @property
+    def cursor(self) -> int:
+        """The number of the next event it will look at."""
+        return self._cursor
+
+    def _missed(self) -> Lagged:
+        """Go on with the oldest event retained, and say what was missed by that."""
+        missed = self._stream.oldest - self._cursor
+        self._cursor = self._stream.oldest
+        self._lagged += missed
+        return Lagged(ts=self._last_ts, missed=missed)
+
+    async def next_batch(self, limit: int | None = None) -> Sequence[Event]:
+        """Return the next batch, at most ``limit`` events of it; ``[]`` at the end.
+
+        Waits for one. It is what was published, by reference: flow events as an ``EventBatch``,
+        or what is left of it for this subscriber.
+        """
+        if self._turn_taken and self._cursor < self._stream.published:
+            await asyncio.sleep(0)
+        while True:
+            events = self._batch_nowait(limit)
+            self._turn_taken = events is not None
+            if events is not None:
+                return events
+            if self._at_end():
+                return []
+            await self._wait()
+
+    def _batch_nowait(self, limit: int | None = None) -> Sequence[Event] | None:
+        stream = self._stream
+        if self._end is not None:
+            return None
+        if self._cursor < stream.oldest:
+            return (self._missed(),)
+        while self._cursor < stream.published:
+            start, events = stream.find(self._cursor)
+            if self._cursor > start or limit is not None:
+                at = self._cursor - start
+                events = events[at : None if limit is None else at + limit]
+            self._cursor += len(events)
+            self._last_ts = last_ts(events)
+            chosen = self._choose(events)
+            self._delivered += len(chosen)
+            self._filtered += len(events) - len(chosen)
+            stream.advanced()
+            if chosen:
+                return chosen
+        return None
+
+    def _choose(self, events: Sequence[Event]) -> Sequence[Event]:
+        return events if self._kinds is None else events_at(events, places_of(events, self._kinds))
+
+    def _at_end(self) -> bool:
+        return self._end is not None or self._stream.closed
+
+    async def _wait(self) -> None:
+        if self._waiting:
+            raise RuntimeError(f"{self.name}: two tasks iterate one subscriber; subscribe twice")
+        self._waiting = True
+        try:
+            await self._stream.wait()
+        finally:
+            self._waiting = False
+
+    def close(self) -> None:
+        """Leave: nothing more is received or counted. Idempotent."""
+        if self._end is None:
+            self._end = self._stream.published
+            self._stream.subscribers.discard(self)
+            self._stream.wake()  # its own task, if it waits
+            self._stream.advanced()
+
+    async def aclose(self) -> None:
+        """Leave, as ``close()``."""
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def statistics(self) -> SubscriberStatistics:
+        """Return this subscriber's books."""
+        end = self._stream.published if self._end is None else self._end
+        return SubscriberStatistics(
+            name=self.name,
+            published=end - self._start,
+            delivered=self._delivered,
+            lagged=self._lagged,
+            filtered=self._filtered,
+            pending=end - self._cursor,
+        )

@@ -1,0 +1,92 @@
+"""What the kernel says when a ring cannot be opened, in words that name the remedy."""
+
+from __future__ import annotations
+
+import errno
+import resource
+
+from netring_bpf.capture.ring_sizes import RingSizes
+from netring_bpf.errors import (
+    KernelFeatureError,
+    MemlockError,
+    NetringError,
+    OptionError,
+    PermissionDeniedError,
+    QueueBusyError,
+    SyscallError,
+)
+from netring_bpf.interface import Interface
+
+__all__ = ["explain_busy_poll", "explain_queue", "explain_socket"]
+
+
+def explain_socket(error: SyscallError, where: str) -> NetringError:
+    """Of any ring on the interface."""
+    match error.errno:
+        case errno.EPERM | errno.EACCES:
+            return PermissionDeniedError(
+                f"{error.call} on {where}: the process lacks CAP_NET_RAW; run it as root, or "
+                "give it CAP_BPF, CAP_NET_ADMIN and CAP_NET_RAW",
+                capability="CAP_NET_RAW",
+            )
+        case errno.EAFNOSUPPORT | errno.EOPNOTSUPP | errno.ENOPROTOOPT:
+            return KernelFeatureError(
+                f"{error.call} on {where}: {error.strerror}; this kernel was built without it",
+                feature=error.call.removeprefix("open an ").removeprefix("open a "),
+            )
+        case _:
+            return error
+
+
+def explain_queue(
+    error: SyscallError, interface: Interface, queue: int, sizes: RingSizes
+) -> NetringError:
+    """Of an AF_XDP socket with these sizes."""
+    where = f"queue {queue} of {interface.name}"
+    match error.errno:
+        case errno.ENOBUFS:
+            needed = sizes.umem
+            limit = resource.getrlimit(resource.RLIMIT_MEMLOCK)[0]
+            known = "" if limit == resource.RLIM_INFINITY else f" of {limit >> 10} KiB"
+            return MemlockError(
+                f"{error.call} on {where}: its UMEM of {needed >> 10} KiB is over the "
+                f"memory-lock limit{known}; raise it (ulimit -l, systemd: "
+                "LimitMEMLOCK=), give CAP_IPC_LOCK, or make XdpOptions(chunks=, ring_size=) "
+                "smaller",
+                needed=needed,
+                limit=limit,
+            )
+        case errno.EBUSY:
+            return QueueBusyError(
+                f"{error.call} on {where}: another AF_XDP socket is bound to the queue; end "
+                "its process, choose other queues, or backend='tpacket_v3'",
+                interface=interface.name,
+                queue=queue,
+            )
+        case errno.EINVAL:
+            return OptionError(
+                f"{error.call} on {where}: there is no such queue (the interface has "
+                f"{interface.rx_queues()})",
+                option="queues",
+            )
+        case _:
+            return explain_socket(error, where)
+
+
+def explain_busy_poll(error: SyscallError, interface: Interface) -> NetringError:
+    """Of the options that an AF_XDP socket needs for it."""
+    match error.errno:
+        case errno.EPERM | errno.EACCES:
+            return PermissionDeniedError(
+                f"{error.call} on {interface.name}: the process lacks CAP_NET_ADMIN; give it, or "
+                "leave XdpOptions(busy_poll=) out",
+                capability="CAP_NET_ADMIN",
+            )
+        case errno.ENOPROTOOPT:
+            return KernelFeatureError(
+                f"{error.call} on {interface.name}: {error.strerror}; the kernel is older than "
+                "Linux 5.11, or was built without it; leave XdpOptions(busy_poll=) out",
+                feature="busy_poll",
+            )
+        case _:
+            return error

@@ -1,0 +1,327 @@
+"""A capture file as a source of flow events: the same dissector and flow table as live traffic."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import io
+import os
+import stat
+import threading
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from netring_bpf.errors import (
+    CaptureFileError,
+    ClosedError,
+    FilterError,
+    InternalError,
+    NetringError,
+    OptionError,
+    SyscallError,
+)
+from netring_bpf.events.batch import EventBatch
+from netring_bpf.ring.flow_options import FlowOptions
+from netring_bpf.ring.reader import Reader
+from netring_bpf.statistics import CaptureStatistics
+
+if TYPE_CHECKING:
+    import gzip
+
+    from netring_bpf.filter.filter import Filter
+    from netring_bpf.filter.filter_set import FilterLike
+    from netring_bpf.interface import LinkWatch
+
+__all__ = ["Replay"]
+
+# The link types that are read, as files name them (tcpdump.org/linktypes.html), and as libpcap's
+# compiler does where that is another number.
+_LINKTYPES = {
+    number: {14: 12, 101: 12}.get(number, number)
+    for number in (1, 0, 9, 12, 14, 50, 101, 105, 108, 113, 127, 228, 229, 239, 276)
+}
+_GZIP_MAGIC = b"\x1f\x8b"
+_PIPE_SIZE = 1 << 20
+_CHUNK = 1 << 18
+
+
+def _unpacked(stream: io.BufferedReader) -> gzip.GzipFile:
+    import gzip
+
+    return gzip.GzipFile(fileobj=stream)
+
+
+class _Feeder:
+    """Unpacks, or just passes on, what cannot be read directly: a thread and a pipe."""
+
+    def __init__(self, stream: io.BufferedReader) -> None:
+        packed = stream.peek(2)[:2] == _GZIP_MAGIC
+        self._stream = _unpacked(stream) if packed else stream
+        self.error: str | None = None
+        self.descriptor, self._sink = os.pipe2(os.O_CLOEXEC)
+        with contextlib.suppress(OSError):  # an unprivileged user may have reached the limit
+            fcntl.fcntl(self._sink, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
+        self._thread = threading.Thread(target=self._run, name="netring-unpack", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            while data := self._stream.read(_CHUNK):
+                view = memoryview(data)
+                while view:
+                    view = view[os.write(self._sink, view) :]
+        except BrokenPipeError:
+            pass  # the reader has stopped
+        except (OSError, EOFError, zlib.error, ValueError) as error:
+            self.error = str(error)
+        finally:
+            os.close(self._sink)
+
+    def close(self) -> None:
+        os.close(self.descriptor)
+        # A thread that waits for a terminal or a pipe cannot be woken; it is left to the process.
+        self._thread.join(0.1)
+
+
+def _only_filter(filter: FilterLike) -> Filter:
+    from netring_bpf.filter.filter_set import FilterSet
+
+    wanted = FilterSet.of(filter)
+    if wanted.names:
+        raise OptionError(
+            "filter: filters with names are counted in the kernel, and a file is not read "
+            "there; give one filter",
+            option="filter",
+        )
+    return wanted.filters[0]
+
+
+class Replay:
+    """Flow events of a capture file: pcap or pcapng, of any byte order, packed by gzip or not.
+
+    ``path``: the file; ``"-"`` for standard input. ``filter``: as of ``Capture``, with the rule
+    for files (docs/filters.md); not by name. Time is the file's, and whoever takes the events
+    is waited for. Used by ``Netring.replay``. Raises ``CaptureFileError``, ``FilterError``.
+    """
+
+    def __init__(
+        self, path: str | Path, *, filter: FilterLike = None, flow: FlowOptions | None = None
+    ) -> None:
+        self._path = Path(path)
+        self._filter = None if filter is None else _only_filter(filter)
+        self._flow = flow or FlowOptions()
+        self._stack = contextlib.ExitStack()
+        self._reader: Reader | None = None
+        self._feeder: _Feeder | None = None
+        self._descriptor = -1
+        self._size = 0
+        self._thread: threading.Thread | None = None
+        self._closing = threading.Lock()  # the progress is asked for while another thread closes
+        self._final: CaptureStatistics | None = None
+
+    # -- what Netring asks every source --
+
+    @property
+    def interface(self) -> str:
+        """The file's name."""
+        return str(self._path)
+
+    @property
+    def backend(self) -> str:
+        """``"file"``."""
+        return "file"
+
+    @property
+    def attach(self) -> None:
+        """None: nothing is attached."""
+
+    @property
+    def attach_reason(self) -> None:
+        """None."""
+
+    @property
+    def fallback_reason(self) -> None:
+        """None."""
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """Nothing."""
+        return ()
+
+    @property
+    def zero_copy(self) -> bool:
+        """False."""
+        return False
+
+    @property
+    def xdp(self) -> None:
+        """None."""
+
+    @property
+    def finite(self) -> bool:
+        """True: it ends with the file."""
+        return True
+
+    @property
+    def watch(self) -> LinkWatch | None:
+        """None: there is no interface."""
+        return None
+
+    # -- opening --
+
+    def open(self) -> None:
+        """Open the file. Raises ``CaptureFileError``, ``FilterError``."""
+        if self._reader is not None:
+            raise ClosedError(f"replay of {self._path}: opened twice; make a new one")
+        with contextlib.ExitStack() as undo:
+            self._descriptor = self._open_file(undo)
+            self._feeder = self._feed(undo)
+            reader = undo.enter_context(Reader(self._flow))
+            reader.add_savefile(self._feeder.descriptor if self._feeder else self._descriptor)
+            for linktype, program in self._programs():
+                reader.filter_savefile(linktype, program.instructions)
+            self._reader = reader
+            self._stack = undo.pop_all()
+
+    def _open_file(self, undo: contextlib.ExitStack) -> int:
+        try:
+            if str(self._path) == "-":
+                descriptor = os.dup(0)
+                os.set_inheritable(descriptor, False)
+            else:
+                descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+            undo.callback(os.close, descriptor)
+            kind = os.fstat(descriptor)
+        except OSError as error:
+            raise CaptureFileError(
+                f"open capture file {self._path}: {error.strerror}", path=self._path
+            ) from error
+        if stat.S_ISDIR(kind.st_mode):
+            raise CaptureFileError(
+                f"open capture file {self._path}: it is a directory", path=self._path
+            )
+        self._size = kind.st_size if stat.S_ISREG(kind.st_mode) else 0
+        return descriptor
+
+    def _feed(self, undo: contextlib.ExitStack) -> _Feeder | None:
+        """Regular files that are not packed are read by the C core itself."""
+        if self._size and os.pread(self._descriptor, 2, 0) != _GZIP_MAGIC:
+            return None
+        raw = io.FileIO(self._descriptor, closefd=False)
+        feeder = _Feeder(io.BufferedReader(raw, _CHUNK))
+        undo.callback(feeder.close)
+        return feeder
+
+    def _programs(self) -> Iterator[tuple[int, Filter]]:
+        """The filter for each link type; an expression may make no sense on some of them."""
+        if self._filter is None:
+            return
+        from netring_bpf.filter.filter import Filter
+
+        expression, snaplen = self._filter.expression, self._filter.snaplen
+        for linktype, dlt in _LINKTYPES.items():
+            with contextlib.suppress(FilterError):
+                yield linktype, Filter(expression, linktype=dlt, snaplen=snaplen)
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """Bytes read of the file as it lies on disk, and its size; (0, 0) for a pipe."""
+        with self._closing:
+            if self._size == 0 or self._reader is None or self._final is not None:
+                return self._size, self._size
+            if self._feeder is not None:
+                return os.lseek(self._descriptor, 0, os.SEEK_CUR), self._size
+            return self._reader.savefile_offset, self._size
+
+    # -- events --
+
+    def start(self, done: Callable[[NetringError | None], None]) -> None:
+        """Start the reader's thread; ``done`` is called in it at the end, with what went wrong."""
+        reader = self._opened()
+        if self._thread is not None:
+            raise ClosedError(f"replay of {self._path}: started twice")
+
+        def run() -> None:
+            problem: NetringError | None
+            try:
+                rc = reader.run()
+                problem = self._problem() if rc == 0 else SyscallError("read the capture file", -rc)
+            except Exception as error:  # noqa: BLE001 - somebody waits for the end
+                problem = InternalError(f"replay of {self._path}", error)
+            done(problem)
+
+        self._thread = threading.Thread(target=run, name="netring-reader", daemon=True)
+        self._thread.start()
+
+    def _problem(self) -> CaptureFileError | None:
+        problem = self._opened().savefile_problem()
+        if self._feeder is not None and self._feeder.error is not None:
+            problem = f"cannot be unpacked: {self._feeder.error}", self._opened().savefile_offset
+        if problem is None:
+            return None
+        text, offset = problem
+        what = " of what was unpacked" if self._feeder is not None and self._size else ""
+        return CaptureFileError(
+            f"read capture file {self._path}: at byte {offset}{what}: {text}; the flows up to "
+            "there are good",
+            path=self._path,
+            offset=offset,
+        )
+
+    def fileno(self) -> int:
+        """Return the descriptor that is readable when ``take()`` has events."""
+        return self._opened().fileno()
+
+    def take(self, limit: int) -> EventBatch:
+        """Take up to ``limit`` flow events. Never blocks."""
+        return self._opened().take(limit)
+
+    def set_filter(self, filter: FilterLike) -> None:
+        """Raise ``OptionError``: what was read cannot be filtered again."""
+        raise OptionError(
+            f"set_filter on {self._path}: a file has one filter; replay it again", option="filter"
+        )
+
+    def stop(self) -> None:
+        """End the thread. Idempotent; blocks."""
+        if self._reader is None or self._final is not None:
+            return
+        self._reader.stop()
+        if self._thread is not None:
+            self._thread.join()
+
+    def finish(self, limit: int) -> Iterator[EventBatch]:
+        """After the end: end the live flows and yield all events that are left."""
+        return self._opened().finish(limit)
+
+    def statistics(self) -> CaptureStatistics:
+        """Return the books: those of now, or the final ones after ``close()``."""
+        if self._final is not None:
+            return self._final
+        return self._opened().statistics("file", None, (), {})
+
+    # -- closing --
+
+    def _opened(self) -> Reader:
+        if self._reader is None or self._final is not None:
+            raise ClosedError(f"replay of {self._path}: it is not open")
+        return self._reader
+
+    def close(self) -> None:
+        """Free everything. Idempotent."""
+        if self._reader is None or self._final is not None:
+            return
+        self.stop()
+        self._reader.flush()
+        with self._closing:
+            self._final = self._reader.statistics("file", None, (), {})
+            self._stack.close()
+
+    def __enter__(self) -> Self:
+        self.open()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -1,0 +1,53 @@
+"""What ``Netring`` asks of where its flow events come from: a capture, or a capture file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+from netring_bpf.errors import NetringError
+from netring_bpf.events.batch import EventBatch
+from netring_bpf.filter.filter_set import FilterLike
+from netring_bpf.interface import LinkWatch
+from netring_bpf.ring.options import XdpOptions
+from netring_bpf.statistics import CaptureStatistics
+
+__all__ = ["Source"]
+
+
+class Source(Protocol):
+    """Gives flow events from a thread of its own; ``Capture`` says what each name means."""
+
+    @property
+    def interface(self) -> str: ...  # noqa: D102
+    @property
+    def backend(self) -> str: ...  # noqa: D102
+    @property
+    def attach(self) -> str | None: ...  # noqa: D102
+    @property
+    def attach_reason(self) -> str | None: ...  # noqa: D102
+    @property
+    def fallback_reason(self) -> str | None: ...  # noqa: D102
+    @property
+    def notices(self) -> tuple[str, ...]: ...  # noqa: D102
+    @property
+    def zero_copy(self) -> bool: ...  # noqa: D102
+    @property
+    def xdp(self) -> XdpOptions | None: ...  # noqa: D102
+    @property
+    def finite(self) -> bool:
+        """Whether it ends by itself, and waits for whoever takes its events."""
+
+    @property
+    def watch(self) -> LinkWatch | None:
+        """The link messages of the interface, where there is one."""
+
+    def open(self) -> None: ...  # noqa: D102
+    def start(self, done: Callable[[NetringError | None], None]) -> None: ...  # noqa: D102
+    def fileno(self) -> int: ...  # noqa: D102
+    def take(self, limit: int) -> EventBatch: ...  # noqa: D102
+    def set_filter(self, filter: FilterLike) -> None: ...  # noqa: D102
+    def stop(self) -> None: ...  # noqa: D102
+    def finish(self, limit: int) -> Iterator[EventBatch]: ...  # noqa: D102
+    def statistics(self) -> CaptureStatistics: ...  # noqa: D102
+    def close(self) -> None: ...  # noqa: D102

@@ -1,0 +1,151 @@
+"""Flow events as a record batch of Apache Arrow. The door to pyarrow.
+
+A table with plain columns, in the words of the records (docs/columns.md): what has a name has it,
+what is not there is null.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from netring_bpf.errors import PackageMissingError
+from netring_bpf.events.columns import Columns
+from netring_bpf.events.event import Counters, FlowEvent
+from netring_bpf.events.layout import ENDS, KINDS, NO_VLAN, TUNNELS
+
+try:
+    import pyarrow as pa
+except ModuleNotFoundError as missing:
+    raise PackageMissingError(
+        'flow events to Arrow: pyarrow is not installed; pip install "netring-bpf[arrow]"',
+        package="pyarrow",
+    ) from missing
+
+__all__ = ["record_batch"]
+
+_ADDRESS_SIZES = np.zeros(256, np.int32)
+_ADDRESS_SIZES[[0, 4, 6]] = 6, 4, 16
+_TIMES = ("first", "last")  # of a side; 0 is none
+_Mask = npt.NDArray[np.bool_]
+
+
+def kind_name(kind: type[FlowEvent]) -> str:
+    """Return ``"ended"`` of ``FlowEnded``."""
+    return kind.__name__.removeprefix("Flow").lower()
+
+
+def record_batch(table: Columns) -> pa.RecordBatch:
+    """Return the events as a ``pyarrow.RecordBatch``; the values are copied, column by column."""
+    columns = dict(_event(table))
+    return pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
+
+
+def _event(table: Columns) -> Iterator[tuple[str, pa.Array]]:
+    yield "ts", _time(table["ts"])
+    yield "kind", _named(table["kind"], {code: kind_name(kind) for code, kind in KINDS.items()})
+    yield "reason", _named(table["reason"], {code: end.value for code, end in ENDS.items()})
+    yield "id", pa.array(table["id"])
+    yield "proto", pa.array(table["proto"])
+    for side in ("orig", "resp"):
+        yield f"{side}_addr", _address(table[f"{side}_addr"], table["family"])
+        yield f"{side}_port", pa.array(table[f"{side}_port"])
+    yield "vlans", _lists(table["vlans"], table["vlans"] != NO_VLAN)
+    yield "icmp_id", pa.array(table["icmp_id"])
+    yield "network", pa.array(table["network"] - np.uint32(1), mask=table["network"] == 0)
+    yield "start", _time(table["start"])
+    for side in ("orig", "resp"):
+        for name in Counters._fields:
+            values = table[side][name]
+            yield f"{side}_{name}", _time(values) if name in _TIMES else pa.array(values)
+    yield "history", _text(table["history"])
+    yield from _rarely(table)
+    yield from _measured(table)
+
+
+def _rarely(table: Columns) -> Iterator[tuple[str, pa.Array]]:
+    """What most flows have not."""
+    errors = table["icmp_errors"]
+    yield "icmp_errors", pa.array(errors)
+    yield "icmp_error_type", pa.array(table["icmp_error_type"], mask=errors == 0)
+    yield "icmp_error_code", pa.array(table["icmp_error_code"], mask=errors == 0)
+    names = {code: tunnel.value for code, tunnel in TUNNELS.items()}
+    yield "tunnel_kind", _named(table["tunnel_kind"], names)
+    none = table["tunnel_kind"] == 0
+    for name in ("tunnel_id", "tunnel_flow_id"):
+        yield name, pa.array(table[name], mask=none)
+    for side in ("tunnel_orig", "tunnel_resp"):
+        yield f"{side}_addr", _address(table[f"{side}_addr"], table["tunnel_family"], none)
+        yield f"{side}_port", pa.array(table[f"{side}_port"], mask=none)
+
+
+def _measured(table: Columns) -> Iterator[tuple[str, pa.Array]]:
+    """What ``FlowOptions`` asks for."""
+    names = table.dtype.names or ()
+    for side in ("orig", "resp"):
+        if f"{side}_statistics" not in names:
+            continue
+        statistics, packets = table[f"{side}_statistics"], table[side]["packets"]
+        for of, count in (("size", packets), ("gap", np.maximum(packets, 1) - 1)):
+            for name in ("min", "mean", "max"):
+                yield f"{side}_{of}_{name}", pa.array(statistics[f"{of}_{name}"])
+            variance = np.where(count > 0, statistics[f"{of}_m2"] / np.maximum(count, 1), 0.0)
+            yield f"{side}_{of}_deviation", pa.array(np.sqrt(variance))
+    if "first_packets" in names:
+        packets = table["first_packets"]
+        there = np.arange(packets.shape[1]) < table["first_packet_count"][:, None]
+        for name in ("size", "gap"):
+            yield f"first_packet_{name}s", _lists(packets[name], there)
+
+
+def _time(values: npt.NDArray[np.uint64]) -> pa.Array:
+    """Nanoseconds since the epoch, UTC; null for 0, which says that nothing was seen."""
+    return pa.array(values.astype(np.int64), type=pa.timestamp("ns", tz="UTC"), mask=values == 0)
+
+
+def _named(codes: npt.NDArray[np.uint8], names: Mapping[int, str]) -> pa.Array:
+    """Names for numbers; null for those without one."""
+    places = np.full(256, -1, np.int8)
+    places[list(names)] = range(len(names))
+    found = places[codes]
+    indices = pa.array(found, mask=found < 0)
+    return pa.DictionaryArray.from_arrays(indices, pa.array(list(names.values())))
+
+
+def _offsets(sizes: npt.NDArray[Any]) -> pa.Buffer:
+    offsets = np.zeros(len(sizes) + 1, np.int32)
+    np.cumsum(sizes, out=offsets[1:])
+    return pa.py_buffer(offsets)
+
+
+def _lists(values: npt.NDArray[Any], there: _Mask) -> pa.Array:
+    """A list for each row, of those of its values that are there."""
+    items = pa.array(values[there])
+    buffers = [None, _offsets(there.sum(axis=1))]
+    return pa.Array.from_buffers(pa.list_(items.type), len(values), buffers, children=[items])
+
+
+def _address(
+    packed: npt.NDArray[np.uint8], family: npt.NDArray[np.uint8], none: _Mask | None = None
+) -> pa.Array:
+    """Bytes in network order: 4, 16, or 6 of a station."""
+    sizes = _ADDRESS_SIZES[family]
+    validity = None
+    if none is not None:
+        sizes = np.where(none, 0, sizes)
+        validity = pa.py_buffer(np.packbits(~none, bitorder="little"))
+    data = packed[np.arange(packed.shape[1]) < sizes[:, None]]
+    buffers = [validity, _offsets(sizes), pa.py_buffer(data)]
+    return pa.Array.from_buffers(pa.binary(), len(packed), buffers)
+
+
+def _text(values: npt.NDArray[np.bytes_]) -> pa.Array:
+    """Text padded with NUL bytes."""
+    rows = np.ascontiguousarray(values)
+    letters = rows.view(np.uint8).reshape(len(rows), rows.dtype.itemsize)
+    there = letters != 0
+    buffers = [None, _offsets(there.sum(axis=1)), pa.py_buffer(letters[there])]
+    return pa.Array.from_buffers(pa.string(), len(rows), buffers)

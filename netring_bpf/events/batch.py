@@ -1,0 +1,176 @@
+"""Flow events as they crossed from C: kept as bytes, made into records when looked at."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from itertools import chain, compress
+from typing import TYPE_CHECKING, overload
+
+from netring_bpf._core import ffi
+from netring_bpf.events.decode import decode
+from netring_bpf.events.event import Event, FlowEvent
+from netring_bpf.events.layout import KINDS, Layout, slice_of
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from netring_bpf.events.columns import Columns
+
+__all__ = ["EventBatch"]
+
+_PART = 64
+_KIND_AT = ffi.offsetof("nr_event", "kind")
+_TS = struct.Struct("=Q")  # which an nr_event begins with
+
+
+@lru_cache(maxsize=64)
+def _chosen(classes: tuple[type[Event], ...]) -> bytes:
+    """For ``bytes.translate``: 1 for each kind that is of these classes, else 0."""
+    return bytes(code in KINDS and issubclass(KINDS[code], classes) for code in range(256))
+
+
+class EventBatch(Sequence[FlowEvent]):
+    """Flow events in order; each is decoded when first looked at.
+
+    Shared by reference between all subscribers, and so are the decoded events. A slice, and what
+    ``of_kinds`` returns, is a batch over the same bytes.
+    """
+
+    __slots__ = ("_decoded", "_layout", "_raw", "_rows")
+
+    def __init__(
+        self,
+        raw: bytes,
+        layout: Layout,
+        *,
+        rows: Sequence[int] | None = None,
+        decoded: list[FlowEvent | None] | None = None,
+    ) -> None:
+        self._raw = raw
+        self._layout = layout
+        count = len(raw) // layout.size
+        self._rows: Sequence[int] = range(count) if rows is None else rows
+        self._decoded: list[FlowEvent | None] = [None] * count if decoded is None else decoded
+
+    def _over(self, rows: Sequence[int]) -> EventBatch:
+        return EventBatch(self._raw, self._layout, rows=rows, decoded=self._decoded)
+
+    @property
+    def raw(self) -> bytes:
+        """The bytes shared with other batches: the event of row n begins at n * event_size."""
+        return self._raw
+
+    @property
+    def event_size(self) -> int:
+        """Bytes of an event: an ``nr_event`` of ``api.h`` and what follows it."""
+        return self._layout.size
+
+    @property
+    def rows(self) -> Sequence[int]:
+        """Which rows of ``raw`` this batch has: a ``range`` where they follow each other."""
+        return self._rows
+
+    @property
+    def kinds(self) -> bytes:
+        """What each event is: a byte for each, ``NR_EVENT_*`` of ``api.h``. Decodes nothing."""
+        kinds = self._raw[_KIND_AT :: self._layout.size]
+        rows = self._rows
+        if isinstance(rows, range):
+            return kinds[slice_of(rows)]
+        return bytes(map(kinds.__getitem__, rows))
+
+    @property
+    def last_ts(self) -> int:
+        """When the last event happened. Raises ``IndexError`` where there is none. No decoding."""
+        return int(_TS.unpack_from(self._raw, self._rows[-1] * self._layout.size)[0])
+
+    def of_kinds(self, kinds: type[Event] | tuple[type[Event], ...]) -> EventBatch:
+        """Return the events of these classes: this batch itself where all are. Decodes nothing."""
+        places = self.places(kinds)
+        return self if len(places) == len(self._rows) else self.at(places)
+
+    def places(self, kinds: type[Event] | tuple[type[Event], ...]) -> Sequence[int]:
+        """Return where in the batch the events of these classes are. Decodes nothing."""
+        chosen = self.kinds.translate(_chosen(kinds if isinstance(kinds, tuple) else (kinds,)))
+        places = range(len(chosen))
+        return places if all(chosen) else list(compress(places, chosen))
+
+    def at(self, places: Sequence[int]) -> EventBatch:
+        """Return a batch of the events at these places. Decodes nothing."""
+        return self._over([self._rows[place] for place in places] if places else range(0))
+
+    def columns(self) -> Columns:
+        """Return the events as a structured array of NumPy, read-only (docs/columns.md).
+
+        A view of the batch's own bytes, so nothing is copied or decoded; of events that do not
+        follow each other (``of_kinds``) it is a copy. Raises ``PackageMissingError``.
+        """
+        from netring_bpf.events.columns import columns_of  # noqa: PLC0415 - NumPy is optional
+
+        return columns_of(self._raw, self._layout, self._rows)
+
+    def to_arrow(self) -> pa.RecordBatch:
+        """Return the events as a ``pyarrow.RecordBatch`` (docs/columns.md).
+
+        Raises ``PackageMissingError``.
+        """
+        columns = self.columns()
+        from netring_bpf.events.arrow import record_batch  # noqa: PLC0415 - pyarrow is optional
+
+        return record_batch(columns)
+
+    def __arrow_c_array__(self, requested_schema: object = None) -> tuple[object, object]:
+        """Give the events to whoever speaks the Arrow PyCapsule interface, such as Polars."""
+        schema, array = self.to_arrow().__arrow_c_array__(requested_schema)
+        return schema, array
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, index: int) -> FlowEvent: ...
+    @overload
+    def __getitem__(self, index: slice) -> EventBatch: ...
+    def __getitem__(self, index: int | slice) -> FlowEvent | EventBatch:
+        if isinstance(index, slice):
+            return self._over(self._rows[index])
+        return self._at(self._rows[index])
+
+    def __iter__(self) -> Iterator[FlowEvent]:
+        return chain.from_iterable(map(self._kept, self._parts()))
+
+    def once(self) -> Iterator[FlowEvent]:
+        """Iterate without keeping what is decoded, as for a subscriber that is alone.
+
+        1.9 µs an event instead of 2.8: events that are soon forgotten leave the garbage collector
+        nothing to look through.
+        """
+        return chain.from_iterable(map(self._unkept, self._parts()))
+
+    def _parts(self) -> Iterator[Sequence[int]]:
+        """Rows to decode at once, so that an event at hand costs no call."""
+        rows = self._rows
+        return (rows[at : at + _PART] for at in range(0, len(rows), _PART))
+
+    def _kept(self, rows: Sequence[int]) -> list[FlowEvent]:
+        raw, layout, size, decoded = self._raw, self._layout, self._layout.size, self._decoded
+        events = []
+        for row in rows:
+            event = decoded[row]
+            if event is None:
+                event = decoded[row] = decode(raw, row * size, layout)
+            events.append(event)
+        return events
+
+    def _unkept(self, rows: Sequence[int]) -> list[FlowEvent]:
+        raw, layout, size, decoded = self._raw, self._layout, self._layout.size, self._decoded
+        return [decoded[row] or decode(raw, row * size, layout) for row in rows]
+
+    def _at(self, row: int) -> FlowEvent:
+        event = self._decoded[row]
+        if event is None:
+            layout = self._layout
+            event = self._decoded[row] = decode(self._raw, row * layout.size, layout)
+        return event

@@ -1,0 +1,102 @@
+"""Flow events as a structured array of NumPy over their own bytes. The door to NumPy.
+
+The columns are the fields of ``nr_event`` in ``api.h``, read from its declaration, under the
+names of the records (docs/columns.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, TypeAlias
+
+from netring_bpf._core import ffi
+from netring_bpf.errors import PackageMissingError
+from netring_bpf.events.event import Counters
+from netring_bpf.events.layout import Layout, slice_of
+
+try:
+    import numpy as np
+    import numpy.typing as npt
+except ModuleNotFoundError as missing:
+    raise PackageMissingError(
+        'columns of flow events: NumPy is not installed; pip install "netring-bpf[numpy]"',
+        package="numpy",
+    ) from missing
+
+__all__ = ["Columns", "columns_of"]
+
+Columns: TypeAlias = npt.NDArray[np.void]
+
+_TYPES = {
+    "uint64_t": "u8", "uint32_t": "u4", "int32_t": "i4", "uint16_t": "u2", "uint8_t": "u1",
+    "double": "f8",
+}  # fmt: skip
+_NAMES = {
+    "flow_id": "id", "start_ts": "start", "parent_id": "tunnel_flow_id",
+    "orig_h": "orig_addr", "orig_p": "orig_port", "resp_h": "resp_addr", "resp_p": "resp_port",
+    "tunnel_orig_h": "tunnel_orig_addr", "tunnel_orig_p": "tunnel_orig_port",
+    "tunnel_resp_h": "tunnel_resp_addr", "tunnel_resp_p": "tunnel_resp_port",
+    "vlan": "vlans", "end_reason": "reason", "first_packets": "first_packet_count",
+    "gap_ns": "gap", "gap_mean_ns": "gap_mean", "gap_min_ns": "gap_min", "gap_max_ns": "gap_max",
+}  # fmt: skip
+
+
+def _type_of(c_type: Any) -> Any:
+    """Return what NumPy calls a type of C."""
+    if c_type.kind == "struct":
+        return _struct(c_type)
+    if c_type.kind == "array":
+        if c_type.item.cname == "char":
+            return f"S{c_type.length}"
+        return _type_of(c_type.item), (c_type.length,)
+    return _TYPES[c_type.cname]
+
+
+def _struct(c_type: Any) -> np.dtype[np.void]:
+    fields = [(name, field) for name, field in c_type.fields if name != "reserved"]
+    names = [_NAMES.get(name, name) for name, _ in fields]
+    if c_type is ffi.typeof("nr_event_side"):
+        names = list(Counters._fields)  # the same, in the same order
+    return np.dtype(
+        {
+            "names": names,
+            "formats": [_type_of(field.type) for _, field in fields],
+            "offsets": [field.offset for _, field in fields],
+            "itemsize": ffi.sizeof(c_type),
+        }
+    )
+
+
+@lru_cache(maxsize=16)
+def _dtype(layout: Layout) -> np.dtype[np.void]:
+    """Of an event of this layout, and of what follows it."""
+    event, statistics, packet = (
+        _struct(ffi.typeof(name))
+        for name in ("nr_event", "nr_packet_statistics", "nr_first_packet")
+    )
+    assert event.fields is not None
+    fields: list[tuple[str, Any, int]] = [
+        (name, field[0], field[1]) for name, field in event.fields.items()
+    ]
+    behind = event.itemsize
+    if layout.statistics:
+        fields.append(("orig_statistics", statistics, behind))
+        fields.append(("resp_statistics", statistics, behind + statistics.itemsize))
+        behind += 2 * statistics.itemsize
+    if layout.first_packets:
+        fields.append(("first_packets", (packet, (layout.first_packets,)), behind))
+    names, formats, offsets = zip(*fields, strict=True)
+    return np.dtype(
+        {"names": names, "formats": formats, "offsets": offsets, "itemsize": layout.size}
+    )
+
+
+def columns_of(raw: bytes, layout: Layout, rows: Sequence[int]) -> Columns:
+    """Return the events of these rows, read-only: a view where the rows are a ``range``."""
+    table: Columns = np.frombuffer(raw, _dtype(layout))
+    if isinstance(rows, range):
+        return table[slice_of(rows)]
+    chosen: Columns = table[np.asarray(rows, np.intp)]
+    chosen.flags.writeable = False
+    return chosen

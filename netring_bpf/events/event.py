@@ -1,0 +1,164 @@
+"""What comes out: the events of the stream, with their flows, and packets.
+
+Keys are in ``flow_key.py`` and flows in ``flow.py``; all of them can be had from here.
+Times are integers, nanoseconds since the Unix epoch.
+
+The records are named tuples, as those are made three times as fast as frozen dataclasses, and
+there may be a million of them a second. They are told apart by their class, not by their length.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
+
+from netring_bpf.events.flow import (
+    Counters,
+    FirstPacket,
+    Flow,
+    PacketStatistics,
+    Spread,
+    TcpState,
+    Tunnel,
+    TunnelKind,
+)
+from netring_bpf.events.key import Endpoint, FiveTuple
+
+if TYPE_CHECKING:
+    from netring_bpf.errors import NetringError
+
+__all__ = [
+    "CaptureError",
+    "Counters",
+    "Endpoint",
+    "Event",
+    "FirstPacket",
+    "FiveTuple",
+    "Flow",
+    "FlowEnd",
+    "FlowEnded",
+    "FlowEstablished",
+    "FlowEvent",
+    "FlowStarted",
+    "FlowUpdated",
+    "Lagged",
+    "LinkDown",
+    "LinkUp",
+    "Packet",
+    "PacketStatistics",
+    "Spread",
+    "TcpState",
+    "Tunnel",
+    "TunnelKind",
+]
+
+_Kind = TypeVar("_Kind", bound=tuple[object, ...])
+
+
+class FlowEnd(enum.Enum):
+    """Why a flow ended."""
+
+    FIN = "fin"  #: both sides closed the TCP connection, or one did and the other never spoke
+    RST = "rst"  #: one side reset the TCP connection
+    IDLE = "idle"  #: nothing was seen for the timeout of its protocol and state
+    ACTIVE = "active"  #: it lasted for the active timeout, and goes on as another flow
+    REUSED = "reused"  #: a new connection began on its addresses and ports
+    EVICTED = "evicted"  #: the table was full and this was the least recently used flow
+    SHUTDOWN = "shutdown"  #: the capture ended while the flow was alive
+
+
+def _distinct(kind: type[_Kind]) -> type[_Kind]:
+    """For classes whose values may be those of another class: equal only to their own kind."""
+
+    def equal(self: tuple[object, ...], other: object) -> bool:
+        return type(self) is type(other) and tuple.__eq__(self, other)
+
+    def unequal(self: tuple[object, ...], other: object) -> bool:
+        return not equal(self, other)
+
+    kind.__eq__ = equal  # type: ignore[method-assign]
+    kind.__ne__ = unequal  # type: ignore[method-assign, assignment]
+    return kind
+
+
+@_distinct
+class FlowStarted(NamedTuple):
+    """The first packet of a flow was seen."""
+
+    ts: int
+    flow: Flow
+
+
+@_distinct
+class FlowEstablished(NamedTuple):
+    """The TCP handshake (SYN, SYN+ACK, ACK) was seen to complete."""
+
+    ts: int
+    flow: Flow
+
+
+@_distinct
+class FlowUpdated(NamedTuple):
+    """A live flow's counters, from a timer: silent flows are reported too."""
+
+    ts: int
+    flow: Flow
+
+
+@_distinct
+class FlowEnded(NamedTuple):
+    """The flow is over, with its final counters; ``reason`` says how it ended."""
+
+    ts: int
+    flow: Flow
+    reason: FlowEnd
+
+
+@_distinct
+class LinkDown(NamedTuple):
+    """The interface went down or lost its carrier; the capture waits for it to return."""
+
+    ts: int
+    interface: str
+
+
+@_distinct
+class LinkUp(NamedTuple):
+    """The interface is up again and the capture goes on."""
+
+    ts: int
+    interface: str
+
+
+@_distinct
+class CaptureError(NamedTuple):
+    """The capture failed; the live flows' ends follow, then the stream ends."""
+
+    ts: int
+    error: NetringError
+
+
+@_distinct
+class Lagged(NamedTuple):
+    """This subscriber fell behind: exactly ``missed`` events were overwritten unseen."""
+
+    ts: int
+    missed: int
+
+
+FlowEvent: TypeAlias = FlowStarted | FlowEstablished | FlowUpdated | FlowEnded
+Event: TypeAlias = FlowEvent | LinkDown | LinkUp | CaptureError | Lagged
+
+
+@dataclass(frozen=True, slots=True)
+class Packet:
+    """A captured frame, copied out of the ring.
+
+    ``data`` is what was captured (VLAN tags in place, whatever the backend), ``len`` the
+    frame's length on the wire; ``data`` is shorter than that where the frame was cut.
+    """
+
+    ts: int
+    data: bytes
+    len: int

@@ -1,0 +1,315 @@
+"""Filters: the language of tcpdump (pcap-filter(7)) as a value, compiled by libpcap.
+
+What comes out is classic BPF: TPACKET_V3 runs it as it is, ``bpf/cbpf.py`` translates it for
+XDP, ``ring/filter.c`` runs it on bytes. See docs/filters.md for what it is shown of a frame.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import TYPE_CHECKING, Any, Self, cast
+
+from netring_bpf.errors import FilterError, OptionError
+from netring_bpf.filter.libpcap import (
+    DLT_EN10MB,
+    NETMASK_UNKNOWN,
+    Instruction,
+    compile_for_file,
+    image,
+)
+from netring_bpf.filter.live_program import live_program
+from netring_bpf.filter.words import FilterWords
+
+if TYPE_CHECKING:
+    from netring_bpf.filter.interpreter import Verdict
+
+__all__ = ["Filter", "Instruction"]
+
+_MAX_INSTRUCTIONS = 4096  # BPF_MAXINSNS: the kernel takes no more in a socket filter
+_MAX_SNAPLEN = 262_144  # MAXIMUM_SNAPLEN of libpcap
+_RET_K = 0x06
+_CLASS, _JMP, _JA = 0x07, 0x05, 0x05
+_STORES, _SCRATCH_LOADS = {0x02, 0x03}, {0x60, 0x61}
+
+
+class Filter(FilterWords):
+    """A compiled filter expression. Immutable, hashable, picklable.
+
+    The empty expression matches every frame. ``linktype``: the DLT_* number of the frames'
+    link layer, 1 for Ethernet. ``snaplen``: how many bytes of a matching frame are captured.
+    ``netmask``: of the IPv4 network captured on, which only ``ip broadcast`` asks for.
+
+    Filters are also made from values, and combined: ``Filter.tcp & Filter.dst_port(443) |
+    ~Filter.net("10.0.0.0/8")``. Those are compiled when first used.
+
+    Two are equal when they are the same program, however it was written. Raises ``FilterError``
+    with libpcap's message and, where it can be known, the position of what it complains about;
+    ``OptionError``; ``LibpcapMissingError``.
+    """
+
+    __slots__ = (
+        "_expression", "_instructions", "_linktype", "_live", "_netmask", "_snaplen", "_verdict",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        expression: str,
+        *,
+        linktype: int = DLT_EN10MB,
+        snaplen: int = 65_535,
+        netmask: str | None = None,
+    ) -> None:
+        if not 1 <= snaplen <= _MAX_SNAPLEN:
+            raise OptionError(
+                f"snaplen={snaplen!r}: must be from 1 to {_MAX_SNAPLEN} bytes", option="snaplen"
+            )
+        mask = NETMASK_UNKNOWN if netmask is None else _netmask(netmask)
+        self._set(expression, linktype, snaplen, mask)
+        _ = self.instructions  # what is wrong with it is said here
+
+    @classmethod
+    def _of(cls, expression: str) -> Self:
+        made = cls.__new__(cls)
+        made._set(expression, DLT_EN10MB, 65_535, NETMASK_UNKNOWN)
+        return made
+
+    def _set(
+        self,
+        expression: str,
+        linktype: int,
+        snaplen: int,
+        netmask: int,
+        live: bool = False,
+        instructions: tuple[Instruction, ...] | None = None,
+    ) -> None:
+        self._expression = expression
+        self._linktype = linktype
+        self._snaplen = snaplen
+        self._netmask = netmask
+        self._live = live
+        self._instructions = instructions
+        self._verdict: Verdict | None = None
+
+    # -- what it is --
+
+    @property
+    def expression(self) -> str:
+        """The expression, as given or as rendered from values."""
+        return self._expression
+
+    @property
+    def linktype(self) -> int:
+        """The DLT_* number of the frames' link layer."""
+        return self._linktype
+
+    @property
+    def snaplen(self) -> int:
+        """How many bytes of a matching frame are captured."""
+        return self._snaplen
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it is shown frames as a live capture is: see ``for_interface``."""
+        return self._live
+
+    @property
+    def instructions(self) -> tuple[Instruction, ...]:
+        """The program, in classic BPF."""
+        if self._instructions is None:
+            if self._expression.strip():
+                program = compile_for_file(
+                    self._expression, self._linktype, self._snaplen, self._netmask
+                )
+            else:
+                program = (Instruction(_RET_K, 0, 0, self._snaplen),)
+            self._instructions = self._within_bounds(program)
+        return self._instructions
+
+    def _within_bounds(self, program: tuple[Instruction, ...]) -> tuple[Instruction, ...]:
+        if len(program) > _MAX_INSTRUCTIONS:
+            raise FilterError(
+                f"filter {self._expression!r}: compiles to {len(program)} instructions, the "
+                f"kernel takes {_MAX_INSTRUCTIONS}; name fewer hosts, nets or ports",
+                expression=self._expression,
+            )
+        if _reads_unset_scratch(program):
+            raise FilterError(
+                f"filter {self._expression!r}: libpcap compiles it to a program that reads memory "
+                "it has not set, whose verdict is chance, and which the kernel refuses; join what "
+                "follows 'geneve' or 'vxlan' to it by 'and', or put it before",
+                expression=self._expression,
+            )
+        return program
+
+    @property
+    def matches_all(self) -> bool:
+        """Whether every frame matches, so that no filter need run."""
+        code, _, _, k = self.instructions[0]
+        return code == _RET_K and k != 0
+
+    @property
+    def has_loop(self) -> bool:
+        """Whether it jumps backwards, as ``protochain`` does; the kernel runs no such filter."""
+        return any(i.code == _JA and i.k > 0x7FFF_FFFF for i in self.instructions)
+
+    def explain(self) -> str:
+        """Return the program as a listing, a line per instruction, as ``tcpdump -d`` prints it."""
+        return image(self.instructions)
+
+    def for_interface(self, interface: str) -> Self:
+        """Return the same filter as tcpdump compiles it for live traffic of ``interface``.
+
+        Such a filter is shown a frame without its outermost VLAN tag, which the kernel has
+        taken out by then, so that plain expressions match tagged frames; ``vlan`` asks for the
+        tag beside the frame. Needs CAP_NET_RAW where the expression says ``vlan`` and is new to
+        the cache. Raises ``FilterError`` also for frames that are not Ethernet,
+        ``UnavailableError``.
+        """
+        if self._linktype != DLT_EN10MB:
+            raise FilterError(
+                f"filter {self._expression!r}: is for link type {self._linktype}, and what is "
+                "captured is Ethernet",
+                expression=self._expression,
+            )
+        program = self.instructions
+        # Nothing else is compiled in another way for a live handle.
+        if "vlan" in self._expression and not self._live:
+            program = self._within_bounds(
+                live_program(self._expression, interface, self._snaplen, self._netmask, program)
+            )
+        live = type(self).__new__(type(self))
+        live._set(self._expression, self._linktype, self._snaplen, self._netmask, True, program)
+        return live
+
+    # -- what it says --
+
+    def matches(
+        self, frame: bytes | bytearray | memoryview, wire_length: int | None = None
+    ) -> bool:
+        """Whether ``frame``, the captured bytes, matches.
+
+        ``wire_length``: the frame's length on the wire, if less was captured.
+        """
+        return self.run(frame, wire_length) != 0
+
+    def run(self, frame: bytes | bytearray | memoryview, wire_length: int | None = None) -> int:
+        """Return how many bytes of ``frame`` would be captured; 0: it does not match."""
+        if wire_length is None:
+            wire_length = len(frame)
+        elif not len(frame) <= wire_length <= 0xFFFF_FFFF:
+            raise OptionError(
+                f"wire_length={wire_length!r}: must be at least the {len(frame)} bytes captured",
+                option="wire_length",
+            )
+        if self._verdict is None:
+            from netring_bpf.filter.interpreter import Verdict  # noqa: PLC0415 - needs the C core
+
+            self._verdict = Verdict(self.instructions, live=self._live)
+        return self._verdict.run(frame, wire_length)
+
+    # -- combining --
+
+    def __and__(self, other: object) -> Self:
+        """Match what both match."""
+        return self._joined("and", other)
+
+    def __or__(self, other: object) -> Self:
+        """Match what either matches."""
+        return self._joined("or", other)
+
+    def __invert__(self) -> Self:
+        """Match what this does not. Raises ``OptionError`` for the filter that matches all."""
+        if not self._expression.strip():
+            raise OptionError("~Filter(''): no frame would match", option="expression")
+        return self._like(f"not ({self._expression})", self._snaplen)
+
+    def _joined(self, word: str, other: object) -> Self:
+        if not isinstance(other, type(self)):
+            return cast("Self", NotImplemented)
+        if (self._linktype, self._netmask) != (other._linktype, other._netmask):
+            raise OptionError(
+                "filters of different link types or netmasks cannot be combined", option="linktype"
+            )
+        snaplen = max(self._snaplen, other._snaplen)
+        both = [f._expression for f in (self, other) if f._expression.strip()]
+        if len(both) == 2:
+            # All in parentheses: `and` and `or` bind alike in this language.
+            return self._like(f"({both[0]}) {word} ({both[1]})", snaplen)
+        return self._like("".join(both) if word == "and" else "", snaplen)
+
+    def _like(self, expression: str, snaplen: int) -> Self:
+        made = type(self).__new__(type(self))
+        made._set(expression, self._linktype, snaplen, self._netmask)
+        return made
+
+    # -- as a value --
+
+    def __eq__(self, other: object) -> bool:
+        """Whether it is the same program, shown frames in the same way."""
+        if not isinstance(other, Filter):
+            return NotImplemented
+        return self._program() == other._program()
+
+    def __hash__(self) -> int:
+        """Hash the program."""
+        return hash(self._program())
+
+    def _program(self) -> tuple[object, ...]:
+        return self._linktype, self._live, self.instructions
+
+    def __repr__(self) -> str:
+        """As a call that makes it, but for what a live one adds."""
+        live = ", live" if self._live else ""
+        return f"Filter({self._expression!r}, snaplen={self._snaplen}{live})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle with the program, so that reading it back needs no libpcap."""
+        state = (
+            self._expression,
+            self._linktype,
+            self._snaplen,
+            self._netmask,
+            self._live,
+            tuple(map(tuple, self.instructions)),
+        )
+        return _restore, (type(self), state)
+
+
+def _reads_unset_scratch(program: tuple[Instruction, ...]) -> bool:
+    """As check_load_and_stores() of the kernel (net/core/filter.c) finds it.
+
+    libpcap sets the scratch memory of `geneve` only where that matched, and may use it elsewhere.
+    """
+    everywhere = (1 << 16) - 1
+    set_on_arrival = [everywhere] * len(program)
+    is_set = 0
+    for at, (code, jt, jf, k) in enumerate(program):
+        is_set &= set_on_arrival[at]
+        if code in _STORES:
+            is_set |= 1 << k
+        elif code in _SCRATCH_LOADS and not is_set >> k & 1:
+            return True
+        elif code & _CLASS == _JMP:
+            # A jump back comes to where at least as much is set.
+            targets = (at + 1 + jt, at + 1 + jf) if code != _JA else (at + 1 + k,)
+            for target in targets:
+                if target < len(program):
+                    set_on_arrival[target] &= is_set
+            is_set = everywhere
+    return False
+
+
+def _restore(cls: type[Filter], state: tuple[Any, ...]) -> Filter:
+    expression, linktype, snaplen, netmask, live, instructions = state
+    program = tuple(Instruction(*i) for i in instructions)
+    made = cls.__new__(cls)
+    made._set(expression, linktype, snaplen, netmask, live, program)
+    return made
+
+
+def _netmask(text: str) -> int:
+    try:
+        mask = ipaddress.IPv4Address(text)
+    except ValueError as error:
+        raise OptionError(f"netmask={text!r}: {error}", option="netmask") from None
+    return int(mask)

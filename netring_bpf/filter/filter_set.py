@@ -1,0 +1,92 @@
+"""The filters of one capture: a single one, or several with names that are counted apart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self, TypeAlias
+
+from netring_bpf.errors import FilterError, OptionError
+from netring_bpf.filter.filter import Filter
+
+__all__ = ["MAX_NAMES", "FilterLike", "FilterSet"]
+
+MAX_NAMES = 64  #: named filters of one capture
+_MAX_INSTRUCTIONS = 4096  # in all: what the verifier is known to get through
+_MAX_NAME = 64  # characters
+
+FilterLike: TypeAlias = str | Filter | Mapping[str, str | Filter] | None
+
+
+@dataclass(frozen=True, slots=True)
+class FilterSet:
+    """What a capture captures: every frame that any of ``filters`` matches.
+
+    ``names`` is empty for a single filter without a name, else there is one for each.
+    """
+
+    filters: tuple[Filter, ...]
+    names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in self.names:
+            if (
+                not isinstance(name, str)
+                or not name.isprintable()
+                or not 0 < len(name) <= _MAX_NAME
+            ):
+                raise OptionError(
+                    f"filter name {name!r}: must be 1 to {_MAX_NAME} printable characters",
+                    option="filter",
+                )
+        if not 1 <= len(self.filters) <= MAX_NAMES:
+            raise OptionError(
+                f"{len(self.filters)} named filters: one capture takes 1 to {MAX_NAMES}",
+                option="filter",
+            )
+        total = sum(len(f.instructions) for f in self.filters)
+        if total > _MAX_INSTRUCTIONS:
+            raise FilterError(
+                f"named filters: {total} instructions together, one capture takes "
+                f"{_MAX_INSTRUCTIONS}; name fewer hosts, nets or ports",
+                expression=self.expression,
+            )
+
+    @classmethod
+    def of(cls, wanted: FilterLike) -> Self:
+        """Make it of what users write: an expression, a filter, several by name, or None."""
+        if isinstance(wanted, Mapping):
+            return cls(tuple(map(_filter, wanted.values())), tuple(wanted))
+        return cls((_filter("" if wanted is None else wanted),))
+
+    @property
+    def expression(self) -> str:
+        """All of it as one expression, for people to read."""
+        if not self.names:
+            return self.filters[0].expression
+        return " or ".join(f"({f.expression})" for f in self.filters)
+
+    @property
+    def snaplen(self) -> int:
+        """How many bytes of a frame are captured: the most that any filter asks for."""
+        return max(f.snaplen for f in self.filters)
+
+    @property
+    def matches_all(self) -> bool:
+        """Whether it is one filter that matches everything, so that none need run."""
+        return not self.names and self.filters[0].matches_all
+
+    def for_interface(self, interface: str) -> Self:
+        """Return the same, compiled for live traffic: see ``Filter.for_interface``."""
+        return type(self)(tuple(f.for_interface(interface) for f in self.filters), self.names)
+
+
+def _filter(wanted: str | Filter) -> Filter:
+    if isinstance(wanted, Filter):
+        return wanted
+    if not isinstance(wanted, str):
+        raise OptionError(
+            f"filter {wanted!r}: must be an expression, a Filter, or a mapping of names to those",
+            option="filter",
+        )
+    return Filter(wanted)

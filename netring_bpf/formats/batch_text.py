@@ -1,0 +1,151 @@
+"""Flow events as text, made in C: whole batches at once, never decoded into Python's objects.
+
+What is written is defined by the formatters in Python, ``sinks/encode.py`` for JSON and
+``formats/`` for the rest: the tests hold the two equal, byte for byte.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any, Final, NamedTuple
+
+from netring_bpf._core import ffi, lib
+from netring_bpf.errors import OptionError
+from netring_bpf.events.batch import EventBatch
+from netring_bpf.events.event import FlowEnded, FlowEvent
+from netring_bpf.events.layout import KINDS, mask_of
+from netring_bpf.formats.uid import uid_key
+
+__all__ = ["TEXT_FORMATS", "Text", "TextEncoder"]
+
+_FORMATS: Final = {
+    "json": lib.NR_FORMAT_JSON,
+    "zeek": lib.NR_FORMAT_ZEEK,
+    "zeek-json": lib.NR_FORMAT_ZEEK_JSON,
+    "eve": lib.NR_FORMAT_EVE,
+    "csv": lib.NR_FORMAT_CSV,
+}
+TEXT_FORMATS: Final = frozenset(_FORMATS)
+_ROOM: Final = 1 << 19  # bytes of text made at once: a thousand records, and still in the cache
+
+
+class Text(NamedTuple):
+    """Records of text, one behind the other: ``ends`` tells where each one ends in ``data``."""
+
+    data: bytes
+    ends: list[int]
+
+    def records(self) -> list[bytes]:
+        """Return each record by itself, with what ends it."""
+        starts = (0, *self.ends)
+        return [self.data[start:end] for start, end in zip(starts, self.ends, strict=False)]
+
+
+class TextEncoder:
+    """Makes text of batches of flow events, in one of ``TEXT_FORMATS``.
+
+    ``kinds``: the event classes that are encoded, the others are passed over; by default all of
+    them as JSON, and the flows that have ended in the other formats. ``terminator``: what stands
+    behind each record; by default what the format demands. ``salt``: of Zeek's ``uid``. Of JSON
+    only: ``capture``, a text that goes into each record, and ``seq``, the number of the first,
+    from which the others count on, over all batches. Raises ``OptionError`` for another format.
+    """
+
+    def __init__(
+        self,
+        format: str,
+        *,
+        kinds: tuple[type[FlowEvent], ...] | None = None,
+        terminator: bytes | None = None,
+        salt: str = "",
+        capture: str | None = None,
+        seq: int | None = None,
+    ) -> None:
+        if format not in _FORMATS:
+            raise OptionError(
+                f"format={format!r}: must be one of {', '.join(_FORMATS)}", option="format"
+            )
+        if kinds is None:
+            kinds = tuple(KINDS.values()) if format == "json" else (FlowEnded,)
+        if terminator is None:
+            terminator = b"\r\n" if format == "csv" else b"\n"
+        name = b"" if capture is None else _json_text(capture)
+        self._keep = ffi.from_buffer(terminator), ffi.from_buffer(name)
+        self._options = ffi.new(
+            "nr_text_options *",
+            {
+                "format": _FORMATS[format],
+                "kinds": mask_of(kinds),
+                "uid_key": uid_key(salt),
+                "seq": seq or 0,
+                "capture": self._keep[1],
+                "capture_size": len(name),
+                "has_seq": seq is not None,
+                "terminator": self._keep[0],
+                "terminator_size": len(terminator),
+            },
+        )
+        self._text = ffi.new("nr_text *")
+        self._size = max(_ROOM, lib.nr_text_room(self._options))
+        self._buffer = ffi.new("char[]", self._size)
+
+    @property
+    def seq(self) -> int:
+        """The number that the next record will have."""
+        return int(self._options.seq)
+
+    @seq.setter
+    def seq(self, number: int) -> None:
+        self._options.seq = number
+
+    def encode(self, events: EventBatch) -> bytes:
+        """Return the events as text. The GIL is released meanwhile."""
+        # Each is copied before the next is made: join() alone would take them all first.
+        return b"".join(map(bytes, self.pieces(events)))
+
+    def pieces(self, events: EventBatch) -> Iterator[memoryview]:
+        """Yield the same text in parts, of which nothing is copied.
+
+        Each is valid until the next is asked for, and only until another method of this encoder
+        is called.
+        """
+        return (memoryview(piece).toreadonly() for piece in self._pieces(events, ffi.NULL))
+
+    def encode_records(self, events: EventBatch) -> Text:
+        """Return the events as text, with the ends of the records."""
+        found = ffi.new("uint32_t[]", max(1, len(events)))
+        pieces: list[bytes] = []
+        ends: list[int] = []
+        start = 0
+        for piece in self._pieces(events, found):
+            ends += [start + end for end in ffi.unpack(found, self._text.records)]
+            pieces.append(bytes(piece))
+            start += len(piece)
+        return Text(b"".join(pieces), ends)
+
+    def _pieces(self, events: EventBatch, ends: Any) -> Iterator[Any]:
+        """Yield the text as much as fits the buffer at a time; valid until the next is made."""
+        raw, rows, size = ffi.from_buffer(events.raw), events.rows, events.event_size
+        consecutive = isinstance(rows, range) and rows.step == 1
+        first = raw + rows[0] * size if consecutive and rows else raw
+        numbers = ffi.NULL if consecutive else ffi.new("uint32_t[]", list(rows))
+        done = 0
+        while done < len(rows):
+            done += lib.nr_encode(
+                self._options,
+                first + done * size if consecutive else first,
+                size,
+                ffi.NULL if consecutive else numbers + done,
+                len(rows) - done,
+                self._buffer,
+                self._size,
+                ends,
+                self._text,
+            )
+            self._options.seq += self._text.records
+            yield ffi.buffer(self._buffer, self._text.size)
+
+
+def _json_text(text: str) -> bytes:
+    return json.dumps(text, ensure_ascii=False).encode()

@@ -1,0 +1,25 @@
+"""Frames into pcapng files."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from netring_bpf.lazy import hand_on
+
+if TYPE_CHECKING:
+    from netring_bpf.recording.recorder import Recorder, RecordOptions, RecordStatistics
+
+__all__ = [
+    "RecordOptions",
+    "RecordStatistics",
+    "Recorder",
+]
+
+__getattr__ = hand_on(
+    __name__,
+    {
+        "RecordOptions": "netring_bpf.recording.recorder",
+        "RecordStatistics": "netring_bpf.recording.recorder",
+        "Recorder": "netring_bpf.recording.recorder",
+    },
+)
