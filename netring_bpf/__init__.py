@@ -1,31 +1,19 @@
 """Packets and flows off a Linux interface at C speed, for asyncio and MQTT.
 
-The floors of the house; a file imports only from lower ones, and each foreign thing has one
-importer (tests/unit/test_imports.py holds this):
+Rooms, from the wire to the user (tests/support/house.py: who may use whom):
 
-    F6  this file, cli/
-    F5  netring.py (Netring), netring_statistics.py (all books), pump.py (a file's events),
-        record.py (pcapng files), formats/ (Zeek, EVE, CSV), sinks/ (aiomqtt: mqtt.py;
-        msgspec: encode.py)
-    F4  rings.py (an open backend), af_xdp.py and tpacket.py (open one), backend.py (chooses),
-        capture.py (the thread), replay.py (files), source.py (what Netring asks of both),
-        engines.py
-    F3  bpf/program.py (compile and load), bpf/slots.py, ring/readers.py (a reader a thread)
-    F2  bpf/cbpf.py, bpf/compiler.py (bpf/helper.py, a process of its own, is BCC's place),
-        bpf/maps.py, bpf/link.py, ring/decode.py, ring/batch.py, ring/books.py, ring/reader.py,
-        ring/text.py (flow events as text), ring/columns.py (NumPy), ring/arrow.py (pyarrow)
-    F1  filter.py, filter_set.py, live_programs.py, interface.py (pyroute2),
-        kinds.py, stream.py, subscriber.py, flow_subscriber.py, batch_subscriber.py, broadcast.py,
-        bpf/cache.py, ring/check.py, ring/options.py, ring/flow_options.py, ring/sizes.py,
-        ring/explain.py, ring/verdict.py, ring/socket_filter.py
-    F0  errors.py, records.py (the events), flow.py, flow_key.py, community_id.py, conn_state.py,
-        statistics.py, filter_words.py, libpcap.py (libpcap), uid.py
+    bpf         the XDP program: compiled, loaded, attached
+    ring        the C core (sources, dissector, flow table, loop, text) and its Python owner
+    filter      tcpdump's language, as values and as classic BPF
+    events      flow events and packets as values, in batches, as columns
+    capture     opens an interface or a capture file, and hands out what is read
+    recording   frames into pcapng files
+    broadcast   one publisher, any number of subscribers
+    formats     events as text for people and tools
+    sinks       events to elsewhere: MQTT
+    cli         the command netring-bpf
 
-The C core, netring_bpf._core, is used by bpf/link.py, bpf/maps.py, bpf/program.py,
-ring/decode.py, ring/batch.py, ring/books.py, ring/columns.py, ring/reader.py,
-ring/socket_filter.py, ring/text.py and ring/verdict.py.
-
-What needs the C core or pyroute2 is loaded when it is first named: importing is cheap.
+``netring.py`` is the front door. Names that need the C core or pyroute2 load on first use.
 """
 
 from __future__ import annotations
