@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.ordinary_user import OrdinaryUser
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -122,6 +124,13 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
                 if feature in _required():
                     pytest.fail(f"NETRING_REQUIRE names {feature}: {reason}", pytrace=False)
                 pytest.skip(f"{feature}: {reason}")
+
+
+@pytest.fixture(scope="session")
+def ordinary_user() -> Iterator[OrdinaryUser]:
+    """Who runs the package without root's rights."""
+    with OrdinaryUser.with_a_copy() as user:
+        yield user
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
-import sys
 from collections.abc import Iterator
 
 import pytest
@@ -28,6 +27,7 @@ from netring_bpf.filter.filter_set import FilterSet
 from netring_bpf.interface import Interface
 from tests.support.frames import udp
 from tests.support.lab import Namespace, link, xdp_attached
+from tests.support.ordinary_user import OrdinaryUser
 from tests.support.rig import PORT, SENDER, wire
 from tests.support.sender import send_frames
 
@@ -188,38 +188,39 @@ with Capture("vb", tpacket=little, xdp=xdp) as capture:
 
 
 def as_a_user(
-    namespace: Namespace, *capabilities: str, xdp: str = "None"
+    user: OrdinaryUser, namespace: Namespace, *capabilities: str, xdp: str = "None"
 ) -> subprocess.CompletedProcess[str]:
     """A capture as an ordinary user that has these capabilities, and the usual limits."""
-    held = ",".join(f"+{name}" for name in capabilities)
-    argv = ["prlimit", "--memlock=8388608:8388608", "setpriv", "--reuid", "65534", "--clear-groups",
-            "--inh-caps", f"-all,{held}", "--ambient-caps", f"-all,{held}",
-            sys.executable, "-c", CHILD, xdp]  # fmt: skip
-    return namespace.run(argv, check=False)
+    command = user.command(CHILD, xdp, capabilities=capabilities)
+    return namespace.run(["prlimit", "--memlock=8388608:8388608", *command], check=False)
 
 
-def test_without_cap_bpf_auto_listens_and_says_what_is_missing() -> None:
+def test_without_cap_bpf_auto_listens_and_says_what_is_missing(ordinary_user: OrdinaryUser) -> None:
     with wire() as namespace:
-        done = as_a_user(namespace, "net_raw")
+        done = as_a_user(ordinary_user, namespace, "net_raw")
         assert done.stderr.count("\n") == 1, done.stderr  # the warning, once
         backend, reason, sizes, _ = done.stdout.split("|")
         assert (backend, sizes) == ("tpacket_v3", "None")
         assert "CAP_BPF" in reason
 
 
-def test_over_the_memory_lock_limit_auto_listens_and_names_limit_and_remedy() -> None:
+def test_over_the_memory_lock_limit_auto_listens_and_names_limit_and_remedy(
+    ordinary_user: OrdinaryUser,
+) -> None:
     with wire() as namespace:
         asked = "XdpOptions(ring_size=16384, chunks=32768)"
-        done = as_a_user(namespace, "bpf", "net_admin", "net_raw", xdp=asked)
+        done = as_a_user(ordinary_user, namespace, "bpf", "net_admin", "net_raw", xdp=asked)
         backend, reason, _, _ = done.stdout.split("|")
         assert backend == "tpacket_v3"
         assert "UMEM of 65536 KiB is over the memory-lock limit of 8192 KiB" in reason
         assert "ulimit -l" in reason
 
 
-def test_sizes_that_nobody_gave_are_made_to_fit_under_the_limit_in_words() -> None:
+def test_sizes_that_nobody_gave_are_made_to_fit_under_the_limit_in_words(
+    ordinary_user: OrdinaryUser,
+) -> None:
     with wire() as namespace:
-        done = as_a_user(namespace, "bpf", "net_admin", "net_raw")
+        done = as_a_user(ordinary_user, namespace, "bpf", "net_admin", "net_raw")
         backend, _, sizes, notices = done.stdout.split("|")
         assert (backend, sizes) == ("af_xdp", "(4096, 4096, 2048)")
         assert "instead of 16384 and 16384: the memory-lock limit is 8192 KiB" in notices

@@ -15,6 +15,7 @@ from netring_bpf.bpf.program import Program
 from netring_bpf.errors import CompileError, FilterError, ProgramError, VerifierError
 from netring_bpf.filter.filter_set import FilterSet
 from tests.support.lab import Namespace
+from tests.support.ordinary_user import OrdinaryUser
 from tests.support.rig import wire
 
 pytestmark = pytest.mark.requires("root", "netns", "bcc")
@@ -48,12 +49,9 @@ def load(expression: str = "tcp") -> None:
         pass
 
 
-def as_child(
-    namespace: Namespace, *before: str, expression: str = "tcp port 80"
-) -> list[list[str]]:
+def lines_of(namespace: Namespace, command: list[str]) -> list[list[str]]:
     """The two lines of CHILD, for af_xdp and for auto, each in its three fields."""
-    done = namespace.run([*before, sys.executable, "-c", CHILD, expression])
-    lines = [line.split("|", 2) for line in done.stdout.splitlines()]
+    lines = [line.split("|", 2) for line in namespace.run(command).stdout.splitlines()]
     assert len(lines) == 2
     return lines
 
@@ -61,14 +59,18 @@ def as_child(
 def with_bcc_replaced(namespace: Namespace, *, by: str) -> list[list[str]]:
     """The same where the machine's BCC is hidden, in a mount namespace, by what ``by`` makes."""
     hide = f'mount -t tmpfs netring-test {BCC} && cd {BCC} && {by} && cd / && exec "$@"'
-    return as_child(namespace, "unshare", "--mount", "sh", "-c", hide, "sh")
+    child = [sys.executable, "-c", CHILD, "tcp port 80"]
+    return lines_of(namespace, ["unshare", "--mount", "sh", "-c", hide, "sh", *child])
 
 
-def as_user(*capabilities: str) -> list[str]:
-    """What runs a command as an ordinary user that has these capabilities."""
-    held = ",".join(["-all", *(f"+{name}" for name in capabilities)])
-    return ["setpriv", "--reuid", "65534", "--clear-groups", "--inh-caps", held,
-            "--ambient-caps", held]  # fmt: skip
+def as_user(
+    user: OrdinaryUser,
+    namespace: Namespace,
+    *capabilities: str,
+    expression: str = "tcp port 80",
+) -> list[list[str]]:
+    """The same as an ordinary user that has these capabilities."""
+    return lines_of(namespace, user.command(CHILD, expression, capabilities=capabilities))
 
 
 @pytest.mark.parametrize(
@@ -97,17 +99,19 @@ def test_without_a_usable_bcc_the_error_names_the_package_to_install(by: str, wo
         (("net_raw",), "CAP_NET_ADMIN, CAP_BPF"),
     ],
 )
-def test_a_missing_capability_is_named(held: tuple[str, ...], missing: str) -> None:
+def test_a_missing_capability_is_named(
+    ordinary_user: OrdinaryUser, held: tuple[str, ...], missing: str
+) -> None:
     with wire() as namespace:
-        forced, auto = as_child(namespace, *as_user(*held))
+        forced, auto = as_user(ordinary_user, namespace, *held)
         assert forced[:2] == ["PermissionDeniedError", missing]
         assert f"the process lacks {missing}; run it as root" in forced[2]
         assert auto == ["tpacket_v3", "None", forced[2]]
 
 
-def test_without_any_capability_there_is_no_backend() -> None:
+def test_without_any_capability_there_is_no_backend(ordinary_user: OrdinaryUser) -> None:
     with wire() as namespace:
-        forced, auto = as_child(namespace, *as_user())
+        forced, auto = as_user(ordinary_user, namespace)
         assert forced[:2] == ["PermissionDeniedError", "CAP_NET_ADMIN, CAP_BPF"]
         assert auto[:2] == ["PermissionDeniedError", "CAP_NET_RAW"]
 
@@ -116,10 +120,10 @@ def test_without_any_capability_there_is_no_backend() -> None:
     "expression",
     ["", "tcp port 80", "tcp[((tcp[12] & 0xf0) >> 2):4] = 0x47455420", "ip[ip[0] & 15] % 3 = 1"],
 )
-def test_three_capabilities_are_enough(expression: str) -> None:
+def test_three_capabilities_are_enough(ordinary_user: OrdinaryUser, expression: str) -> None:
     with wire() as namespace:
-        user = as_user("bpf", "net_admin", "net_raw")
-        for line in as_child(namespace, *user, expression=expression):
+        held = ("bpf", "net_admin", "net_raw")
+        for line in as_user(ordinary_user, namespace, *held, expression=expression):
             assert line == ["af_xdp", "native", "None"]
 
 
