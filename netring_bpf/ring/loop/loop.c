@@ -4,6 +4,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "loop/reader.h"
 
 #define DRAIN_NS (2000ull * 1000 * 1000)

@@ -2,6 +2,7 @@
  * itself, or as blocks of a pcapng file. */
 #include <string.h>
 
+#include "clock.h"
 #include "loop/reader.h"
 
 #define PACKET_ROOM 65544u /* the longest frame kept, its restored tag, and alignment */

@@ -68,6 +68,4 @@ int nr_savefile_create_memory(uint8_t *data, size_t size, struct nr_source **out
 int nr_savefile_filter(struct nr_source *source, uint32_t dlt, const nr_bpf_insn *insns,
                        uint32_t count);
 
-uint64_t nr_clock_ns(void); /* CLOCK_REALTIME */
-
 #endif

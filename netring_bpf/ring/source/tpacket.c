@@ -10,9 +10,9 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "source/source.h"
 
 #ifndef PACKET_IGNORE_OUTGOING
