@@ -1,19 +1,8 @@
-/* A frame as a source lends it, and a packet as layers.c understands it. */
+/* A packet as the dissector understands it, and the key of its flow. */
 #ifndef NR_DISSECT_PACKET_H
 #define NR_DISSECT_PACKET_H
 
-#include "core.h"
-
-/* Lent by a source until its release(). Nothing may read past data + caplen. */
-struct nr_frame {
-    const uint8_t *data;
-    uint64_t ts;        /* ns since the Unix epoch */
-    uint32_t caplen;    /* bytes at data */
-    uint32_t len;       /* bytes on the wire, a tag that was taken out included */
-    uint16_t vlan_tci;  /* the outer tag, where the kernel took it out of the frame */
-    uint16_t vlan_tpid; /* 0: no tag was taken out */
-    uint16_t link;      /* NR_LINK_*; 0 is Ethernet */
-};
+#include "source/frame.h"
 
 /* The two ends in canonical order, whoever sent the packet, so that both directions meet in one
  * entry of the flow table. Where only one direction belongs to the flow (an ICMP error, or

@@ -2,7 +2,7 @@
 #ifndef NR_SOURCE_SOURCE_H
 #define NR_SOURCE_SOURCE_H
 
-#include "dissect/packet.h"
+#include "source/frame.h"
 
 struct nr_source;
 

@@ -1,0 +1,18 @@
+/* A frame as a source lends it. */
+#ifndef NR_SOURCE_FRAME_H
+#define NR_SOURCE_FRAME_H
+
+#include "core.h"
+
+/* Lent by a source until its release(). Nothing may read past data + caplen. */
+struct nr_frame {
+    const uint8_t *data;
+    uint64_t ts;        /* ns since the Unix epoch */
+    uint32_t caplen;    /* bytes at data */
+    uint32_t len;       /* bytes on the wire, a tag that was taken out included */
+    uint16_t vlan_tci;  /* the outer tag, where the kernel took it out of the frame */
+    uint16_t vlan_tpid; /* 0: no tag was taken out */
+    uint16_t link;      /* NR_LINK_*; 0 is Ethernet */
+};
+
+#endif
