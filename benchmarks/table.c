@@ -14,8 +14,8 @@
 #include <string.h>
 #include <time.h>
 
-#include "loop/reader.h"
 #include "formats/text_record.h"
+#include "loop/reader.h"
 
 enum { FRAME = 64, SEGMENT = 6, KNOWN = 1000, EVERY = 100, EVENT_SLOTS = 4096 };
 

@@ -14,8 +14,8 @@
 #ifndef NR_FLOW_TABLE_INTERNAL_H
 #define NR_FLOW_TABLE_INTERNAL_H
 
-#include "flow/table.h"
 #include "flow/hash.h"
+#include "flow/table.h"
 
 #define NIL UINT32_MAX
 

@@ -5,8 +5,8 @@
 
 #include <poll.h>
 
-#include "flow/table.h"
 #include "dissect/fragments.h"
+#include "flow/table.h"
 #include "source/source.h"
 
 #define NR_MAX_SOURCES 64
