@@ -1,5 +1,5 @@
-/* What the files of the capture-file source share: savefile.c (the buffer and the source), pcap.c
- * and pcapng.c (the formats). */
+/* What the files of the capture-file source share: savefile.c (the source), pcap.c and pcapng.c
+ * (the formats), and savefile_read.c (the buffer). */
 #ifndef NR_SOURCE_SAVEFILE_H
 #define NR_SOURCE_SAVEFILE_H
 
@@ -58,6 +58,8 @@ enum nr_step {
     NR_STEP_END,     /* the end, good or bad: the state says */
 };
 
+/* Reads more behind what is in the buffer, while nothing is lent. */
+enum nr_step nr_file_fill(struct nr_savefile *f);
 /* The next n bytes; NULL: they are not in the buffer, and *step says why. */
 const uint8_t *nr_file_need(struct nr_savefile *f, size_t n, enum nr_step *step);
 void nr_file_pass(struct nr_savefile *f, uint64_t n);

@@ -1,0 +1,107 @@
+/* Reads a capture file into its buffer, and gives the formats its bytes, times and link types. */
+#include "source/savefile.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <unistd.h>
+
+#define NS 1000000000u
+/* One read asks for this much: what the kernel copies is still cached when it is dissected. */
+#define READ_SIZE (256u << 10)
+
+/* -- the buffer -- */
+
+enum nr_step nr_file_fill(struct nr_savefile *f) {
+    struct pollfd ready = {.fd = f->source.fd, .events = POLLIN};
+    if (f->start > 0) {
+        memmove(f->buffer, f->buffer + f->start, f->end - f->start);
+        f->end -= f->start;
+        f->start = 0;
+    }
+    if (poll(&ready, 1, 0) == 0) {
+        return NR_STEP_STARVED;
+    }
+    const size_t room = f->capacity - f->end;
+    const ssize_t count =
+        read(f->source.fd, f->buffer + f->end, room < READ_SIZE ? room : READ_SIZE);
+    if (count < 0) {
+        if (errno == EINTR || errno == EAGAIN) {
+            return NR_STEP_STARVED;
+        }
+        f->state.error = (uint32_t)errno;
+        return nr_file_fail(f, NR_FILE_UNREADABLE);
+    }
+    f->at_end = count == 0;
+    f->end += (size_t)count;
+    return NR_STEP_OTHER;
+}
+
+const uint8_t *nr_file_need(struct nr_savefile *f, size_t n, enum nr_step *step) {
+    if (f->end - f->start >= n) {
+        return f->buffer + f->start;
+    }
+    if (f->at_end) {
+        *step =
+            f->end == f->start && f->skip == 0 ? NR_STEP_END : nr_file_fail(f, NR_FILE_TRUNCATED);
+        return NULL;
+    }
+    *step = NR_STEP_STARVED;
+    return NULL;
+}
+
+void nr_file_pass(struct nr_savefile *f, uint64_t n) {
+    const size_t here = f->end - f->start;
+    const size_t now = n < here ? (size_t)n : here;
+    f->start += now;
+    f->offset += now;
+    f->skip = n - now;
+}
+
+enum nr_step nr_file_fail(struct nr_savefile *f, uint32_t problem) {
+    f->state.problem = problem;
+    f->state.offset = f->offset;
+    return NR_STEP_END;
+}
+
+/* -- numbers -- */
+
+uint64_t nr_file_ns(const struct nr_file_interface *i, uint64_t units) {
+    const uint64_t seconds = i->binary ? units >> i->shift : units / i->units_per_second;
+    const uint64_t rest =
+        i->binary ? units & (i->units_per_second - 1) : units % i->units_per_second;
+    const uint64_t ns = i->binary ? (uint64_t)(((unsigned __int128)rest * NS) >> i->shift)
+                                  : (uint64_t)((unsigned __int128)rest * NS / i->units_per_second);
+    return (seconds + (uint64_t)i->offset_s) * NS + ns;
+}
+
+uint16_t nr_file_link(uint16_t dlt) {
+    switch (dlt) {
+    case 1:
+        return NR_LINK_ETHERNET;
+    case 0:
+    case 108:
+        return NR_LINK_NULL;
+    case 12:
+    case 14:
+    case 101:
+    case 228:
+    case 229:
+        return NR_LINK_RAW;
+    case 113:
+        return NR_LINK_COOKED;
+    case 276:
+        return NR_LINK_COOKED2;
+    case 9:
+    case 50:
+        return NR_LINK_PPP;
+    case 105:
+        return NR_LINK_80211;
+    case 127:
+        return NR_LINK_RADIOTAP;
+    case 239:
+        return NR_LINK_NFLOG;
+    default:
+        return NR_LINK_UNKNOWN;
+    }
+}
