@@ -12,6 +12,8 @@ static void end_flow(struct nr_table *t, uint32_t i, uint32_t hash, uint8_t reas
     const uint64_t bytes = f->side[ORIG].bytes + f->side[RESP].bytes;
     nr_emit(t, i, NR_EVENT_ENDED, reason);
     if (f->has_extra) {
+        nr_stream_end(t, i, ORIG);
+        nr_stream_end(t, i, RESP);
         nr_extra_free(t, i);
     }
     nr_slots_remove(t, hash, i);

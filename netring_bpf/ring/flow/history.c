@@ -2,50 +2,24 @@
  * originator's. Room is kept for every letter that has not been there yet, so that no number of
  * repeated ones can push it out.
  *
- * The first twelve letters take one word: their number in four bits, then five bits each. Longer
- * ones move into the flow's extra. */
-#include "flow/table_internal.h"
+ * The first letters are packed into one word; longer histories move into the flow's extra. */
+#include "flow/history_packed.h"
 
 #include <string.h>
 
 #define FIRSTS_MAX 15u /* seven kinds on two sides, and ^ */
-#define PACKED_MAX 12u
-
-/* In pairs, so that the last bit of a letter's place tells its side. */
-static const char LETTERS[] = "SsHhAaDdFfRrCcGgTtWwIiQq^";
-
-/* -- the word -- */
-
-static uint64_t pack(char letter, uint32_t at) {
-    uint64_t code = 0;
-    while (LETTERS[code] != letter) {
-        code++;
-    }
-    return code << (4 + 5 * at);
-}
-
-static char unpack(uint64_t letters, uint32_t at) {
-    return LETTERS[letters >> (4 + 5 * at) & 31];
-}
-
-void nr_history_unpack(uint64_t letters, struct extra *extra) {
-    extra->length = letters & 15;
-    for (uint32_t n = 0; n < extra->length; n++) {
-        extra->history[n] = unpack(letters, n);
-    }
-}
 
 /* -- letters -- */
 
 static uint32_t length_of(const struct nr_table *t, uint32_t i) {
     const struct extra *x = nr_extra(t, i);
-    return x != NULL ? x->length : t->pasts[i].letters & 15;
+    return x != NULL ? x->length : nr_packed_length(t->pasts[i].letters);
 }
 
 static void append(struct nr_table *t, uint32_t i, char letter) {
     uint64_t *letters = &t->pasts[i].letters;
-    if (!t->flows[i].has_extra && (*letters & 15) < PACKED_MAX) {
-        *letters += pack(letter, *letters & 15) + 1;
+    if (!t->flows[i].has_extra && nr_packed_length(*letters) < NR_PACKED_MAX) {
+        *letters += nr_pack_letter(letter, nr_packed_length(*letters)) + 1;
         return;
     }
     struct extra *x = nr_extra_take(t, i);
@@ -70,7 +44,7 @@ bool nr_history_note(struct nr_table *t, uint32_t i, int side, uint32_t kind, ch
 
 void nr_history_open(struct nr_table *t, uint32_t i) {
     t->flows[i].seen = SEEN_SYN;
-    t->pasts[i].letters = pack('S', 0) + 1;
+    t->pasts[i].letters = nr_pack_letter('S', 0) + 1;
 }
 
 void nr_history_add(struct nr_table *t, uint32_t i, int side, char letter) {
@@ -102,7 +76,7 @@ void nr_history_flip(struct nr_table *t, uint32_t i) {
 
 static char first_of(const struct nr_table *t, uint32_t i) {
     const struct extra *x = nr_extra(t, i);
-    return x != NULL ? x->history[0] : unpack(t->pasts[i].letters, 0);
+    return x != NULL ? x->history[0] : nr_unpack_letter(t->pasts[i].letters, 0);
 }
 
 bool nr_history_is_lone_answer(const struct nr_table *t, uint32_t i) {
@@ -116,7 +90,7 @@ void nr_history_correct_answer(struct nr_table *t, uint32_t i) {
         x->history[0] = '^';
         x->history[1] = 'h';
     } else {
-        t->pasts[i].letters = pack('^', 0) + pack('h', 1) + 2;
+        t->pasts[i].letters = nr_pack_letter('^', 0) + nr_pack_letter('h', 1) + 2;
     }
 }
 
@@ -129,10 +103,10 @@ uint32_t nr_history_text(const struct nr_table *t, uint32_t i, char text[NR_HIST
         return x->length;
     }
     uint64_t letters = t->pasts[i].letters;
-    const uint32_t length = letters & 15;
+    const uint32_t length = nr_packed_length(letters);
     letters >>= 4;
     for (uint32_t n = 0; n < length; n++, letters >>= 5) {
-        text[n] = LETTERS[letters & 31];
+        text[n] = NR_LETTERS[letters & 31];
     }
     return length;
 }

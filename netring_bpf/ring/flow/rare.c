@@ -1,6 +1,6 @@
 /* What most flows never have, in records that are taken when the first of it happens. There is one
  * for each flow, so that none is ever missing; those not taken cost no memory. */
-#include "flow/table_internal.h"
+#include "flow/history_packed.h"
 
 #include <string.h>
 
@@ -19,7 +19,7 @@ struct extra *nr_extra_take(struct nr_table *t, uint32_t i) {
     struct extra *x = &t->extras[at];
     memset(x, 0, sizeof *x);
     x->side[ORIG].held = x->side[RESP].held = NIL;
-    nr_history_unpack(letters, x);
+    nr_unpack_history(letters, x);
     f->has_extra = true;
     t->pasts[i].letters = at;
     return x;
@@ -27,8 +27,6 @@ struct extra *nr_extra_take(struct nr_table *t, uint32_t i) {
 
 void nr_extra_free(struct nr_table *t, uint32_t i) {
     const uint32_t at = (uint32_t)t->pasts[i].letters;
-    nr_stream_end(t, i, ORIG);
-    nr_stream_end(t, i, RESP);
     t->extras[at].next_free = t->extra_free;
     t->extra_free = at;
     t->flows[i].has_extra = false;

@@ -263,7 +263,7 @@ static inline struct extra *nr_extra(const struct nr_table *t, uint32_t i) {
 }
 /* From now on it has one. */
 struct extra *nr_extra_take(struct nr_table *t, uint32_t i);
-/* Of a flow that has one. */
+/* Of a flow that has one, and whose streams hold no ranges. */
 void nr_extra_free(struct nr_table *t, uint32_t i);
 
 /* When the side's first packet came; 0: none did. */
@@ -305,8 +305,6 @@ void nr_history_correct_answer(struct nr_table *t, uint32_t i);
 /* Puts it at text, not terminated; returns its length. */
 uint32_t nr_history_text(const struct nr_table *t, uint32_t i, char text[NR_HISTORY_SIZE]);
 void nr_history_clear(struct nr_table *t, uint32_t i);
-/* Moves the letters where there is more room; the extra has just been taken. */
-void nr_history_unpack(uint64_t letters, struct extra *extra);
 
 /* -- tcp_stream.c -- */
 
