@@ -186,6 +186,14 @@ static int run_replay(nr_reader *r) {
     return rc < 0 ? rc : 0;
 }
 
+void nr_reader_quiesce(nr_reader *r) {
+    for (int i = 0; i < r->source_count; i++) {
+        if (r->sources[i]->ops->quiesce != NULL) {
+            r->sources[i]->ops->quiesce(r->sources[i]);
+        }
+    }
+}
+
 /* After the stop: what the kernel has already handed over is still read, within a bound. */
 static void drain(nr_reader *r) {
     const uint64_t deadline = nr_clock_ns() + DRAIN_NS;

@@ -127,11 +127,3 @@ int nr_reader_blocks(nr_reader *reader, uint8_t *buffer, uint32_t size, uint32_t
     span->size = copies.used;
     return rc;
 }
-
-void nr_reader_quiesce(nr_reader *r) {
-    for (int i = 0; i < r->source_count; i++) {
-        if (r->sources[i]->ops->quiesce != NULL) {
-            r->sources[i]->ops->quiesce(r->sources[i]);
-        }
-    }
-}
