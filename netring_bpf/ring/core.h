@@ -21,6 +21,20 @@
 /* For what is called with constants that make most of it fall away. */
 #define NR_INLINE static inline __attribute__((always_inline))
 
+/* Protocols of IP. */
+enum {
+    NR_PROTO_ICMP = 1,
+    NR_PROTO_IPV4 = 4,
+    NR_PROTO_TCP = 6,
+    NR_PROTO_UDP = 17,
+    NR_PROTO_DCCP = 33,
+    NR_PROTO_IPV6 = 41,
+    NR_PROTO_GRE = 47,
+    NR_PROTO_ICMP6 = 58,
+    NR_PROTO_SCTP = 132,
+    NR_PROTO_UDPLITE = 136
+};
+
 #define NR_BATCH 64u            /* frames taken from a source at once */
 #define NR_EVENTS_PER_PACKET 4u /* evicted + ended + started + established */
 

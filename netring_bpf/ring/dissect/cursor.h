@@ -45,10 +45,6 @@ static inline uint32_t nr_be32(const uint8_t *p) {
 #define NR_ETHERTYPE_IPV6 0x86dd
 #define NR_ETHERTYPE_TEB 0x6558 /* an Ethernet frame */
 
-#define NR_PROTO_IPV4 4
-#define NR_PROTO_IPV6 41
-#define NR_PROTO_GRE 47
-
 /* The packet's own view of its ends, before they are put in canonical order. */
 struct nr_ends {
     const uint8_t *src_h; /* 4 or 16 bytes, or 6 of a MAC address */

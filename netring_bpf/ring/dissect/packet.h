@@ -38,11 +38,6 @@ static inline bool nr_key_equal(const struct nr_key *a, const struct nr_key *b) 
 #define NR_TCP_RST 0x04
 #define NR_TCP_ACK 0x10
 
-#define NR_PROTO_ICMP 1
-#define NR_PROTO_TCP 6
-#define NR_PROTO_UDP 17
-#define NR_PROTO_ICMP6 58
-
 /* A tunnel that was opened, as its own packet shows it. */
 struct nr_tunnel {
     uint8_t src_h[16];

@@ -5,8 +5,6 @@
 #include "dissect/cursor.h"
 #include "dissect/key.h"
 
-enum { PROTO_DCCP = 33, PROTO_SCTP = 132, PROTO_UDPLITE = 136 };
-
 static bool checks(const struct nr_cursor *c, const nr_decode_options *options,
                    const struct nr_dissected *out) {
     return options->verify_checksums && nr_captured(c) == c->wire && !out->piece.first;
@@ -153,9 +151,9 @@ static void read_quote(struct nr_cursor c, const nr_decode_options *options,
         break;
     case NR_PROTO_TCP:
     case NR_PROTO_UDP:
-    case PROTO_UDPLITE:
-    case PROTO_SCTP:
-    case PROTO_DCCP:
+    case NR_PROTO_UDPLITE:
+    case NR_PROTO_SCTP:
+    case NR_PROTO_DCCP:
         ends.src_p = nr_be16(c.at);
         ends.dst_p = nr_be16(c.at + 2);
         break;
@@ -198,10 +196,10 @@ int nr_decode_transport(const struct nr_cursor *c, const nr_decode_options *opti
         return parse_tcp(c, options, out, ends);
     case NR_PROTO_UDP:
         return parse_udp(c, options, out, ends);
-    case PROTO_UDPLITE:
+    case NR_PROTO_UDPLITE:
         return parse_ports(c, 8, out, ends);
-    case PROTO_SCTP:
-    case PROTO_DCCP:
+    case NR_PROTO_SCTP:
+    case NR_PROTO_DCCP:
         return parse_ports(c, 12, out, ends);
     case NR_PROTO_ICMP:
         return out->key.family == 4 ? parse_icmp(c, options, out, ends) : NR_KEYED;

@@ -80,7 +80,7 @@ static char *put_base64(char *at, const uint8_t digest[DIGEST]) {
 /* -- the key -- */
 
 int nr_icmp_counterpart(uint8_t proto, uint16_t type) {
-    if (proto == NR_ICMP) {
+    if (proto == NR_PROTO_ICMP) {
         switch (type) {
         case 0: /* echo */
             return 8;
@@ -146,7 +146,7 @@ static size_t lay_out(uint8_t block[BLOCK], const nr_event *e) {
     at += 2 * size;
     *at++ = e->proto;
     *at++ = 0;
-    if (icmp || e->proto == NR_TCP || e->proto == NR_UDP || e->proto == NR_SCTP) {
+    if (icmp || e->proto == NR_PROTO_TCP || e->proto == NR_PROTO_UDP || e->proto == NR_PROTO_SCTP) {
         at = put_u16(put_u16(at, src_p), dst_p);
     }
     return (size_t)(at - block);

@@ -48,10 +48,10 @@ static const char *of_tcp(const nr_event *e) {
 }
 
 const char *nr_conn_state(const nr_event *e) {
-    if (e->proto == NR_TCP) {
+    if (e->proto == NR_PROTO_TCP) {
         return of_tcp(e);
     }
-    if (e->proto == NR_UDP) {
+    if (e->proto == NR_PROTO_UDP) {
         const bool orig = e->orig.packets > e->orig.bad_checksums;
         const bool resp = e->resp.packets > e->resp.bad_checksums;
         return orig ? (resp ? "SF" : "S0") : resp ? "SHR" : "OTH";

@@ -33,17 +33,17 @@ static char *put_time(char *at, uint64_t ns) {
 
 static char *put_proto(char *at, uint8_t proto) {
     switch (proto) {
-    case NR_ICMP:
+    case NR_PROTO_ICMP:
         return NR_PUT(at, "ICMP");
-    case NR_TCP:
+    case NR_PROTO_TCP:
         return NR_PUT(at, "TCP");
-    case NR_UDP:
+    case NR_PROTO_UDP:
         return NR_PUT(at, "UDP");
-    case NR_ICMP6:
+    case NR_PROTO_ICMP6:
         return NR_PUT(at, "IPv6-ICMP");
-    case NR_SCTP:
+    case NR_PROTO_SCTP:
         return NR_PUT(at, "SCTP");
-    case 47:
+    case NR_PROTO_GRE:
         return NR_PUT(at, "GRE");
     default:
         return nr_put_u64(at, proto);
@@ -76,7 +76,7 @@ static bool is_over(uint32_t orig, uint32_t resp) {
 
 static const char *flow_state(const nr_event *e) {
     const uint32_t orig = e->orig.tcp_state, resp = e->resp.tcp_state;
-    if (e->proto != NR_TCP) {
+    if (e->proto != NR_PROTO_TCP) {
         return e->resp.packets > 0 ? "established" : "new";
     }
     if (is_over(orig, resp)) {
@@ -147,7 +147,7 @@ char *nr_eve_record(char *at, const nr_event *e, const nr_text_options *options,
         at = NR_PUT(at, "\"");
     }
     at = put_flow(at, e);
-    if (e->proto == NR_TCP) {
+    if (e->proto == NR_PROTO_TCP) {
         at = nr_put_string(NR_PUT(at, ",\"tcp\":{\"state\":\""),
                            tcp_state(e->orig.tcp_state, e->resp.tcp_state));
         at = NR_PUT(at, "\"}");

@@ -9,8 +9,6 @@
  * names of the fields. */
 #define NR_RECORD_ROOM 2560u
 
-enum { NR_ICMP = 1, NR_TCP = 6, NR_UDP = 17, NR_ICMP6 = 58, NR_SCTP = 132 };
-
 /* One event as text; `seq` counts on where the options want it in the record. */
 typedef char *nr_format(char *at, const nr_event *event, const nr_text_options *options,
                         uint64_t seq);
@@ -26,7 +24,7 @@ static inline uint64_t nr_event_last(const nr_event *event) {
     return nr_max_u64(event->start_ts, nr_max_u64(event->orig.last_ts, event->resp.last_ts));
 }
 static inline bool nr_is_icmp(uint8_t proto) {
-    return proto == NR_ICMP || proto == NR_ICMP6;
+    return proto == NR_PROTO_ICMP || proto == NR_PROTO_ICMP6;
 }
 
 /* The protocol's usual name, or its number. */

@@ -8,12 +8,12 @@
 
 static const char *proto_name(uint8_t proto) {
     switch (proto) {
-    case NR_TCP:
+    case NR_PROTO_TCP:
         return "tcp";
-    case NR_UDP:
+    case NR_PROTO_UDP:
         return "udp";
-    case NR_ICMP:
-    case NR_ICMP6:
+    case NR_PROTO_ICMP:
+    case NR_PROTO_ICMP6:
         return "icmp";
     default:
         return "unknown_transport";
@@ -21,7 +21,7 @@ static const char *proto_name(uint8_t proto) {
 }
 
 static bool is_parsed(uint8_t proto) {
-    return proto == NR_TCP || proto == NR_UDP || nr_is_icmp(proto);
+    return proto == NR_PROTO_TCP || proto == NR_PROTO_UDP || nr_is_icmp(proto);
 }
 
 /* Zeek's uid: 17 digits of base 62, from the flow's number under the salt's key. */
