@@ -15,12 +15,12 @@ static bool understand(struct nr_savefile *f, uint32_t magic) {
     return magic == MAGIC_US || f->has_ns || f->is_modified;
 }
 
-enum nr_step nr_pcap_begin(struct nr_savefile *f) {
-    enum nr_step step = NR_STEP_OTHER;
+enum nr_read nr_pcap_read_header(struct nr_savefile *f) {
+    enum nr_read result = NR_READ_OTHER;
     uint32_t magic;
-    const uint8_t *header = nr_file_need(f, 4, &step);
+    const uint8_t *header = nr_file_need(f, 4, &result);
     if (header == NULL) {
-        return step;
+        return result;
     }
     memcpy(&magic, header, sizeof magic);
     if (!understand(f, magic)) {
@@ -29,10 +29,10 @@ enum nr_step nr_pcap_begin(struct nr_savefile *f) {
             return nr_file_fail(f, NR_FILE_NO_CAPTURE);
         }
     }
-    header = nr_file_need(f, HEADER, &step);
+    header = nr_file_need(f, HEADER, &result);
     if (header == NULL) {
         f->swapped = false;
-        return step;
+        return result;
     }
     if (nr_file_u16(f, header + 4) != 2) {
         return nr_file_fail(f, NR_FILE_BAD_VERSION);
@@ -42,24 +42,24 @@ enum nr_step nr_pcap_begin(struct nr_savefile *f) {
         .snaplen = nr_file_u32(f, header + 16), .dlt = dlt, .link = nr_file_link(dlt)};
     f->interface_count = 1;
     nr_file_pass(f, HEADER);
-    return NR_STEP_OTHER;
+    return NR_READ_OTHER;
 }
 
-enum nr_step nr_pcap_step(struct nr_savefile *f, struct nr_frame *frame,
-                          const struct nr_file_interface **interface) {
-    enum nr_step step = NR_STEP_OTHER;
+enum nr_read nr_pcap_read_record(struct nr_savefile *f, struct nr_frame *frame,
+                                 const struct nr_file_interface **interface) {
+    enum nr_read result = NR_READ_OTHER;
     const size_t size = f->is_modified ? RECORD_MODIFIED : RECORD;
-    const uint8_t *record = nr_file_need(f, size, &step);
+    const uint8_t *record = nr_file_need(f, size, &result);
     if (record == NULL) {
-        return step;
+        return result;
     }
     const uint32_t caplen = nr_file_u32(f, record + 8);
     if (caplen > NR_FILE_LONGEST) {
         return nr_file_fail(f, NR_FILE_BAD_LENGTH);
     }
-    record = nr_file_need(f, size + caplen, &step);
+    record = nr_file_need(f, size + caplen, &result);
     if (record == NULL) {
-        return step;
+        return result;
     }
     const uint64_t fraction = nr_file_u32(f, record + 4);
     *interface = &f->interfaces[0];
@@ -70,5 +70,5 @@ enum nr_step nr_pcap_step(struct nr_savefile *f, struct nr_frame *frame,
         .len = nr_file_u32(f, record + 12),
     };
     nr_file_pass(f, size + caplen);
-    return NR_STEP_FRAME;
+    return NR_READ_FRAME;
 }

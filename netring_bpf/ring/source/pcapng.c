@@ -65,7 +65,7 @@ static bool read_options(const struct nr_savefile *f, struct nr_file_interface *
 
 /* -- blocks: `body` bytes between the two lengths -- */
 
-static enum nr_step begin_section(struct nr_savefile *f, const uint8_t *block, uint32_t body) {
+static enum nr_read begin_section(struct nr_savefile *f, const uint8_t *block, uint32_t body) {
     if (body < 16) {
         return nr_file_fail(f, NR_FILE_BAD_LENGTH);
     }
@@ -73,10 +73,10 @@ static enum nr_step begin_section(struct nr_savefile *f, const uint8_t *block, u
         return nr_file_fail(f, NR_FILE_BAD_VERSION);
     }
     f->interface_count = 0;
-    return NR_STEP_OTHER;
+    return NR_READ_OTHER;
 }
 
-static enum nr_step add_interface(struct nr_savefile *f, const uint8_t *block, uint32_t body) {
+static enum nr_read add_interface(struct nr_savefile *f, const uint8_t *block, uint32_t body) {
     if (body < 8) {
         return nr_file_fail(f, NR_FILE_BAD_LENGTH);
     }
@@ -93,11 +93,11 @@ static enum nr_step add_interface(struct nr_savefile *f, const uint8_t *block, u
         return nr_file_fail(f, NR_FILE_BAD_BLOCK);
     }
     f->interface_count++;
-    return NR_STEP_OTHER;
+    return NR_READ_OTHER;
 }
 
 /* A packet whose fixed fields are `fixed` bytes long. */
-static enum nr_step lend(struct nr_savefile *f, const uint8_t *block, uint32_t body, uint32_t fixed,
+static enum nr_read lend(struct nr_savefile *f, const uint8_t *block, uint32_t body, uint32_t fixed,
                          uint32_t id, uint32_t caplen, struct nr_frame *frame,
                          const struct nr_file_interface **interface) {
     if (id >= f->interface_count) {
@@ -109,10 +109,10 @@ static enum nr_step lend(struct nr_savefile *f, const uint8_t *block, uint32_t b
     *interface = &f->interfaces[id];
     frame->data = block + 8 + fixed;
     frame->caplen = caplen;
-    return NR_STEP_FRAME;
+    return NR_READ_FRAME;
 }
 
-static enum nr_step read_packet(struct nr_savefile *f, uint32_t type, const uint8_t *block,
+static enum nr_read read_packet(struct nr_savefile *f, uint32_t type, const uint8_t *block,
                                 uint32_t body, struct nr_frame *frame,
                                 const struct nr_file_interface **interface) {
     const uint8_t *at = block + 8;
@@ -132,21 +132,21 @@ static enum nr_step read_packet(struct nr_savefile *f, uint32_t type, const uint
     }
     const uint32_t id = type == BLOCK_PACKET ? nr_file_u16(f, at) : nr_file_u32(f, at);
     const uint64_t high = nr_file_u32(f, at + 4), low = nr_file_u32(f, at + 8);
-    const enum nr_step step =
+    const enum nr_read result =
         lend(f, block, body, 20, id, nr_file_u32(f, at + 12), frame, interface);
-    if (step == NR_STEP_FRAME) {
+    if (result == NR_READ_FRAME) {
         frame->ts = nr_file_ns(*interface, high << 32 | low);
         frame->len = nr_file_u32(f, at + 16);
     }
-    return step;
+    return result;
 }
 
-enum nr_step nr_pcapng_step(struct nr_savefile *f, struct nr_frame *frame,
-                            const struct nr_file_interface **interface) {
-    enum nr_step step = NR_STEP_OTHER;
-    const uint8_t *block = nr_file_need(f, FRAME, &step);
+enum nr_read nr_pcapng_read_block(struct nr_savefile *f, struct nr_frame *frame,
+                                  const struct nr_file_interface **interface) {
+    enum nr_read result = NR_READ_OTHER;
+    const uint8_t *block = nr_file_need(f, FRAME, &result);
     if (block == NULL) {
-        return step;
+        return result;
     }
     const bool is_section = nr_pcapng_is_section(block);
     if (is_section) {
@@ -164,23 +164,23 @@ enum nr_step nr_pcapng_step(struct nr_savefile *f, struct nr_frame *frame,
     }
     if (!is_section && !is_packet && type != BLOCK_INTERFACE) {
         nr_file_pass(f, length);
-        return NR_STEP_OTHER;
+        return NR_READ_OTHER;
     }
     if (length > NR_FILE_LONGEST + 4096) {
         return nr_file_fail(f, NR_FILE_BAD_LENGTH);
     }
-    block = nr_file_need(f, length, &step);
+    block = nr_file_need(f, length, &result);
     if (block == NULL) {
-        return step;
+        return result;
     }
     if (nr_file_u32(f, block + length - 4) != length) {
         return nr_file_fail(f, NR_FILE_BAD_BLOCK);
     }
-    step = is_section  ? begin_section(f, block, length - FRAME)
-           : is_packet ? read_packet(f, type, block, length - FRAME, frame, interface)
-                       : add_interface(f, block, length - FRAME);
-    if (step != NR_STEP_END) {
+    result = is_section  ? begin_section(f, block, length - FRAME)
+             : is_packet ? read_packet(f, type, block, length - FRAME, frame, interface)
+                         : add_interface(f, block, length - FRAME);
+    if (result != NR_READ_END) {
         nr_file_pass(f, length);
     }
-    return step;
+    return result;
 }

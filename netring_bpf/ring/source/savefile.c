@@ -8,32 +8,33 @@
 
 /* -- frames -- */
 
-static enum nr_step begin(struct nr_savefile *f) {
-    enum nr_step step = NR_STEP_OTHER;
-    const uint8_t *magic = nr_file_need(f, 4, &step);
+static enum nr_read recognise_format(struct nr_savefile *f) {
+    enum nr_read result = NR_READ_OTHER;
+    const uint8_t *magic = nr_file_need(f, 4, &result);
     if (magic == NULL) {
-        return step == NR_STEP_END && f->state.problem == 0
+        return result == NR_READ_END && f->state.problem == 0
                    ? nr_file_fail(f, NR_FILE_NO_CAPTURE) /* an empty file */
-                   : step;
+                   : result;
     }
     f->is_pcapng = nr_pcapng_is_section(magic);
-    step = f->is_pcapng ? NR_STEP_OTHER : nr_pcap_begin(f);
-    f->began = step == NR_STEP_OTHER;
-    return step;
+    result = f->is_pcapng ? NR_READ_OTHER : nr_pcap_read_header(f);
+    f->began = result == NR_READ_OTHER;
+    return result;
 }
 
-static enum nr_step step(struct nr_savefile *f, struct nr_frame *frame,
-                         const struct nr_file_interface **interface) {
+static enum nr_read read_next(struct nr_savefile *f, struct nr_frame *frame,
+                              const struct nr_file_interface **interface) {
     if (f->skip > 0) {
         nr_file_pass(f, f->skip);
         if (f->skip > 0) {
-            return f->at_end ? nr_file_fail(f, NR_FILE_TRUNCATED) : NR_STEP_STARVED;
+            return f->at_end ? nr_file_fail(f, NR_FILE_TRUNCATED) : NR_READ_STARVED;
         }
     }
     if (!f->began) {
-        return begin(f);
+        return recognise_format(f);
     }
-    return f->is_pcapng ? nr_pcapng_step(f, frame, interface) : nr_pcap_step(f, frame, interface);
+    return f->is_pcapng ? nr_pcapng_read_block(f, frame, interface)
+                        : nr_pcap_read_record(f, frame, interface);
 }
 
 /* Whether the frame is let through, cut to what the program says. */
@@ -60,8 +61,8 @@ static uint32_t savefile_next(struct nr_source *source, struct nr_frame *frames,
     bool filled = false;
     while (count < max && !source->finished) {
         struct nr_frame *frame = &frames[count];
-        const enum nr_step got = step(f, frame, &interface);
-        if (got == NR_STEP_FRAME) {
+        const enum nr_read got = read_next(f, frame, &interface);
+        if (got == NR_READ_FRAME) {
             source->file_frames++;
             frame->link = interface->link;
             f->last_ts = frame->ts;
@@ -70,17 +71,17 @@ static uint32_t savefile_next(struct nr_source *source, struct nr_frame *frames,
             } else {
                 source->file_filtered++;
             }
-        } else if (got == NR_STEP_STARVED) {
+        } else if (got == NR_READ_STARVED) {
             /* What is lent lies in the buffer, which must not move. */
             if (count > 0 || filled) {
                 break;
             }
             filled = true;
-            const enum nr_step more = nr_file_fill(f);
-            source->finished = more == NR_STEP_END;
-            source->starved = more == NR_STEP_STARVED;
+            const enum nr_read more = nr_file_fill(f);
+            source->finished = more == NR_READ_END;
+            source->starved = more == NR_READ_STARVED;
         } else {
-            source->finished = got == NR_STEP_END;
+            source->finished = got == NR_READ_END;
         }
     }
     source->starved = source->starved && count == 0 && !source->finished;

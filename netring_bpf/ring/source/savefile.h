@@ -50,20 +50,20 @@ struct nr_savefile {
     struct nr_file_filter filters[NR_MAX_FILE_FILTERS];
 };
 
-/* What a step of a format came to. */
-enum nr_step {
-    NR_STEP_FRAME,   /* *frame is filled */
-    NR_STEP_OTHER,   /* something else was read */
-    NR_STEP_STARVED, /* more has to be read first */
-    NR_STEP_END,     /* the end, good or bad: the state says */
+/* The result of one step through a file. */
+enum nr_read {
+    NR_READ_FRAME,   /* *frame is filled */
+    NR_READ_OTHER,   /* something else was read */
+    NR_READ_STARVED, /* more has to be read first */
+    NR_READ_END,     /* the end, good or bad: the state says */
 };
 
 /* Reads more behind what is in the buffer, while nothing is lent. */
-enum nr_step nr_file_fill(struct nr_savefile *f);
-/* The next n bytes; NULL: they are not in the buffer, and *step says why. */
-const uint8_t *nr_file_need(struct nr_savefile *f, size_t n, enum nr_step *step);
+enum nr_read nr_file_fill(struct nr_savefile *f);
+/* The next n bytes; NULL: they are not in the buffer, and *result says why. */
+const uint8_t *nr_file_need(struct nr_savefile *f, size_t n, enum nr_read *result);
 void nr_file_pass(struct nr_savefile *f, uint64_t n);
-enum nr_step nr_file_fail(struct nr_savefile *f, uint32_t problem);
+enum nr_read nr_file_fail(struct nr_savefile *f, uint32_t problem);
 uint64_t nr_file_ns(const struct nr_file_interface *interface, uint64_t units);
 uint16_t nr_file_link(uint16_t dlt);
 
@@ -79,12 +79,12 @@ static inline uint32_t nr_file_u32(const struct nr_savefile *f, const uint8_t *a
     return f->swapped ? __builtin_bswap32(value) : value;
 }
 
-enum nr_step nr_pcap_begin(struct nr_savefile *f);
-enum nr_step nr_pcap_step(struct nr_savefile *f, struct nr_frame *frame,
-                          const struct nr_file_interface **interface);
+enum nr_read nr_pcap_read_header(struct nr_savefile *f);
+enum nr_read nr_pcap_read_record(struct nr_savefile *f, struct nr_frame *frame,
+                                 const struct nr_file_interface **interface);
 /* A file of pcapng begins with a section header, which is a block like others. */
 bool nr_pcapng_is_section(const uint8_t *block);
-enum nr_step nr_pcapng_step(struct nr_savefile *f, struct nr_frame *frame,
-                            const struct nr_file_interface **interface);
+enum nr_read nr_pcapng_read_block(struct nr_savefile *f, struct nr_frame *frame,
+                                  const struct nr_file_interface **interface);
 
 #endif

@@ -12,7 +12,7 @@
 
 /* -- the buffer -- */
 
-enum nr_step nr_file_fill(struct nr_savefile *f) {
+enum nr_read nr_file_fill(struct nr_savefile *f) {
     struct pollfd ready = {.fd = f->source.fd, .events = POLLIN};
     if (f->start > 0) {
         memmove(f->buffer, f->buffer + f->start, f->end - f->start);
@@ -20,33 +20,33 @@ enum nr_step nr_file_fill(struct nr_savefile *f) {
         f->start = 0;
     }
     if (poll(&ready, 1, 0) == 0) {
-        return NR_STEP_STARVED;
+        return NR_READ_STARVED;
     }
     const size_t room = f->capacity - f->end;
     const ssize_t count =
         read(f->source.fd, f->buffer + f->end, room < READ_SIZE ? room : READ_SIZE);
     if (count < 0) {
         if (errno == EINTR || errno == EAGAIN) {
-            return NR_STEP_STARVED;
+            return NR_READ_STARVED;
         }
         f->state.error = (uint32_t)errno;
         return nr_file_fail(f, NR_FILE_UNREADABLE);
     }
     f->at_end = count == 0;
     f->end += (size_t)count;
-    return NR_STEP_OTHER;
+    return NR_READ_OTHER;
 }
 
-const uint8_t *nr_file_need(struct nr_savefile *f, size_t n, enum nr_step *step) {
+const uint8_t *nr_file_need(struct nr_savefile *f, size_t n, enum nr_read *result) {
     if (f->end - f->start >= n) {
         return f->buffer + f->start;
     }
     if (f->at_end) {
-        *step =
-            f->end == f->start && f->skip == 0 ? NR_STEP_END : nr_file_fail(f, NR_FILE_TRUNCATED);
+        *result =
+            f->end == f->start && f->skip == 0 ? NR_READ_END : nr_file_fail(f, NR_FILE_TRUNCATED);
         return NULL;
     }
-    *step = NR_STEP_STARVED;
+    *result = NR_READ_STARVED;
     return NULL;
 }
 
@@ -58,10 +58,10 @@ void nr_file_pass(struct nr_savefile *f, uint64_t n) {
     f->skip = n - now;
 }
 
-enum nr_step nr_file_fail(struct nr_savefile *f, uint32_t problem) {
+enum nr_read nr_file_fail(struct nr_savefile *f, uint32_t problem) {
     f->state.problem = problem;
     f->state.offset = f->offset;
-    return NR_STEP_END;
+    return NR_READ_END;
 }
 
 /* -- numbers -- */
