@@ -127,15 +127,15 @@ static void begin_exchange(nr_reader *reader, uint8_t *there, uint8_t *back) {
 
 /* SYN, SYN and ACK, ACK; then a segment there and its acknowledgement. */
 static void open_connection(nr_reader *reader, uint8_t *there, uint8_t *back) {
-    set(there, NR_TCP_SYN, 0, 0, 0);
+    set(there, NR_FLAG_SYN, 0, 0, 0);
     give(reader, there);
-    set(back, NR_TCP_SYN | NR_TCP_ACK, 0, 1, 0);
+    set(back, NR_FLAG_SYN | NR_FLAG_ACK, 0, 1, 0);
     give(reader, back);
-    set(there, NR_TCP_ACK, 1, 1, 0);
+    set(there, NR_FLAG_ACK, 1, 1, 0);
     give(reader, there);
-    set(there, NR_TCP_ACK, 1, 1, SEGMENT);
+    set(there, NR_FLAG_ACK, 1, 1, SEGMENT);
     give(reader, there);
-    set(back, NR_TCP_ACK, 1, 1 + SEGMENT, 0);
+    set(back, NR_FLAG_ACK, 1, 1 + SEGMENT, 0);
     give(reader, back);
 }
 
@@ -216,7 +216,7 @@ static int steady(uint32_t flows, uint32_t packets, bool tcp) {
             const uint32_t n = order[i + j];
             memcpy(ring.bytes[j], frames + (size_t)n * FRAME, FRAME);
             if (tcp) {
-                set(ring.bytes[j], NR_TCP_ACK, 1 + SEGMENT * ++sent[n], 1, SEGMENT);
+                set(ring.bytes[j], NR_FLAG_ACK, 1 + SEGMENT * ++sent[n], 1, SEGMENT);
             }
         }
         took += run(reader, &ring);
@@ -246,14 +246,14 @@ static void next_packet(uint8_t *frame, uint32_t connection, uint32_t stage) {
         uint8_t back, flags;
         uint8_t seq, ack, payload;
     } script[SCRIPT] = {
-        {0, NR_TCP_SYN, 0, 0, 0},
-        {1, NR_TCP_SYN | NR_TCP_ACK, 0, 1, 0},
-        {0, NR_TCP_ACK, 1, 1, 0},
-        {0, NR_TCP_ACK, 1, 1, SEGMENT},
-        {1, NR_TCP_ACK, 1, 1 + SEGMENT, 0},
-        {0, NR_TCP_FIN | NR_TCP_ACK, 1 + SEGMENT, 1, 0},
-        {1, NR_TCP_FIN | NR_TCP_ACK, 1, 2 + SEGMENT, 0},
-        {0, NR_TCP_ACK, 2 + SEGMENT, 2, 0},
+        {0, NR_FLAG_SYN, 0, 0, 0},
+        {1, NR_FLAG_SYN | NR_FLAG_ACK, 0, 1, 0},
+        {0, NR_FLAG_ACK, 1, 1, 0},
+        {0, NR_FLAG_ACK, 1, 1, SEGMENT},
+        {1, NR_FLAG_ACK, 1, 1 + SEGMENT, 0},
+        {0, NR_FLAG_FIN | NR_FLAG_ACK, 1 + SEGMENT, 1, 0},
+        {1, NR_FLAG_FIN | NR_FLAG_ACK, 1, 2 + SEGMENT, 0},
+        {0, NR_FLAG_ACK, 2 + SEGMENT, 2, 0},
     };
     uint8_t other[FRAME];
     if (script[stage].back) {
@@ -299,7 +299,7 @@ static void strange(uint8_t *frame, uint32_t n, bool collide) {
     const uint32_t dst = collide ? 0x20000000u + n : next_random();
     const uint16_t port = (uint16_t)(collide ? n : next_random());
     make(frame, src | 0x80000000u, dst & 0x7fffffffu, port, collide ? port : (uint16_t)n);
-    set(frame, NR_TCP_SYN, next_random(), 0, 0);
+    set(frame, NR_FLAG_SYN, next_random(), 0, 0);
 }
 
 static int flood(uint32_t packets, uint32_t cap, bool collide) {
@@ -319,7 +319,7 @@ static int flood(uint32_t packets, uint32_t cap, bool collide) {
         for (uint32_t j = 0; j < NR_BATCH; j++, i++) {
             if (i % EVERY == 0) {
                 const uint32_t n = lives++ % KNOWN;
-                set(known[n], NR_TCP_ACK, 1 + SEGMENT * ++sent[n], 1, SEGMENT);
+                set(known[n], NR_FLAG_ACK, 1 + SEGMENT * ++sent[n], 1, SEGMENT);
                 memcpy(ring.bytes[j], known[n], FRAME);
             } else {
                 strange(ring.bytes[j], i, collide);

@@ -65,13 +65,13 @@
 #define NR_KEY_MAC_PAIR 2
 
 /* States of a side of a TCP connection: those of Zeek's endpoints. */
-#define NR_TCP_INACTIVE 0
-#define NR_TCP_SYN_SENT 1
-#define NR_TCP_SYN_ACK_SENT 2
-#define NR_TCP_PARTIAL 3
-#define NR_TCP_ESTABLISHED 4
-#define NR_TCP_CLOSED 5
-#define NR_TCP_RESET 6
+#define NR_STATE_INACTIVE 0
+#define NR_STATE_SYN_SENT 1
+#define NR_STATE_SYN_ACK_SENT 2
+#define NR_STATE_PARTIAL 3
+#define NR_STATE_ESTABLISHED 4
+#define NR_STATE_CLOSED 5
+#define NR_STATE_RESET 6
 
 #define NR_NO_VLAN 65535
 #define NR_HISTORY_SIZE 40

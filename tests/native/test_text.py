@@ -52,7 +52,7 @@ SIDES = st.fixed_dictionaries(
             st.one_of(st.just(0), SMALL),
         ),
         "last_ts": TIMES,
-        "tcp_state": st.integers(0, lib.NR_TCP_RESET),
+        "tcp_state": st.integers(0, lib.NR_STATE_RESET),
     }
 )
 NATIVE_EVENTS = st.fixed_dictionaries(

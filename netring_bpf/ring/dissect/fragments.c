@@ -196,15 +196,15 @@ static bool is_whole(const struct datagram *d) {
 /* -- the pieces -- */
 
 static struct segment segment_of(const struct nr_dissected *p) {
-    if (p->key.proto != NR_PROTO_TCP || p->tcp_flags & NR_TCP_RST) {
+    if (p->key.proto != NR_PROTO_TCP || p->tcp_flags & NR_FLAG_RST) {
         return (struct segment){0};
     }
     const uint32_t header = p->piece.end - p->payload;
-    const uint32_t syn = p->tcp_flags & NR_TCP_SYN ? 1 : 0;
+    const uint32_t syn = p->tcp_flags & NR_FLAG_SYN ? 1 : 0;
     return (struct segment){.base = p->tcp_seq + syn - header,
                             .ack = p->tcp_ack,
                             .window = p->window,
-                            .flags = p->tcp_flags & NR_TCP_ACK};
+                            .flags = p->tcp_flags & NR_FLAG_ACK};
 }
 
 void nr_fragments_note(struct nr_fragments *f, uint64_t now, const struct nr_dissected *p,

@@ -168,7 +168,7 @@ static uint8_t over_for(const struct nr_table *t, uint32_t i, const struct nr_di
     if (t->now - f->touched >= t->idle_ns[f->class]) {
         return nr_flow_end_reason(t, i);
     }
-    if (p->tcp_flags & NR_TCP_SYN && nr_is_tcp(f) && !p->bad_checksum && !p->piece.later &&
+    if (p->tcp_flags & NR_FLAG_SYN && nr_is_tcp(f) && !p->bad_checksum && !p->piece.later &&
         nr_tcp_is_reuse(&t->flows[i], side_of(f, p), p)) {
         return f->class == CLASS_CLOSING ? nr_flow_end_reason(t, i) : NR_END_REUSED;
     }
@@ -241,10 +241,10 @@ static void note_error(struct nr_table *t, const struct nr_dissected *p) {
     }
 }
 
-/* Follows what the packet says; NR_TCP_*. */
+/* Follows what the packet says; NR_STEP_*. */
 NR_INLINE int read_packet(struct nr_table *t, uint32_t i, int side, bool is_first,
                           const struct nr_dissected *p, uint64_t ts) {
-    int state = NR_TCP_SAME;
+    int state = NR_STEP_SAME;
     if (NR_UNLIKELY(p->bad_checksum)) {
         /* Counted in the books, and nothing else of it. ICMP has no letters. */
         const uint32_t count = ++nr_extra_take(t, i)->side[side].bad_checksums;
@@ -252,13 +252,13 @@ NR_INLINE int read_packet(struct nr_table *t, uint32_t i, int side, bool is_firs
         if (nr_is_tcp(&t->flows[i]) || is_udp) {
             nr_history_count(t, i, side, 'C', count);
         }
-        return nr_is_tcp(&t->flows[i]) ? NR_TCP_CHANGED : NR_TCP_SAME;
+        return nr_is_tcp(&t->flows[i]) ? NR_STEP_CHANGED : NR_STEP_SAME;
     }
     count_packet(t, i, side, is_first, p, ts);
     if (nr_is_tcp(&t->flows[i])) {
         const bool is_segment = !p->piece.later || p->tcp_flags != 0; /* as fragments.c has it */
         if (NR_UNLIKELY(!is_segment || (is_first && nr_tcp_take_lone_syn(t, i, p)))) {
-            return NR_TCP_CHANGED;
+            return NR_STEP_CHANGED;
         }
         state = nr_tcp_packet(t, i, side, p, ts);
     }
@@ -290,7 +290,7 @@ static __attribute__((noinline)) uint32_t begin_flow(struct nr_table *t,
                                                      uint32_t bytes, uint64_t parent_id) {
     const uint32_t i = start_flow(t, p, ts, parent_id);
     const int state = count_and_read(t, i, side_of(&t->flows[i], p), true, p, ts, bytes);
-    file(t, i, class_now(t, i, state != NR_TCP_SAME));
+    file(t, i, class_now(t, i, state != NR_STEP_SAME));
     nr_emit(t, i, NR_EVENT_STARTED, NR_END_NONE);
     return i;
 }
@@ -303,11 +303,11 @@ NR_INLINE void continue_flow(struct nr_table *t, uint32_t i, const struct nr_dis
         renew(t, i, p, ts, parent_id);
     }
     const int state = count_and_read(t, i, side_of(&t->flows[i], p), false, p, ts, bytes);
-    touch(t, i, state != NR_TCP_SAME);
+    touch(t, i, state != NR_STEP_SAME);
     if (NR_UNLIKELY(renews)) {
         nr_emit(t, i, NR_EVENT_STARTED, NR_END_NONE);
     }
-    if (NR_UNLIKELY(state == NR_TCP_HANDSHAKE_DONE)) {
+    if (NR_UNLIKELY(state == NR_STEP_HANDSHAKE_DONE)) {
         t->established++;
         nr_emit(t, i, NR_EVENT_ESTABLISHED, NR_END_NONE);
     }

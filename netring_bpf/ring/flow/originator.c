@@ -12,8 +12,8 @@ static bool is_broadcast(const struct nr_dissected *p) {
 
 bool nr_flow_begins_with_answer(const struct nr_table *t, const struct nr_dissected *p) {
     const uint8_t proto = p->key.proto;
-    const uint8_t opens = p->tcp_flags & (NR_TCP_SYN | NR_TCP_ACK);
-    if (proto == NR_PROTO_TCP ? opens == NR_TCP_SYN : proto != NR_PROTO_UDP) {
+    const uint8_t opens = p->tcp_flags & (NR_FLAG_SYN | NR_FLAG_ACK);
+    if (proto == NR_PROTO_TCP ? opens == NR_FLAG_SYN : proto != NR_PROTO_UDP) {
         return false;
     }
     const uint16_t source = p->from_high ? p->key.high_p : p->key.low_p;
@@ -24,7 +24,7 @@ bool nr_flow_begins_with_answer(const struct nr_table *t, const struct nr_dissec
     if (!nr_port_is_server(proto, target)) {
         return true;
     }
-    return proto == NR_PROTO_TCP && !(opens & NR_TCP_SYN) && source < target;
+    return proto == NR_PROTO_TCP && !(opens & NR_FLAG_SYN) && source < target;
 }
 
 #define SWAP(a, b)                                                                                 \

@@ -330,7 +330,7 @@ uint64_t nr_stream_size(const struct stream *stream, const struct stream *peer);
 
 /* Whether a packet of this side begins another connection on the same ports. */
 bool nr_tcp_is_reuse(const struct flow *flow, int side, const struct nr_dissected *p);
-enum { NR_TCP_SAME, NR_TCP_CHANGED, NR_TCP_HANDSHAKE_DONE };
+enum { NR_STEP_SAME, NR_STEP_CHANGED, NR_STEP_HANDSHAKE_DONE };
 /* Follows the connection. SAME: neither side's state has changed. HANDSHAKE_DONE: it has just
  * completed. May exchange the flow's sides. */
 int nr_tcp_packet(struct nr_table *t, uint32_t i, int side, const struct nr_dissected *p,

@@ -10,31 +10,31 @@
 
 /* -- sequence numbers -- */
 
-static void begin(struct nr_step *s, uint32_t start, int64_t last) {
+static void begin(struct nr_tcp_step *s, uint32_t start, int64_t last) {
     nr_stream_begin(s->table, s->i, s->side, start);
     s->self->last = last;
 }
 
-static void begin_self(struct nr_step *s) {
+static void begin_self(struct nr_tcp_step *s) {
     const uint32_t sequence = s->packet->tcp_seq;
     switch (s->self->state) {
-    case NR_TCP_INACTIVE:
+    case NR_STATE_INACTIVE:
         if (s->syn) {
             begin(s, sequence, s->occupies);
         } else {
             begin(s, sequence - 1, 1); /* as if a SYN had been there */
         }
         break;
-    case NR_TCP_SYN_SENT:
-    case NR_TCP_SYN_ACK_SENT:
-    case NR_TCP_ESTABLISHED:
-    case NR_TCP_PARTIAL:
+    case NR_STATE_SYN_SENT:
+    case NR_STATE_SYN_ACK_SENT:
+    case NR_STATE_ESTABLISHED:
+    case NR_STATE_PARTIAL:
         if (s->syn && sequence != s->self->start) {
             begin(s, sequence, s->occupies);
         }
         break;
-    case NR_TCP_RESET:
-        if (s->syn && s->self->previous == NR_TCP_INACTIVE) {
+    case NR_STATE_RESET:
+        if (s->syn && s->self->previous == NR_STATE_INACTIVE) {
             begin(s, sequence, s->occupies);
         }
         break;
@@ -45,10 +45,10 @@ static void begin_self(struct nr_step *s) {
 
 /* Moves what the peer has had acknowledged; returns how far this packet says, 0: it says nothing.
  * A RST's acknowledgement is not believed. */
-static int64_t note_ack(struct nr_step *s) {
+static int64_t note_ack(struct nr_tcp_step *s) {
     struct stream *peer = s->peer;
     const uint32_t ack = s->packet->tcp_ack;
-    if (peer->state == NR_TCP_INACTIVE) {
+    if (peer->state == NR_STATE_INACTIVE) {
         nr_stream_begin(s->table, s->i, s->side ^ 1, ack - 1);
         return 1;
     }
@@ -68,7 +68,7 @@ static int64_t note_ack(struct nr_step *s) {
 }
 
 /* Moves the end of what was sent; whether data came after later data. */
-static bool note_sent(struct nr_step *s) {
+static bool note_sent(struct nr_tcp_step *s) {
     struct stream *self = s->self;
     const uint32_t end = s->packet->tcp_seq + s->occupies;
     const int32_t ahead = (int32_t)(end - (self->start + (uint32_t)self->last));
@@ -80,7 +80,7 @@ static bool note_sent(struct nr_step *s) {
         self->last += (uint32_t)ahead;
         return false;
     }
-    if (self->state == NR_TCP_RESET) {
+    if (self->state == NR_STATE_RESET) {
         return false;
     }
     if (ahead > 0) {
@@ -93,7 +93,7 @@ static bool note_sent(struct nr_step *s) {
 /* -- letters -- */
 
 /* `latest`: where the letter of this kind was written last, as an offset into the extra. */
-static void note_repeatable(struct nr_step *s, uint32_t kind, char letter, uint32_t at,
+static void note_repeatable(struct nr_tcp_step *s, uint32_t kind, char letter, uint32_t at,
                             size_t latest) {
     struct extra_side *x = nr_tcp_extra(s);
     uint32_t before = 0;
@@ -110,7 +110,7 @@ static void note_repeatable(struct nr_step *s, uint32_t kind, char letter, uint3
 
 /* A connection that began with a SYN+ACK may have been a scan, and whoever sent it its originator.
  * With data or an acknowledgement it was none, and the SYN was missed. */
-static void flip_if_syn_was_missed(struct nr_step *s) {
+static void flip_if_syn_was_missed(struct nr_tcp_step *s) {
     if (s->flips && nr_history_is_lone_answer(s->table, s->i)) {
         nr_tcp_flip(s);
         nr_history_correct_answer(s->table, s->i);
@@ -118,7 +118,7 @@ static void flip_if_syn_was_missed(struct nr_step *s) {
     }
 }
 
-static void note_letters(struct nr_step *s) {
+static void note_letters(struct nr_tcp_step *s) {
     const uint32_t at = (uint32_t)s->at;
     if (s->syn + s->fin + s->rst > 1) {
         const bool end_twice = s->fin && s->rst;
@@ -139,21 +139,21 @@ static void note_letters(struct nr_step *s) {
     }
 }
 
-static void count_letter(struct nr_step *s, int side, char letter, uint32_t *count) {
+static void count_letter(struct nr_tcp_step *s, int side, char letter, uint32_t *count) {
     ++*count;
     nr_history_count(s->table, s->i, side, letter, *count);
 }
 
-static void note_window(struct nr_step *s) {
-    if (s->packet->window == 0 && !s->rst && s->peer->state != NR_TCP_CLOSED &&
-        s->self->state != NR_TCP_RESET) {
+static void note_window(struct nr_tcp_step *s) {
+    if (s->packet->window == 0 && !s->rst && s->peer->state != NR_STATE_CLOSED &&
+        s->self->state != NR_STATE_RESET) {
         count_letter(s, s->side, 'W', &nr_tcp_take_extra(s, s->side)->zero_windows);
     }
 }
 
 /* -- the packet -- */
 
-static void note_beginning(struct nr_step *s) {
+static void note_beginning(struct nr_tcp_step *s) {
     if (s->side == ORIG && !s->self->begun) {
         s->flow->partial = !s->syn || s->ack;
     } else if (s->side == RESP && !s->self->begun && !s->flow->partial) {
@@ -161,7 +161,7 @@ static void note_beginning(struct nr_step *s) {
     }
 }
 
-static void note_flags(struct nr_step *s) {
+static void note_flags(struct nr_tcp_step *s) {
     if (s->syn) {
         s->self->syn_seen = true;
         if (s->self->shake == SHAKE_NONE) {
@@ -176,7 +176,7 @@ static void note_flags(struct nr_step *s) {
     }
 }
 
-static void note_data(struct nr_step *s, bool late) {
+static void note_data(struct nr_tcp_step *s, bool late) {
     if (s->length > 0 && !s->rst && s->at >= 0) {
         nr_stream_data(s->table, s->i, s->side, s->syn ? s->at + 1 : s->at, s->length, late);
     } else if (late) {
@@ -184,7 +184,7 @@ static void note_data(struct nr_step *s, bool late) {
     }
 }
 
-static void note_acked(struct nr_step *s, int64_t acked) {
+static void note_acked(struct nr_tcp_step *s, int64_t acked) {
     const int other = s->side ^ 1;
     if (acked <= 0 || (acked <= 2 && s->flow->partial)) {
         return;
@@ -196,7 +196,7 @@ static void note_acked(struct nr_step *s, int64_t acked) {
     }
 }
 
-static bool completes_handshake(const struct nr_step *s) {
+static bool completes_handshake(const struct nr_tcp_step *s) {
     const struct stream *orig = &s->flow->stream[ORIG], *resp = &s->flow->stream[RESP];
     if (s->flow->established || !orig->syn_seen || !resp->syn_seen || orig->acked < 1 ||
         resp->acked < 1) {
@@ -212,11 +212,12 @@ static bool is_next_segment(struct nr_table *t, uint32_t i, int side,
                             const struct nr_dissected *p) {
     struct flow *f = &t->flows[i];
     struct stream *self = &t->flows[i].stream[side], *peer = &t->flows[i].stream[side ^ 1];
-    const uint8_t marked = NR_TCP_SYN | NR_TCP_FIN | NR_TCP_RST | NR_TCP_ACK;
-    if ((p->tcp_flags & marked) != NR_TCP_ACK || !f->established ||
-        self->state != NR_TCP_ESTABLISHED || peer->state != NR_TCP_ESTABLISHED || p->window == 0 ||
-        p->tcp_ack == 0 || self->holds || peer->holds || self->delivered != self->last ||
-        self->given_up || p->tcp_seq != self->start + (uint32_t)self->last) {
+    const uint8_t marked = NR_FLAG_SYN | NR_FLAG_FIN | NR_FLAG_RST | NR_FLAG_ACK;
+    if ((p->tcp_flags & marked) != NR_FLAG_ACK || !f->established ||
+        self->state != NR_STATE_ESTABLISHED || peer->state != NR_STATE_ESTABLISHED ||
+        p->window == 0 || p->tcp_ack == 0 || self->holds || peer->holds ||
+        self->delivered != self->last || self->given_up ||
+        p->tcp_seq != self->start + (uint32_t)self->last) {
         return false;
     }
     const int64_t acked = nr_stream_place(peer, p->tcp_ack, peer->acked);
@@ -233,7 +234,7 @@ static bool is_next_segment(struct nr_table *t, uint32_t i, int side,
     return true;
 }
 
-static int follow(struct nr_step *s) {
+static int follow(struct nr_tcp_step *s) {
     int64_t acked = 0;
     note_beginning(s);
     begin_self(s);
@@ -257,26 +258,26 @@ static int follow(struct nr_step *s) {
     if (closes) {
         s->self->closed = true;
     }
-    return completes_handshake(s) ? NR_TCP_HANDSHAKE_DONE : NR_TCP_CHANGED;
+    return completes_handshake(s) ? NR_STEP_HANDSHAKE_DONE : NR_STEP_CHANGED;
 }
 
 int nr_tcp_packet(struct nr_table *t, uint32_t i, int side, const struct nr_dissected *p,
                   uint64_t ts) {
     const uint8_t flags = p->tcp_flags;
     if (NR_LIKELY(is_next_segment(t, i, side, p))) {
-        return NR_TCP_SAME;
+        return NR_STEP_SAME;
     }
-    struct nr_step s = {
+    struct nr_tcp_step s = {
         .table = t,
         .flow = &t->flows[i],
         .packet = p,
         .ts = ts,
         .i = i,
         .was_orig = side == ORIG,
-        .syn = flags & NR_TCP_SYN,
-        .fin = flags & NR_TCP_FIN,
-        .rst = flags & NR_TCP_RST,
-        .ack = flags & NR_TCP_ACK,
+        .syn = flags & NR_FLAG_SYN,
+        .fin = flags & NR_FLAG_FIN,
+        .rst = flags & NR_FLAG_RST,
+        .ack = flags & NR_FLAG_ACK,
         .flips = !t->directional,
         .length = p->payload,
     };
@@ -288,13 +289,13 @@ int nr_tcp_packet(struct nr_table *t, uint32_t i, int side, const struct nr_diss
 bool nr_tcp_take_lone_syn(struct nr_table *t, uint32_t i, const struct nr_dissected *p) {
     struct flow *f = &t->flows[i];
     struct stream *self = &f->stream[ORIG];
-    const uint8_t marked = NR_TCP_SYN | NR_TCP_FIN | NR_TCP_RST | NR_TCP_ACK;
-    if ((p->tcp_flags & marked) != NR_TCP_SYN || p->payload > 0 || p->window == 0) {
+    const uint8_t marked = NR_FLAG_SYN | NR_FLAG_FIN | NR_FLAG_RST | NR_FLAG_ACK;
+    if ((p->tcp_flags & marked) != NR_FLAG_SYN || p->payload > 0 || p->window == 0) {
         return false;
     }
     self->start = p->tcp_seq;
     self->last = self->delivered = 1;
-    self->state = NR_TCP_SYN_SENT;
+    self->state = NR_STATE_SYN_SENT;
     self->shake = SHAKE_SENT; /* at the flow's start */
     self->syn_seen = self->begun = true;
     nr_history_open(t, i);

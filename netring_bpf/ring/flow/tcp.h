@@ -8,7 +8,7 @@
 #define NR_FAR_AWAY 1048576 /* sequence numbers of a SYN or RST so far off are not believed */
 
 /* One packet on its way through the connection. */
-struct nr_step {
+struct nr_tcp_step {
     struct nr_table *table;
     struct flow *flow;
     struct stream *self, *peer;
@@ -31,31 +31,31 @@ static inline void nr_tcp_set_state(struct stream *s, unsigned state) {
     }
 }
 
-static inline void nr_tcp_look_from(struct nr_step *s, int side) {
+static inline void nr_tcp_look_from(struct nr_tcp_step *s, int side) {
     s->side = side;
     s->self = &s->flow->stream[side];
     s->peer = &s->flow->stream[side ^ 1];
 }
 
-static inline void nr_tcp_flip(struct nr_step *s) {
+static inline void nr_tcp_flip(struct nr_tcp_step *s) {
     nr_flow_flip(s->table, s->i);
     s->flow->partial = false;
     nr_tcp_look_from(s, s->side ^ 1);
 }
 
 /* What only some connections have; that of this packet's sender. */
-static inline struct extra_side *nr_tcp_extra(const struct nr_step *s) {
+static inline struct extra_side *nr_tcp_extra(const struct nr_tcp_step *s) {
     struct extra *x = nr_extra(s->table, s->i);
     return x != NULL ? &x->side[s->side] : NULL;
 }
 
-static inline struct extra_side *nr_tcp_take_extra(struct nr_step *s, int side) {
+static inline struct extra_side *nr_tcp_take_extra(struct nr_tcp_step *s, int side) {
     return &nr_extra_take(s->table, s->i)->side[side];
 }
 
 /* tcp_state.c: what the packet makes of its sender's state, and perhaps of the other's; whether the
  * sender has closed. May exchange the sides. */
-bool nr_tcp_next_state(struct nr_step *s);
+bool nr_tcp_next_state(struct nr_tcp_step *s);
 /* Whether the side opened as it should, and did not end otherwise. */
 bool nr_tcp_is_clean(const struct stream *s);
 

@@ -168,8 +168,8 @@ void nr_stream_rebase(struct nr_table *t, uint32_t i, int side) {
 uint64_t nr_stream_size(const struct stream *s, const struct stream *peer) {
     /* An opening that its own side took back, as the other acknowledged what had never been sent:
      * these numbers are of a connection before. */
-    if (s->previous == NR_TCP_SYN_SENT && s->state == NR_TCP_RESET &&
-        peer->state == NR_TCP_INACTIVE && s->acked > 1) {
+    if (s->previous == NR_STATE_SYN_SENT && s->state == NR_STATE_RESET &&
+        peer->state == NR_STATE_INACTIVE && s->acked > 1) {
         return 0;
     }
     int64_t size = s->last > s->acked ? s->last : s->acked;

@@ -18,7 +18,7 @@ static bool is_taken_back(const char *history, size_t size) {
 static const char *of_reset_responder(const nr_event *e, bool orig_silent) {
     const uint32_t o = e->orig.tcp_state;
     const bool empty = e->orig.payload == 0 && e->resp.payload == 0;
-    if (o == NR_TCP_SYN_SENT || o == NR_TCP_SYN_ACK_SENT || (o == NR_TCP_RESET && empty)) {
+    if (o == NR_STATE_SYN_SENT || o == NR_STATE_SYN_ACK_SENT || (o == NR_STATE_RESET && empty)) {
         return "REJ";
     }
     return orig_silent ? "RSTRH" : "RSTR";
@@ -26,25 +26,25 @@ static const char *of_reset_responder(const nr_event *e, bool orig_silent) {
 
 static const char *of_tcp(const nr_event *e) {
     const uint32_t o = e->orig.tcp_state, r = e->resp.tcp_state;
-    const bool orig_silent = o == NR_TCP_INACTIVE || o == NR_TCP_PARTIAL;
-    const bool resp_silent = r == NR_TCP_INACTIVE || r == NR_TCP_PARTIAL;
-    if (r == NR_TCP_RESET) {
+    const bool orig_silent = o == NR_STATE_INACTIVE || o == NR_STATE_PARTIAL;
+    const bool resp_silent = r == NR_STATE_INACTIVE || r == NR_STATE_PARTIAL;
+    if (r == NR_STATE_RESET) {
         return of_reset_responder(e, orig_silent);
     }
-    if (o == NR_TCP_RESET) {
+    if (o == NR_STATE_RESET) {
         const size_t size = strnlen(e->history, NR_HISTORY_SIZE);
         return !resp_silent ? "RSTO" : is_taken_back(e->history, size) ? "RSTOS0" : "OTH";
     }
-    if (o == NR_TCP_CLOSED) {
-        return r == NR_TCP_CLOSED ? "SF" : resp_silent ? "SH" : "S2";
+    if (o == NR_STATE_CLOSED) {
+        return r == NR_STATE_CLOSED ? "SF" : resp_silent ? "SH" : "S2";
     }
-    if (r == NR_TCP_CLOSED) {
+    if (r == NR_STATE_CLOSED) {
         return orig_silent ? "SHR" : "S3";
     }
-    if (o == NR_TCP_SYN_SENT && r == NR_TCP_INACTIVE) {
+    if (o == NR_STATE_SYN_SENT && r == NR_STATE_INACTIVE) {
         return "S0";
     }
-    return o == NR_TCP_ESTABLISHED && r == NR_TCP_ESTABLISHED ? "S1" : "OTH";
+    return o == NR_STATE_ESTABLISHED && r == NR_STATE_ESTABLISHED ? "S1" : "OTH";
 }
 
 const char *nr_conn_state(const nr_event *e) {

@@ -65,13 +65,13 @@ static const char *reason(uint8_t end_reason) {
 }
 
 static bool is_open_or_closed(uint32_t state) {
-    return state == NR_TCP_ESTABLISHED || state == NR_TCP_CLOSED;
+    return state == NR_STATE_ESTABLISHED || state == NR_STATE_CLOSED;
 }
 
 /* A TCP connection is over when somebody has reset it, or both have closed it. */
 static bool is_over(uint32_t orig, uint32_t resp) {
-    return orig == NR_TCP_RESET || resp == NR_TCP_RESET ||
-           (orig == NR_TCP_CLOSED && resp == NR_TCP_CLOSED);
+    return orig == NR_STATE_RESET || resp == NR_STATE_RESET ||
+           (orig == NR_STATE_CLOSED && resp == NR_STATE_CLOSED);
 }
 
 static const char *flow_state(const nr_event *e) {
@@ -89,13 +89,13 @@ static const char *tcp_state(uint32_t orig, uint32_t resp) {
     if (is_over(orig, resp)) {
         return "closed";
     }
-    if (orig == NR_TCP_CLOSED || resp == NR_TCP_CLOSED) {
+    if (orig == NR_STATE_CLOSED || resp == NR_STATE_CLOSED) {
         return "fin_wait1";
     }
-    if (orig == NR_TCP_ESTABLISHED && resp == NR_TCP_ESTABLISHED) {
+    if (orig == NR_STATE_ESTABLISHED && resp == NR_STATE_ESTABLISHED) {
         return "established";
     }
-    return orig == NR_TCP_SYN_SENT ? "syn_sent" : "none";
+    return orig == NR_STATE_SYN_SENT ? "syn_sent" : "none";
 }
 
 /* -- the record -- */

@@ -14,15 +14,15 @@ char *nr_put_proto(char *at, uint8_t proto) {
 
 const char *nr_tcp_state_name(uint32_t state) {
     static const char *const names[] = {
-        [NR_TCP_INACTIVE] = "inactive",
-        [NR_TCP_SYN_SENT] = "syn_sent",
-        [NR_TCP_SYN_ACK_SENT] = "syn_ack_sent",
-        [NR_TCP_PARTIAL] = "partial",
-        [NR_TCP_ESTABLISHED] = "established",
-        [NR_TCP_CLOSED] = "closed",
-        [NR_TCP_RESET] = "reset",
+        [NR_STATE_INACTIVE] = "inactive",
+        [NR_STATE_SYN_SENT] = "syn_sent",
+        [NR_STATE_SYN_ACK_SENT] = "syn_ack_sent",
+        [NR_STATE_PARTIAL] = "partial",
+        [NR_STATE_ESTABLISHED] = "established",
+        [NR_STATE_CLOSED] = "closed",
+        [NR_STATE_RESET] = "reset",
     };
-    return state <= NR_TCP_RESET ? names[state] : "";
+    return state <= NR_STATE_RESET ? names[state] : "";
 }
 
 const char *nr_end_name(uint8_t end_reason) {
