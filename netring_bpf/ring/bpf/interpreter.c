@@ -110,7 +110,8 @@ static bool load_auxiliary(const nr_filter_frame *frame, uint32_t k, uint32_t *v
     }
 }
 
-static bool load(const nr_filter_frame *frame, uint64_t offset, uint32_t size, uint32_t *value) {
+static bool load_bytes(const nr_filter_frame *frame, uint64_t offset, uint32_t size,
+                       uint32_t *value) {
     if (offset + size > frame->caplen) {
         return false;
     }
@@ -123,7 +124,7 @@ static bool load(const nr_filter_frame *frame, uint64_t offset, uint32_t size, u
     return true;
 }
 
-static uint32_t size_of(uint16_t code) {
+static uint32_t load_size(uint16_t code) {
     return BPF_SIZE(code) == BPF_W ? 4 : BPF_SIZE(code) == BPF_H ? 2 : 1;
 }
 
@@ -142,9 +143,9 @@ static bool load_a(struct machine *m, const nr_bpf_insn *insn) {
         if (insn->k >= AUXILIARY) {
             return load_auxiliary(m->frame, insn->k, &m->a);
         }
-        return load(m->frame, insn->k, size_of(insn->code), &m->a);
+        return load_bytes(m->frame, insn->k, load_size(insn->code), &m->a);
     default:
-        return load(m->frame, (uint64_t)m->x + insn->k, size_of(insn->code), &m->a);
+        return load_bytes(m->frame, (uint64_t)m->x + insn->k, load_size(insn->code), &m->a);
     }
 }
 
@@ -161,7 +162,7 @@ static bool load_x(struct machine *m, const nr_bpf_insn *insn) {
         m->x = m->frame->len;
         return true;
     default:
-        if (!load(m->frame, insn->k, 1, &byte)) {
+        if (!load_bytes(m->frame, insn->k, 1, &byte)) {
             return false;
         }
         m->x = (byte & 0xf) << 2;
@@ -169,7 +170,7 @@ static bool load_x(struct machine *m, const nr_bpf_insn *insn) {
     }
 }
 
-static bool compute(struct machine *m, const nr_bpf_insn *insn) {
+static bool do_arithmetic(struct machine *m, const nr_bpf_insn *insn) {
     const uint32_t operand = BPF_SRC(insn->code) == BPF_X ? m->x : insn->k;
     switch (BPF_OP(insn->code)) {
     case BPF_ADD:
@@ -214,7 +215,7 @@ static bool compute(struct machine *m, const nr_bpf_insn *insn) {
     }
 }
 
-static int64_t distance(const struct machine *m, const nr_bpf_insn *insn) {
+static int64_t jump_distance(const struct machine *m, const nr_bpf_insn *insn) {
     const uint32_t operand = BPF_SRC(insn->code) == BPF_X ? m->x : insn->k;
     bool holds;
     switch (BPF_OP(insn->code)) {
@@ -255,10 +256,10 @@ uint32_t nr_filter_run(const nr_bpf_insn *insns, const nr_filter_frame *frame) {
             m.scratch[insn->k] = m.x;
             break;
         case BPF_ALU:
-            valid = compute(&m, insn);
+            valid = do_arithmetic(&m, insn);
             break;
         case BPF_JMP:
-            insn += distance(&m, insn);
+            insn += jump_distance(&m, insn);
             break;
         case BPF_RET:
             return BPF_RVAL(insn->code) == BPF_A ? m.a : insn->k;

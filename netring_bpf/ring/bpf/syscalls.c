@@ -74,7 +74,7 @@ struct link_update_attr {
     uint32_t old_program_fd;
 };
 
-static int bpf(int command, void *attr, size_t size) {
+static int call_bpf(int command, void *attr, size_t size) {
     const long rc = syscall(SYS_bpf, command, attr, size);
     return rc >= 0 ? (int)rc : -errno;
 }
@@ -90,7 +90,7 @@ int nr_map_create(uint32_t type, uint32_t key_size, uint32_t value_size, uint32_
         .entries = entries,
     };
     strncpy(attr.name, name, NAME_SIZE - 1);
-    return bpf(MAP_CREATE, &attr, sizeof attr);
+    return call_bpf(MAP_CREATE, &attr, sizeof attr);
 }
 
 int nr_program_load(uint32_t type, const void *insns, uint32_t count, char *log,
@@ -105,7 +105,7 @@ int nr_program_load(uint32_t type, const void *insns, uint32_t count, char *log,
         .log = (uint64_t)(uintptr_t)log,
         .name = "netring",
     };
-    return bpf(PROGRAM_LOAD, &attr, sizeof attr);
+    return call_bpf(PROGRAM_LOAD, &attr, sizeof attr);
 }
 
 int nr_program_run(int program_fd, const uint8_t *frame, uint32_t size, uint32_t repeat,
@@ -116,7 +116,7 @@ int nr_program_run(int program_fd, const uint8_t *frame, uint32_t size, uint32_t
         .data_in = (uint64_t)(uintptr_t)frame,
         .repeat = repeat,
     };
-    const int rc = bpf(PROGRAM_RUN, &attr, sizeof attr);
+    const int rc = call_bpf(PROGRAM_RUN, &attr, sizeof attr);
     *duration_ns = attr.duration;
     return rc < 0 ? rc : (int)attr.result;
 }
@@ -128,7 +128,7 @@ int nr_link_create(int program_fd, uint32_t ifindex, uint32_t xdp_flags) {
         .attach_type = ATTACH_XDP,
         .flags = xdp_flags,
     };
-    return bpf(LINK_CREATE, &attr, sizeof attr);
+    return call_bpf(LINK_CREATE, &attr, sizeof attr);
 }
 
 int nr_link_update(int link_fd, int program_fd) {
@@ -136,26 +136,26 @@ int nr_link_update(int link_fd, int program_fd) {
         .link_fd = (uint32_t)link_fd,
         .program_fd = (uint32_t)program_fd,
     };
-    return bpf(LINK_UPDATE, &attr, sizeof attr);
+    return call_bpf(LINK_UPDATE, &attr, sizeof attr);
 }
 
-static int on_map(int command, int map_fd, const void *key, const void *value) {
+static int call_on_map(int command, int map_fd, const void *key, const void *value) {
     struct map_attr attr = {
         .map_fd = (uint32_t)map_fd,
         .key = (uint64_t)(uintptr_t)key,
         .value = (uint64_t)(uintptr_t)value,
     };
-    return bpf(command, &attr, sizeof attr);
+    return call_bpf(command, &attr, sizeof attr);
 }
 
 int nr_map_update(int map_fd, const void *key, const void *value) {
-    return on_map(MAP_UPDATE, map_fd, key, value);
+    return call_on_map(MAP_UPDATE, map_fd, key, value);
 }
 
 int nr_map_lookup(int map_fd, const void *key, void *value) {
-    return on_map(MAP_LOOKUP, map_fd, key, value);
+    return call_on_map(MAP_LOOKUP, map_fd, key, value);
 }
 
 int nr_map_delete(int map_fd, const void *key) {
-    return on_map(MAP_DELETE, map_fd, key, NULL);
+    return call_on_map(MAP_DELETE, map_fd, key, NULL);
 }
