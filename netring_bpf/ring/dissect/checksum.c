@@ -1,7 +1,7 @@
 /* The internet checksum (RFC 1071). */
 #include "dissect/cursor.h"
 
-static uint64_t add(uint64_t sum, const uint8_t *data, uint32_t length) {
+static uint64_t add_words(uint64_t sum, const uint8_t *data, uint32_t length) {
     uint32_t i = 0;
     for (; i + 1 < length; i += 2) {
         sum += nr_be16(data + i);
@@ -17,14 +17,14 @@ static bool is_right(uint64_t sum) {
 }
 
 bool nr_checksum_is_right(const uint8_t *data, uint32_t length) {
-    return is_right(add(0, data, length));
+    return is_right(add_words(0, data, length));
 }
 
 bool nr_checksum_is_right_with(const struct nr_ends *ends, uint8_t family, uint8_t proto,
                                const uint8_t *data, uint32_t length) {
     const uint32_t size = family == 4 ? 4 : 16;
     uint64_t sum = (uint64_t)proto + (length >> 16) + (length & 0xffff);
-    sum = add(sum, ends->src_h, size);
-    sum = add(sum, ends->dst_h, size);
-    return is_right(add(sum, data, length));
+    sum = add_words(sum, ends->src_h, size);
+    sum = add_words(sum, ends->dst_h, size);
+    return is_right(add_words(sum, data, length));
 }

@@ -116,8 +116,8 @@ static struct datagram *set_of(const struct nr_fragments *f, const struct identi
     return &f->places[(size_t)set * WAYS];
 }
 
-static struct datagram *find(const struct nr_fragments *f, uint64_t now,
-                             const struct identity *identity) {
+static struct datagram *find_datagram(const struct nr_fragments *f, uint64_t now,
+                                      const struct identity *identity) {
     struct datagram *set = set_of(f, identity);
     for (uint32_t i = 0; i < WAYS; i++) {
         if (set[i].ends_at > now && memcmp(&set[i].identity, identity, sizeof *identity) == 0) {
@@ -127,7 +127,7 @@ static struct datagram *find(const struct nr_fragments *f, uint64_t now,
     return NULL;
 }
 
-static struct datagram *oldest(struct datagram *set) {
+static struct datagram *oldest_datagram(struct datagram *set) {
     struct datagram *found = set;
     for (uint32_t i = 1; i < WAYS; i++) {
         found = set[i].ends_at < found->ends_at ? &set[i] : found;
@@ -136,7 +136,7 @@ static struct datagram *oldest(struct datagram *set) {
 }
 
 /* Adds the piece to what has come; true where it covers any of that. */
-static bool cover(struct datagram *d, const struct nr_piece *piece) {
+static bool add_range(struct datagram *d, const struct nr_piece *piece) {
     struct range added = {piece->start, piece->end};
     bool overlaps = false;
     uint8_t kept = 0;
@@ -162,7 +162,7 @@ static bool cover(struct datagram *d, const struct nr_piece *piece) {
 
 /* -- payloads that are put together -- */
 
-static void release(struct nr_fragments *f, struct datagram *d) {
+static void release_buffer(struct nr_fragments *f, struct datagram *d) {
     if (d->buffer != NONE) {
         f->free_buffers[f->free_count++] = d->buffer;
         d->buffer = NONE;
@@ -174,12 +174,12 @@ static uint8_t *buffer_of(const struct nr_fragments *f, const struct datagram *d
 }
 
 /* A piece that was cut, or reaches too far, leaves the payload without hope. */
-static void keep(struct nr_fragments *f, struct datagram *d, const struct nr_piece *piece) {
+static void keep_payload(struct nr_fragments *f, struct datagram *d, const struct nr_piece *piece) {
     if (d->buffer == NONE) {
         return;
     }
     if (piece->end > BUFFER_SIZE || piece->caplen < piece->end - piece->start) {
-        release(f, d);
+        release_buffer(f, d);
         return;
     }
     memcpy(buffer_of(f, d) + piece->start, piece->data, piece->end - piece->start);
@@ -210,10 +210,10 @@ static struct segment segment_of(const struct nr_dissected *p) {
 void nr_fragments_note(struct nr_fragments *f, uint64_t now, const struct nr_dissected *p,
                        bool keeps) {
     const struct identity identity = identity_of(p);
-    struct datagram *d = find(f, now, &identity);
+    struct datagram *d = find_datagram(f, now, &identity);
     if (d == NULL) {
-        d = oldest(set_of(f, &identity));
-        release(f, d);
+        d = oldest_datagram(set_of(f, &identity));
+        release_buffer(f, d);
         memset(d, 0, sizeof *d);
         d->identity = identity;
         d->ends_at = now + f->timeout_ns;
@@ -224,23 +224,23 @@ void nr_fragments_note(struct nr_fragments *f, uint64_t now, const struct nr_dis
     d->from_responder = p->from_responder;
     d->one_way = p->one_way;
     d->segment = segment_of(p);
-    f->overlaps += cover(d, &p->piece);
-    keep(f, d, &p->piece);
+    f->overlaps += add_range(d, &p->piece);
+    keep_payload(f, d, &p->piece);
 }
 
 bool nr_fragments_resolve(struct nr_fragments *f, uint64_t now, struct nr_dissected *p,
                           const uint8_t **whole, uint32_t *length) {
     const struct identity identity = identity_of(p);
-    struct datagram *d = find(f, now, &identity);
+    struct datagram *d = find_datagram(f, now, &identity);
     if (d == NULL) {
         return false;
     }
-    f->overlaps += cover(d, &p->piece);
-    keep(f, d, &p->piece);
+    f->overlaps += add_range(d, &p->piece);
+    keep_payload(f, d, &p->piece);
     if (is_whole(d)) {
         *whole = buffer_of(f, d);
         *length = d->length;
-        release(f, d);
+        release_buffer(f, d);
     }
     p->key = d->key;
     p->from_high = d->from_high;

@@ -6,19 +6,20 @@
  * nr_decode_inner() reads. */
 #include "dissect/key.h"
 
-static bool may_open(const struct nr_dissected *out, const nr_decode_options *options) {
+static bool may_open_tunnel(const struct nr_dissected *out, const nr_decode_options *options) {
     const uint8_t proto = out->key.proto;
     return out->tunnel.depth < options->tunnel_depth && !out->piece.first &&
            (proto == NR_PROTO_GRE || proto == NR_PROTO_IPV4 || proto == NR_PROTO_IPV6);
 }
 
-static int decode(const struct nr_frame *frame, const struct nr_tunnel *tunnel, uint32_t network,
-                  const nr_decode_options *options, struct nr_dissected *out);
+static int decode_frame(const struct nr_frame *frame, const struct nr_tunnel *tunnel,
+                        uint32_t network, const nr_decode_options *options,
+                        struct nr_dissected *out);
 
 /* Whether the packet inside was understood, in *out then. At most tunnel_depth calls deep. */
-static bool decode_through(const struct nr_cursor *c, const struct nr_ends *ends, uint64_t ts,
-                           const nr_decode_options *options, struct nr_dissected *out,
-                           int *reason) {
+static bool decode_tunneled(const struct nr_cursor *c, const struct nr_ends *ends, uint64_t ts,
+                            const nr_decode_options *options, struct nr_dissected *out,
+                            int *reason) {
     struct nr_cursor copy = *c;
     struct nr_inner inner;
     struct nr_dissected deeper;
@@ -27,7 +28,7 @@ static bool decode_through(const struct nr_cursor *c, const struct nr_ends *ends
     }
     const struct nr_frame frame = {
         .data = inner.at, .ts = ts, .caplen = inner.caplen, .len = inner.len, .link = inner.link};
-    *reason = decode(&frame, &inner.tunnel, out->key.network, options, &deeper);
+    *reason = decode_frame(&frame, &inner.tunnel, out->key.network, options, &deeper);
     if (*reason != NR_KEYED && *reason != NR_FRAGMENT) {
         return false;
     }
@@ -48,7 +49,7 @@ static int decode_ip(struct nr_cursor *c, uint16_t ethertype, uint64_t ts,
     if (reason != NR_KEYED) {
         return reason;
     }
-    if (may_open(out, options) && decode_through(c, ends, ts, options, out, &reason)) {
+    if (may_open_tunnel(out, options) && decode_tunneled(c, ends, ts, options, out, &reason)) {
         return reason;
     }
     reason = nr_decode_transport(c, options, out, ends);
@@ -68,8 +69,9 @@ static int key_stations(const struct nr_ends *ends, const nr_decode_options *opt
     return NR_KEYED;
 }
 
-static int decode(const struct nr_frame *frame, const struct nr_tunnel *tunnel, uint32_t network,
-                  const nr_decode_options *options, struct nr_dissected *out) {
+static int decode_frame(const struct nr_frame *frame, const struct nr_tunnel *tunnel,
+                        uint32_t network, const nr_decode_options *options,
+                        struct nr_dissected *out) {
     const uint32_t tag = frame->vlan_tpid != 0 ? 4 : 0;
     struct nr_cursor c = {frame->data, frame->data + frame->caplen, frame->len};
     struct nr_ends ends = {0};
@@ -91,13 +93,14 @@ static int decode(const struct nr_frame *frame, const struct nr_tunnel *tunnel, 
 
 int nr_decode_layers(const struct nr_frame *frame, const nr_decode_options *options,
                      struct nr_dissected *out) {
-    return decode(frame, NULL, 0, options, out);
+    return decode_frame(frame, NULL, 0, options, out);
 }
 
 int nr_decode(const struct nr_frame *frame, const nr_decode_options *options,
               struct nr_dissected *out) {
-    return NR_LIKELY(nr_decode_plain(frame, options, out)) ? NR_KEYED
-                                                           : decode(frame, NULL, 0, options, out);
+    return NR_LIKELY(nr_decode_plain(frame, options, out))
+               ? NR_KEYED
+               : decode_frame(frame, NULL, 0, options, out);
 }
 
 int nr_decode_inner(const struct nr_dissected *outer, const nr_decode_options *options,
@@ -107,8 +110,8 @@ int nr_decode_inner(const struct nr_dissected *outer, const nr_decode_options *o
         .data = inner->at, .caplen = inner->caplen, .len = inner->len, .link = inner->link};
     const bool virtual_network =
         inner->tunnel.kind == NR_TUNNEL_VXLAN || inner->tunnel.kind == NR_TUNNEL_GENEVE;
-    return decode(&frame, &inner->tunnel,
-                  virtual_network ? inner->tunnel.id + 1 : outer->key.network, options, out);
+    return decode_frame(&frame, &inner->tunnel,
+                        virtual_network ? inner->tunnel.id + 1 : outer->key.network, options, out);
 }
 
 void nr_decode_reassembled(struct nr_dissected *packet, const uint8_t *data, uint32_t length,

@@ -31,7 +31,7 @@ static inline bool is_tag(uint16_t ethertype) {
 }
 
 /* Which IP it is by its first byte. */
-static int by_version(const struct nr_cursor *c, uint16_t *ethertype) {
+static int ethertype_by_version(const struct nr_cursor *c, uint16_t *ethertype) {
     if (!nr_has(c, 1)) {
         return NR_CUT_LINK;
     }
@@ -43,7 +43,7 @@ static int by_version(const struct nr_cursor *c, uint16_t *ethertype) {
     return NR_KEYED;
 }
 
-static int by_ppp(uint16_t protocol, uint16_t *ethertype) {
+static int ethertype_by_ppp(uint16_t protocol, uint16_t *ethertype) {
     switch (protocol) {
     case PPP_IPV4:
         *ethertype = NR_ETHERTYPE_IPV4;
@@ -98,7 +98,7 @@ static int skip_pppoe(struct nr_cursor *c, uint16_t *ethertype) {
     }
     const uint16_t protocol = nr_be16(c->at + 6);
     nr_skip(c, 8);
-    return by_ppp(protocol, ethertype);
+    return ethertype_by_ppp(protocol, ethertype);
 }
 
 /* The label stack. What it carries is not said (RFC 3032): IP by its version, or Ethernet behind a
@@ -120,7 +120,7 @@ static int skip_labels(struct nr_cursor *c, struct nr_ends *ends, unsigned *tags
         nr_skip(c, 4);
         return skip_ethernet(c, ends, ethertype);
     }
-    return by_version(c, ethertype);
+    return ethertype_by_version(c, ethertype);
 }
 
 /* The service tag of a provider's backbone (802.1ah), with the customer's whole frame behind. */
@@ -218,7 +218,7 @@ static int skip_ppp(struct nr_cursor *c, uint16_t *ethertype) {
     }
     const uint16_t protocol = nr_be16(c->at);
     nr_skip(c, 2);
-    return by_ppp(protocol, ethertype);
+    return ethertype_by_ppp(protocol, ethertype);
 }
 
 /* A data frame that is not encrypted; of an aggregate, its first frame. */
@@ -283,7 +283,7 @@ static int skip_nflog(struct nr_cursor *c, uint16_t *ethertype) {
         const uint32_t padded = (length + 3) & ~3u;
         if (type == NFLOG_PAYLOAD) {
             nr_skip(c, 4);
-            return by_version(c, ethertype);
+            return ethertype_by_version(c, ethertype);
         }
         if (length < 4) {
             return NR_NOT_IP;
@@ -309,7 +309,7 @@ int nr_decode_link(struct nr_cursor *c, const struct nr_frame *frame, struct nr_
         reason = skip_ethernet(c, ends, ethertype);
         break;
     case NR_LINK_RAW:
-        return by_version(c, ethertype);
+        return ethertype_by_version(c, ethertype);
     case NR_LINK_NULL:
         return skip_null(c, ethertype);
     case NR_LINK_COOKED:

@@ -5,8 +5,8 @@
 #include "dissect/cursor.h"
 #include "dissect/key.h"
 
-static bool checks(const struct nr_cursor *c, const nr_decode_options *options,
-                   const struct nr_dissected *out) {
+static bool can_check(const struct nr_cursor *c, const nr_decode_options *options,
+                      const struct nr_dissected *out) {
     return options->verify_checksums && nr_captured(c) == c->wire && !out->piece.first;
 }
 
@@ -30,7 +30,7 @@ static int parse_tcp(const struct nr_cursor *c, const nr_decode_options *options
     out->window = nr_be16(c->at + 14);
     out->payload = c->wire - header;
     out->bad_checksum =
-        checks(c, options, out) &&
+        can_check(c, options, out) &&
         !nr_checksum_is_right_with(ends, out->key.family, NR_PROTO_TCP, c->at, c->wire);
     return NR_KEYED;
 }
@@ -50,7 +50,7 @@ static int parse_udp(const struct nr_cursor *c, const nr_decode_options *options
     out->payload = length >= 8 ? length - 8u : c->wire - 8;
     /* No checksum is fine in IPv4, and in a tunnel (RFC 6935). */
     out->bad_checksum =
-        checks(c, options, out) && nr_be16(c->at + 6) != 0 &&
+        can_check(c, options, out) && nr_be16(c->at + 6) != 0 &&
         !nr_checksum_is_right_with(ends, out->key.family, NR_PROTO_UDP, c->at, c->wire);
     if (options->tunnel_depth > out->tunnel.depth && !out->piece.first && !out->bad_checksum) {
         struct nr_cursor payload = *c;
@@ -176,7 +176,7 @@ static int parse_icmp(const struct nr_cursor *c, const nr_decode_options *option
     }
     key_icmp(c->at, out, ends);
     out->payload = c->wire - 8;
-    if (checks(c, options, out)) {
+    if (can_check(c, options, out)) {
         out->bad_checksum = proto == NR_PROTO_ICMP
                                 ? !nr_checksum_is_right(c->at, c->wire)
                                 : !nr_checksum_is_right_with(ends, 6, proto, c->at, c->wire);

@@ -14,8 +14,8 @@ enum { GRE_ERSPAN = 0x88be, GRE_ERSPAN3 = 0x22eb, GRE_PPP = 0x880b };
 #define GTP_MAX_EXTENSIONS 8
 #define NO_NEXT_HEADER 59
 
-static void found(const struct nr_cursor *c, uint16_t link, uint8_t kind, uint32_t id,
-                  struct nr_inner *inner) {
+static void note_inner(const struct nr_cursor *c, uint16_t link, uint8_t kind, uint32_t id,
+                       struct nr_inner *inner) {
     inner->at = c->at;
     inner->caplen = nr_captured(c);
     inner->len = c->wire;
@@ -37,7 +37,7 @@ static void note_ends(const struct nr_dissected *out, const struct nr_ends *ends
 }
 
 /* Steps over n bytes; false where the packet, or what was captured of it, is shorter. */
-static bool step(struct nr_cursor *c, uint32_t n) {
+static bool try_skip(struct nr_cursor *c, uint32_t n) {
     if (!nr_has(c, n)) {
         return false;
     }
@@ -61,11 +61,11 @@ static bool open_erspan(struct nr_cursor *c, uint16_t flags, uint16_t type,
         }
         session = nr_be16(c->at + 2) & 0x03ff;
         const bool more = type == GRE_ERSPAN3 && c->at[11] & 1;
-        if (!step(c, size + (more ? 8 : 0))) {
+        if (!try_skip(c, size + (more ? 8 : 0))) {
             return false;
         }
     }
-    found(c, NR_LINK_ETHERNET, NR_TUNNEL_ERSPAN, session, inner);
+    note_inner(c, NR_LINK_ETHERNET, NR_TUNNEL_ERSPAN, session, inner);
     return true;
 }
 
@@ -86,7 +86,7 @@ static bool open_gre(struct nr_cursor *c, struct nr_inner *inner) {
     }
     size += (keyed ? 4 : 0) + (flags & GRE_SEQUENCE ? 4 : 0);
     size += version == 1 && flags & GRE_ACK ? 4 : 0;
-    if (!step(c, size)) {
+    if (!try_skip(c, size)) {
         return false;
     }
     if (type == GRE_ERSPAN || type == GRE_ERSPAN3) {
@@ -96,16 +96,16 @@ static bool open_gre(struct nr_cursor *c, struct nr_inner *inner) {
         if (type != GRE_PPP) {
             return false;
         }
-        found(c, NR_LINK_PPP, NR_TUNNEL_GRE, key & 0xffff, inner); /* the call's id */
+        note_inner(c, NR_LINK_PPP, NR_TUNNEL_GRE, key & 0xffff, inner); /* the call's id */
         return true;
     }
     if (type == NR_ETHERTYPE_IPV4 || type == NR_ETHERTYPE_IPV6) {
-        found(c, NR_LINK_RAW, NR_TUNNEL_GRE, key, inner);
+        note_inner(c, NR_LINK_RAW, NR_TUNNEL_GRE, key, inner);
         return true;
     }
     if (type == NR_ETHERTYPE_TEB || is_80211(type)) {
-        found(c, type == NR_ETHERTYPE_TEB ? NR_LINK_ETHERNET : NR_LINK_80211, NR_TUNNEL_GRE, key,
-              inner);
+        note_inner(c, type == NR_ETHERTYPE_TEB ? NR_LINK_ETHERNET : NR_LINK_80211, NR_TUNNEL_GRE,
+                   key, inner);
         return true;
     }
     return false;
@@ -117,7 +117,7 @@ bool nr_open_ip(struct nr_cursor *c, const struct nr_dissected *out, const struc
     if (out->key.proto == NR_PROTO_GRE) {
         return open_gre(c, inner);
     }
-    found(c, NR_LINK_RAW, NR_TUNNEL_IP, 0, inner);
+    note_inner(c, NR_LINK_RAW, NR_TUNNEL_IP, 0, inner);
     return true;
 }
 
@@ -129,7 +129,7 @@ static bool open_vxlan(struct nr_cursor *c, struct nr_inner *inner) {
     }
     const uint32_t vni = nr_be24(c->at + 4);
     nr_skip(c, 8);
-    found(c, NR_LINK_ETHERNET, NR_TUNNEL_VXLAN, vni, inner);
+    note_inner(c, NR_LINK_ETHERNET, NR_TUNNEL_VXLAN, vni, inner);
     return true;
 }
 
@@ -141,10 +141,10 @@ static bool open_geneve(struct nr_cursor *c, struct nr_inner *inner) {
     const uint16_t type = nr_be16(c->at + 2);
     const uint32_t vni = nr_be24(c->at + 4);
     const bool ip = type == NR_ETHERTYPE_IPV4 || type == NR_ETHERTYPE_IPV6;
-    if ((!ip && type != NR_ETHERTYPE_TEB) || !step(c, 8 + options)) {
+    if ((!ip && type != NR_ETHERTYPE_TEB) || !try_skip(c, 8 + options)) {
         return false;
     }
-    found(c, ip ? NR_LINK_RAW : NR_LINK_ETHERNET, NR_TUNNEL_GENEVE, vni, inner);
+    note_inner(c, ip ? NR_LINK_RAW : NR_LINK_ETHERNET, NR_TUNNEL_GENEVE, vni, inner);
     return true;
 }
 
@@ -185,16 +185,16 @@ static bool open_gtpu(struct nr_cursor *c, struct nr_inner *inner) {
     if (!is_whole_ip(c)) {
         return false; /* something else on this port */
     }
-    found(c, NR_LINK_RAW, NR_TUNNEL_GTPU, teid, inner);
+    note_inner(c, NR_LINK_RAW, NR_TUNNEL_GTPU, teid, inner);
     return true;
 }
 
 /* Indications may stand in front: authentication, then origin. */
 static bool skip_indications(struct nr_cursor *c) {
-    if (nr_has(c, 4) && c->at[0] == 0 && c->at[1] == 1 && !step(c, 13u + c->at[2] + c->at[3])) {
+    if (nr_has(c, 4) && c->at[0] == 0 && c->at[1] == 1 && !try_skip(c, 13u + c->at[2] + c->at[3])) {
         return false;
     }
-    return !(nr_has(c, 2) && c->at[0] == 0 && c->at[1] == 0) || step(c, 8);
+    return !(nr_has(c, 2) && c->at[0] == 0 && c->at[1] == 0) || try_skip(c, 8);
 }
 
 static bool in_teredo_prefix(const uint8_t *address) {
@@ -211,7 +211,7 @@ static bool open_teredo(struct nr_cursor *c, bool on_port, struct nr_inner *inne
     if (!on_port && !in_teredo_prefix(c->at + 8) && !in_teredo_prefix(c->at + 24)) {
         return false;
     }
-    found(c, NR_LINK_RAW, NR_TUNNEL_TEREDO, 0, inner);
+    note_inner(c, NR_LINK_RAW, NR_TUNNEL_TEREDO, 0, inner);
     return true;
 }
 
@@ -221,10 +221,10 @@ static bool open_ayiya(struct nr_cursor *c, struct nr_inner *inner) {
     }
     const uint8_t next = c->at[3];
     if ((next != NR_PROTO_IPV4 && next != NR_PROTO_IPV6) ||
-        !step(c, 8u + (1u << (c->at[0] >> 4)) + (c->at[1] >> 4) * 4u)) {
+        !try_skip(c, 8u + (1u << (c->at[0] >> 4)) + (c->at[1] >> 4) * 4u)) {
         return false;
     }
-    found(c, NR_LINK_RAW, NR_TUNNEL_AYIYA, 0, inner);
+    note_inner(c, NR_LINK_RAW, NR_TUNNEL_AYIYA, 0, inner);
     return true;
 }
 
