@@ -58,7 +58,7 @@ static uint32_t oldest_flow(const struct nr_table *t) {
 
 /* Under a flood each packet evicts: the slot of the next to go is fetched while this packet is
  * seen to (104 ns a packet, 119 without). */
-static void look_ahead(struct nr_table *t) {
+static void prefetch_victim(struct nr_table *t) {
     t->victim = t->idle[CLASS_HALF_OPEN].head;
     if (t->victim != NIL) {
         t->victim_hash = nr_hash_key(&t->secret, &t->flows[t->victim].key);
@@ -81,7 +81,7 @@ void nr_flow_evict(struct nr_table *t) {
     end_flow(t, half_open,
              known ? t->victim_hash : nr_hash_key(&t->secret, &t->flows[half_open].key),
              NR_END_EVICTED);
-    look_ahead(t);
+    prefetch_victim(t);
 }
 
 /* -- time -- */

@@ -21,7 +21,7 @@ static uint32_t take_entry(struct nr_table *t) {
 
 /* -- a new flow -- */
 
-static uint32_t class_of(const struct nr_table *t, const struct flow *f) {
+static uint32_t home_class_of(const struct nr_table *t, const struct flow *f) {
     const uint16_t resp = f->orig_is_high ? f->key.low_p : f->key.high_p;
     for (uint32_t c = CLASS_PORTS; c < t->classes; c++) {
         const nr_port_timeout *port = &t->ports[c - CLASS_PORTS];
@@ -55,7 +55,7 @@ NR_INLINE void note_tunnel(struct nr_table *t, uint32_t i, const struct nr_disse
     }
 }
 
-static void file(struct nr_table *t, uint32_t i, uint32_t class) {
+static void append_to_class(struct nr_table *t, uint32_t i, uint32_t class) {
     struct flow *f = &t->flows[i];
     f->class = class & 31;
     f->touched = t->now;
@@ -88,7 +88,7 @@ static uint32_t start_flow(struct nr_table *t, const struct nr_dissected *p, uin
         nr_flow_flip(t, i);
     }
     note_tunnel(t, i, p, parent_id);
-    f->home_class = class_of(t, f) & 31;
+    f->home_class = home_class_of(t, f) & 31;
     if (t->update_ns != 0) {
         nr_flow_schedule_update(t, i);
     }
@@ -126,8 +126,8 @@ static void forget_counts(struct nr_table *t, uint32_t i) {
     nr_history_clear(t, i);
 }
 
-static void renew(struct nr_table *t, uint32_t i, const struct nr_dissected *p, uint64_t ts,
-                  uint64_t parent_id) {
+static void renew_flow(struct nr_table *t, uint32_t i, const struct nr_dissected *p, uint64_t ts,
+                       uint64_t parent_id) {
     struct flow *f = &t->flows[i];
     const uint64_t packets = nr_flow_packets(t, i, ORIG) + nr_flow_packets(t, i, RESP);
     const uint64_t bytes = f->side[ORIG].bytes + f->side[RESP].bytes;
@@ -148,7 +148,7 @@ static void renew(struct nr_table *t, uint32_t i, const struct nr_dissected *p, 
     f->exchange = p->exchange;
     note_tunnel(t, i, p, parent_id);
     nr_list_remove(t, &t->idle[f->class], i, false);
-    file(t, i, f->class);
+    append_to_class(t, i, f->class);
     if (t->update_ns != 0) {
         nr_list_remove(t, &t->update, i, true);
         nr_flow_schedule_update(t, i);
@@ -163,7 +163,7 @@ static int side_of(const struct flow *f, const struct nr_dissected *p) {
 
 /* Why this flow is over for the packet, NR_END_NONE if it is not: it is due to end and only the
  * sweep has not come to it, or a new connection begins on its ports. */
-static uint8_t over_for(const struct nr_table *t, uint32_t i, const struct nr_dissected *p) {
+static uint8_t end_reason_for(const struct nr_table *t, uint32_t i, const struct nr_dissected *p) {
     const struct flow *f = &t->flows[i];
     if (t->now - f->touched >= t->idle_ns[f->class]) {
         return nr_flow_end_reason(t, i);
@@ -175,7 +175,7 @@ static uint8_t over_for(const struct nr_table *t, uint32_t i, const struct nr_di
     return NR_END_NONE;
 }
 
-static void move_to(struct nr_table *t, uint32_t i, uint32_t class) {
+static void move_to_class(struct nr_table *t, uint32_t i, uint32_t class) {
     struct flow *f = &t->flows[i];
     if (f->class == class) {
         f->touched = t->now;
@@ -185,7 +185,7 @@ static void move_to(struct nr_table *t, uint32_t i, uint32_t class) {
         }
     } else {
         nr_list_remove(t, &t->idle[f->class], i, false);
-        file(t, i, class);
+        append_to_class(t, i, class);
     }
 }
 
@@ -198,14 +198,14 @@ static uint32_t class_now(const struct nr_table *t, uint32_t i, bool changed) {
     return changed && nr_tcp_is_over(f) ? CLASS_CLOSING : f->home_class;
 }
 
-static void touch(struct nr_table *t, uint32_t i, bool changed) {
+static void touch_flow(struct nr_table *t, uint32_t i, bool changed) {
     const uint32_t before = t->flows[i].class;
     if (before == CLASS_CLOSING) {
         return; /* its end is timed from the close: stragglers do not put it off */
     }
     const uint32_t class = class_now(t, i, changed);
     if (class != CLASS_HALF_OPEN || before != CLASS_HALF_OPEN) { /* timed from its first packet */
-        move_to(t, i, class);
+        move_to_class(t, i, class);
     }
 }
 
@@ -231,7 +231,7 @@ NR_INLINE void count_packet(struct nr_table *t, uint32_t i, int side, bool is_fi
 }
 
 /* An ICMP error belongs to the flow whose packet it quotes, too. */
-static void note_error(struct nr_table *t, const struct nr_dissected *p) {
+static void note_icmp_error(struct nr_table *t, const struct nr_dissected *p) {
     const uint32_t i = nr_slots_find(t, nr_hash_key(&t->secret, &p->quoted), &p->quoted);
     if (i != NIL) {
         struct extra *x = nr_extra_take(t, i);
@@ -263,7 +263,7 @@ NR_INLINE int read_packet(struct nr_table *t, uint32_t i, int side, bool is_firs
         state = nr_tcp_packet(t, i, side, p, ts);
     }
     if (NR_UNLIKELY(p->quotes)) {
-        note_error(t, p);
+        note_icmp_error(t, p);
     }
     return state;
 }
@@ -290,7 +290,7 @@ static __attribute__((noinline)) uint32_t begin_flow(struct nr_table *t,
                                                      uint32_t bytes, uint64_t parent_id) {
     const uint32_t i = start_flow(t, p, ts, parent_id);
     const int state = count_and_read(t, i, side_of(&t->flows[i], p), true, p, ts, bytes);
-    file(t, i, class_now(t, i, state != NR_STEP_SAME));
+    append_to_class(t, i, class_now(t, i, state != NR_STEP_SAME));
     nr_emit(t, i, NR_EVENT_STARTED, NR_END_NONE);
     return i;
 }
@@ -300,10 +300,10 @@ NR_INLINE void continue_flow(struct nr_table *t, uint32_t i, const struct nr_dis
     const bool renews = t->active_ns != 0 && t->flows[i].class != CLASS_CLOSING &&
                         t->now - nr_min_u64(t->now, t->pasts[i].start_ts) >= t->active_ns;
     if (NR_UNLIKELY(renews)) {
-        renew(t, i, p, ts, parent_id);
+        renew_flow(t, i, p, ts, parent_id);
     }
     const int state = count_and_read(t, i, side_of(&t->flows[i], p), false, p, ts, bytes);
-    touch(t, i, state != NR_STEP_SAME);
+    touch_flow(t, i, state != NR_STEP_SAME);
     if (NR_UNLIKELY(renews)) {
         nr_emit(t, i, NR_EVENT_STARTED, NR_END_NONE);
     }
@@ -317,7 +317,7 @@ uint64_t nr_table_packet(struct nr_table *t, const struct nr_dissected *p, uint6
                          uint32_t bytes, uint64_t parent_id) {
     nr_table_tick(t, ts);
     uint32_t i = nr_slots_find(t, p->hash, &p->key);
-    const uint8_t over = i != NIL ? over_for(t, i, p) : NR_END_NONE;
+    const uint8_t over = i != NIL ? end_reason_for(t, i, p) : NR_END_NONE;
     if (NR_UNLIKELY(over != NR_END_NONE)) {
         nr_flow_end(t, i, over);
         i = NIL;

@@ -16,7 +16,7 @@ static uint32_t length_of(const struct nr_table *t, uint32_t i) {
     return x != NULL ? x->length : nr_packed_length(t->pasts[i].letters);
 }
 
-static void append(struct nr_table *t, uint32_t i, char letter) {
+static void append_letter(struct nr_table *t, uint32_t i, char letter) {
     uint64_t *letters = &t->pasts[i].letters;
     if (!t->flows[i].has_extra && nr_packed_length(*letters) < NR_PACKED_MAX) {
         *letters += nr_pack_letter(letter, nr_packed_length(*letters)) + 1;
@@ -29,7 +29,7 @@ static void append(struct nr_table *t, uint32_t i, char letter) {
 }
 
 static void write_letter(struct nr_table *t, uint32_t i, int side, char letter) {
-    append(t, i, side == ORIG || letter == '^' ? letter : (char)(letter + ('a' - 'A')));
+    append_letter(t, i, side == ORIG || letter == '^' ? letter : (char)(letter + ('a' - 'A')));
 }
 
 bool nr_history_note(struct nr_table *t, uint32_t i, int side, uint32_t kind, char letter) {
@@ -74,14 +74,14 @@ void nr_history_flip(struct nr_table *t, uint32_t i) {
 
 /* -- the lone H -- */
 
-static char first_of(const struct nr_table *t, uint32_t i) {
+static char first_letter(const struct nr_table *t, uint32_t i) {
     const struct extra *x = nr_extra(t, i);
     return x != NULL ? x->history[0] : nr_unpack_letter(t->pasts[i].letters, 0);
 }
 
 bool nr_history_is_lone_answer(const struct nr_table *t, uint32_t i) {
     /* What was seen is at hand; the letters are in no cache. */
-    return t->flows[i].seen == SEEN_SYN && length_of(t, i) == 1 && first_of(t, i) == 'H';
+    return t->flows[i].seen == SEEN_SYN && length_of(t, i) == 1 && first_letter(t, i) == 'H';
 }
 
 void nr_history_correct_answer(struct nr_table *t, uint32_t i) {

@@ -6,7 +6,8 @@
 
 #define LARGE 4096u /* flows: more do not fit into the cache of one core */
 
-static void fetch(const struct nr_table *t, struct nr_dissected *const *packets, uint32_t count) {
+static void prefetch_flows(const struct nr_table *t, struct nr_dissected *const *packets,
+                           uint32_t count) {
     for (uint32_t n = 0; n < count; n++) {
         __builtin_prefetch(&t->slots[nr_slots_home(t, packets[n]->hash)]);
     }
@@ -37,6 +38,6 @@ void nr_table_prepare(struct nr_table *t, struct nr_dissected *const *packets, u
         packets[n]->hash = nr_hash_key(&t->secret, &packets[n]->key);
     }
     if (t->live > LARGE && count > 1) {
-        fetch(t, packets, count);
+        prefetch_flows(t, packets, count);
     }
 }

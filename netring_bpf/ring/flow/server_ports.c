@@ -13,7 +13,7 @@ static const uint16_t UDP_SERVERS[] = {
     2152, 3389, 3544, 4011, 4754, 4789, 5060, 5072, 5353, 5355, 6081, 20000,
 };
 
-static bool is_in(const uint16_t *ports, size_t count, uint16_t port) {
+static bool has_port(const uint16_t *ports, size_t count, uint16_t port) {
     size_t low = 0;
     while (low < count) {
         const size_t middle = (low + count) / 2;
@@ -31,8 +31,8 @@ static bool is_in(const uint16_t *ports, size_t count, uint16_t port) {
 
 bool nr_port_is_server(uint8_t proto, uint16_t port) {
     if (proto == NR_PROTO_TCP) {
-        return is_in(TCP_SERVERS, sizeof TCP_SERVERS / sizeof *TCP_SERVERS, port);
+        return has_port(TCP_SERVERS, sizeof TCP_SERVERS / sizeof *TCP_SERVERS, port);
     }
     return proto == NR_PROTO_UDP &&
-           is_in(UDP_SERVERS, sizeof UDP_SERVERS / sizeof *UDP_SERVERS, port);
+           has_port(UDP_SERVERS, sizeof UDP_SERVERS / sizeof *UDP_SERVERS, port);
 }

@@ -32,7 +32,7 @@ static void set_timeouts(struct nr_table *t, const nr_flow_options *options) {
 
 /* Large pieces are of huge pages where the kernel has some: with a million flows most of what a
  * packet costs is to find the page. */
-static void *take(struct nr_table *t, size_t count, size_t size) {
+static void *map_array(struct nr_table *t, size_t count, size_t size) {
     struct memory *m = &t->memory[t->memories];
     m->size = (count * size + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1);
     m->at = mmap(NULL, m->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
@@ -48,24 +48,24 @@ static void *take(struct nr_table *t, size_t count, size_t size) {
 }
 
 /* False: out of memory. What is taken is given back by nr_table_destroy. */
-static bool take_memory(struct nr_table *t, const nr_flow_options *options) {
+static bool map_arrays(struct nr_table *t, const nr_flow_options *options) {
     const uint32_t flows = options->max_flows;
     t->held_capacity = flows < HELD_MAX ? flows : HELD_MAX;
-    t->flows = take(t, flows, sizeof *t->flows);
-    t->pasts = take(t, flows, sizeof *t->pasts);
-    t->idle_links = take(t, flows, sizeof *t->idle_links);
-    t->extras = take(t, flows, sizeof *t->extras);
-    t->held = take(t, t->held_capacity, sizeof *t->held);
-    t->slots = take(t, t->slot_groups, sizeof *t->slots);
+    t->flows = map_array(t, flows, sizeof *t->flows);
+    t->pasts = map_array(t, flows, sizeof *t->pasts);
+    t->idle_links = map_array(t, flows, sizeof *t->idle_links);
+    t->extras = map_array(t, flows, sizeof *t->extras);
+    t->held = map_array(t, t->held_capacity, sizeof *t->held);
+    t->slots = map_array(t, t->slot_groups, sizeof *t->slots);
     if (options->packet_statistics) {
-        t->timing = take(t, flows, sizeof *t->timing);
+        t->timing = map_array(t, flows, sizeof *t->timing);
     }
     if (options->first_packets > 0) {
         t->first_packets =
-            take(t, (size_t)flows * options->first_packets, sizeof *t->first_packets);
+            map_array(t, (size_t)flows * options->first_packets, sizeof *t->first_packets);
     }
     if (options->decode.tunnel_depth > 0) {
-        t->tunneled = take(t, flows, sizeof *t->tunneled);
+        t->tunneled = map_array(t, flows, sizeof *t->tunneled);
     }
     return t->flows != NULL && t->pasts != NULL && t->idle_links != NULL && t->extras != NULL &&
            t->held != NULL && t->slots != NULL &&
@@ -80,7 +80,7 @@ struct nr_table *nr_table_create(const nr_flow_options *options, struct nr_hando
         return NULL;
     }
     t->slot_groups = nr_slot_groups(options->max_flows);
-    if (!take_memory(t, options)) {
+    if (!map_arrays(t, options)) {
         nr_table_destroy(t);
         return NULL;
     }

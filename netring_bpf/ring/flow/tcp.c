@@ -10,19 +10,19 @@
 
 /* -- sequence numbers -- */
 
-static void begin(struct nr_tcp_step *s, uint32_t start, int64_t last) {
+static void begin_stream(struct nr_tcp_step *s, uint32_t start, int64_t last) {
     nr_stream_begin(s->table, s->i, s->side, start);
     s->self->last = last;
 }
 
-static void begin_self(struct nr_tcp_step *s) {
+static void begin_sender_stream(struct nr_tcp_step *s) {
     const uint32_t sequence = s->packet->tcp_seq;
     switch (s->self->state) {
     case NR_STATE_INACTIVE:
         if (s->syn) {
-            begin(s, sequence, s->occupies);
+            begin_stream(s, sequence, s->occupies);
         } else {
-            begin(s, sequence - 1, 1); /* as if a SYN had been there */
+            begin_stream(s, sequence - 1, 1); /* as if a SYN had been there */
         }
         break;
     case NR_STATE_SYN_SENT:
@@ -30,12 +30,12 @@ static void begin_self(struct nr_tcp_step *s) {
     case NR_STATE_ESTABLISHED:
     case NR_STATE_PARTIAL:
         if (s->syn && sequence != s->self->start) {
-            begin(s, sequence, s->occupies);
+            begin_stream(s, sequence, s->occupies);
         }
         break;
     case NR_STATE_RESET:
         if (s->syn && s->self->previous == NR_STATE_INACTIVE) {
-            begin(s, sequence, s->occupies);
+            begin_stream(s, sequence, s->occupies);
         }
         break;
     default:
@@ -234,10 +234,10 @@ static bool is_next_segment(struct nr_table *t, uint32_t i, int side,
     return true;
 }
 
-static int follow(struct nr_tcp_step *s) {
+static int follow_packet(struct nr_tcp_step *s) {
     int64_t acked = 0;
     note_beginning(s);
-    begin_self(s);
+    begin_sender_stream(s);
     s->at = nr_stream_place(s->self, s->packet->tcp_seq, s->self->last);
     note_letters(s);
     note_window(s);
@@ -283,7 +283,7 @@ int nr_tcp_packet(struct nr_table *t, uint32_t i, int side, const struct nr_diss
     };
     nr_tcp_look_from(&s, side);
     s.occupies = (s.rst ? 0 : s.length) + (s.syn ? 1u : 0u) + (s.fin ? 1u : 0u);
-    return follow(&s);
+    return follow_packet(&s);
 }
 
 bool nr_tcp_take_lone_syn(struct nr_table *t, uint32_t i, const struct nr_dissected *p) {

@@ -59,7 +59,7 @@ static void remove_range(struct held *h, uint32_t n) {
 }
 
 /* Moves `delivered` over the ranges that it has reached. */
-static void deliver(struct nr_table *t, uint32_t i, int side) {
+static void deliver_ranges(struct nr_table *t, uint32_t i, int side) {
     struct stream *s = &t->flows[i].stream[side];
     struct held *h = held_of(t, i, side);
     if (h == NULL) {
@@ -76,7 +76,7 @@ static void deliver(struct nr_table *t, uint32_t i, int side) {
 
 /* Adds start..end, in order and merged. True if any of it is new. Where there are too many ranges
  * the last one grows over the hole, which is then not reported. */
-static bool hold(struct held *h, int64_t start, int64_t end) {
+static bool add_range(struct held *h, int64_t start, int64_t end) {
     uint32_t n = 0;
     bool is_new = true;
     while (n < h->used && h->range[n].end < start) {
@@ -110,10 +110,10 @@ void nr_stream_data(struct nr_table *t, uint32_t i, int side, int64_t at, uint32
     bool is_new = end > s->delivered;
     if (is_new && at <= s->delivered) {
         s->delivered = end;
-        deliver(t, i, side);
+        deliver_ranges(t, i, side);
     } else if (is_new && !s->given_up) {
         struct held *h = take_held(t, i, side);
-        is_new = h == NULL || hold(h, at, end);
+        is_new = h == NULL || add_range(h, at, end);
         if (h != NULL && s->acked <= 1 &&
             h->range[h->used - 1].end - s->delivered > BEYOND_UNACKED) {
             s->given_up = true;
@@ -141,7 +141,7 @@ uint32_t nr_stream_acked(struct nr_table *t, uint32_t i, int side, int64_t at, b
             gaps++;
         }
         s->delivered = until;
-        deliver(t, i, side);
+        deliver_ranges(t, i, side);
     }
     s->delivered = at > s->delivered ? at : s->delivered;
     return gaps;
