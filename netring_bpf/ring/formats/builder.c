@@ -47,7 +47,7 @@ static char *drop_zeros(char *end) {
 
 /* A double below 2^53 is mantissa / 2^shift; this is it times 10^decimals, rounded as everybody
  * rounds: to the nearest, a tie to the even. */
-static uint64_t scaled(uint64_t mantissa, unsigned shift, uint64_t ten_to_decimals) {
+static uint64_t scale_rounded(uint64_t mantissa, unsigned shift, uint64_t ten_to_decimals) {
     const unsigned __int128 product = (unsigned __int128)mantissa * ten_to_decimals;
     const unsigned __int128 half = (unsigned __int128)1 << (shift - 1);
     const unsigned __int128 rest = product & (half * 2 - 1);
@@ -56,7 +56,7 @@ static uint64_t scaled(uint64_t mantissa, unsigned shift, uint64_t ten_to_decima
 }
 
 /* Splits a positive double (IEEE 754, 52 bits behind the leading one) into those two. */
-static uint64_t split(double value, unsigned *shift) {
+static uint64_t split_double(double value, unsigned *shift) {
     uint64_t bits;
     memcpy(&bits, &value, sizeof bits);
     *shift = 1075 - (unsigned)(bits >> 52);
@@ -67,10 +67,10 @@ static uint64_t split(double value, unsigned *shift) {
  * number is nearer to this double than to its neighbours. */
 static char *put_shortest(char *at, double value) {
     unsigned shift;
-    const uint64_t mantissa = split(value, &shift);
+    const uint64_t mantissa = split_double(value, &shift);
     uint64_t power = 1;
     for (unsigned decimals = 0; decimals <= 9; decimals++, power *= 10) {
-        const uint64_t candidate = scaled(mantissa, shift, power);
+        const uint64_t candidate = scale_rounded(mantissa, shift, power);
         const unsigned __int128 exact = (unsigned __int128)mantissa * power;
         const unsigned __int128 there = (unsigned __int128)candidate << shift;
         const unsigned __int128 off = there > exact ? there - exact : exact - there;
@@ -116,8 +116,8 @@ char *nr_put_seconds(char *at, uint64_t ns) {
 
 char *nr_put_seconds_rounded(char *at, uint64_t ns) {
     unsigned shift;
-    const uint64_t mantissa = split((double)ns / 1e9, &shift);
-    const uint64_t micros = scaled(mantissa, shift, 1000000);
+    const uint64_t mantissa = split_double((double)ns / 1e9, &shift);
+    const uint64_t micros = scale_rounded(mantissa, shift, 1000000);
     at = nr_put_u64(at, micros / 1000000);
     at = NR_PUT(at, ".");
     return nr_put_padded(at, micros % 1000000, 6);

@@ -16,22 +16,23 @@ static void store_be32(uint8_t *at, uint32_t value) {
     }
 }
 
-static uint32_t rotate(uint32_t x, int bits) {
+static uint32_t rotate_left(uint32_t x, int bits) {
     return x << bits | x >> (32 - bits);
 }
 
 /* The message schedule's next word, in the place of that of sixteen rounds ago. */
-static inline uint32_t schedule(uint32_t *w, int t) {
+static inline uint32_t schedule_word(uint32_t *w, int t) {
     if (t >= 16) {
-        w[t & 15] = rotate(w[(t + 13) & 15] ^ w[(t + 8) & 15] ^ w[(t + 2) & 15] ^ w[t & 15], 1);
+        w[t & 15] =
+            rotate_left(w[(t + 13) & 15] ^ w[(t + 8) & 15] ^ w[(t + 2) & 15] ^ w[t & 15], 1);
     }
     return w[t & 15];
 }
 
 #define ROUND(f, k)                                                                                \
     do {                                                                                           \
-        const uint32_t next = rotate(a, 5) + (f) + e + (k) + schedule(w, t);                       \
-        e = d, d = c, c = rotate(b, 30), b = a, a = next;                                          \
+        const uint32_t next = rotate_left(a, 5) + (f) + e + (k) + schedule_word(w, t);             \
+        e = d, d = c, c = rotate_left(b, 30), b = a, a = next;                                     \
     } while (0)
 
 static void sha1(const uint8_t block[BLOCK], uint8_t digest[DIGEST]) {
@@ -127,7 +128,7 @@ static uint8_t *put_u16(uint8_t *at, uint16_t value) {
 }
 
 /* Lays out what is hashed; returns how long it is. */
-static size_t lay_out(uint8_t block[BLOCK], const nr_event *e) {
+static size_t lay_out_key(uint8_t block[BLOCK], const nr_event *e) {
     const size_t size = e->family == 4 ? 4 : 16;
     const uint8_t *src = e->orig_h, *dst = e->resp_h;
     uint16_t src_p = e->orig_p, dst_p = e->resp_p;
@@ -154,7 +155,7 @@ static size_t lay_out(uint8_t block[BLOCK], const nr_event *e) {
 
 char *nr_put_community_id(char *at, const nr_event *event) {
     uint8_t block[BLOCK] = {0}, digest[DIGEST];
-    const size_t size = lay_out(block, event);
+    const size_t size = lay_out_key(block, event);
     block[size] = 0x80;
     (void)put_u16(block + BLOCK - 2, (uint16_t)(size * 8));
     sha1(block, digest);

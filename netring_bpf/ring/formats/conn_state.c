@@ -15,7 +15,7 @@ static bool is_taken_back(const char *history, size_t size) {
     return false;
 }
 
-static const char *of_reset_responder(const nr_event *e, bool orig_silent) {
+static const char *reset_responder_state(const nr_event *e, bool orig_silent) {
     const uint32_t o = e->orig.tcp_state;
     const bool empty = e->orig.payload == 0 && e->resp.payload == 0;
     if (o == NR_STATE_SYN_SENT || o == NR_STATE_SYN_ACK_SENT || (o == NR_STATE_RESET && empty)) {
@@ -24,12 +24,12 @@ static const char *of_reset_responder(const nr_event *e, bool orig_silent) {
     return orig_silent ? "RSTRH" : "RSTR";
 }
 
-static const char *of_tcp(const nr_event *e) {
+static const char *tcp_conn_state(const nr_event *e) {
     const uint32_t o = e->orig.tcp_state, r = e->resp.tcp_state;
     const bool orig_silent = o == NR_STATE_INACTIVE || o == NR_STATE_PARTIAL;
     const bool resp_silent = r == NR_STATE_INACTIVE || r == NR_STATE_PARTIAL;
     if (r == NR_STATE_RESET) {
-        return of_reset_responder(e, orig_silent);
+        return reset_responder_state(e, orig_silent);
     }
     if (o == NR_STATE_RESET) {
         const size_t size = strnlen(e->history, NR_HISTORY_SIZE);
@@ -49,7 +49,7 @@ static const char *of_tcp(const nr_event *e) {
 
 const char *nr_conn_state(const nr_event *e) {
     if (e->proto == NR_PROTO_TCP) {
-        return of_tcp(e);
+        return tcp_conn_state(e);
     }
     if (e->proto == NR_PROTO_UDP) {
         const bool orig = e->orig.packets > e->orig.bad_checksums;

@@ -50,7 +50,7 @@ static char *put_proto(char *at, uint8_t proto) {
     }
 }
 
-static const char *reason(uint8_t end_reason) {
+static const char *end_reason_name(uint8_t end_reason) {
     switch (end_reason) {
     case NR_END_ACTIVE:
     case NR_END_EVICTED:
@@ -74,7 +74,7 @@ static bool is_over(uint32_t orig, uint32_t resp) {
            (orig == NR_STATE_CLOSED && resp == NR_STATE_CLOSED);
 }
 
-static const char *flow_state(const nr_event *e) {
+static const char *flow_state_name(const nr_event *e) {
     const uint32_t orig = e->orig.tcp_state, resp = e->resp.tcp_state;
     if (e->proto != NR_PROTO_TCP) {
         return e->resp.packets > 0 ? "established" : "new";
@@ -85,7 +85,7 @@ static const char *flow_state(const nr_event *e) {
     return is_open_or_closed(orig) || is_open_or_closed(resp) ? "established" : "new";
 }
 
-static const char *tcp_state(uint32_t orig, uint32_t resp) {
+static const char *tcp_state_name(uint32_t orig, uint32_t resp) {
     if (is_over(orig, resp)) {
         return "closed";
     }
@@ -132,8 +132,8 @@ static char *put_flow(char *at, const nr_event *e) {
     at = put_time(NR_PUT(at, ",\"start\":\""), e->start_ts);
     at = put_time(NR_PUT(at, "\",\"end\":\""), last);
     NUMBER("\",\"age\":", last / NS - e->start_ts / NS);
-    at = nr_put_string(NR_PUT(at, ",\"state\":\""), flow_state(e));
-    at = nr_put_string(NR_PUT(at, "\",\"reason\":\""), reason(e->end_reason));
+    at = nr_put_string(NR_PUT(at, ",\"state\":\""), flow_state_name(e));
+    at = nr_put_string(NR_PUT(at, "\",\"reason\":\""), end_reason_name(e->end_reason));
     return NR_PUT(at, "\",\"alerted\":false}");
 }
 
@@ -149,7 +149,7 @@ char *nr_eve_record(char *at, const nr_event *e, const nr_text_options *options,
     at = put_flow(at, e);
     if (e->proto == NR_PROTO_TCP) {
         at = nr_put_string(NR_PUT(at, ",\"tcp\":{\"state\":\""),
-                           tcp_state(e->orig.tcp_state, e->resp.tcp_state));
+                           tcp_state_name(e->orig.tcp_state, e->resp.tcp_state));
         at = NR_PUT(at, "\"}");
     }
     return NR_PUT(at, "}");

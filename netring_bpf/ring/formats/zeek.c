@@ -60,7 +60,7 @@ static char *put_packets(char *at, const nr_event_side *side) {
 
 /* -- tab-separated -- */
 
-static char *tab(char *at) {
+static char *put_tab(char *at) {
     return NR_PUT(at, "\t");
 }
 
@@ -69,42 +69,42 @@ static char *put_duration_tsv(char *at, const nr_event *e) {
     if (duration == 0) {
         return NR_PUT(at, UNSET "\t" UNSET "\t" UNSET "\t");
     }
-    at = tab(nr_put_seconds_rounded(at, duration));
-    at = tab(nr_put_u64(at, is_parsed(e->proto) ? e->orig.payload : 0));
-    return tab(nr_put_u64(at, is_parsed(e->proto) ? e->resp.payload : 0));
+    at = put_tab(nr_put_seconds_rounded(at, duration));
+    at = put_tab(nr_put_u64(at, is_parsed(e->proto) ? e->orig.payload : 0));
+    return put_tab(nr_put_u64(at, is_parsed(e->proto) ? e->resp.payload : 0));
 }
 
 static char *put_counters_tsv(char *at, const nr_event *e) {
-    at = tab(nr_put_u64(at, e->orig.missing_bytes + e->resp.missing_bytes));
-    at = tab(e->history[0] != 0 ? nr_put_history(at, e) : NR_PUT(at, UNSET));
-    at = tab(put_packets(at, &e->orig));
-    at = tab(nr_put_u64(at, e->orig.ip_bytes));
-    at = tab(put_packets(at, &e->resp));
-    return tab(nr_put_u64(at, e->resp.ip_bytes));
+    at = put_tab(nr_put_u64(at, e->orig.missing_bytes + e->resp.missing_bytes));
+    at = put_tab(e->history[0] != 0 ? nr_put_history(at, e) : NR_PUT(at, UNSET));
+    at = put_tab(put_packets(at, &e->orig));
+    at = put_tab(nr_put_u64(at, e->orig.ip_bytes));
+    at = put_tab(put_packets(at, &e->resp));
+    return put_tab(nr_put_u64(at, e->resp.ip_bytes));
 }
 
 char *nr_zeek_record(char *at, const nr_event *e, const nr_text_options *options, uint64_t seq) {
     (void)seq;
     at = nr_put_u64(at, e->start_ts / 1000000000u);
-    at = tab(nr_put_padded(NR_PUT(at, "."), e->start_ts / 1000 % 1000000, 6));
-    at = tab(put_uid(at, options, e->flow_id));
-    at = tab(nr_put_address(at, e->family, e->orig_h));
-    at = tab(nr_put_u64(at, orig_port(e)));
-    at = tab(nr_put_address(at, e->family, e->resp_h));
-    at = tab(nr_put_u64(at, resp_port(e)));
+    at = put_tab(nr_put_padded(NR_PUT(at, "."), e->start_ts / 1000 % 1000000, 6));
+    at = put_tab(put_uid(at, options, e->flow_id));
+    at = put_tab(nr_put_address(at, e->family, e->orig_h));
+    at = put_tab(nr_put_u64(at, orig_port(e)));
+    at = put_tab(nr_put_address(at, e->family, e->resp_h));
+    at = put_tab(nr_put_u64(at, resp_port(e)));
     at = nr_put_string(at, proto_name(e->proto));
     at = NR_PUT(at, "\t" UNSET "\t"); /* service */
     at = put_duration_tsv(at, e);
     at = nr_put_string(at, nr_conn_state(e));
     at = NR_PUT(at, "\t" UNSET "\t" UNSET "\t"); /* local_orig, local_resp */
     at = put_counters_tsv(at, e);
-    at = tab(e->parent_id != 0 && e->tunnel_kind != 0 ? put_uid(at, options, e->parent_id)
-                                                      : NR_PUT(at, UNSET));
-    at = tab(nr_put_u64(at, e->proto));
+    at = put_tab(e->parent_id != 0 && e->tunnel_kind != 0 ? put_uid(at, options, e->parent_id)
+                                                          : NR_PUT(at, UNSET));
+    at = put_tab(nr_put_u64(at, e->proto));
     const uint16_t outer = e->vlan[0] != NR_NO_VLAN ? e->vlan[0] : e->vlan[1];
     const uint16_t inner = e->vlan[0] != NR_NO_VLAN ? e->vlan[1] : NR_NO_VLAN;
-    at = tab(outer != NR_NO_VLAN ? nr_put_u64(at, outer) : NR_PUT(at, UNSET));
-    at = tab(inner != NR_NO_VLAN ? nr_put_u64(at, inner) : NR_PUT(at, UNSET));
+    at = put_tab(outer != NR_NO_VLAN ? nr_put_u64(at, outer) : NR_PUT(at, UNSET));
+    at = put_tab(inner != NR_NO_VLAN ? nr_put_u64(at, inner) : NR_PUT(at, UNSET));
     return e->family != 0 ? nr_put_community_id(at, e) : NR_PUT(at, UNSET);
 }
 
