@@ -38,7 +38,7 @@ static uint32_t replay_allowance(const nr_reader *r, uint64_t tail) {
 }
 
 /* How many frames may be taken now: a replay waits for room, a ring does not wait for anybody. */
-static uint32_t allowance(const nr_reader *r, const struct nr_source *source) {
+static uint32_t frame_allowance(const nr_reader *r, const struct nr_source *source) {
     return source->finite ? replay_allowance(r, nr_load_acquire(&r->handoff.tail)) : NR_BATCH;
 }
 
@@ -46,7 +46,7 @@ static uint32_t allowance(const nr_reader *r, const struct nr_source *source) {
  * that they are needed once, which on the CPUs measured keeps them out of the second cache: the
  * sender's CPU got 4 to 9 % more frames through than with the ordinary one. All of a batch at once:
  * two to eight frames ahead cost a third. */
-static void fetch_ahead(const struct nr_frame *frames, uint32_t count) {
+static void prefetch_frames(const struct nr_frame *frames, uint32_t count) {
     for (uint32_t i = 0; i < count; i++) {
         __builtin_prefetch(frames[i].data, 0, 0);
     }
@@ -54,12 +54,12 @@ static void fetch_ahead(const struct nr_frame *frames, uint32_t count) {
 
 static uint32_t read_source(nr_reader *r, struct nr_source *source) {
     struct nr_frame frames[NR_BATCH];
-    const uint32_t max = allowance(r, source);
+    const uint32_t max = frame_allowance(r, source);
     const uint32_t count = max > 0 ? source->ops->next(source, frames, max) : 0;
     if (count > 0) {
         r->read_at = source->read_at;
         if (source->written_afar) {
-            fetch_ahead(frames, count);
+            prefetch_frames(frames, count);
         }
         nr_reader_dissect(r, frames, count);
         source->ops->release(source);
@@ -134,7 +134,7 @@ int nr_reader_wait(nr_reader *r, int timeout_ms) {
 }
 
 /* A replay waits until the consumer has made room. */
-static int wait_room(nr_reader *r) {
+static int wait_for_room(nr_reader *r) {
     struct pollfd fds[2] = {{.fd = r->stop_fd, .events = POLLIN},
                             {.fd = r->handoff.space_fd, .events = POLLIN}};
     uint64_t bell;
@@ -176,7 +176,7 @@ static int run_replay(nr_reader *r) {
         if (read_sources(r) == 0 && !nr_reader_is_read(r)) {
             nr_handoff_publish(&r->handoff);
             nr_reader_publish_books(r);
-            rc = is_starved(r) ? nr_reader_wait(r, TICK_MS) : wait_room(r);
+            rc = is_starved(r) ? nr_reader_wait(r, TICK_MS) : wait_for_room(r);
         }
         if (++passes % REPLAY_PASSES == 0) {
             nr_reader_publish_books(r);
@@ -195,7 +195,7 @@ void nr_reader_quiesce(nr_reader *r) {
 }
 
 /* After the stop: what the kernel has already handed over is still read, within a bound. */
-static void drain(nr_reader *r) {
+static void drain_sources(nr_reader *r) {
     const uint64_t deadline = nr_clock_ns() + DRAIN_NS;
     nr_reader_quiesce(r);
     do {
@@ -226,7 +226,7 @@ static bool drive_sources(nr_reader *r, uint64_t now) {
  * not fetch back the cache lines that this thread would be reading. 200 us instead of 50 gave 5 %
  * more frames a second (9.65 million to 9.22, medians of six) at 17 % less time of this thread. The
  * nap is over long before the ring is full. */
-static void nap(const nr_reader *r, uint64_t frames) {
+static void take_nap(const nr_reader *r, uint64_t frames) {
     const struct timespec time = {.tv_nsec = (long)(frames < MANY ? NAP_NS : r->nap_ns)};
     nanosleep(&time, NULL);
 }
@@ -251,7 +251,7 @@ static int run_live(nr_reader *r) {
             nr_reader_publish_books(r);
         }
         if (naps && frames > 0) {
-            nap(r, frames);
+            take_nap(r, frames);
             frames = 0;
         } else if (rc == 0 && !drive_sources(r, now)) {
             rc = nr_reader_wait(r, TICK_MS);
@@ -263,7 +263,7 @@ static int run_live(nr_reader *r) {
 int nr_reader_run(nr_reader *r) {
     const int rc = r->finite ? run_replay(r) : run_live(r);
     if (!r->finite) {
-        drain(r);
+        drain_sources(r);
     }
     nr_handoff_publish(&r->handoff);
     nr_reader_publish_books(r);

@@ -4,7 +4,7 @@
 
 /* Gives a later fragment the key of the first; the one that makes a tunnel's datagram whole also
  * has what is inside. */
-static int resolve(nr_reader *r, int reason, uint64_t ts, struct nr_dissected *packet) {
+static int resolve_fragment(nr_reader *r, int reason, uint64_t ts, struct nr_dissected *packet) {
     const struct nr_key *key = &packet->key;
     const uint8_t *whole = NULL;
     uint32_t length = 0;
@@ -31,7 +31,8 @@ static void dissect_inner(nr_reader *r, uint64_t ts, const struct nr_dissected *
     for (int turn = 0; outer->inner.at != NULL; turn ^= 1) {
         struct nr_dissected *packet = &packets[turn];
         const uint32_t length = outer->inner.len;
-        if (resolve(r, nr_decode_inner(outer, &r->decode, packet), ts, packet) != NR_KEYED) {
+        if (resolve_fragment(r, nr_decode_inner(outer, &r->decode, packet), ts, packet) !=
+            NR_KEYED) {
             b->inner_not_keyed++;
             return;
         }
@@ -44,11 +45,11 @@ static void dissect_inner(nr_reader *r, uint64_t ts, const struct nr_dissected *
 }
 
 /* One frame, decoded with `reason`. */
-static void account(nr_reader *r, const struct nr_frame *frame, int reason,
-                    struct nr_dissected *packet) {
+static void account_frame(nr_reader *r, const struct nr_frame *frame, int reason,
+                          struct nr_dissected *packet) {
     nr_statistics *b = &r->books;
     if (NR_UNLIKELY(packet->piece.first || reason == NR_FRAGMENT)) {
-        reason = resolve(r, reason, frame->ts, packet);
+        reason = resolve_fragment(r, reason, frame->ts, packet);
         if (reason == NR_KEYED) {
             nr_table_prepare(r->table, &packet, 1);
         }
@@ -72,7 +73,8 @@ struct batch {
     struct nr_dissected packets[NR_BATCH];
 };
 
-static void decode(nr_reader *r, const struct nr_frame *frames, uint32_t count, struct batch *b) {
+static void decode_batch(nr_reader *r, const struct nr_frame *frames, uint32_t count,
+                         struct batch *b) {
     b->count = 0;
     for (uint32_t n = 0; n < count; n++) {
         b->reasons[n] = nr_decode(&frames[n], &r->decode, &b->packets[n]);
@@ -87,10 +89,10 @@ void nr_reader_dissect(nr_reader *r, const struct nr_frame *frames, uint32_t cou
     struct batch batch;
     for (uint32_t done = 0; done < count; done += NR_BATCH) {
         const uint32_t part = count - done < NR_BATCH ? count - done : NR_BATCH;
-        decode(r, frames + done, part, &batch);
+        decode_batch(r, frames + done, part, &batch);
         nr_table_prepare(r->table, batch.keyed, batch.count);
         for (uint32_t n = 0; n < part; n++) {
-            account(r, &frames[done + n], batch.reasons[n], &batch.packets[n]);
+            account_frame(r, &frames[done + n], batch.reasons[n], &batch.packets[n]);
         }
     }
     r->books.received += count;

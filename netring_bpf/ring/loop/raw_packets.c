@@ -91,7 +91,7 @@ static void copy_frames(nr_reader *r, struct copies *c) {
 }
 
 /* Waits for the first; what comes with it is copied as well. */
-static int collect(nr_reader *r, struct copies *c, int timeout_ms) {
+static int collect_frames(nr_reader *r, struct copies *c, int timeout_ms) {
     const uint64_t deadline = nr_clock_ns() + (uint64_t)timeout_ms * 1000000;
     for (;;) {
         copy_frames(r, c);
@@ -116,14 +116,14 @@ static int collect(nr_reader *r, struct copies *c, int timeout_ms) {
 int nr_reader_packets(nr_reader *reader, uint8_t *buffer, uint32_t size, nr_packet *packets,
                       uint32_t max, int timeout_ms) {
     struct copies copies = {.buffer = buffer, .size = size, .max = max, .packets = packets};
-    return collect(reader, &copies, timeout_ms);
+    return collect_frames(reader, &copies, timeout_ms);
 }
 
 int nr_reader_blocks(nr_reader *reader, uint8_t *buffer, uint32_t size, uint32_t max,
                      nr_block_span *span, int timeout_ms) {
     struct copies copies = {.buffer = buffer, .size = size, .max = max, .span = span};
     memset(span, 0, sizeof *span);
-    const int rc = collect(reader, &copies, timeout_ms);
+    const int rc = collect_frames(reader, &copies, timeout_ms);
     span->size = copies.used;
     return rc;
 }

@@ -49,7 +49,7 @@ void nr_reader_destroy(nr_reader *r) {
     free(r);
 }
 
-static int keep(nr_reader *r, int rc, struct nr_source *source) {
+static int keep_source(nr_reader *r, int rc, struct nr_source *source) {
     if (rc != 0) {
         return rc;
     }
@@ -66,7 +66,7 @@ int nr_reader_add_xsk(nr_reader *r, const nr_xsk_options *options) {
         return -E2BIG;
     }
     const int rc = nr_xsk_create(options, &source);
-    return keep(r, rc, source);
+    return keep_source(r, rc, source);
 }
 
 int nr_reader_add_tpacket(nr_reader *r, const nr_tpacket_options *options) {
@@ -75,7 +75,7 @@ int nr_reader_add_tpacket(nr_reader *r, const nr_tpacket_options *options) {
         return -E2BIG;
     }
     const int rc = nr_tpacket_create(options, &source);
-    return keep(r, rc, source);
+    return keep_source(r, rc, source);
 }
 
 int nr_reader_add_replay(nr_reader *r, const uint8_t *records, uint64_t size) {
@@ -84,7 +84,7 @@ int nr_reader_add_replay(nr_reader *r, const uint8_t *records, uint64_t size) {
         return -E2BIG;
     }
     const int rc = nr_replay_create(records, size, &source);
-    return keep(r, rc, source);
+    return keep_source(r, rc, source);
 }
 
 int nr_reader_add_savefile(nr_reader *r, int fd) {
@@ -93,7 +93,7 @@ int nr_reader_add_savefile(nr_reader *r, int fd) {
         return -E2BIG;
     }
     const int rc = nr_savefile_create(fd, &source);
-    return keep(r, rc, source);
+    return keep_source(r, rc, source);
 }
 
 int nr_reader_filter_savefile(nr_reader *r, int source, uint32_t dlt, const nr_bpf_insn *insns,
