@@ -9,7 +9,7 @@ enum { HEADER = 24, RECORD = 16, RECORD_MODIFIED = 24 };
 #define MAGIC_NS 0xa1b23c4du
 #define MAGIC_MODIFIED 0xa1b2cd34u
 
-static bool understand(struct nr_savefile *f, uint32_t magic) {
+static bool recognise_magic(struct nr_savefile *f, uint32_t magic) {
     f->has_ns = magic == MAGIC_NS;
     f->is_modified = magic == MAGIC_MODIFIED;
     return magic == MAGIC_US || f->has_ns || f->is_modified;
@@ -23,9 +23,9 @@ enum nr_read nr_pcap_read_header(struct nr_savefile *f) {
         return result;
     }
     memcpy(&magic, header, sizeof magic);
-    if (!understand(f, magic)) {
+    if (!recognise_magic(f, magic)) {
         f->swapped = true;
-        if (!understand(f, __builtin_bswap32(magic))) {
+        if (!recognise_magic(f, __builtin_bswap32(magic))) {
             return nr_file_fail(f, NR_FILE_NO_CAPTURE);
         }
     }

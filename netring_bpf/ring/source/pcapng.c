@@ -97,9 +97,10 @@ static enum nr_read add_interface(struct nr_savefile *f, const uint8_t *block, u
 }
 
 /* A packet whose fixed fields are `fixed` bytes long. */
-static enum nr_read lend(struct nr_savefile *f, const uint8_t *block, uint32_t body, uint32_t fixed,
-                         uint32_t id, uint32_t caplen, struct nr_frame *frame,
-                         const struct nr_file_interface **interface) {
+static enum nr_read lend_packet(struct nr_savefile *f, const uint8_t *block, uint32_t body,
+                                uint32_t fixed, uint32_t id, uint32_t caplen,
+                                struct nr_frame *frame,
+                                const struct nr_file_interface **interface) {
     if (id >= f->interface_count) {
         return nr_file_fail(f, NR_FILE_BAD_INTERFACE);
     }
@@ -128,12 +129,12 @@ static enum nr_read read_packet(struct nr_savefile *f, uint32_t type, const uint
         caplen = snaplen != 0 && snaplen < caplen ? snaplen : caplen;
         frame->ts = f->last_ts;
         frame->len = len;
-        return lend(f, block, body, 4, 0, caplen, frame, interface);
+        return lend_packet(f, block, body, 4, 0, caplen, frame, interface);
     }
     const uint32_t id = type == BLOCK_PACKET ? nr_file_u16(f, at) : nr_file_u32(f, at);
     const uint64_t high = nr_file_u32(f, at + 4), low = nr_file_u32(f, at + 8);
     const enum nr_read result =
-        lend(f, block, body, 20, id, nr_file_u32(f, at + 12), frame, interface);
+        lend_packet(f, block, body, 20, id, nr_file_u32(f, at + 12), frame, interface);
     if (result == NR_READ_FRAME) {
         frame->ts = nr_file_ns(*interface, high << 32 | low);
         frame->len = nr_file_u32(f, at + 16);

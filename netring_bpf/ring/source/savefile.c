@@ -38,7 +38,7 @@ static enum nr_read read_next(struct nr_savefile *f, struct nr_frame *frame,
 }
 
 /* Whether the frame is let through, cut to what the program says. */
-static bool matches(const struct nr_savefile *f, struct nr_frame *frame, uint16_t dlt) {
+static bool passes_filter(const struct nr_savefile *f, struct nr_frame *frame, uint16_t dlt) {
     const nr_filter_frame view = {
         .data = frame->data,
         .caplen = frame->caplen,
@@ -66,7 +66,7 @@ static uint32_t savefile_next(struct nr_source *source, struct nr_frame *frames,
             source->file_frames++;
             frame->link = interface->link;
             f->last_ts = frame->ts;
-            if (matches(f, frame, interface->dlt)) {
+            if (passes_filter(f, frame, interface->dlt)) {
                 count++;
             } else {
                 source->file_filtered++;
@@ -125,7 +125,7 @@ static const struct nr_source_ops savefile_ops = {
     .destroy = savefile_destroy,
 };
 
-static struct nr_savefile *create(void) {
+static struct nr_savefile *create_savefile(void) {
     struct nr_savefile *f = malloc(sizeof *f);
     if (f != NULL) {
         memset(f, 0, offsetof(struct nr_savefile, interfaces)); /* those are filled before use */
@@ -137,7 +137,7 @@ static struct nr_savefile *create(void) {
 }
 
 int nr_savefile_create(int fd, struct nr_source **out) {
-    struct nr_savefile *f = create();
+    struct nr_savefile *f = create_savefile();
     if (f == NULL) {
         return -ENOMEM;
     }
@@ -154,7 +154,7 @@ int nr_savefile_create(int fd, struct nr_source **out) {
 }
 
 int nr_savefile_create_memory(uint8_t *data, size_t size, struct nr_source **out) {
-    struct nr_savefile *f = create();
+    struct nr_savefile *f = create_savefile();
     if (f == NULL) {
         return -ENOMEM;
     }

@@ -122,7 +122,7 @@ static bool open_block(struct tpacket *t) {
 }
 
 /* One frame of the open block; false where the block does not hold what its headers say. */
-static bool lend(struct tpacket *t, struct nr_frame *frame) {
+static bool lend_frame(struct tpacket *t, struct nr_frame *frame) {
     const uint8_t *base = (const uint8_t *)block_of(t, t->block);
     if (t->offset > t->block_size - sizeof(struct tpacket3_hdr)) {
         return false;
@@ -160,7 +160,7 @@ static uint32_t tpacket_next(struct nr_source *source, struct nr_frame *frames, 
         return 0;
     }
     while (count < max && t->left > 0) {
-        if (!lend(t, &frames[count])) {
+        if (!lend_frame(t, &frames[count])) {
             /* A corrupt block: its frames still count as received, as frames of no bytes. */
             frames[count] = (struct nr_frame){.data = t->map};
         }

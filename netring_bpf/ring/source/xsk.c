@@ -196,7 +196,7 @@ int nr_xsk_set_busy_poll(struct nr_source *source, uint32_t microseconds, uint32
 #define TAG_SIZE 4u
 
 /* As on TPACKET_V3, where the kernel has taken the outermost tag out before it counts. */
-static uint32_t cut(const uint8_t *data, uint32_t len, uint32_t snaplen) {
+static uint32_t captured_length(const uint8_t *data, uint32_t len, uint32_t snaplen) {
     if (NR_LIKELY(len <= snaplen)) {
         return len;
     }
@@ -221,7 +221,7 @@ static uint32_t xsk_next(struct nr_source *source, struct nr_frame *frames, uint
         frames[i] = (struct nr_frame){
             .data = data,
             .ts = now,
-            .caplen = inside ? cut(data, desc->len, snaplen) : 0,
+            .caplen = inside ? captured_length(data, desc->len, snaplen) : 0,
             .len = desc->len,
         };
     }
@@ -318,7 +318,7 @@ static void xsk_destroy(struct nr_source *source) {
 
 /* What comes meanwhile, at 15 million frames a second, is less than a fifth of the ring; of the
  * smallest that naps at all, three quarters. */
-static uint64_t nap_for(uint32_t descriptors) {
+static uint64_t nap_ns_for(uint32_t descriptors) {
     if (descriptors >= 16384) {
         return 200000;
     }
@@ -345,7 +345,7 @@ int nr_xsk_create(const nr_xsk_options *options, struct nr_source **out) {
     x->source.ops = &xsk_ops;
     x->snaplen = options->snaplen;
     x->source.written_afar = true;
-    x->source.nap_ns = nap_for(options->ring_size);
+    x->source.nap_ns = nap_ns_for(options->ring_size);
     x->source.fd = socket(AF_XDP, SOCK_RAW | SOCK_CLOEXEC, 0);
     rc = x->source.fd >= 0 ? 0 : -errno;
     if (rc == 0) {
