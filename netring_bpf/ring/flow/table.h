@@ -27,7 +27,6 @@ uint64_t nr_table_packet(struct nr_table *table, const struct nr_dissected *pack
  * call: it must stay short. So it does before every packet. */
 #define NR_SWEEP_MAX 1024u
 void nr_table_tick(struct nr_table *table, uint64_t now);
-uint64_t nr_table_now(const struct nr_table *table);
 
 /* Ends live flows while the hand-off has room; returns how many are left. */
 uint32_t nr_table_flush(struct nr_table *table);

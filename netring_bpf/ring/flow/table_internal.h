@@ -242,8 +242,6 @@ void nr_flow_end(struct nr_table *t, uint32_t i, uint8_t reason);
 uint8_t nr_flow_end_reason(const struct nr_table *t, uint32_t i);
 /* Makes room for a flow when there is none. */
 void nr_flow_evict(struct nr_table *t);
-/* Table time has reached `due`. */
-void nr_table_run_timers(struct nr_table *t);
 /* Puts the flow on the update list, for the first time. */
 void nr_flow_schedule_update(struct nr_table *t, uint32_t i);
 

@@ -4,13 +4,7 @@
 
 #include <string.h>
 
-enum {
-    BLOCK_SECTION = 0x0a0d0d0a,
-    BLOCK_INTERFACE = 1,
-    BLOCK_PACKET = 2,
-    BLOCK_SIMPLE = 3,
-    BLOCK_ENHANCED = 6
-};
+enum { BLOCK_INTERFACE = 1, BLOCK_PACKET = 2, BLOCK_SIMPLE = 3, BLOCK_ENHANCED = 6 };
 enum { OPTION_END = 0, OPTION_TSRESOL = 9, OPTION_TSOFFSET = 14 };
 #define BYTE_ORDER_MAGIC 0x1a2b3c4du
 #define FRAME 12u /* type and length in front, length behind */
