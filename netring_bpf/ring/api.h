@@ -1,17 +1,16 @@
-/* The one door between C and Python.
+/* The interface between C and Python.
  *
- * This text is both a C header (through core.h, which carries its guard) and the cdef of
+ * This file is both a C header (core.h includes it and carries its guard) and the cdef of
  * _build.py, so nothing is declared twice. Functions that can fail return -errno.
- * All integers are in host byte order; addresses are in network order.
- */
+ * Integers are in host byte order; addresses are in network byte order. */
 
-/* What nr_event.kind says. */
+/* Values of nr_event.kind. */
 #define NR_EVENT_STARTED 1
 #define NR_EVENT_ESTABLISHED 2
 #define NR_EVENT_UPDATED 3
 #define NR_EVENT_ENDED 4
 
-/* What nr_event.end_reason says; also the index into nr_statistics.flows_ended. */
+/* Values of nr_event.end_reason; indexes into nr_statistics.flows_ended. */
 #define NR_END_NONE 0
 #define NR_END_FIN 1
 #define NR_END_RST 2
@@ -22,24 +21,24 @@
 #define NR_END_REUSED 7
 #define NR_END_COUNT 8
 
-/* Why a received frame has no flow; the index into nr_statistics.not_keyed. 0 is "keyed". */
+/* Reasons why a frame has no flow (0: it has one); indexes into nr_statistics.not_keyed. */
 #define NR_KEYED 0
 #define NR_CUT_LINK 1      /* captured bytes end inside the link header, a tag or a label */
 #define NR_NOT_IP 2        /* another ethertype: ARP, LLDP, 802.3 length, ... */
 #define NR_TOO_MANY_TAGS 3 /* more than 8 VLAN tags and MPLS labels */
 #define NR_CUT_NETWORK 4   /* captured bytes end inside an IP header */
-#define NR_BAD_NETWORK 5   /* IP version, header length or total length is nonsense */
-#define NR_FRAGMENT 6      /* a later IP fragment whose first one was not seen */
+#define NR_BAD_NETWORK 5   /* invalid IP version, header length or total length */
+#define NR_FRAGMENT 6      /* a later IP fragment whose first fragment was not seen */
 #define NR_TOO_MANY_EXT 7  /* more than 16 IPv6 extension headers */
 #define NR_CUT_TRANSPORT 8 /* captured bytes end inside the transport header */
-#define NR_BAD_TRANSPORT 9 /* transport header length is nonsense */
-#define NR_BAD_CHECKSUM 10 /* the IPv4 header's checksum, where it is looked at */
-#define NR_UNKNOWN_LINK 11 /* a link layer that is not known, or has no stations to key by */
+#define NR_BAD_TRANSPORT 9 /* invalid transport header length */
+#define NR_BAD_CHECKSUM 10 /* wrong IPv4 header checksum, where checksums are verified */
+#define NR_UNKNOWN_LINK 11 /* unknown link layer, or one without the MAC addresses of the key */
 #define NR_REASON_COUNT 12
 
 /* Link layers. */
 #define NR_LINK_ETHERNET 0
-#define NR_LINK_RAW 1 /* IPv4 or IPv6, by the version */
+#define NR_LINK_RAW 1 /* IPv4 or IPv6, told by the version field */
 #define NR_LINK_NULL 2
 #define NR_LINK_COOKED 3
 #define NR_LINK_COOKED2 4
@@ -49,7 +48,7 @@
 #define NR_LINK_NFLOG 8
 #define NR_LINK_UNKNOWN 9
 
-/* Tunnels that are opened. */
+/* Tunnels that the dissector opens. */
 #define NR_TUNNEL_IP 1
 #define NR_TUNNEL_GRE 2
 #define NR_TUNNEL_ERSPAN 3
@@ -59,12 +58,12 @@
 #define NR_TUNNEL_TEREDO 7
 #define NR_TUNNEL_AYIYA 8
 
-/* What makes packets one flow. */
+/* Flow keys: the fields that the packets of one flow share. */
 #define NR_KEY_FIVE_TUPLE 0
 #define NR_KEY_HOST_PAIR 1
 #define NR_KEY_MAC_PAIR 2
 
-/* States of a side of a TCP connection: those of Zeek's endpoints. */
+/* States of one side of a TCP connection: the endpoint states of Zeek. */
 #define NR_STATE_INACTIVE 0
 #define NR_STATE_SYN_SENT 1
 #define NR_STATE_SYN_ACK_SENT 2
@@ -78,31 +77,31 @@
 #define NR_MAX_PORT_TIMEOUTS 16
 #define NR_MAX_FIRST_PACKETS 32
 
-/* One side of a flow, as an event tells it. */
+/* One side of a flow, as an event reports it. */
 typedef struct {
     uint64_t packets;
-    uint64_t bytes;    /* of whole frames on the wire */
-    uint64_t ip_bytes; /* of IP packets, headers included */
-    uint64_t payload;  /* of the transport; TCP: by the sequence numbers */
-    uint64_t first_ts; /* 0: nothing was sent */
+    uint64_t bytes;    /* whole frames, as on the wire */
+    uint64_t ip_bytes; /* IP packets, headers included */
+    uint64_t payload;  /* transport payload; TCP: by sequence numbers */
+    uint64_t first_ts; /* 0: this side sent nothing */
     uint64_t last_ts;
-    uint64_t rtt_ns;        /* between the capture and this side, by the handshake; 0: unknown */
-    uint64_t missing_bytes; /* acknowledged, and never seen */
-    uint32_t retransmitted; /* segments with nothing new */
+    uint64_t rtt_ns;        /* between the capture and this side, from the handshake; 0: unknown */
+    uint64_t missing_bytes; /* acknowledged but never seen */
+    uint32_t retransmitted; /* segments without new bytes */
     uint32_t out_of_order;  /* segments that came after later ones */
     uint32_t gaps;
     uint32_t zero_windows;
-    uint32_t bad_checksums; /* packets that were counted and not believed */
+    uint32_t bad_checksums; /* packets counted, but not otherwise used */
     uint32_t tcp_state;
 } nr_event_side;
 
-/* One flow event, as it crosses from the ring's thread to Python. In the hand-off it is followed
- * by two nr_packet_statistics and by nr_first_packet records, where the options ask for them. */
+/* One flow event, as the reader's thread hands it to Python. In the hand-off, two
+ * nr_packet_statistics and the nr_first_packet records follow it, if the options ask for them. */
 typedef struct {
-    uint64_t ts; /* ns; never runs backwards within one reader */
+    uint64_t ts; /* ns; never decreases within one reader */
     uint64_t flow_id;
     uint64_t start_ts;
-    uint64_t parent_id; /* the flow that is the tunnel this one is in; 0: none */
+    uint64_t parent_id; /* the flow of the tunnel around this one; 0: none */
     nr_event_side orig;
     nr_event_side resp;
     uint8_t orig_h[16]; /* IPv4 in the first four bytes, a MAC address in the first six */
@@ -114,7 +113,7 @@ typedef struct {
     uint32_t tunnel_id;
     uint16_t orig_p;
     uint16_t resp_p;
-    uint16_t vlan[2]; /* ids, outermost first; NR_NO_VLAN where there is none */
+    uint16_t vlan[2]; /* ids, outermost first; NR_NO_VLAN: none */
     uint16_t icmp_id;
     uint8_t family; /* 4 or 6; 0: MAC addresses */
     uint8_t proto;
@@ -123,15 +122,15 @@ typedef struct {
     uint8_t tunnel_kind;
     uint8_t tunnel_family;
     uint32_t network;        /* VNI + 1; 0: none */
-    uint32_t icmp_errors;    /* that quoted a packet of this flow */
-    uint8_t icmp_error_type; /* of the latest */
+    uint32_t icmp_errors;    /* ICMP errors that quote a packet of this flow */
+    uint8_t icmp_error_type; /* type of the latest one */
     uint8_t icmp_error_code;
-    uint8_t first_packets; /* how many nr_first_packet are filled */
+    uint8_t first_packets; /* number of nr_first_packet records filled */
     uint8_t reserved[5];
     char history[NR_HISTORY_SIZE]; /* NUL-padded */
 } nr_event;
 
-/* Of one side: sizes are those of frames on the wire, gaps are between its own packets. */
+/* Packet statistics of one side: frame sizes on the wire, and gaps between its own packets. */
 typedef struct {
     double size_mean;
     double size_m2; /* sum of squared differences from the mean */
@@ -144,16 +143,16 @@ typedef struct {
 } nr_packet_statistics;
 
 typedef struct {
-    uint64_t gap_ns; /* since the packet before it, of either side */
+    uint64_t gap_ns; /* since the previous packet of either side */
     int32_t size;    /* negative: sent by the responder */
     uint32_t reserved;
 } nr_first_packet;
 
 typedef struct {
-    uint32_t tunnel_depth; /* 0: none is opened */
+    uint32_t tunnel_depth; /* 0: opens no tunnel */
     uint8_t key;           /* NR_KEY_* */
     uint8_t key_vlan;      /* VLAN ids are part of the key */
-    uint8_t directional;   /* each direction is a flow of its own */
+    uint8_t directional;   /* each direction is its own flow */
     uint8_t verify_checksums;
 } nr_decode_options;
 
@@ -165,13 +164,13 @@ typedef struct {
 } nr_port_timeout;
 
 typedef struct {
-    uint64_t half_open_ns; /* from the first packet; the others from the latest */
+    uint64_t half_open_ns; /* since the first packet; the other timeouts, since the latest one */
     uint64_t idle_tcp_ns;
     uint64_t idle_udp_ns;
     uint64_t idle_icmp_ns;
     uint64_t idle_other_ns;
     uint64_t close_delay_ns;
-    uint64_t active_ns; /* 0: a flow may last for ever */
+    uint64_t active_ns; /* 0: no limit */
     uint64_t update_ns; /* 0: no updates */
     uint64_t fragment_ns;
     uint32_t fragment_slots;
@@ -179,13 +178,13 @@ typedef struct {
     uint32_t event_slots; /* a power of two */
     uint32_t first_packets;
     uint32_t packet_statistics;
-    uint32_t kinds; /* a bit 1 << NR_EVENT_* for each that is made; 0: all are */
+    uint32_t kinds; /* bits 1 << NR_EVENT_* of the kinds to make; 0: all kinds */
     uint32_t port_timeout_count;
     nr_port_timeout port_timeouts[NR_MAX_PORT_TIMEOUTS];
     nr_decode_options decode;
     uint8_t hash_key[16]; /* random */
-    uint64_t first_id;    /* of the first flow; each of several readers has ids of its own */
-    uint64_t id_step;     /* to the next flow; 0 is as 1, for both */
+    uint64_t first_id;    /* id of the first flow; several readers use disjoint ids */
+    uint64_t id_step;     /* from one id to the next; 0 means 1, for both */
 } nr_flow_options;
 
 typedef struct {
@@ -194,8 +193,8 @@ typedef struct {
     uint32_t ring_size;
     uint32_t chunk_size;
     uint32_t chunks;
-    uint32_t snaplen;    /* bytes of a frame that are given out, its outermost VLAN tag apart */
-    uint32_t huge_pages; /* for the UMEM, where the kernel has some to give */
+    uint32_t snaplen;    /* bytes kept of a frame, not counting its outermost VLAN tag */
+    uint32_t huge_pages; /* for the UMEM, if the kernel has some free */
 } nr_xsk_options;
 
 typedef struct {
@@ -210,52 +209,52 @@ typedef struct {
     uint32_t block_size;
     uint32_t block_count;
     uint32_t retire_ms;
-    uint32_t ignore_outgoing; /* on loopback every frame is seen twice otherwise */
-    int32_t program_fd;       /* the filter as a program of eBPF; -1: the instructions below */
+    uint32_t ignore_outgoing; /* otherwise each frame on loopback arrives twice */
+    int32_t program_fd;       /* the filter as an eBPF program; -1: use insns */
     uint32_t insn_count;
-    const nr_bpf_insn *insns; /* what they return is how many bytes of a frame are captured */
+    const nr_bpf_insn *insns; /* return the number of bytes of a frame to capture */
 } nr_tpacket_options;
 
-/* A frame for nr_filter_run: caplen bytes of a frame that had len on the wire. */
+/* A frame for nr_filter_run: caplen bytes captured of len on the wire. */
 typedef struct {
     const uint8_t *data;
     uint32_t caplen;
     uint32_t len;
     uint16_t vlan_tci;
-    uint16_t vlan_tpid; /* the tag that was taken out of a live frame; 0: none */
-    uint32_t live;      /* 0: nothing but the bytes is known, as of a frame in a file */
+    uint16_t vlan_tpid; /* the tag that the kernel took out of a live frame; 0: none */
+    uint32_t live;      /* 0: only the bytes are known, as for a frame in a file */
 } nr_filter_frame;
 
-/* What is wrong with a capture file. */
+/* Problems of a capture file. */
 #define NR_FILE_FINE 0
-#define NR_FILE_TRUNCATED 1  /* ends inside of a record */
-#define NR_FILE_NO_CAPTURE 2 /* begins with nothing known */
+#define NR_FILE_TRUNCATED 1  /* ends inside a record */
+#define NR_FILE_NO_CAPTURE 2 /* does not begin like a known format */
 #define NR_FILE_BAD_VERSION 3
-#define NR_FILE_BAD_LENGTH 4 /* a record's length makes no sense */
+#define NR_FILE_BAD_LENGTH 4 /* a record has an invalid length */
 #define NR_FILE_BAD_BLOCK 5
-#define NR_FILE_BAD_INTERFACE 6 /* a packet of an interface that was not described */
+#define NR_FILE_BAD_INTERFACE 6 /* a packet names an unknown interface */
 #define NR_FILE_TOO_MANY_INTERFACES 7
-#define NR_FILE_UNREADABLE 8 /* the kernel said `error` */
+#define NR_FILE_UNREADABLE 8 /* the kernel returned `error` */
 
-/* How the reading of a capture file ended. */
+/* State of a capture file after it was read. */
 typedef struct {
-    uint64_t offset; /* of the record that is wrong */
+    uint64_t offset; /* where the bad record begins */
     uint32_t problem;
     uint32_t error;
 } nr_savefile_state;
 
-/* The reader's books. Everything only grows, but for the flows_live and live_* values. */
+/* The reader's books: counters that only grow, except flows_live, live_* and in_ring. */
 typedef struct {
     uint64_t received;
     uint64_t received_bytes;
     uint64_t keyed;
     uint64_t keyed_bytes;
-    uint64_t handed_out; /* given to nr_reader_packets, so not dissected */
+    uint64_t handed_out; /* copied out as raw packets, not dissected */
     uint64_t not_keyed[NR_REASON_COUNT];
-    uint64_t inner; /* packets inside of keyed ones, keyed as well: tunnels over UDP */
+    uint64_t inner; /* keyed packets inside keyed packets: tunnels over UDP */
     uint64_t inner_bytes;
     uint64_t inner_not_keyed;
-    uint64_t fragments; /* later ones, keyed by the ports of the first */
+    uint64_t fragments; /* later fragments, keyed by the ports of the first */
     uint64_t fragment_overlaps;
     uint64_t flows_started;
     uint64_t flows_established;
@@ -274,9 +273,9 @@ typedef struct {
     uint64_t xsk_fill_ring_empty; /* diagnostic: in copy mode also counted as rx_dropped */
     uint64_t tp_packets;          /* PACKET_STATISTICS, accumulated: includes tp_drops */
     uint64_t tp_drops;
-    uint64_t in_ring;       /* frames the kernel has handed over that are not yet read */
-    uint64_t file_frames;   /* in the capture files, as far as they were read */
-    uint64_t file_filtered; /* that the filter did not let through */
+    uint64_t in_ring;       /* frames that the kernel handed over, not read yet */
+    uint64_t file_frames;   /* frames read from capture files */
+    uint64_t file_filtered; /* those of them that the filter rejected */
     uint64_t link_errors;   /* times a source reported that its interface is down */
 } nr_statistics;
 
@@ -289,7 +288,7 @@ typedef struct {
     uint32_t reserved;
 } nr_packet;
 
-/* What nr_reader_blocks has made: the times of the first and the last frame, and the bytes. */
+/* Result of nr_reader_blocks: times of the first and last frame, and the size in bytes. */
 typedef struct {
     uint64_t first_ts;
     uint64_t last_ts;
@@ -297,27 +296,27 @@ typedef struct {
     uint32_t reserved;
 } nr_block_span;
 
-/* Formats of text. */
+/* Text formats. */
 #define NR_FORMAT_JSON 0
 #define NR_FORMAT_ZEEK 1
 #define NR_FORMAT_ZEEK_JSON 2
 #define NR_FORMAT_EVE 3
 #define NR_FORMAT_CSV 4
 
-/* How events become text. */
+/* Options of nr_encode. */
 typedef struct {
     uint32_t format;       /* NR_FORMAT_* */
-    uint32_t kinds;        /* bit n: events of kind n are encoded; others are passed over */
-    uint64_t uid_key[2];   /* Zeek's uid follows from it and from the flow's number */
-    uint64_t seq;          /* of the first record; JSON only, and so is `capture` */
-    const char *capture;   /* as JSON has it, quotes included */
-    uint32_t capture_size; /* 0: it is not told */
+    uint32_t kinds;        /* bit n: encodes events of kind n; others are skipped */
+    uint64_t uid_key[2];   /* Zeek's uid derives from it and from the flow's id */
+    uint64_t seq;          /* number of the first record; JSON only, like `capture` */
+    const char *capture;   /* a JSON string, with its quotes */
+    uint32_t capture_size; /* 0: left out */
     uint32_t has_seq;
-    const char *terminator; /* behind each record */
+    const char *terminator; /* written after each record */
     uint32_t terminator_size;
 } nr_text_options;
 
-/* What nr_encode has made. */
+/* Result of nr_encode. */
 typedef struct {
     uint32_t records;
     uint32_t size; /* bytes */
@@ -329,96 +328,104 @@ typedef struct nr_reader nr_reader;
 nr_reader *nr_reader_create(const nr_flow_options *options); /* NULL: out of memory */
 void nr_reader_destroy(nr_reader *reader);
 
-/* Each returns the source's index, or -errno. */
+/* These return the source's index, or -errno. */
 int nr_reader_add_xsk(nr_reader *reader, const nr_xsk_options *options);
 int nr_reader_add_tpacket(nr_reader *reader, const nr_tpacket_options *options);
-/* Frames from memory, for tests and files: records of
- * { u64 ts; u32 caplen; u32 len; u16 vlan_tci; u16 vlan_tpid (0: no tag taken out); u32 0;
- *   caplen bytes, padded to a multiple of 8 }. The memory must outlive the reader. */
+/* Adds frames from memory, for tests: records of
+ *     { u64 ts; u32 caplen; u32 len; u16 vlan_tci; u16 vlan_tpid (0: no tag taken out); u32 0;
+ *       caplen bytes, padded to a multiple of 8 }.
+ * The memory must outlive the reader. */
 int nr_reader_add_replay(nr_reader *reader, const uint8_t *records, uint64_t size);
 
-/* A capture file, pcap or pcapng, from its beginning on; the descriptor stays the caller's. */
+/* Adds a capture file, pcap or pcapng, read from its beginning; the caller keeps the descriptor. */
 int nr_reader_add_savefile(nr_reader *reader, int fd);
-/* Before the run: the program for frames of this link type; others are not read then. */
+/* Sets the filter program for frames of one link type; call it before the run. Frames of link types
+ * without a program are then not read. */
 int nr_reader_filter_savefile(nr_reader *reader, int source, uint32_t dlt, const nr_bpf_insn *insns,
                               uint32_t count);
-/* After the run. */
+/* Reports how the reading ended; call it after the run. */
 void nr_reader_savefile_state(const nr_reader *reader, int source, nr_savefile_state *state);
-/* How many bytes of it were read. From any thread. */
+/* Returns how many bytes of the file were read; from any thread. */
 uint64_t nr_reader_savefile_offset(const nr_reader *reader, int source);
 
 int nr_reader_source_fd(const nr_reader *reader, int source);
 int nr_reader_source_zero_copy(const nr_reader *reader, int source);
 int nr_reader_source_huge_pages(const nr_reader *reader, int source);
-/* Before the run: for so long after the latest frame of this AF_XDP socket the reader does the
- * driver's receive work itself, budget frames at most in one go, before it sleeps. */
+/* Sets busy polling; call it before the run. For this time after the latest frame of this AF_XDP
+ * socket, the reader does not sleep but does the driver's receive work itself, at most `budget`
+ * frames at once. */
 int nr_reader_set_busy_poll(nr_reader *reader, int source, uint32_t microseconds, uint32_t budget);
-/* The NAPI instance that feeds an AF_XDP socket, as its latest frame told; 0: none, or unknown. */
+/* Returns the NAPI instance that delivered the latest frame of an AF_XDP socket; 0: none, or
+ * unknown. */
 int nr_reader_source_napi_id(const nr_reader *reader, int source);
 
-/* TPACKET_V3 sockets of one interface share its frames by a hash that is the same for both
- * directions of a flow. Makes a group of the socket: returns its id, or -errno. */
+/* TPACKET_V3 sockets in a fanout group share the frames of one interface, by a hash that is the
+ * same for both directions of a flow. The first function makes a group with this socket and returns
+ * its id, or -errno. */
 int nr_reader_make_fanout(nr_reader *reader, int source);
 int nr_reader_join_fanout(nr_reader *reader, int source, int group);
 
-/* From any thread, while the reader runs. The first replaces the filter of every TPACKET_V3
- * socket, atomically for each; the other two take the place of the options' values. */
+/* Change a running reader, from any thread. The first two replace the filter of every TPACKET_V3
+ * socket, each atomically; the third replaces the snaplen of AF_XDP sockets. */
 int nr_reader_set_filter(nr_reader *reader, const nr_bpf_insn *insns, uint32_t count);
-int nr_reader_set_filter_program(nr_reader *reader, int program_fd); /* of eBPF */
-void nr_reader_set_snaplen(nr_reader *reader, uint32_t snaplen);     /* of AF_XDP sockets */
+int nr_reader_set_filter_program(nr_reader *reader, int program_fd); /* eBPF */
+void nr_reader_set_snaplen(nr_reader *reader, uint32_t snaplen);     /* AF_XDP */
 
-/* Blocks until nr_reader_stop, or until a replay is read, and then 0; -ENODEV when the
- * interface is gone. Reads what is still in the rings before it returns. */
+/* Blocks until nr_reader_stop or the end of a replay, and returns 0, or -ENODEV when the interface
+ * is gone. Reads the frames left in the rings before it returns. */
 int nr_reader_run(nr_reader *reader);
-int nr_reader_stop(nr_reader *reader); /* from any thread, and a signal handler */
+int nr_reader_stop(nr_reader *reader); /* from any thread, or a signal handler */
 
-/* After nr_reader_run: ends live flows (NR_END_SHUTDOWN) as long as there is room for their
- * events; returns how many are still live, so that none is lost: take, and call again. */
+/* Ends live flows (NR_END_SHUTDOWN) as long as there is room for their events, and returns how many
+ * are still live. After nr_reader_run, call it and take the events until it returns 0, so that no
+ * event is lost. */
 uint32_t nr_reader_flush(nr_reader *reader);
 
-/* Copies up to max frames, waiting up to timeout_ms for the first; 0 on timeout or after
- * nr_reader_stop; -ENODEV when the interface is gone. Not together with nr_reader_run. */
+/* Copies up to max frames and returns their number. Waits up to timeout_ms for the first. Returns 0
+ * on timeout or after nr_reader_stop, and -ENODEV when the interface is gone. Not together with
+ * nr_reader_run. */
 int nr_reader_packets(nr_reader *reader, uint8_t *buffer, uint32_t size, nr_packet *packets,
                       uint32_t max, int timeout_ms);
 
-/* The same, as enhanced packet blocks of a pcapng section in the machine's byte order, of its
- * interface 0, whose times are in nanoseconds. */
+/* Copies frames like nr_reader_packets, but as enhanced packet blocks of a pcapng section in the
+ * machine's byte order, for its interface 0, with times in nanoseconds. */
 int nr_reader_blocks(nr_reader *reader, uint8_t *buffer, uint32_t size, uint32_t max,
                      nr_block_span *span, int timeout_ms);
-/* From now on the sources take in nothing new; what they have is still read. For the two above. */
+/* Stops the sources from taking in new frames; those they have can still be read. For use with the
+ * two functions above. */
 void nr_reader_quiesce(nr_reader *reader);
 
 /* -- hand-off: one consumer -- */
 int nr_reader_event_fd(const nr_reader *reader);        /* readable when events wait */
-uint32_t nr_reader_event_size(const nr_reader *reader); /* with what follows each nr_event */
+uint32_t nr_reader_event_size(const nr_reader *reader); /* an nr_event with its records */
 uint32_t nr_reader_take(nr_reader *reader, void *events, uint32_t max);
 void nr_reader_statistics(nr_reader *reader, nr_statistics *statistics);
 
 /* -- flow events as text -- */
-/* Encodes `count` of the events, those with the numbers in `rows` (NULL: the first ones), while
- * nr_text_room() bytes are free in `out`; returns how many it is done with. `ends`, where it is not
- * NULL, has room for `count` numbers, and gets where each record ends in `out`. */
+/* Encodes `count` events, those at the indexes in `rows` (NULL: the first ones), as long as
+ * nr_text_room() bytes are free in `out`. Returns the number of events done. `ends` is NULL, or has
+ * room for `count` numbers and receives the end of each record in `out`. */
 uint32_t nr_encode(const nr_text_options *options, const void *events, uint32_t event_size,
                    const uint32_t *rows, uint32_t count, char *out, uint32_t size, uint32_t *ends,
                    nr_text *text);
-uint32_t nr_text_room(const nr_text_options *options); /* for one record, whatever is in it */
+uint32_t nr_text_room(const nr_text_options *options); /* the longest record */
 
 /* -- classic BPF on bytes -- */
 int nr_filter_check(const nr_bpf_insn *insns, uint32_t count); /* -EINVAL: do not run it */
-/* Runs a checked program: what it returns, 0 for a frame it rejects. */
+/* Runs a checked program and returns its result; 0: it rejects the frame. */
 uint32_t nr_filter_run(const nr_bpf_insn *insns, const nr_filter_frame *frame);
 
-/* -- filters of sockets: what one accepts is what it receives -- */
+/* -- socket filters: a socket receives only what its filter accepts -- */
 int nr_attach_filter(int fd, const nr_bpf_insn *insns, uint32_t count);
 int nr_attach_program(int fd, int program_fd);
 
-/* -- the bpf(2) calls: loading what BCC compiled, attaching it, running it; fds are CLOEXEC -- */
+/* -- bpf(2) calls: load, attach and run what BCC compiled; descriptors are CLOEXEC -- */
 int nr_map_create(uint32_t type, uint32_t key_size, uint32_t value_size, uint32_t entries,
                   const char *name);
-/* The log may be NULL; what the verifier says is put there, NUL-terminated. */
+/* Loads a program. `log` is NULL, or receives the verifier's messages, NUL-terminated. */
 int nr_program_load(uint32_t type, const void *insns, uint32_t count, char *log, uint32_t log_size);
-/* Runs an XDP program `repeat` times on a copy of the frame, of at least 14 bytes: its action,
- * and the mean time in ns. */
+/* Runs an XDP program `repeat` times on a copy of the frame, of at least 14 bytes. Returns its
+ * action, and the mean time in ns through duration_ns. */
 int nr_program_run(int program_fd, const uint8_t *frame, uint32_t size, uint32_t repeat,
                    uint32_t *duration_ns);
 int nr_link_create(int program_fd, uint32_t ifindex, uint32_t xdp_flags);

@@ -1,4 +1,4 @@
-/* The C side of api.h: its guard, and what every C file here may assume. */
+/* Includes api.h with its guard, and defines the basics that every C file uses. */
 #ifndef NR_CORE_H
 #define NR_CORE_H
 
@@ -9,7 +9,8 @@
 
 #include "api.h"
 
-/* Shared ring indices: the other side's writes before its release are seen after this. */
+/* Access to shared ring indexes. An acquire load sees all that the other side wrote before its
+ * release store. */
 #define nr_load_acquire(p) __atomic_load_n((p), __ATOMIC_ACQUIRE)
 #define nr_store_release(p, v) __atomic_store_n((p), (v), __ATOMIC_RELEASE)
 #define nr_load_relaxed(p) __atomic_load_n((p), __ATOMIC_RELAXED)
@@ -18,7 +19,7 @@
 #define NR_LIKELY(x) __builtin_expect(!!(x), 1)
 #define NR_UNLIKELY(x) __builtin_expect(!!(x), 0)
 
-/* For what is called with constants that make most of it fall away. */
+/* Inlines a function always. Its callers pass constants, so most of its code falls away. */
 #define NR_INLINE static inline __attribute__((always_inline))
 
 /* Protocols of IP. */
@@ -38,8 +39,8 @@ enum {
 #define NR_BATCH 64u            /* frames taken from a source at once */
 #define NR_EVENTS_PER_PACKET 4u /* evicted + ended + started + established */
 
-/* As memset, for what is cleared for each packet: of more than 128 bytes, or of some less,
- * compilers make `rep stos`, which takes 10 ns to get going. */
+/* Clears memory in small steps, for structures that are cleared for every packet. Compilers turn a
+ * longer memset into `rep stos`, which is slow to start. */
 static inline void nr_clear(void *at, size_t size) {
     uint8_t *bytes = at;
     for (; size > 32; size -= 32, bytes += 32) {

@@ -39,7 +39,8 @@ void nr_handoff_destroy(struct nr_handoff *handoff) {
     handoff->event_fd = handoff->space_fd = -1;
 }
 
-/* An eventfd write fails only when 2^64 - 2 are pending: it is readable then all the same. */
+/* Signals an eventfd. The write fails only when 2^64 - 2 signals are pending, and the eventfd is
+ * readable then as well. */
 static void ring_bell(int fd) {
     const uint64_t one = 1;
     if (write(fd, &one, sizeof one) < 0) {
@@ -57,7 +58,7 @@ void nr_handoff_publish(struct nr_handoff *handoff) {
 
 uint32_t nr_handoff_take(struct nr_handoff *handoff, void *events, uint32_t max) {
     uint64_t drained;
-    /* Read the bell before the ring: what is published after this rings it again. */
+    /* Drain the bell before reading the ring: events published later ring it again. */
     if (read(handoff->event_fd, &drained, sizeof drained) < 0 && errno != EAGAIN) {
         return 0;
     }
@@ -71,7 +72,8 @@ uint32_t nr_handoff_take(struct nr_handoff *handoff, void *events, uint32_t max)
     const uint32_t front = count < until_end ? count : until_end;
     memcpy(events, handoff->slots + at * size, front * size);
     memcpy((uint8_t *)events + front * size, handoff->slots, (count - front) * size);
-    /* Sequentially consistent with the producer's `waiting`: one of the two sees the other. */
+    /* Sequentially consistent with the producer's `waiting`: one of the two threads sees the
+     * other. */
     __atomic_store_n(&handoff->tail, tail + count, __ATOMIC_SEQ_CST);
     if (count < ready) {
         ring_bell(handoff->event_fd);

@@ -1,5 +1,5 @@
-/* Events from the ring's thread to one consumer: a single-producer single-consumer ring of
- * fixed size, and an eventfd that says it is not empty. */
+/* Hands events from the reader's thread to one consumer: a single-producer single-consumer ring of
+ * fixed size, and an eventfd that is readable while it has events. */
 #ifndef NR_HANDOFF_H
 #define NR_HANDOFF_H
 
@@ -7,7 +7,7 @@
 
 struct nr_handoff {
     uint8_t *slots;
-    uint32_t slot_size; /* an nr_event and what follows it */
+    uint32_t slot_size; /* an nr_event with its records */
     uint32_t mask;
     int event_fd; /* consumer waits here */
     int space_fd; /* a finite source's producer waits here */
@@ -18,19 +18,19 @@ struct nr_handoff {
     /* shared; each written by one side only, and on a cache line of its own */
     _Alignas(64) uint64_t published; /* by the producer */
     _Alignas(64) uint64_t tail;      /* by the consumer */
-    _Alignas(64) uint32_t waiting;   /* the producer wants to hear of space */
+    _Alignas(64) uint32_t waiting;   /* the producer waits for space */
 };
 
 int nr_handoff_create(struct nr_handoff *handoff, uint32_t slots, uint32_t slot_size);
 void nr_handoff_destroy(struct nr_handoff *handoff);
 
-/* Slots free for the producer. */
+/* Returns the number of free slots, for the producer. */
 static inline uint32_t nr_handoff_room(const struct nr_handoff *handoff) {
     return handoff->mask + 1 - (uint32_t)(handoff->head - nr_load_acquire(&handoff->tail));
 }
 
-/* The slot for the next event, or NULL when the ring is full: then the event is counted as
- * lost. Filled in place by the caller. */
+/* Returns the slot for the next event, which the caller fills in place. Returns NULL if the ring is
+ * full, and counts the event as lost. */
 static inline nr_event *nr_handoff_reserve(struct nr_handoff *handoff) {
     handoff->produced++;
     if (NR_UNLIKELY(nr_handoff_room(handoff) == 0)) {
@@ -41,10 +41,10 @@ static inline nr_event *nr_handoff_reserve(struct nr_handoff *handoff) {
                                 (handoff->head++ & handoff->mask) * handoff->slot_size);
 }
 
-/* Makes reserved events visible and wakes the consumer: once a batch, not once an event. */
+/* Makes reserved events visible and wakes the consumer; called once a batch, not once an event. */
 void nr_handoff_publish(struct nr_handoff *handoff);
 
-/* Copies up to max slots out. */
+/* Copies up to max slots to `events`, and returns their number. */
 uint32_t nr_handoff_take(struct nr_handoff *handoff, void *events, uint32_t max);
 
 #endif

@@ -1,6 +1,6 @@
 /* SipHash-1-3 over whole 64-bit words (Aumasson and Bernstein, 2012; c=1, d=3 as in Linux's
- * hsiphash on 64 bit). The key is random per reader, so that nobody who chooses addresses and
- * ports can choose buckets. */
+ * hsiphash on 64 bit). The key is random per reader, so a sender who chooses addresses and ports
+ * cannot choose buckets. */
 #ifndef NR_SIPHASH_H
 #define NR_SIPHASH_H
 
