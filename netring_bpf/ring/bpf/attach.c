@@ -1,4 +1,4 @@
-/* Filters of sockets: the kernel runs them before a packet is queued, and swaps them atomically. */
+/* Socket filters: the kernel runs a filter before it queues a packet, and swaps it atomically. */
 #include <errno.h>
 #include <linux/filter.h>
 #include <sys/socket.h>

@@ -1,8 +1,8 @@
-/* Classic BPF on bytes: what Filter.matches() and the comparison of engines run.
+/* Runs classic BPF on bytes, for Filter.matches() and the comparison of filter engines.
  *
- * The meaning is that of libpcap's own interpreter (bpf_filter(3PCAP)): a load outside of the
- * captured bytes rejects the frame, so does a division by zero, a shift by 32 or more gives 0.
- * A program is checked once; a checked one cannot leave its bounds, and ends. */
+ * It behaves as libpcap's own interpreter (bpf_filter(3PCAP)): a load outside the captured bytes or
+ * a division by zero rejects the frame, and a shift by 32 or more gives 0. A program is checked
+ * once; a checked program stays within its bounds, and ends. */
 #include <errno.h>
 #include <linux/filter.h>
 #include <stddef.h>
@@ -10,8 +10,8 @@
 
 #include "core.h"
 
-#define AUXILIARY 0x80000000u /* offsets from here on ask for the kernel's data on a packet */
-/* `protochain` jumps backwards, once per header and at least two bytes further. */
+#define AUXILIARY 0x80000000u /* offsets from here on name the kernel's data about a packet */
+/* `protochain` jumps backwards, once per header, and each header has at least two bytes. */
 #define MAX_STEPS (1u << 21)
 
 /* -- check -- */
@@ -90,7 +90,7 @@ struct machine {
     uint32_t scratch[BPF_MEMWORDS];
 };
 
-/* What the kernel knows of a packet beside its bytes: here its outer tag, and nothing else. */
+/* Loads the kernel's data about a packet, besides its bytes: only its outer tag is supported. */
 static bool load_auxiliary(const nr_filter_frame *frame, uint32_t k, uint32_t *value) {
     if (!frame->live) {
         return false;

@@ -1,8 +1,8 @@
-/* The bpf(2) calls: maps, loading a compiled program, running it on bytes, and attaching it as
- * a bpf_link, which the kernel takes down with its descriptor.
+/* The bpf(2) calls: make maps, load a compiled program, run it on bytes, and attach it as a
+ * bpf_link, which the kernel removes when its descriptor is closed.
  *
- * The structures are written out because old linux/bpf.h headers lack some of them; the layout
- * is the kernel's (include/uapi/linux/bpf.h, union bpf_attr). */
+ * The structures are written out because old linux/bpf.h headers lack some of them; the layout is
+ * the kernel's (include/uapi/linux/bpf.h, union bpf_attr). */
 #include <errno.h>
 #include <string.h>
 #include <sys/syscall.h>
