@@ -1,5 +1,5 @@
-/* A set-associative table: a datagram has four places it may be in, and takes the one whose time
- * runs out first. Nothing is searched further, nothing grows. */
+/* A set-associative table: a datagram has a set of four places, and takes the one that expires
+ * first. No search goes further, and the table never grows. */
 #include "dissect/fragments.h"
 
 #include <stdlib.h>
@@ -8,7 +8,7 @@
 #include "siphash.h"
 
 #define WAYS 4u
-#define MAX_RANGES 8u /* pieces that are not next to each other, each way round */
+#define MAX_RANGES 8u /* separate ranges of bytes that a datagram can have */
 #define NONE UINT32_MAX
 #define BUFFERS_MAX 256u
 #define BUFFER_SIZE 65536u /* no IP packet is longer */
@@ -17,8 +17,8 @@ struct range {
     uint32_t start, end;
 };
 
-/* What fragments of one datagram have in common, and the network they are in: the protocol too in
- * IPv4 (RFC 791), not in IPv6 (RFC 8200 section 4.5). */
+/* Fields that the fragments of one datagram share, with the network they are in. The protocol is
+ * one of them in IPv4 (RFC 791), not in IPv6 (RFC 8200 section 4.5). */
 struct identity {
     uint8_t src_h[16];
     uint8_t dst_h[16];
@@ -30,12 +30,12 @@ struct identity {
     uint8_t zero[2];
 };
 
-/* Of a segment in pieces: where the later ones go on. */
+/* A TCP segment in fragments: the fields that later fragments take from the first. */
 struct segment {
-    uint32_t base; /* sequence number at the piece that begins with byte 0 */
+    uint32_t base; /* sequence number that byte 0 of the datagram's payload would have */
     uint32_t ack;
     uint16_t window;
-    uint8_t flags; /* 0: it is none, or acknowledges nothing, or its data is not the stream's */
+    uint8_t flags; /* 0: no TCP, no ACK, or a reset, whose data is not the stream's */
 };
 
 struct datagram {
@@ -46,17 +46,17 @@ struct datagram {
     bool from_high, from_responder, one_way;
     uint8_t ranges_used;
     struct range ranges[MAX_RANGES];
-    uint32_t buffer; /* of its payload; NONE: it is not kept */
-    uint32_t length; /* of the payload; 0: its last piece has not come */
+    uint32_t buffer; /* of the payload; NONE: not kept */
+    uint32_t length; /* of the payload; 0: the last piece has not come */
 };
 
 struct nr_fragments {
     struct datagram *places;
-    uint32_t mask; /* of the sets */
+    uint32_t mask; /* number of sets - 1 */
     uint64_t timeout_ns;
     uint64_t overlaps;
     uint64_t hash_key[2];
-    uint8_t *buffers; /* BUFFERS_MAX of them; pages are touched when they are used */
+    uint8_t *buffers; /* BUFFERS_MAX of them; a page takes memory once it is used */
     uint32_t free_buffers[BUFFERS_MAX];
     uint32_t free_count;
 };
@@ -98,7 +98,7 @@ void nr_fragments_destroy(struct nr_fragments *f) {
 }
 
 static struct identity identity_of(const struct nr_dissected *p) {
-    /* Of a fragment, the key's ends are the addresses: which one sent is told by from_high. */
+    /* The ends of a fragment's key are addresses only; from_high tells which one sent it. */
     struct identity identity = {.id = p->piece.id,
                                 .network = p->key.network,
                                 .vlan = {p->key.vlan[0], p->key.vlan[1]},
@@ -135,7 +135,7 @@ static struct datagram *oldest_datagram(struct datagram *set) {
     return found;
 }
 
-/* Adds the piece to what has come; true where it covers any of that. */
+/* Adds the piece to the ranges received. Returns true if it overlaps one of them. */
 static bool add_range(struct datagram *d, const struct nr_piece *piece) {
     struct range added = {piece->start, piece->end};
     bool overlaps = false;
@@ -153,14 +153,14 @@ static bool add_range(struct datagram *d, const struct nr_piece *piece) {
         added.start = r.start < added.start ? r.start : added.start;
         added.end = r.end > added.end ? r.end : added.end;
     }
-    if (kept < MAX_RANGES) { /* else: too scattered to follow, and left out */
+    if (kept < MAX_RANGES) { /* else too many ranges: the piece is left out */
         d->ranges[kept++] = added;
     }
     d->ranges_used = kept;
     return overlaps;
 }
 
-/* -- payloads that are put together -- */
+/* -- reassembled payloads -- */
 
 static void release_buffer(struct nr_fragments *f, struct datagram *d) {
     if (d->buffer != NONE) {
@@ -173,7 +173,8 @@ static uint8_t *buffer_of(const struct nr_fragments *f, const struct datagram *d
     return f->buffers + (size_t)d->buffer * BUFFER_SIZE;
 }
 
-/* A piece that was cut, or reaches too far, leaves the payload without hope. */
+/* Copies the piece into the datagram's buffer. Gives the buffer up if the piece was cut or does not
+ * fit. */
 static void keep_payload(struct nr_fragments *f, struct datagram *d, const struct nr_piece *piece) {
     if (d->buffer == NONE) {
         return;

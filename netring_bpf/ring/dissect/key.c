@@ -1,4 +1,4 @@
-/* What makes two packets one flow: the 5-tuple, the pair of hosts, or the pair of stations. */
+/* Makes the key of a flow: the 5-tuple, the pair of hosts, or the pair of stations. */
 #include "dissect/key.h"
 
 #include <string.h>

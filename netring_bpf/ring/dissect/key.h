@@ -1,4 +1,4 @@
-/* From a packet's two ends to the key of its flow. */
+/* Makes the key of a flow from the two ends of a packet. */
 #ifndef NR_DISSECT_KEY_H
 #define NR_DISSECT_KEY_H
 
@@ -6,11 +6,11 @@
 
 #include "dissect/cursor.h"
 
-/* Fills out->key from the ends, as options->key says, and out->from_high. */
+/* Fills out->key and out->from_high from the ends, as options->key says. */
 void nr_make_key(const struct nr_ends *ends, const nr_decode_options *options,
                  struct nr_dissected *out);
 
-/* The ends of a flow's 5-tuple, in canonical order; out->key is all zero there until now. */
+/* Puts the ends of a 5-tuple into out->key in canonical order; those fields must be zero before. */
 static inline void nr_put_ends_of(const struct nr_ends *ends, bool swap, size_t size,
                                   struct nr_dissected *out) {
     struct nr_key *key = &out->key;
@@ -31,10 +31,11 @@ static inline void nr_put_ends_v6(const struct nr_ends *ends, struct nr_dissecte
     nr_put_ends_of(ends, order > 0 || (order == 0 && ends->src_p > ends->dst_p), 16, out);
 }
 
-/* fast_path.c: the frame that most are. False: it is another, and *out is anything. */
+/* fast_path.c: decodes the most common frames. Returns false for any other, and *out is undefined
+ * then. */
 bool nr_decode_plain(const struct nr_frame *frame, const nr_decode_options *options,
                      struct nr_dissected *out);
-/* layers.c: any frame, layer by layer. */
+/* layers.c: decodes any frame, layer by layer. */
 int nr_decode_layers(const struct nr_frame *frame, const nr_decode_options *options,
                      struct nr_dissected *out);
 

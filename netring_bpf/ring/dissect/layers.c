@@ -1,9 +1,9 @@
-/* A frame, layer by layer, to the key of its flow. Pure: no state, no clock, no allocation. Every
- * read is checked against the captured length, every loop is bounded.
+/* Decodes a frame, layer by layer, into the key of its flow. Pure: no state, no clock, no
+ * allocation. Every read is checked against the captured length, and every loop is bounded.
  *
- * GRE and IP in IP are opened here and the packet inside is the one that counts, with the tunnel
- * noted; tunnels over UDP are packets of their own and what is inside of them is one more, which
- * nr_decode_inner() reads. */
+ * GRE and IP in IP are opened here: only the packet inside counts, with the tunnel noted. A tunnel
+ * over UDP is a packet of its own, and nr_decode_inner() decodes the packet inside it as one
+ * more. */
 #include "dissect/key.h"
 
 static bool may_open_tunnel(const struct nr_dissected *out, const nr_decode_options *options) {
@@ -16,7 +16,8 @@ static int decode_frame(const struct nr_frame *frame, const struct nr_tunnel *tu
                         uint32_t network, const nr_decode_options *options,
                         struct nr_dissected *out);
 
-/* Whether the packet inside was understood, in *out then. At most tunnel_depth calls deep. */
+/* Decodes the packet inside the tunnel into *out. Returns false if that fails. Calls itself through
+ * decode(), at most tunnel_depth deep. */
 static bool decode_tunneled(const struct nr_cursor *c, const struct nr_ends *ends, uint64_t ts,
                             const nr_decode_options *options, struct nr_dissected *out,
                             int *reason) {
@@ -43,7 +44,7 @@ static int decode_ip(struct nr_cursor *c, uint16_t ethertype, uint64_t ts,
     if (reason == NR_FRAGMENT) {
         nr_make_key(ends, options, out);
         out->payload = c->wire;
-        /* The addresses are all that matters to the pair of hosts. */
+        /* A pair of hosts needs the addresses only. */
         return options->key == NR_KEY_HOST_PAIR ? NR_KEYED : reason;
     }
     if (reason != NR_KEYED) {
@@ -59,7 +60,7 @@ static int decode_ip(struct nr_cursor *c, uint16_t ethertype, uint64_t ts,
     return reason;
 }
 
-/* Stations talk whatever they say, so all else is left closed; but they must be there. */
+/* Keys a frame by its MAC addresses, whatever it carries; they must be there. */
 static int key_stations(const struct nr_ends *ends, const nr_decode_options *options,
                         struct nr_dissected *out, int reason) {
     if (ends->src_mac == NULL) {
@@ -76,7 +77,7 @@ static int decode_frame(const struct nr_frame *frame, const struct nr_tunnel *tu
     struct nr_cursor c = {frame->data, frame->data + frame->caplen, frame->len};
     struct nr_ends ends = {0};
     uint16_t ethertype = 0;
-    /* On the wire there is at least what was captured, whatever a source claims. */
+    /* The wire had at least the captured bytes, whatever a source claims. */
     c.wire = c.wire > tag ? c.wire - tag : 0;
     c.wire = c.wire > frame->caplen ? c.wire : frame->caplen;
     nr_clear_dissected(out);

@@ -1,9 +1,9 @@
-/* The link layer: from the first byte of a frame to its network layer.
+/* The link layer: reads a frame from its first byte to its network layer.
  *
  * Formats: IEEE 802.3, 802.1Q and 802.1ad, IEEE 802.11 with radiotap, RFC 3032 (MPLS), RFC 2516
- * (PPPoE), RFC 1662 (PPP), and the LINKTYPE_ pages of tcpdump.org for Linux cooked v1 and v2,
- * null, loopback, raw IP and NFLOG; 802.1ah, VN-tags and FabricPath of the bridges of providers and
- * data centers. */
+ * (PPPoE), RFC 1662 (PPP), and the LINKTYPE_ pages of tcpdump.org for Linux cooked v1 and v2, null,
+ * loopback, raw IP and NFLOG; 802.1ah, VN-tags and FabricPath, which bridges of providers and data
+ * centers add. */
 #include "dissect/cursor.h"
 
 #define MAX_TAGS 8u
@@ -30,7 +30,7 @@ static inline bool is_tag(uint16_t ethertype) {
            ethertype == ETHERTYPE_QINQ_OLD;
 }
 
-/* Which IP it is by its first byte. */
+/* Tells IPv4 from IPv6 by the first byte. */
 static int ethertype_by_version(const struct nr_cursor *c, uint16_t *ethertype) {
     if (!nr_has(c, 1)) {
         return NR_CUT_LINK;
@@ -59,7 +59,7 @@ static int ethertype_by_ppp(uint16_t protocol, uint16_t *ethertype) {
     }
 }
 
-/* LLC with a SNAP header names an ethertype. */
+/* Skips LLC with a SNAP header, which names an ethertype. */
 static int skip_snap(struct nr_cursor *c, uint16_t *ethertype) {
     if (!nr_has(c, 8)) {
         return NR_CUT_LINK;
@@ -76,7 +76,7 @@ static int skip_ethernet(struct nr_cursor *c, struct nr_ends *ends, uint16_t *et
     if (!nr_has(c, 14)) {
         return NR_CUT_LINK;
     }
-    if (nr_be16(c->at + 12) == ETHERTYPE_FABRICPATH) { /* switches around the stations' own frame */
+    if (nr_be16(c->at + 12) == ETHERTYPE_FABRICPATH) { /* of switches, around the stations' frame */
         if (!nr_has(c, 16 + 14)) {
             return NR_CUT_LINK;
         }
@@ -101,8 +101,8 @@ static int skip_pppoe(struct nr_cursor *c, uint16_t *ethertype) {
     return ethertype_by_ppp(protocol, ethertype);
 }
 
-/* The label stack. What it carries is not said (RFC 3032): IP by its version, or Ethernet behind a
- * control word, whose first four bits are 0 (RFC 4385). */
+/* Skips the label stack. It does not tell what it carries (RFC 3032): IP, by its version, or
+ * Ethernet after a control word, whose first four bits are 0 (RFC 4385). */
 static int skip_labels(struct nr_cursor *c, struct nr_ends *ends, unsigned *tags,
                        uint16_t *ethertype) {
     bool bottom = false;
@@ -123,7 +123,8 @@ static int skip_labels(struct nr_cursor *c, struct nr_ends *ends, unsigned *tags
     return ethertype_by_version(c, ethertype);
 }
 
-/* The service tag of a provider's backbone (802.1ah), with the customer's whole frame behind. */
+/* Skips the service tag of a provider's backbone (802.1ah) and the Ethernet header of the
+ * customer's frame after it. */
 static int skip_backbone(struct nr_cursor *c, struct nr_ends *ends, uint16_t *ethertype) {
     if (!nr_has(c, 4)) {
         return NR_CUT_LINK;
@@ -132,7 +133,7 @@ static int skip_backbone(struct nr_cursor *c, struct nr_ends *ends, uint16_t *et
     return skip_ethernet(c, ends, ethertype);
 }
 
-/* Tags, labels, PPPoE and SNAP, in whatever order they come, at most MAX_TAGS of them. */
+/* Skips tags, labels, PPPoE and SNAP in any order, at most MAX_TAGS of them. */
 static int walk_ethertypes(struct nr_cursor *c, struct nr_key *key, struct nr_ends *ends,
                            unsigned tags, unsigned vlans, uint16_t *ethertype) {
     int reason = NR_KEYED;
@@ -179,8 +180,8 @@ static int walk_ethertypes(struct nr_cursor *c, struct nr_key *key, struct nr_en
 
 /* -- links other than Ethernet -- */
 
-/* The address family of the capturing host, in its byte order: AF_INET is 2 everywhere, AF_INET6
- * is 10, 24, 28 or 30. */
+/* Reads the address family of the capturing host, in its byte order: AF_INET is 2 everywhere,
+ * AF_INET6 is 10, 24, 28 or 30. */
 static int skip_null(struct nr_cursor *c, uint16_t *ethertype) {
     if (!nr_has(c, 4)) {
         return NR_CUT_LINK;
@@ -199,7 +200,7 @@ static int skip_null(struct nr_cursor *c, uint16_t *ethertype) {
     return NR_NOT_IP;
 }
 
-/* Cooked: `size` bytes, with the protocol at `at`. */
+/* Skips a Linux cooked header of `size` bytes, with the protocol at `at`. */
 static int skip_cooked(struct nr_cursor *c, uint32_t size, uint32_t at, uint16_t *ethertype) {
     if (!nr_has(c, size)) {
         return NR_CUT_LINK;
@@ -221,7 +222,8 @@ static int skip_ppp(struct nr_cursor *c, uint16_t *ethertype) {
     return ethertype_by_ppp(protocol, ethertype);
 }
 
-/* A data frame that is not encrypted; of an aggregate, its first frame. */
+/* Skips the header of a data frame that is not encrypted, and opens the first frame of an
+ * aggregate. */
 static int skip_80211(struct nr_cursor *c, struct nr_ends *ends, uint16_t *ethertype) {
     if (!nr_has(c, 24)) {
         return NR_CUT_LINK;
@@ -267,7 +269,7 @@ static int skip_radiotap(struct nr_cursor *c, struct nr_ends *ends, uint16_t *et
     return skip_80211(c, ends, ethertype);
 }
 
-/* Attributes of netlink until the one that is the packet; their numbers are little endian. */
+/* Skips netlink attributes up to the one that is the packet; their numbers are little endian. */
 static int skip_nflog(struct nr_cursor *c, uint16_t *ethertype) {
     if (!nr_has(c, 4)) {
         return NR_CUT_LINK;

@@ -16,7 +16,7 @@ enum {
 enum { ROUTING_SOURCE = 0, ROUTING_HOME = 2 };
 enum { OPTION_PAD1 = 0, OPTION_HOME_ADDRESS = 201 };
 
-/* `offset` in bytes; the cursor is at the fragment's payload, trimmed to it. */
+/* Notes a fragment at `offset` bytes; the cursor is at its payload, trimmed to it. */
 static int note_piece(const struct nr_cursor *c, uint32_t id, uint32_t offset, bool more,
                       struct nr_dissected *out) {
     if (offset == 0 && !more) {
@@ -44,7 +44,7 @@ static int parse_ipv4(struct nr_cursor *c, const nr_decode_options *options,
     if (ip[0] >> 4 != 4 || header < 20) {
         return NR_BAD_NETWORK;
     }
-    /* A total length of 0 is what segmentation offload leaves on a host's own frames. */
+    /* Segmentation offload leaves a total length of 0 on a host's own frames. */
     if (total != 0 && (total < header || total > c->wire)) {
         return NR_BAD_NETWORK;
     }
@@ -65,8 +65,8 @@ static int parse_ipv4(struct nr_cursor *c, const nr_decode_options *options,
     return note_piece(c, nr_be16(ip + 4), (fragment & 0x1fffu) * 8u, fragment & 0x2000, out);
 }
 
-/* The routing header's last address is where the packet goes in the end: what both the transport's
- * checksum and the answers have (RFC 8200 section 4.4, RFC 6275 section 6.4). */
+/* Takes the last address of a routing header as the destination: the transport's checksum and the
+ * replies use it (RFC 8200 section 4.4, RFC 6275 section 6.4). */
 static void note_routing(const uint8_t *header, uint32_t length, struct nr_ends *ends) {
     const uint8_t type = header[2], segments_left = header[3];
     const bool whole =
@@ -76,7 +76,8 @@ static void note_routing(const uint8_t *header, uint32_t length, struct nr_ends 
     }
 }
 
-/* The address of a node that is away from home, in place of the one it has there (RFC 6275). */
+/* Takes the home address of a node that is away as the source, in place of its address on the
+ * foreign network (RFC 6275). */
 static void note_home_address(const uint8_t *header, uint32_t length, struct nr_ends *ends) {
     for (uint32_t at = 2; at + 2 <= length;) {
         if (header[at] == OPTION_PAD1) {
@@ -91,7 +92,8 @@ static void note_home_address(const uint8_t *header, uint32_t length, struct nr_
     }
 }
 
-/* Skips one extension header of *next: 1 skipped, 0 *next is none, else a reason, negated. */
+/* Skips an extension header of type *next. Returns 1, or 0 if *next is no extension header, or a
+ * negated NR_* reason. */
 static int skip_extension(struct nr_cursor *c, uint8_t *next, struct nr_ends *ends,
                           const uint8_t **fragment) {
     uint32_t length;
@@ -106,7 +108,8 @@ static int skip_extension(struct nr_cursor *c, uint8_t *next, struct nr_ends *en
         if (!nr_has(c, 2)) {
             return c->wire < 2 ? -NR_BAD_NETWORK : -NR_CUT_NETWORK;
         }
-        /* Units of 8 bytes, not counting the first; the authentication header: of 4, minus 2. */
+        /* The length counts units of 8 bytes after the first; in the authentication header, units
+         * of 4 minus 2. */
         length = *next == EXT_AUTH ? (c->at[1] + 2u) * 4u : (c->at[1] + 1u) * 8u;
         break;
     case EXT_FRAGMENT:
@@ -144,7 +147,7 @@ static int parse_ipv6(struct nr_cursor *c, struct nr_dissected *out, struct nr_e
         return NR_BAD_NETWORK;
     }
     uint8_t next = ip[6];
-    /* 0: a jumbogram (RFC 2675), or segmentation offload. */
+    /* A payload length of 0 means a jumbogram (RFC 2675), or segmentation offload. */
     nr_trim(c, payload != 0 ? payload + 40 : c->wire);
     out->key.family = 6;
     out->ip_bytes = c->wire;

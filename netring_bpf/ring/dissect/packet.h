@@ -4,22 +4,22 @@
 
 #include "source/frame.h"
 
-/* The two ends in canonical order, whoever sent the packet, so that both directions meet in one
- * entry of the flow table. Where only one direction belongs to the flow (an ICMP error, or
- * NR_KEY_DIRECTIONAL), low is the sender. */
+/* The key of a flow. Its two ends are in canonical order, whoever sent the packet, so that both
+ * directions share one entry of the flow table. If only one direction belongs to the flow (an ICMP
+ * error, or a directional key), low is the sender. */
 struct nr_key {
     uint8_t low_h[16];
     uint8_t high_h[16];
-    uint16_t low_p; /* ICMP: each end's type, or of what is not answered the type and the code */
+    uint16_t low_p; /* ICMP: the type that each end sends; without replies, type and code */
     uint16_t high_p;
     uint16_t vlan[2];
     uint16_t icmp_id;
-    uint8_t family; /* 4, 6; 0: the ends are MAC addresses */
+    uint8_t family; /* 4 or 6; 0: the ends are MAC addresses */
     uint8_t proto;
     uint32_t network; /* VNI + 1 of a virtual network (VXLAN, GENEVE); 0: none */
 };
 
-/* The key as six words, without padding. */
+/* Returns word n of the key, which is six words without padding. */
 static inline uint64_t nr_key_word(const struct nr_key *key, size_t n) {
     uint64_t word;
     memcpy(&word, (const uint8_t *)key + n * sizeof word, sizeof word);
@@ -39,19 +39,19 @@ static inline bool nr_key_equal(const struct nr_key *a, const struct nr_key *b) 
 #define NR_FLAG_RST 0x04
 #define NR_FLAG_ACK 0x10
 
-/* A tunnel that was opened, as its own packet shows it. */
+/* A tunnel that was opened, described by its outer packet. */
 struct nr_tunnel {
     uint8_t src_h[16];
     uint8_t dst_h[16];
     uint16_t src_p;
     uint16_t dst_p;
-    uint32_t id; /* VNI, TEID, GRE key or ERSPAN session; 0 where there is none */
+    uint32_t id; /* VNI, TEID, GRE key or ERSPAN session; 0: none */
     uint8_t family;
     uint8_t kind;  /* NR_TUNNEL_*; 0: not in a tunnel */
     uint8_t depth; /* tunnels around the packet */
 };
 
-/* What is inside of a packet that opened as a tunnel. */
+/* The packet inside a tunnel that was opened. */
 struct nr_inner {
     const uint8_t *at; /* NULL: nothing */
     uint32_t caplen;
@@ -60,13 +60,13 @@ struct nr_inner {
     struct nr_tunnel tunnel;
 };
 
-/* Of an IP fragment: where it belongs. */
+/* An IP fragment: its datagram, and its place in it. */
 struct nr_piece {
     const uint8_t *data;
     uint32_t caplen;
     uint32_t id;
     uint32_t start, end; /* bytes of the datagram's payload */
-    bool first, later;   /* both false: no fragment */
+    bool first, later;   /* both false: not a fragment */
     bool last;
 };
 
@@ -75,24 +75,24 @@ struct nr_dissected {
     bool from_high;      /* the sender is the key's high end */
     bool from_responder; /* the protocol says so: an ICMP reply */
     bool one_way;        /* the flow has one direction only */
-    bool bad_checksum;   /* only looked for where asked: the packet is not to be believed */
+    bool bad_checksum;   /* found only if the options ask; the packet is not to be trusted */
     uint8_t tcp_flags;
     uint8_t icmp_type;
     uint8_t icmp_code;
-    bool exchange;   /* of ICMP: a message that is answered, or an answer */
+    bool exchange;   /* ICMP: a request or a reply */
     uint16_t window; /* not scaled */
     uint32_t tcp_seq;
     uint32_t tcp_ack;
-    uint32_t payload;  /* transport payload in bytes by the headers, not by what was captured */
+    uint32_t payload;  /* bytes of transport payload, by the headers and not by the capture */
     uint32_t ip_bytes; /* the IP packet, header included */
-    uint32_t hash;     /* of the key: nr_table_prepare() */
-    uint32_t maybe;    /* the flow, as nr_table_prepare() saw it: others may come in between */
+    uint32_t hash;     /* of the key, by nr_table_prepare() */
+    uint32_t maybe;    /* the flow that nr_table_prepare() prefetches; only a guess */
     struct nr_piece piece;
     bool quotes; /* an ICMP error: `quoted` is the flow of the packet that caused it */
-    /* From here on nothing is cleared for each packet. */
+    /* The fields below are not cleared for each packet. */
     struct nr_key quoted;
-    struct nr_tunnel tunnel; /* the innermost around this packet, where its kind is not 0 */
-    struct nr_inner inner;   /* where its `at` is not NULL */
+    struct nr_tunnel tunnel; /* the innermost around this packet; valid if its kind is not 0 */
+    struct nr_inner inner;   /* valid if its `at` is not NULL */
 };
 
 static inline void nr_clear_dissected(struct nr_dissected *out) {
@@ -101,17 +101,17 @@ static inline void nr_clear_dissected(struct nr_dissected *out) {
     out->tunnel.kind = out->tunnel.depth = 0;
 }
 
-/* Reads one frame, as the options say. NR_KEYED and *out filled, or the NR_* reason why the frame
- * has no flow; for NR_FRAGMENT as far as the network layer. Pure. */
+/* Decodes one frame as the options say. Returns NR_KEYED and fills *out, or returns the NR_* reason
+ * why the frame has no flow. For NR_FRAGMENT, *out is filled as far as the network layer. Pure. */
 int nr_decode(const struct nr_frame *frame, const nr_decode_options *options,
               struct nr_dissected *out);
 
-/* The same for what is inside of `outer`. */
+/* Decodes the packet inside `outer` in the same way. */
 int nr_decode_inner(const struct nr_dissected *outer, const nr_decode_options *options,
                     struct nr_dissected *out);
 
-/* For a datagram of UDP in pieces, once its payload is whole: fills packet->inner if it is a tunnel
- * that opens. `data` begins with the UDP header. */
+/* Fills packet->inner if a reassembled UDP datagram is a tunnel that opens. `data` begins with the
+ * UDP header. */
 void nr_decode_reassembled(struct nr_dissected *packet, const uint8_t *data, uint32_t length,
                            const nr_decode_options *options);
 

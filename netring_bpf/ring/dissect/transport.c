@@ -1,5 +1,5 @@
-/* TCP (RFC 9293), UDP (RFC 768), ICMP (RFC 792), ICMPv6 (RFC 4443), and SCTP and its likes, whose
- * ports are the first four bytes (RFC 9260). */
+/* The transport layer: TCP (RFC 9293), UDP (RFC 768), ICMP (RFC 792), ICMPv6 (RFC 4443), SCTP (RFC
+ * 9260) and others whose ports are the first four bytes. */
 #include <string.h>
 
 #include "dissect/cursor.h"
@@ -46,9 +46,9 @@ static int parse_udp(const struct nr_cursor *c, const nr_decode_options *options
     const uint16_t length = nr_be16(c->at + 4);
     ends->src_p = nr_be16(c->at);
     ends->dst_p = nr_be16(c->at + 2);
-    /* The datagram's own length holds for all its fragments; 0: a jumbogram, or offload. */
+    /* The UDP length holds for all fragments; 0 means a jumbogram, or offload. */
     out->payload = length >= 8 ? length - 8u : c->wire - 8;
-    /* No checksum is fine in IPv4, and in a tunnel (RFC 6935). */
+    /* IPv4 and tunnels (RFC 6935) allow a datagram without a checksum. */
     out->bad_checksum =
         can_check(c, options, out) && nr_be16(c->at + 6) != 0 &&
         !nr_checksum_is_right_with(ends, out->key.family, NR_PROTO_UDP, c->at, c->wire);
@@ -78,8 +78,9 @@ static int parse_ports(const struct nr_cursor *c, uint32_t header, struct nr_dis
 
 /* -- ICMP -- */
 
-/* Messages that are answered: request, reply, whether they have an identifier, and whether a
- * reply is also sent unasked (then its sender is as good an originator as any). */
+/* ICMP messages that have a reply: both types, `identified` if they carry an identifier, and
+ * `unasked` if the reply is also sent without a request, so that its sender can be the
+ * originator. */
 struct exchange {
     uint8_t request, reply;
     bool identified, unasked;
@@ -113,7 +114,7 @@ static bool is_error(uint8_t proto, uint8_t type) {
                : type == 3 || type == 4 || type == 5 || type == 11 || type == 12;
 }
 
-/* Type, code and identifier, as far as they belong to the key. */
+/* Puts type, code and identifier into the key, as far as they belong to it. */
 static void key_icmp(const uint8_t *icmp, struct nr_dissected *out, struct nr_ends *ends) {
     const struct exchange *exchange = exchange_of(out->key.proto, icmp[0]);
     out->icmp_type = icmp[0];
@@ -123,14 +124,14 @@ static void key_icmp(const uint8_t *icmp, struct nr_dissected *out, struct nr_en
     ends->src_p = icmp[0];
     ends->dst_p = icmp[1];
     if (exchange != NULL) {
-        /* Each end has its own type, so that who asks is part of the key. */
+        /* Each end has its own type, so the key tells which end asks. */
         ends->dst_p = exchange->request == icmp[0] ? exchange->reply : exchange->request;
         out->from_responder = exchange->reply == icmp[0] && !exchange->unasked;
         out->key.icmp_id = exchange->identified ? nr_be16(icmp + 4) : 0;
     }
 }
 
-/* The flow of the packet that an error quotes, as far as the quote goes. */
+/* Reads the key of the packet that an ICMP error quotes, as far as the quote goes. */
 static void read_quote(struct nr_cursor c, const nr_decode_options *options,
                        struct nr_dissected *out) {
     const nr_decode_options lenient = {
@@ -138,7 +139,7 @@ static void read_quote(struct nr_cursor c, const nr_decode_options *options,
     struct nr_dissected quote = {
         .key = {.vlan = {out->key.vlan[0], out->key.vlan[1]}, .network = out->key.network}};
     struct nr_ends ends = {0};
-    /* The quote is cut: what its length fields say need not be there. */
+    /* The quote is cut, so its length fields may reach beyond it. */
     c.wire = UINT16_MAX + 40u;
     const uint16_t ethertype = out->key.family == 4 ? NR_ETHERTYPE_IPV4 : NR_ETHERTYPE_IPV6;
     if (nr_decode_network(&c, ethertype, &lenient, &quote, &ends) != NR_KEYED || !nr_has(&c, 8)) {

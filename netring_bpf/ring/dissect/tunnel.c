@@ -1,9 +1,9 @@
-/* Tunnels: where the packet inside begins.
+/* Tunnels: finds the packet inside.
  *
- * Formats: RFC 2784 and 2890 (GRE), RFC 2637 (its version 1), draft-foschiano-erspan, RFC 2003 and
+ * Formats: RFC 2784 and 2890 (GRE), RFC 2637 (GRE version 1), draft-foschiano-erspan, RFC 2003 and
  * 4213 (IP in IP), RFC 7348 (VXLAN), RFC 8926 (GENEVE), 3GPP TS 29.281 (GTP-U), RFC 4380 (Teredo),
- * RFC 8086 (GRE in UDP), draft-massar-v6ops-ayiya (AYIYA); Aruba's access points put 802.11 into
- * GRE. */
+ * RFC 8086 (GRE in UDP), draft-massar-v6ops-ayiya (AYIYA), and the 802.11 in GRE of Aruba's access
+ * points. */
 #include <string.h>
 
 #include "dissect/cursor.h"
@@ -36,7 +36,7 @@ static void note_ends(const struct nr_dissected *out, const struct nr_ends *ends
     inner->tunnel.depth = (uint8_t)(out->tunnel.depth + 1);
 }
 
-/* Steps over n bytes; false where the packet, or what was captured of it, is shorter. */
+/* Skips n bytes. Returns false if fewer were captured. */
 static bool try_skip(struct nr_cursor *c, uint32_t n) {
     if (!nr_has(c, n)) {
         return false;
@@ -54,7 +54,7 @@ static bool is_80211(uint16_t type) {
 static bool open_erspan(struct nr_cursor *c, uint16_t flags, uint16_t type,
                         struct nr_inner *inner) {
     uint32_t session = 0;
-    if (type == GRE_ERSPAN3 || flags & GRE_SEQUENCE) { /* without it, type I: no header */
+    if (type == GRE_ERSPAN3 || flags & GRE_SEQUENCE) { /* else type I, without a header */
         const uint32_t size = type == GRE_ERSPAN3 ? 12 : 8;
         if (!nr_has(c, size)) {
             return false;
@@ -121,7 +121,7 @@ bool nr_open_ip(struct nr_cursor *c, const struct nr_dissected *out, const struc
     return true;
 }
 
-/* -- over UDP -- */
+/* -- tunnels over UDP -- */
 
 static bool open_vxlan(struct nr_cursor *c, struct nr_inner *inner) {
     if (!nr_has(c, 8) || !(c->at[0] & 0x08)) {
@@ -148,7 +148,7 @@ static bool open_geneve(struct nr_cursor *c, struct nr_inner *inner) {
     return true;
 }
 
-/* Whether an IP packet fills the rest, neither more nor less, as far as was captured. */
+/* Returns true if an IP packet fills the rest exactly, as far as it was captured. */
 static bool is_whole_ip(const struct nr_cursor *c) {
     if (!nr_has(c, 6)) {
         return c->wire >= 20;
@@ -189,7 +189,7 @@ static bool open_gtpu(struct nr_cursor *c, struct nr_inner *inner) {
     return true;
 }
 
-/* Indications may stand in front: authentication, then origin. */
+/* Skips Teredo's indications: authentication, then origin. */
 static bool skip_indications(struct nr_cursor *c) {
     if (nr_has(c, 4) && c->at[0] == 0 && c->at[1] == 1 && !try_skip(c, 13u + c->at[2] + c->at[3])) {
         return false;
@@ -202,7 +202,8 @@ static bool in_teredo_prefix(const uint8_t *address) {
     return memcmp(address, prefix, sizeof prefix) == 0;
 }
 
-/* On Teredo's port any whole IPv6 packet; elsewhere one that has an end of Teredo's prefix. */
+/* Accepts any whole IPv6 packet on Teredo's port; elsewhere, one of its ends must have Teredo's
+ * prefix. */
 static bool open_teredo(struct nr_cursor *c, bool on_port, struct nr_inner *inner) {
     if (!skip_indications(c) || !nr_has(c, 40) || c->at[0] >> 4 != 6 ||
         nr_be16(c->at + 4) + 40u != c->wire || c->at[6] == NO_NEXT_HEADER) {
@@ -217,7 +218,7 @@ static bool open_teredo(struct nr_cursor *c, bool on_port, struct nr_inner *inne
 
 static bool open_ayiya(struct nr_cursor *c, struct nr_inner *inner) {
     if (!nr_has(c, 8) || (c->at[2] & 0x0f) != 1) {
-        return false; /* another operation than to forward */
+        return false; /* not the forward operation */
     }
     const uint8_t next = c->at[3];
     if ((next != NR_PROTO_IPV4 && next != NR_PROTO_IPV6) ||
@@ -247,8 +248,8 @@ static bool open_on_port(uint16_t port, struct nr_cursor *c, struct nr_inner *in
     }
 }
 
-/* On any port: Teredo between clients, and AYIYA as all its clients send it (a signature of five
- * words by SHA-1, with a shared secret, to forward). */
+/* Opens tunnels on any port: Teredo between clients, and AYIYA as all its clients send it (a
+ * signature of five words by SHA-1, with a shared secret, to forward). */
 static bool open_by_looks(struct nr_cursor *c, struct nr_inner *inner) {
     if (!nr_looks_like_tunnel(c->at, nr_captured(c))) {
         return false;
