@@ -1,4 +1,4 @@
-/* A frame as a source lends it. */
+/* A frame as a source lends it to the reader. */
 #ifndef NR_SOURCE_FRAME_H
 #define NR_SOURCE_FRAME_H
 
@@ -9,8 +9,8 @@ struct nr_frame {
     const uint8_t *data;
     uint64_t ts;        /* ns since the Unix epoch */
     uint32_t caplen;    /* bytes at data */
-    uint32_t len;       /* bytes on the wire, a tag that was taken out included */
-    uint16_t vlan_tci;  /* the outer tag, where the kernel took it out of the frame */
+    uint32_t len;       /* bytes on the wire, with the tag that was taken out */
+    uint16_t vlan_tci;  /* the outer tag, if the kernel took it out of the frame */
     uint16_t vlan_tpid; /* 0: no tag was taken out */
     uint16_t link;      /* NR_LINK_*; 0 is Ethernet */
 };

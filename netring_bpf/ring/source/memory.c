@@ -1,4 +1,4 @@
-/* Frames from memory, in the format api.h gives: for tests without root, and for files. */
+/* A source that replays frames from memory, for tests without root. api.h gives the format. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,5 +1,5 @@
-/* The pcapng format (draft-ietf-opsawg-pcapng): sections of either byte order, interfaces each
- * with its link type and resolution, and packets in enhanced, simple and the old packet blocks. */
+/* The pcapng format (draft-ietf-opsawg-pcapng): sections of either byte order, interfaces with a
+ * link type and resolution each, and packets in enhanced, simple and the old packet blocks. */
 #include "source/savefile.h"
 
 #include <string.h>
@@ -7,7 +7,7 @@
 enum { BLOCK_INTERFACE = 1, BLOCK_PACKET = 2, BLOCK_SIMPLE = 3, BLOCK_ENHANCED = 6 };
 enum { OPTION_END = 0, OPTION_TSRESOL = 9, OPTION_TSOFFSET = 14 };
 #define BYTE_ORDER_MAGIC 0x1a2b3c4du
-#define FRAME 12u /* type and length in front, length behind */
+#define FRAME 12u /* type and length before the body, length after it */
 #define MAX_OPTIONS 64
 
 bool nr_pcapng_is_section(const uint8_t *block) {
@@ -90,7 +90,7 @@ static enum nr_read add_interface(struct nr_savefile *f, const uint8_t *block, u
     return NR_READ_OTHER;
 }
 
-/* A packet whose fixed fields are `fixed` bytes long. */
+/* Lends a packet whose fixed fields take `fixed` bytes. */
 static enum nr_read lend_packet(struct nr_savefile *f, const uint8_t *block, uint32_t body,
                                 uint32_t fixed, uint32_t id, uint32_t caplen,
                                 struct nr_frame *frame,
@@ -116,7 +116,7 @@ static enum nr_read read_packet(struct nr_savefile *f, uint32_t type, const uint
     }
     *frame = (struct nr_frame){0};
     if (type == BLOCK_SIMPLE) {
-        /* Without a time, and of the first interface; cut to its snaplen. */
+        /* A simple block has no time, belongs to the first interface, and is cut to its snaplen. */
         const uint32_t snaplen = f->interface_count > 0 ? f->interfaces[0].snaplen : 0;
         const uint32_t len = nr_file_u32(f, at);
         uint32_t caplen = len < body - 4 ? len : body - 4;

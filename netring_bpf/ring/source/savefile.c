@@ -1,5 +1,5 @@
-/* Frames from a capture file: any descriptor that can be read, a pipe too. The file is read into a
- * buffer of fixed size, and frames are lent out of it. */
+/* A source that reads a capture file from any descriptor, a pipe too. It reads into a buffer of
+ * fixed size and lends frames out of it. */
 #include "source/savefile.h"
 
 #include <errno.h>
@@ -37,7 +37,8 @@ static enum nr_read read_next(struct nr_savefile *f, struct nr_frame *frame,
                         : nr_pcap_read_record(f, frame, interface);
 }
 
-/* Whether the frame is let through, cut to what the program says. */
+/* Returns true if the filter accepts the frame, and cuts it to the length that the program
+ * returns. */
 static bool passes_filter(const struct nr_savefile *f, struct nr_frame *frame, uint16_t dlt) {
     const nr_filter_frame view = {
         .data = frame->data,
@@ -72,7 +73,7 @@ static uint32_t savefile_next(struct nr_source *source, struct nr_frame *frames,
                 source->file_filtered++;
             }
         } else if (got == NR_READ_STARVED) {
-            /* What is lent lies in the buffer, which must not move. */
+            /* Lent frames lie in the buffer, which must not move. */
             if (count > 0 || filled) {
                 break;
             }
@@ -128,7 +129,7 @@ static const struct nr_source_ops savefile_ops = {
 static struct nr_savefile *create_savefile(void) {
     struct nr_savefile *f = malloc(sizeof *f);
     if (f != NULL) {
-        memset(f, 0, offsetof(struct nr_savefile, interfaces)); /* those are filled before use */
+        memset(f, 0, offsetof(struct nr_savefile, interfaces)); /* the rest is filled before use */
         f->source.ops = &savefile_ops;
         f->source.fd = -1;
         f->source.finite = true;

@@ -1,5 +1,5 @@
-/* What the files of the capture-file source share: savefile.c (the source), pcap.c and pcapng.c
- * (the formats), and savefile_read.c (the buffer). */
+/* The capture-file source, shared by savefile.c (the source), savefile_read.c (its buffer), pcap.c
+ * and pcapng.c (the formats). */
 #ifndef NR_SOURCE_SAVEFILE_H
 #define NR_SOURCE_SAVEFILE_H
 
@@ -8,18 +8,18 @@
 #include "source/source.h"
 
 #define NR_FILE_BUFFER (2u << 20)
-#define NR_FILE_LONGEST (1u << 20) /* a record beyond this is nonsense */
+#define NR_FILE_LONGEST (1u << 20) /* a longer record is invalid */
 #define NR_MAX_INTERFACES 1024u
 #define NR_MAX_FILE_FILTERS 24u
 
-/* One interface of a file, as its frames are to be read. */
+/* An interface of a file, with all that its frames need. */
 struct nr_file_interface {
-    uint64_t units_per_second; /* of the time stamps; a power of two where `binary` */
+    uint64_t units_per_second; /* of the time stamps; a power of two if `binary` */
     int64_t offset_s;
     uint32_t snaplen;
     uint16_t dlt;  /* LINKTYPE_ */
     uint16_t link; /* NR_LINK_ */
-    uint8_t shift; /* log2(units_per_second) where `binary` */
+    uint8_t shift; /* log2(units_per_second) if `binary` */
     bool binary;
 };
 
@@ -32,16 +32,16 @@ struct nr_savefile {
     struct nr_source source;
     uint8_t *buffer;
     size_t capacity;
-    size_t start, end; /* what is in the buffer and not read yet */
+    size_t start, end; /* bytes in the buffer that are not read yet */
     bool owns_buffer;
-    bool at_end; /* nothing comes after what is in the buffer */
+    bool at_end; /* the buffer holds the last bytes of the file */
     bool began;
-    bool swapped; /* the other byte order */
+    bool swapped; /* the file is in the other byte order */
     bool is_pcapng;
     bool has_ns;      /* pcap: nanoseconds */
-    bool is_modified; /* pcap: records with eight bytes more */
+    bool is_modified; /* pcap: records are eight bytes longer */
     uint64_t offset;  /* in the file, of `start` */
-    uint64_t skip;    /* bytes still to be passed over */
+    uint64_t skip;    /* bytes still to skip */
     uint64_t last_ts;
     nr_savefile_state state;
     uint32_t interface_count;
@@ -54,20 +54,20 @@ struct nr_savefile {
 enum nr_read {
     NR_READ_FRAME,   /* *frame is filled */
     NR_READ_OTHER,   /* something else was read */
-    NR_READ_STARVED, /* more has to be read first */
-    NR_READ_END,     /* the end, good or bad: the state says */
+    NR_READ_STARVED, /* more bytes must be read first */
+    NR_READ_END,     /* the end, or a problem: the state tells */
 };
 
-/* Reads more behind what is in the buffer, while nothing is lent. */
+/* Reads more bytes after those in the buffer. No frame may be lent: the bytes move. */
 enum nr_read nr_file_fill(struct nr_savefile *f);
-/* The next n bytes; NULL: they are not in the buffer, and *result says why. */
+/* Returns the next n bytes, or NULL if they are not in the buffer; *result tells why. */
 const uint8_t *nr_file_need(struct nr_savefile *f, size_t n, enum nr_read *result);
 void nr_file_pass(struct nr_savefile *f, uint64_t n);
 enum nr_read nr_file_fail(struct nr_savefile *f, uint32_t problem);
 uint64_t nr_file_ns(const struct nr_file_interface *interface, uint64_t units);
 uint16_t nr_file_link(uint16_t dlt);
 
-/* Numbers of the file, in the machine's byte order. */
+/* Read numbers of the file into the machine's byte order. */
 static inline uint16_t nr_file_u16(const struct nr_savefile *f, const uint8_t *at) {
     uint16_t value;
     memcpy(&value, at, sizeof value);
@@ -82,7 +82,7 @@ static inline uint32_t nr_file_u32(const struct nr_savefile *f, const uint8_t *a
 enum nr_read nr_pcap_read_header(struct nr_savefile *f);
 enum nr_read nr_pcap_read_record(struct nr_savefile *f, struct nr_frame *frame,
                                  const struct nr_file_interface **interface);
-/* A file of pcapng begins with a section header, which is a block like others. */
+/* Returns true if the block is a section header, with which every pcapng file begins. */
 bool nr_pcapng_is_section(const uint8_t *block);
 enum nr_read nr_pcapng_read_block(struct nr_savefile *f, struct nr_frame *frame,
                                   const struct nr_file_interface **interface);

@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #define NS 1000000000u
-/* One read asks for this much: what the kernel copies is still cached when it is dissected. */
+/* Bytes read at once: few enough to be still in the cache when they are dissected. */
 #define READ_SIZE (256u << 10)
 
 /* -- the buffer -- */

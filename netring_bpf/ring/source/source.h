@@ -1,4 +1,4 @@
-/* What a packet source is: AF_XDP, TPACKET_V3, a capture file, or a replay from memory. */
+/* The interface of a packet source: AF_XDP, TPACKET_V3, a capture file, or a replay from memory. */
 #ifndef NR_SOURCE_SOURCE_H
 #define NR_SOURCE_SOURCE_H
 
@@ -7,26 +7,28 @@
 struct nr_source;
 
 struct nr_source_ops {
-    /* Lends up to max frames; 0: none now. They stay valid until release(). */
+    /* Lends up to max frames, valid until release(), and returns their number; 0: none now. */
     uint32_t (*next)(struct nr_source *source, struct nr_frame *frames, uint32_t max);
     /* Gives the lent frames back to the kernel. */
     void (*release)(struct nr_source *source);
-    /* What the kernel says of the interface: 0, -ENETDOWN (it may return) or -ENODEV (gone). */
+    /* Returns the interface's state: 0, -ENETDOWN (it may return) or -ENODEV (gone). */
     int (*check)(struct nr_source *source);
     /* Refreshes the counters below from the kernel. */
     void (*account)(struct nr_source *source);
-    /* Frames the kernel has handed over that are not yet lent, as of the last account(). */
+    /* Returns how many frames the kernel has handed over that are not yet lent, as of the last
+     * account(). */
     uint64_t (*in_ring)(const struct nr_source *source);
-    /* From any thread: another filter, of classic BPF or else a program of eBPF. May be NULL. */
+    /* Replaces the filter: classic BPF, or an eBPF program if insns is NULL. Called from any
+     * thread. May be NULL. */
     int (*set_filter)(struct nr_source *source, const nr_bpf_insn *insns, uint32_t count,
                       int program_fd);
-    /* From any thread: how many bytes of a frame are lent from now on. May be NULL. */
+    /* Sets how many bytes of a frame are lent from now on. Called from any thread. May be NULL. */
     void (*set_snaplen)(struct nr_source *source, uint32_t snaplen);
-    /* Of a capture file: how it ended. May be NULL. */
+    /* Reports how the reading of a capture file ended. May be NULL. */
     void (*file_state)(const struct nr_source *source, nr_savefile_state *state);
-    /* Busy polling: runs the driver's receive work in this thread. May be NULL. */
+    /* Runs the driver's receive work in this thread, for busy polling. May be NULL. */
     void (*drive)(struct nr_source *source);
-    /* Told once, at the stop: take in nothing new. May be NULL. */
+    /* Stops taking in new frames; called once, at the stop. May be NULL. */
     void (*quiesce)(struct nr_source *source);
     void (*destroy)(struct nr_source *source);
 };
@@ -34,17 +36,17 @@ struct nr_source_ops {
 struct nr_source {
     const struct nr_source_ops *ops;
     int fd;        /* to poll; -1: always ready */
-    bool finite;   /* a replay: it ends, and waits for the consumer instead of losing */
-    bool finished; /* a replay that is read */
-    bool starved;  /* a pipe that has nothing yet */
+    bool finite;   /* a replay: it ends, and waits for the consumer instead of losing events */
+    bool finished; /* a replay that was read to its end */
+    bool starved;  /* a pipe that has no data yet */
     bool zero_copy;
-    bool written_afar; /* another CPU has just written its frames, and will write there again */
+    bool written_afar; /* another CPU has just written the frames, and will write there again */
     bool huge_pages;
     bool down;        /* the last check() said -ENETDOWN */
     uint64_t lent;    /* frames since creation */
-    uint64_t read_at; /* CLOCK_REALTIME when next() last found some; 0: it has no clock */
-    uint64_t nap_ns;  /* for so long, 50 us or more, its ring holds what comes; 0: do not nap */
-    uint64_t busy_ns; /* so long after that drive() is called; 0: it has none */
+    uint64_t read_at; /* CLOCK_REALTIME when next() last found frames; 0: the source has no clock */
+    uint64_t nap_ns;  /* how long (50 us or more) its ring can hold what comes; 0: no naps */
+    uint64_t busy_ns; /* how long after read_at drive() is called; 0: never */
     /* the kernel's counters, as of the last account() */
     uint64_t rx_dropped, rx_ring_full, fill_ring_empty;
     uint64_t tp_packets, tp_drops;
@@ -61,10 +63,11 @@ int nr_fanout_make(int fd);
 int nr_fanout_join(int fd, int group);
 int nr_replay_create(const uint8_t *records, uint64_t size, struct nr_source **out);
 int nr_savefile_create(int fd, struct nr_source **out);
-/* For tests: the whole file at once. */
+/* Makes a source of a whole file in memory, for tests. */
 int nr_savefile_create_memory(uint8_t *data, size_t size, struct nr_source **out);
-/* Frames of the link type are given out only if the program matches; once there is one program,
- * frames of link types that have none are not. -EINVAL: no such source, or no such program. */
+/* Sets the program that frames of a link type must match. Once one program is set, frames of link
+ * types without a program are left out. Returns -EINVAL for another kind of source or an invalid
+ * program. */
 int nr_savefile_filter(struct nr_source *source, uint32_t dlt, const nr_bpf_insn *insns,
                        uint32_t count);
 

@@ -1,5 +1,5 @@
-/* TPACKET_V3: an AF_PACKET socket with a ring of blocks (Documentation/networking/
- * packet_mmap.rst). It only listens: the host's traffic goes on as if nobody were there. */
+/* TPACKET_V3: an AF_PACKET socket with a ring of blocks (Documentation/networking/packet_mmap.rst).
+ * It only listens: the host still receives its traffic. */
 #include <errno.h>
 #include <linux/filter.h>
 #include <linux/if_packet.h>
@@ -19,7 +19,7 @@
 #define PACKET_IGNORE_OUTGOING 23
 #endif
 
-#define FRAME_SIZE 2048u /* V3 only wants it to divide a block: it does not limit a frame */
+#define FRAME_SIZE 2048u /* it must divide a block; V3 does not limit a frame to it */
 
 struct tpacket {
     struct nr_source source;
@@ -27,8 +27,8 @@ struct tpacket {
     size_t map_size;
     uint32_t block_size;
     uint32_t block_count;
-    uint32_t block;  /* the one being read, or the next to be */
-    uint32_t left;   /* its frames not yet lent; 0 with open: to be given back */
+    uint32_t block;  /* index of the block being read, or to be read next */
+    uint32_t left;   /* its frames not yet lent; 0 while open: the block can be given back */
     uint32_t offset; /* of the next frame in it */
     bool open;
     uint32_t ifindex;
@@ -38,8 +38,8 @@ static struct tpacket_block_desc *block_of(const struct tpacket *t, uint32_t ind
     return (struct tpacket_block_desc *)(void *)(t->map + (size_t)index * t->block_size);
 }
 
-/* -- open: protocol 0 → filter → ring → bind, so that no frame of another interface and none
- * that the filter rejects is ever in the ring -- */
+/* -- open: protocol 0 → filter → ring → bind, so that the ring never holds a frame of another
+ * interface or one that the filter rejects -- */
 
 static int make_ring(struct tpacket *t, const nr_tpacket_options *options) {
     const int version = TPACKET_V3;
@@ -121,7 +121,8 @@ static bool open_block(struct tpacket *t) {
     return true;
 }
 
-/* One frame of the open block; false where the block does not hold what its headers say. */
+/* Lends one frame of the open block. Returns false if the block does not hold what its headers
+ * say. */
 static bool lend_frame(struct tpacket *t, struct nr_frame *frame) {
     const uint8_t *base = (const uint8_t *)block_of(t, t->block);
     if (t->offset > t->block_size - sizeof(struct tpacket3_hdr)) {
@@ -145,8 +146,8 @@ static bool lend_frame(struct tpacket *t, struct nr_frame *frame) {
         frame->len += 4; /* the tag was on the wire */
     }
     t->offset += hdr->tp_next_offset;
-    /* Another CPU has written the frames, and where one is only the one before it tells: to fetch
-     * the eighth from here, as if all had this one's size, costs 17 % less (118 to 98 ns). */
+    /* Prefetch eight frames ahead, assuming they have this frame's size. Another CPU wrote them,
+     * and each header tells only where the next frame is. */
     const uint8_t *ahead = base + t->offset + (size_t)8 * hdr->tp_next_offset;
     __builtin_prefetch(ahead);
     __builtin_prefetch(ahead + 64);
@@ -161,7 +162,7 @@ static uint32_t tpacket_next(struct nr_source *source, struct nr_frame *frames, 
     }
     while (count < max && t->left > 0) {
         if (!lend_frame(t, &frames[count])) {
-            /* A corrupt block: its frames still count as received, as frames of no bytes. */
+            /* The block is corrupt: its frames still count as received, with no bytes. */
             frames[count] = (struct nr_frame){.data = t->map};
         }
         count++;
@@ -180,13 +181,14 @@ static void tpacket_release(struct nr_source *source) {
     }
 }
 
-/* Going down and being deleted look the same here (ENETDOWN, once): the name tells. */
+/* An interface that goes down and one that is deleted give the same error (ENETDOWN, once); the
+ * name tells them apart. */
 static int tpacket_check(struct nr_source *source) {
     const struct tpacket *t = (const struct tpacket *)source;
     struct ifreq request;
     int error = 0;
     socklen_t length = sizeof error;
-    /* Reading SO_ERROR clears POLLERR: without it poll(2) would return at once for ever. */
+    /* Reading SO_ERROR clears POLLERR; poll(2) would otherwise return at once for ever. */
     (void)getsockopt(source->fd, SOL_SOCKET, SO_ERROR, &error, &length);
     memset(&request, 0, sizeof request);
     request.ifr_ifindex = (int)t->ifindex;
@@ -199,7 +201,7 @@ static int tpacket_check(struct nr_source *source) {
     return 0;
 }
 
-/* The kernel resets its counters when they are read: this is their only reader. */
+/* The kernel resets its counters when they are read; nothing else reads them. */
 static void tpacket_account(struct nr_source *source) {
     struct tpacket_stats_v3 statistics;
     socklen_t length = sizeof statistics;
@@ -220,7 +222,7 @@ static int tpacket_set_filter(struct nr_source *source, const nr_bpf_insn *insns
                          : nr_attach_program(source->fd, program_fd);
 }
 
-/* From now on the filter takes nothing; what is in the ring is retired by its timer. */
+/* Sets a filter that rejects every frame; the timer retires those in the ring. */
 static void tpacket_quiesce(struct nr_source *source) {
     const nr_bpf_insn reject = {.code = BPF_RET | BPF_K, .k = 0};
     (void)nr_attach_filter(source->fd, &reject, 1);

@@ -1,7 +1,7 @@
 /* AF_XDP: one socket on one queue, with its own UMEM (Documentation/networking/af_xdp.rst).
  *
- * Every chunk is always in exactly one place: the fill ring, the kernel's hands, the rx ring,
- * or lent to the reader. The fill ring has a slot for each chunk, so giving back never fails. */
+ * Every chunk is always in exactly one place: the fill ring, the kernel's hands, the rx ring, or
+ * lent to the reader. The fill ring has a slot for each chunk, so giving one back never fails. */
 #include <errno.h>
 #include <linux/if_xdp.h>
 #include <stdlib.h>
@@ -21,7 +21,7 @@
 #define SOL_XDP 283
 #endif
 
-#define COMPLETION_SIZE 64u /* nothing is sent, but bind(2) wants the ring to exist */
+#define COMPLETION_SIZE 64u /* nothing is sent, but bind(2) requires the ring */
 #define BIND_PATIENCE_MS 500
 #define HUGE_PAGE ((size_t)2 << 20)
 #ifndef MAP_HUGE_2MB
@@ -49,7 +49,7 @@ struct xsk {
     size_t umem_size;
     size_t umem_map_size;
     uint64_t chunk_mask;
-    uint32_t consumed; /* rx ring: our index, ahead of *consumer by what is lent */
+    uint32_t consumed; /* rx ring: our index, ahead of *consumer by the frames lent */
     uint32_t lent;
     uint32_t filled; /* fill ring: our index */
     uint32_t snaplen;
@@ -68,7 +68,7 @@ static bool map_memory(struct xsk *x, size_t size, int flags) {
     return true;
 }
 
-/* Huge pages are reserved by the mmap(2), so that it fails where there are too few. */
+/* mmap(2) reserves the huge pages, so it fails if there are too few. */
 static int map_umem(struct xsk *x, bool huge_pages) {
     const size_t rounded = (x->umem_size + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1);
     x->source.huge_pages = huge_pages && map_memory(x, rounded, MAP_HUGETLB | MAP_HUGE_2MB);
@@ -147,7 +147,8 @@ static void fill_all(struct xsk *x, const nr_xsk_options *options) {
     nr_store_release(x->fill.producer, x->filled);
 }
 
-/* A queue stays busy for a while after its last owner closed: the kernel lets go later. */
+/* Binds to the queue, and retries for a while: the kernel frees a queue only some time after its
+ * last owner has closed. */
 static int bind_queue(const struct xsk *x, const nr_xsk_options *options) {
     const struct sockaddr_xdp address = {
         .sxdp_family = AF_XDP,
@@ -195,7 +196,8 @@ int nr_xsk_set_busy_poll(struct nr_source *source, uint32_t microseconds, uint32
 #define TAG_AT 12u
 #define TAG_SIZE 4u
 
-/* As on TPACKET_V3, where the kernel has taken the outermost tag out before it counts. */
+/* Returns how many bytes of a frame to lend. snaplen does not count the outermost tag, as on
+ * TPACKET_V3, where the kernel takes it out first. */
 static uint32_t captured_length(const uint8_t *data, uint32_t len, uint32_t snaplen) {
     if (NR_LIKELY(len <= snaplen)) {
         return len;
@@ -234,7 +236,7 @@ static uint32_t xsk_next(struct nr_source *source, struct nr_frame *frames, uint
 
 static void wake_up(const struct xsk *x) {
     if (nr_load_relaxed(x->fill.flags) & XDP_RING_NEED_WAKEUP) {
-        /* Only the driver hears this: nothing is received, and its errors are check()'s. */
+        /* This call only wakes the driver: it receives nothing, and check() sees its errors. */
         (void)recvfrom(x->source.fd, NULL, 0, MSG_DONTWAIT, NULL, NULL);
     }
 }
@@ -253,14 +255,14 @@ static void xsk_release(struct nr_source *source) {
     wake_up(x);
 }
 
-/* Busy polling: a non-blocking read runs the queue's NAPI once. */
+/* Runs the queue's NAPI once, for busy polling: a non-blocking read does that. */
 static void xsk_drive(struct nr_source *source) {
     if (source->busy_ns > 0) {
         (void)recvfrom(source->fd, NULL, 0, MSG_DONTWAIT, NULL, NULL);
     }
 }
 
-/* poll(2) never tells that an AF_XDP socket's device is down or gone; this call does. */
+/* Reads from the socket, as poll(2) never tells that its device is down or gone. */
 static int xsk_check(struct nr_source *source) {
     if (recvfrom(source->fd, NULL, 0, MSG_DONTWAIT, NULL, NULL) >= 0) {
         return 0;
@@ -280,7 +282,7 @@ static void xsk_account(struct nr_source *source) {
     struct xdp_statistics statistics;
     socklen_t length = sizeof statistics;
     if (getsockopt(source->fd, SOL_XDP, XDP_STATISTICS, &statistics, &length) != 0) {
-        return; /* the values of the last time stand */
+        return; /* the last values stay */
     }
     source->rx_dropped = statistics.rx_dropped;
     source->rx_ring_full = statistics.rx_ring_full;
@@ -316,8 +318,8 @@ static void xsk_destroy(struct nr_source *source) {
     free(x);
 }
 
-/* What comes meanwhile, at 15 million frames a second, is less than a fifth of the ring; of the
- * smallest that naps at all, three quarters. */
+/* Returns how long the reader may nap. A ring of this size does not fill meanwhile, not even with
+ * the smallest frames at 10 Gbit/s. */
 static uint64_t nap_ns_for(uint32_t descriptors) {
     if (descriptors >= 16384) {
         return 200000;
