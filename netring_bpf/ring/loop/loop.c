@@ -11,9 +11,9 @@
 #define DRAIN_POLL_MS 5
 #define TICK_MS ((int)(NR_TICK_NS / 1000000))
 #define NAP_NS 50000
-#define MANY 256           /* frames since the last nap */
+#define MANY 256           /* frames since the last nap that make the next one long */
 #define REPLAY_PASSES 256  /* between two publications of the books */
-#define REPLAY_EVENTS 1024 /* handed over at once: a wake-up costs as much as 100 frames */
+#define REPLAY_EVENTS 1024 /* events handed over at once: a wake-up is expensive */
 
 /* -- one pass over one source -- */
 
@@ -21,14 +21,14 @@ static uint32_t events_per_frame(const nr_reader *r) {
     return NR_EVENTS_PER_PACKET * (1 + r->decode.tunnel_depth);
 }
 
-/* How many frames of a file may be taken when the consumer has come to `tail`: those for which
- * there is room, with all that the timers may have to tell before each packet in them. So none is
- * put off, and a file gives the same events however slow its consumer is. A hand-off too small for
- * that (less than 8192 slots) has room for what the packets themselves must tell. */
+/* Returns how many frames of a file may be taken when the consumer has come to `tail`. There must
+ * be room for all events of these frames, and for all that the timers may report before each
+ * packet. So no event is put off, and a file gives the same events however slow its consumer is. A
+ * hand-off too small for that has room for the events of the packets themselves. */
 static uint32_t replay_allowance(const nr_reader *r, uint64_t tail) {
     const uint32_t slots = r->handoff.mask + 1;
     const uint32_t room = slots - (uint32_t)(r->handoff.head - tail);
-    const uint32_t reserve = NR_BATCH * events_per_frame(r); /* what the timers leave alone */
+    const uint32_t reserve = NR_BATCH * events_per_frame(r); /* room that the timers do not use */
     const uint32_t each = events_per_frame(r) + NR_SWEEP_MAX * (1 + r->decode.tunnel_depth);
     uint32_t frames = room > reserve ? (room - reserve) / each : 0;
     if (slots < reserve + each) {
@@ -37,15 +37,14 @@ static uint32_t replay_allowance(const nr_reader *r, uint64_t tail) {
     return frames < NR_BATCH ? frames : NR_BATCH;
 }
 
-/* How many frames may be taken now: a replay waits for room, a ring does not wait for anybody. */
+/* Returns how many frames may be taken now: a replay waits for room, a live ring does not. */
 static uint32_t frame_allowance(const nr_reader *r, const struct nr_source *source) {
     return source->finite ? replay_allowance(r, nr_load_acquire(&r->handoff.tail)) : NR_BATCH;
 }
 
-/* Another CPU wrote the frames: fetched together, they cost this thread 4 to 14 % less. By the hint
- * that they are needed once, which on the CPUs measured keeps them out of the second cache: the
- * sender's CPU got 4 to 9 % more frames through than with the ordinary one. All of a batch at once:
- * two to eight frames ahead cost a third. */
+/* Prefetches a whole batch of frames, which another CPU wrote. The hint says that they are needed
+ * once: on many CPUs this keeps them out of the second-level cache, and disturbs the sender's CPU
+ * less. All at once costs less than a few frames ahead (see docs/performance.md). */
 static void prefetch_frames(const struct nr_frame *frames, uint32_t count) {
     for (uint32_t i = 0; i < count; i++) {
         __builtin_prefetch(frames[i].data, 0, 0);
@@ -77,7 +76,7 @@ static uint32_t read_sources(nr_reader *r) {
             nr_table_tick(r->table, 0); /* packet time has moved on */
             nr_handoff_publish(&r->handoff);
         } else if (r->handoff.head - r->handoff.published >= REPLAY_EVENTS) {
-            /* Timers run before packets only: where batches end must not show in the events. */
+            /* Timers run before packets only, so the ends of batches do not show in the events. */
             nr_handoff_publish(&r->handoff);
         }
         r->unpublished = true;
@@ -87,7 +86,7 @@ static uint32_t read_sources(nr_reader *r) {
 
 /* -- waiting -- */
 
-/* -ENODEV when a source's interface is gone. */
+/* Checks all sources. Returns -ENODEV when an interface is gone. */
 static int check_sources(nr_reader *r) {
     int rc = 0;
     for (int i = 0; i < r->source_count; i++) {
@@ -118,7 +117,7 @@ int nr_reader_wait(nr_reader *r, int timeout_ms) {
     const struct timespec breath = {.tv_nsec = 1000 * 1000};
     bool error = false;
     if (poll(r->fds, (nfds_t)r->source_count + 1, timeout_ms) <= 0) {
-        return 0; /* the time, or a signal */
+        return 0; /* timeout, or a signal */
     }
     for (int i = 1; i <= r->source_count; i++) {
         error = error || r->fds[i].revents & (POLLERR | POLLHUP | POLLNVAL);
@@ -133,7 +132,7 @@ int nr_reader_wait(nr_reader *r, int timeout_ms) {
     return r->fds[0].revents & POLLIN ? 1 : 0;
 }
 
-/* A replay waits until the consumer has made room. */
+/* Waits until the consumer has made room for a replay. */
 static int wait_for_room(nr_reader *r) {
     struct pollfd fds[2] = {{.fd = r->stop_fd, .events = POLLIN},
                             {.fd = r->handoff.space_fd, .events = POLLIN}};
@@ -194,7 +193,8 @@ void nr_reader_quiesce(nr_reader *r) {
     }
 }
 
-/* After the stop: what the kernel has already handed over is still read, within a bound. */
+/* Reads the frames that the kernel has already handed over, after the stop and for a limited
+ * time. */
 static void drain_sources(nr_reader *r) {
     const uint64_t deadline = nr_clock_ns() + DRAIN_NS;
     nr_reader_quiesce(r);
@@ -206,7 +206,7 @@ static void drain_sources(nr_reader *r) {
              poll(r->fds + 1, (nfds_t)r->source_count, DRAIN_POLL_MS) >= 0);
 }
 
-/* Busy polling: true as long as the thread is to go on without sleeping. */
+/* Drives the sources, for busy polling. Returns true as long as the thread must not sleep. */
 static bool drive_sources(nr_reader *r, uint64_t now) {
     if (r->busy_ns == 0 || now - r->read_at >= r->busy_ns) {
         return false;
@@ -219,24 +219,21 @@ static bool drive_sources(nr_reader *r, uint64_t now) {
     return true;
 }
 
-/* A thread that sleeps in poll(2) is woken by every frame of AF_XDP. Where frames have just come, a
- * nap lets some come together: at 500,000 frames a second one costs this thread 0.6 of what it
- * costs without (390 ns to 660 in one interleaved run), and the CPU that brings it is spared the
- * waking. Where many have come in a row it is as long as the ring allows: the sender's CPU need
- * not fetch back the cache lines that this thread would be reading. 200 us instead of 50 gave 5 %
- * more frames a second (9.65 million to 9.22, medians of six) at 17 % less time of this thread. The
- * nap is over long before the ring is full. */
+/* Naps after frames have come, so that more of them come together: each frame of AF_XDP wakes a
+ * thread that sleeps in poll(2). After many frames in a row the nap is as long as the ring allows,
+ * so that this thread does not take cache lines from the sender's CPU. The nap ends long before the
+ * ring is full. See docs/performance.md. */
 static void take_nap(const nr_reader *r, uint64_t frames) {
     const struct timespec time = {.tv_nsec = (long)(frames < MANY ? NAP_NS : r->nap_ns)};
     nanosleep(&time, NULL);
 }
 
-/* While frames keep coming nothing is asked of the kernel: the stop is a load, the time is the
- * sources', and the books are published when the rings are found empty, and every tick. */
+/* Makes few system calls while frames keep coming: it loads the stop flag, takes the time from the
+ * sources, and publishes the books every tick and when the rings are empty. */
 static int run_live(nr_reader *r) {
     int rc = 0;
     const bool naps = r->nap_ns > 0 && r->busy_ns == 0;
-    uint64_t frames = 0; /* that have come since the last nap */
+    uint64_t frames = 0; /* received since the last nap */
     nr_reader_take_short_slices();
     while (rc == 0 && !nr_load_relaxed(&r->stopping)) {
         const uint32_t count = read_sources(r);

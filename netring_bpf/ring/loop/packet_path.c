@@ -1,9 +1,10 @@
-/* Frames to packets to the flow table: with the fragments, and with what is inside of tunnels. */
+/* The path of a packet: decodes frames, fragments and the packets inside tunnels, and passes them
+ * to the flow table. */
 #include "dissect/cursor.h"
 #include "loop/reader.h"
 
-/* Gives a later fragment the key of the first; the one that makes a tunnel's datagram whole also
- * has what is inside. */
+/* Notes a first fragment, or gives a later one the key of the first; returns the new reason. The
+ * fragment that completes a tunnel's datagram also gets the packet inside. */
 static int resolve_fragment(nr_reader *r, int reason, uint64_t ts, struct nr_dissected *packet) {
     const struct nr_key *key = &packet->key;
     const uint8_t *whole = NULL;
@@ -23,7 +24,7 @@ static int resolve_fragment(nr_reader *r, int reason, uint64_t ts, struct nr_dis
     return reason;
 }
 
-/* The packets that came inside of a tunnel over UDP: as many as the options open. */
+/* Accounts for the packets inside a tunnel over UDP, as deep as the options allow. */
 static void dissect_inner(nr_reader *r, uint64_t ts, const struct nr_dissected *outer,
                           uint64_t parent_id) {
     nr_statistics *b = &r->books;
@@ -44,7 +45,7 @@ static void dissect_inner(nr_reader *r, uint64_t ts, const struct nr_dissected *
     }
 }
 
-/* One frame, decoded with `reason`. */
+/* Accounts for one frame, decoded with `reason`. */
 static void account_frame(nr_reader *r, const struct nr_frame *frame, int reason,
                           struct nr_dissected *packet) {
     nr_statistics *b = &r->books;

@@ -1,5 +1,5 @@
-/* Raw packets for those who ask: copies, out of the same sources, without the flow table; each by
- * itself, or as blocks of a pcapng file. */
+/* Raw packets: copies frames out of the sources, without the flow table, one by one or as blocks of
+ * a pcapng file. */
 #include <string.h>
 
 #include "clock.h"
@@ -10,18 +10,18 @@
 #define BLOCK_HEAD 28u
 #define BLOCK_ENHANCED 6u
 
-/* Where the copies go, and how many there are. */
+/* The destination of the copies, and their number. */
 struct copies {
     uint8_t *buffer;
     uint32_t size;
     uint32_t used;
     uint32_t count;
     uint32_t max;
-    nr_packet *packets; /* NULL: blocks are made */
+    nr_packet *packets; /* NULL: makes blocks */
     nr_block_span *span;
 };
 
-/* The frame with its tag put back; returns its length. */
+/* Copies the frame, with its tag put back, and returns its length. */
 static uint32_t copy_bytes(const struct nr_frame *frame, uint8_t *to) {
     const uint32_t max = PACKET_ROOM - 8;
     const uint32_t caplen = frame->caplen < max ? frame->caplen : max;
@@ -48,7 +48,8 @@ static void copy_packet(struct copies *c, const struct nr_frame *frame) {
     c->used += (packet->caplen + 7) & ~7u;
 }
 
-/* An enhanced packet block (draft-ietf-opsawg-pcapng, 4.3) in the machine's byte order. */
+/* Copies the frame as an enhanced packet block (draft-ietf-opsawg-pcapng, 4.3) in the machine's
+ * byte order. */
 static void copy_block(struct copies *c, const struct nr_frame *frame) {
     uint8_t *block = c->buffer + c->used;
     const uint32_t caplen = copy_bytes(frame, block + BLOCK_HEAD);
@@ -90,7 +91,7 @@ static void copy_frames(nr_reader *r, struct copies *c) {
     r->books.handed_out += c->count - before;
 }
 
-/* Waits for the first; what comes with it is copied as well. */
+/* Waits for the first frame, and copies those that come with it. */
 static int collect_frames(nr_reader *r, struct copies *c, int timeout_ms) {
     const uint64_t deadline = nr_clock_ns() + (uint64_t)timeout_ms * 1000000;
     for (;;) {

@@ -1,7 +1,7 @@
-/* The reader's life and its books.
+/* Creates, configures and destroys a reader, and keeps its books.
  *
- * Nothing is allocated after the sources are added, and no lock is taken: the books cross to
- * other threads through a snapshot under a sequence count. */
+ * Nothing is allocated after the sources are added, and no lock is taken: the books reach other
+ * threads through a snapshot under a sequence count. */
 #include "loop/reader.h"
 
 #include <errno.h>

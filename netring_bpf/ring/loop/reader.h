@@ -1,5 +1,6 @@
-/* What the files of the reader share: reader.c (life and books), loop.c (the thread's loop),
- * time_slice.c (its share of the CPU), raw_packets.c (raw packets for those who ask). */
+/* The reader, shared by its files: reader.c (life and books), loop.c (the thread's loop),
+ * packet_path.c (from frame to flow), raw_packets.c (copies of frames), time_slice.c (its share of
+ * the CPU). */
 #ifndef NR_LOOP_READER_H
 #define NR_LOOP_READER_H
 
@@ -16,11 +17,11 @@
 struct nr_reader {
     struct nr_source *sources[NR_MAX_SOURCES];
     int source_count;
-    struct pollfd fds[1 + NR_MAX_SOURCES]; /* of the stop, then of the sources */
+    struct pollfd fds[1 + NR_MAX_SOURCES]; /* the stop, then the sources */
     int stop_fd;
-    bool stopping;   /* the stop came: set from any thread */
+    bool stopping;   /* the reader is to stop; set from any thread */
     bool finite;     /* all sources are replays */
-    uint64_t nap_ns; /* what the least roomy source allows; 0: none */
+    uint64_t nap_ns; /* the shortest that a source allows; 0: none */
     struct nr_table *table;
     struct nr_fragments *fragments;
     nr_decode_options decode;
@@ -29,25 +30,26 @@ struct nr_reader {
     uint64_t read_at;    /* CLOCK_REALTIME when the latest frames were read */
     uint64_t busy_ns;    /* the longest of the sources */
     nr_statistics books; /* the reader's thread only */
-    bool unpublished;    /* they have changed since */
+    bool unpublished;    /* the books have changed since the last snapshot */
     uint32_t sequence;   /* odd while the snapshot is being written */
     uint64_t snapshot[NR_BOOK_WORDS];
 };
 
-/* packet_path.c: accounts for frames, which are not needed afterwards. */
+/* packet_path.c: dissects frames and accounts for them; they are not needed afterwards. */
 void nr_reader_dissect(nr_reader *reader, const struct nr_frame *frames, uint32_t count);
 /* Refreshes the kernel's part of the books. */
 void nr_reader_account(nr_reader *reader);
 /* Makes the books visible to other threads. */
 void nr_reader_publish_books(nr_reader *reader);
-/* Every 100 ms: time for the timers of a quiet capture, fresh books, a look at the interface.
- * -ENODEV when it is gone. `now` is CLOCK_REALTIME. */
+/* Runs the timers, publishes the books and checks the interfaces, once every NR_TICK_NS. Returns
+ * -ENODEV when an interface is gone. `now` is CLOCK_REALTIME. */
 int nr_reader_tick(nr_reader *reader, uint64_t now);
-/* Waits for frames, for the stop, or for the time: 1 when the stop came, or -ENODEV. */
+/* Waits for frames, the stop or the timeout. Returns 1 after the stop, -ENODEV when an interface is
+ * gone, 0 otherwise. */
 int nr_reader_wait(nr_reader *reader, int timeout_ms);
 /* time_slice.c: lets this thread run soon after it wakes up. */
 void nr_reader_take_short_slices(void);
-/* Whether there is nothing left to read: only ever true of replays. */
+/* Returns true if all sources were read to their end, which only replays have. */
 bool nr_reader_is_read(const nr_reader *reader);
 
 #endif
