@@ -1,7 +1,7 @@
-/* The filter of a TPACKET_V3 socket where it must count: classic BPF cannot. What it returns is
- * how many bytes of the frame are captured.
+/* The eBPF filter of a TPACKET_V3 socket, for named filters whose matches are counted: classic BPF
+ * cannot count. Returns the number of bytes of the frame to capture.
  *
- * Compiled by BCC; program.py puts the translated filters in front, as netring_filter(), and
+ * BCC compiles it. program.py puts the translated filters in front, as netring_filter(), and
  * defines NETRING_SNAPLEN. */
 
 int netring_socket(struct __sk_buff *ctx) {

@@ -1,8 +1,7 @@
-/* Counts every frame, asks the filter, and redirects what matches to the AF_XDP socket of the
- * frame's receive queue. What does not match, and what comes on a queue without a socket, goes
- * on to the host.
+/* Counts every frame, and redirects those that match the filter to the AF_XDP socket of their
+ * receive queue. Frames that do not match, or whose queue has no socket, go on to the host.
  *
- * Compiled by BCC without kernel headers. program.py puts the translated filter in front, as
+ * BCC compiles it without kernel headers. program.py puts the translated filter in front, as
  * netring_filter() with the macro NETRING_FILTER, and defines NETRING_QUEUES. */
 
 struct netring_counters {
@@ -21,7 +20,7 @@ int netring_redirect(struct xdp_md *ctx) {
     u32 slot = queue < NETRING_QUEUES ? queue : NETRING_QUEUES - 1;
     struct netring_counters *count = counters.lookup(&slot);
     if (!count) {
-        return XDP_PASS; /* cannot be: the slot is within the array */
+        return XDP_PASS; /* cannot happen: the slot is within the array */
     }
     u64 matched = 1, redirected = 0;
     int verdict = XDP_PASS;
@@ -32,9 +31,9 @@ int netring_redirect(struct xdp_md *ctx) {
         verdict = xsks_map.redirect_map(queue, XDP_PASS);
         redirected = verdict == XDP_REDIRECT;
     }
-    /* All four are written, whatever happened, and the compiler is not told what did: it would
-     * choose between their addresses, and the verifier refuses such arithmetic to a process
-     * without CAP_PERFMON. */
+    /* Every frame writes all four counters, and the asm hides their values from the compiler. It
+     * would otherwise choose between their addresses, and the verifier refuses such arithmetic to a
+     * process without CAP_PERFMON. */
     asm volatile("" : "+r"(matched), "+r"(redirected));
     count->seen++;
     count->not_matched += 1 - matched;
