@@ -1,10 +1,11 @@
-/* Writes a capture file of so many packets, the same each time:
+/* Writes a capture file of PACKETS packets, the same each time:
  *
  *     captures FILE PACKETS
  *
- * TCP sessions (60 %), UDP and ICMP exchanges, 15 % of the flows IPv6, 10 % in a VLAN, 83 new flows
- * a second, a packet of each every 20 ms. No two flows share a key. Prints how many flows there
- * are. Memory is that of the flows under way. Built and run by benchmarks/captures.py. */
+ * The flows are TCP sessions (60 %), UDP and ICMP exchanges; 15 % are IPv6, 10 % are in a VLAN. 83
+ * new flows begin each second, and each sends a packet every 20 ms. No two flows share a key.
+ * Prints the number of flows. Memory holds only the flows under way. benchmarks/captures.py builds
+ * and runs it. */
 #include <inttypes.h>
 #include <math.h>
 #include <stdbool.h>
@@ -23,10 +24,10 @@ struct flow {
     uint16_t ports[2];
     uint8_t proto;
     bool is_v6, is_tagged;
-    uint16_t sent, total; /* packets; the originator's and the responder's take turns */
+    uint16_t sent, total; /* packets; both ends take turns, the originator first */
 };
 
-static struct flow *live[LIVE]; /* a heap: the one whose turn it is comes first */
+static struct flow *live[LIVE]; /* a heap, with the flow that sends next on top */
 static int live_count;
 static uint64_t state = 88172645463325252u;
 
@@ -59,7 +60,7 @@ static void add(struct flow *flow) {
     }
 }
 
-/* After the first has changed. */
+/* Restores the heap after its first flow has changed. */
 static void sift(void) {
     for (int i = 0;;) {
         int least = i;
@@ -87,7 +88,7 @@ static struct flow *begin(uint32_t number, double at, uint64_t most) {
     f->next = at;
     f->is_v6 = next_random(100) < 15;
     f->is_tagged = next_random(10) == 0;
-    /* With the address it tells the flows apart: see put_addresses. */
+    /* Port and address together tell the flows apart: see put_addresses. */
     f->ports[0] = (uint16_t)(1024 + (number >> 20) * 1024 + next_random(1024));
     uint32_t total;
     if (kind < 60) {
@@ -120,7 +121,8 @@ static uint8_t *put32(uint8_t *at, uint32_t value) {
 }
 
 static uint8_t *put_addresses(uint8_t *at, const struct flow *f, int side) {
-    /* Odd, so that neighbours in time are far apart and 2^20 flows have as many clients. */
+    /* The factors are odd, so neighbours in time are far apart and 2^20 flows have as many
+     * clients. */
     const uint32_t host = f->number * 0x9e3779b1u & 0xfffff;
     const uint32_t server = f->number * 0x85ebca6bu >> 20;
     for (int i = 0; i < 2; i++) {
@@ -219,7 +221,7 @@ static size_t make(uint8_t *frame, struct flow *f, int side) {
 
 static void write_packet(FILE *file, struct flow *f) {
     uint8_t frame[LONGEST];
-    /* The end of a TCP session: FIN, FIN, ACK; before it they take turns, as in the others. */
+    /* Both ends take turns; a TCP session ends with FIN, FIN, ACK. */
     const size_t size = make(frame, f, f->sent % 2);
     const uint64_t ns = START_NS + (uint64_t)(f->next * 1e9);
     const uint32_t record[4] = {(uint32_t)(ns / 1000000000u), (uint32_t)(ns % 1000000000u),

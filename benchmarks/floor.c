@@ -1,13 +1,15 @@
-/* The floor below a capture: take what the kernel has put into the ring, count it, give it back.
+/* Measures the floor below a capture: takes what the kernel has put into the ring, counts it, and
+ * gives it back.
  *
  *     floor xsk INTERFACE HOW native|generic     descriptors of an AF_XDP socket on queue 0
  *     floor tpacket INTERFACE HOW                frames of the blocks of a TPACKET_V3 ring
  *
- * HOW is "pass", and no byte of a frame is read or fetched, or "look": one of each is read, so that
- * its cache line goes from the CPU that wrote it to this one, and back with the next frame; those
- * of AF_XDP are fetched ahead as the library does it. Says "ready", ends when its standard input
- * does, and prints "name value" lines. Built against the C core by receivers.py: the rings are the
- * library's own, in its own sizes; the XDP program is the shortest that redirects. */
+ * HOW is "pass" or "look". "pass" neither reads nor fetches a byte of a frame. "look" reads one
+ * byte of each, so that its cache line goes from the CPU that wrote it to this one, and back with
+ * the next frame; frames of AF_XDP are fetched ahead as in the library. Prints "ready", ends when
+ * its standard input does, and prints "name value" lines. receivers.py builds it against the C
+ * core: the rings are the library's own, in its own sizes, and the XDP program is the shortest that
+ * redirects. */
 #include <errno.h>
 #include <inttypes.h>
 #include <net/if.h>
@@ -79,7 +81,7 @@ static struct nr_source *open_tpacket(uint32_t ifindex) {
     return source;
 }
 
-/* Returns how many frames there were. */
+/* Reads all frames in the ring, and returns their number. */
 static uint64_t read_ring(struct nr_source *source, bool look, uint64_t *bytes) {
     struct nr_frame frames[NR_BATCH];
     static volatile uint64_t sum;
@@ -100,10 +102,9 @@ static uint64_t read_ring(struct nr_source *source, bool look, uint64_t *bytes) 
     return source->lent - before;
 }
 
-/* A reader at the producer's heels takes its cache lines away, and lets itself be woken for every
- * few frames: on two cores that costs the sender two thirds of its speed. So it sleeps a little
- * whenever it has caught up, as long as the library's loop does, and waits for the kernel only when
- * that has brought nothing. */
+/* Sleeps a little whenever it has caught up, as long as the library's loop does, and waits for the
+ * kernel only when that has brought nothing. A reader that follows too closely takes the sender's
+ * cache lines away and is woken for every few frames, which slows the sender. */
 static uint64_t read_all(struct nr_source *source, bool look) {
     struct pollfd fds[2] = {{.fd = source->fd, .events = POLLIN}, {.fd = 0, .events = POLLIN}};
     uint64_t bytes = 0;

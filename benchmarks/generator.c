@@ -1,25 +1,24 @@
-/* Makes traffic in the kernel: rewrites the frame it is given into the next one of a load, and
- * sends it out of an interface. Run by live_frames.py as live frames (BPF_PROG_TEST_RUN).
+/* Makes traffic in the kernel: rewrites the frame it gets into the next one of a load, and sends it
+ * out of an interface. live_frames.py runs it on live frames (BPF_PROG_TEST_RUN).
  *
- * The frames come back and are used again, as they were sent: whatever one packet needs is
- * written for every packet. Compiled by BCC without kernel headers; live_frames.py defines SIZE,
- * CONTROL, COUNT, FLOWS, PER_FLOW, INTERVAL, GROUP, PORT, HEADER_SUM, OUT, and where it is wanted
- * IPV6, TCP or STAMP. */
+ * The kernel gives the frames back as they were sent, so every packet writes all that it needs. BCC
+ * compiles it without kernel headers. live_frames.py defines SIZE, CONTROL, COUNT, FLOWS, PER_FLOW,
+ * INTERVAL, GROUP, PORT, HEADER_SUM, OUT, and for some loads IPV6, TCP or STAMP. */
 
 struct state {
     u64 sent;
-    u64 first, last; /* when, by CLOCK_MONOTONIC */
-    u64 next;        /* when the next is due, in 1/256 ns */
+    u64 first, last; /* times by CLOCK_MONOTONIC */
+    u64 next;        /* when the next frame is due, in 1/256 ns */
     u32 index;       /* flows served in this round: each is served once a round */
     u32 flow;
     u32 round;
-    u32 step; /* packets that the flows of this generation have had before this round */
+    u32 step; /* packets that each flow of this generation sent before this round */
     u32 generation;
-    u32 strides[8]; /* each round in another order, as long as it takes to forget the last */
+    u32 strides[8]; /* of eight rounds in turn, so that no order comes back soon */
 };
 BPF_ARRAY(states, struct state, 1);
 
-#define BURST (1000000ull << 8) /* 1 ms: what was missed before that is not made up for */
+#define BURST (1000000ull << 8) /* 1 ms: frames missed before that are not made up for */
 
 #ifdef IPV6
 #define NETWORK 40
@@ -28,7 +27,7 @@ BPF_ARRAY(states, struct state, 1);
 #endif
 #define TRANSPORT (14 + NETWORK)
 
-/* A flow by its number: 10.x.x.x, and what does not fit into that into the other address. */
+/* Names a flow by its number: 24 bits go into 10.x.x.x, the rest into the other address. */
 #ifdef IPV6
 #define NAME(id) (id)
 #else
@@ -57,7 +56,7 @@ static __always_inline u64 advance(struct state *s) {
     return id;
 }
 
-/* The addresses of both ends: of the flow's number, or of the time. */
+/* Writes the addresses of both ends, from the flow's number or from the time. */
 static __always_inline void write_addresses(u8 *data, u64 name, int back) {
 #ifdef IPV6
     u64 *at = (u64 *)(data + 22);
@@ -94,7 +93,8 @@ static __always_inline void write_stations(u8 *data, int back) {
 #define PAYLOAD (SIZE - TRANSPORT - 20)
 #define DATA_END (1 + (PER_FLOW - 6) * PAYLOAD)
 
-/* SYN, SYN+ACK, ACK, the originator's data, FIN+ACK, FIN+ACK, ACK. True: there is no payload. */
+/* Writes packet `step` of a connection: SYN, SYN+ACK, ACK, the originator's data, FIN+ACK, FIN+ACK,
+ * ACK. Returns true if there is no payload. */
 static __always_inline int write_tcp(u8 *data, u32 step) {
     u32 seq = 1 + (step - 3) * PAYLOAD, ack = 1;
     u8 flags = PSH | ACK;
@@ -126,7 +126,7 @@ static __always_inline int write_tcp(u8 *data, u32 step) {
 }
 #endif
 
-/* Whether the next frame, or GROUP of frames, is due; the schedule goes on from there. */
+/* Returns true if the next frame, or GROUP of frames, is due, and advances the schedule. */
 static __always_inline int is_due(struct state *s, u64 now) {
     now <<= 8;
     if (s->sent == 0) {
@@ -148,7 +148,7 @@ int generate(struct xdp_md *ctx) {
     if (!s || data + SIZE > end || s->sent >= COUNT) {
         return XDP_DROP;
     }
-    /* The time is read where it is needed: 39 ns. */
+    /* The clock is slow, so it is read only where it is needed. */
 #ifdef STAMP
     now = bpf_ktime_get_ns();
 #endif

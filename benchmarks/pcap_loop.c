@@ -1,8 +1,8 @@
-/* What a program in C over libpcap does at the least: count.
+/* Counts frames, which is the least that a C program does with libpcap:
  *
  *     pcap_loop INTERFACE
  *
- * Says "ready", ends when its standard input does, and prints "name value" lines. */
+ * Prints "ready", ends when its standard input does, and prints "name value" lines. */
 #include <inttypes.h>
 #include <pcap/pcap.h>
 #include <poll.h>

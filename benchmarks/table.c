@@ -1,13 +1,13 @@
-/* The cost of a packet from dissection to the flow table, in memory, without a source:
+/* Measures the cost of a packet from dissection to the flow table, in memory, without a source:
  *
  *     table steady FLOWS PACKETS tcp|udp   established connections (or datagrams both ways), then
- *                                  packets of theirs in random order; then all flows end, and
- *                                  their Community IDs are made
+ *                                  their packets in random order; then ends all flows and
+ *                                  makes their Community IDs
  *     table whole PACKETS CAP      short connections, from the SYN to the last ACK, many at a time
  *     table flood PACKETS CAP how  SYNs of new 5-tuples, among which some connections go on;
  *                                  how: random, or collide (equal under an unkeyed xor)
  *
- * Prints "name value" lines. Built and run by benchmarks/table.py and by the tests. */
+ * Prints "name value" lines. benchmarks/table.py and the tests build and run it. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -35,7 +35,7 @@ static uint64_t now_ns(void) {
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-/* Of the program's own, to the page; /proc/self/statm is not exact. */
+/* Returns the program's own memory, exact to the page, which /proc/self/statm is not. */
 static uint64_t resident(void) {
     char line[256];
     unsigned long kilobytes = 0;
@@ -57,7 +57,7 @@ static void put32(uint8_t *at, uint32_t value) {
     at[3] = (uint8_t)value;
 }
 
-/* A TCP segment of SEGMENT bytes, or of none, over IPv4. */
+/* Makes a TCP segment of SEGMENT bytes, or of none, over IPv4. */
 static void make(uint8_t *f, uint32_t src, uint32_t dst, uint16_t sport, uint16_t dport) {
     memset(f, 0, FRAME);
     f[12] = 0x08;
@@ -90,7 +90,7 @@ static nr_reader *create(uint32_t flows) {
         .idle_other_ns = 3600000000000,
         .close_delay_ns = 5000000000,
         .fragment_ns = 30000000000,
-        .fragment_slots = 4, /* of another table */
+        .fragment_slots = 4, /* not measured here */
         .max_flows = flows,
         .event_slots = EVENT_SLOTS,
         .decode = {.tunnel_depth = 4, .key_vlan = 1},
@@ -109,7 +109,7 @@ static void give(nr_reader *reader, const uint8_t *frame) {
     reader->handoff.tail = reader->handoff.head; /* the consumer keeps up */
 }
 
-/* The same as a datagram of UDP. */
+/* Makes a UDP datagram of the segment. */
 static void make_datagram(uint8_t *f) {
     f[17] = 28 + SEGMENT;
     f[23] = NR_PROTO_UDP;
@@ -125,7 +125,7 @@ static void begin_exchange(nr_reader *reader, uint8_t *there, uint8_t *back) {
     give(reader, back);
 }
 
-/* SYN, SYN and ACK, ACK; then a segment there and its acknowledgement. */
+/* Opens a connection: SYN, SYN+ACK and ACK, then a segment and its acknowledgement. */
 static void open_connection(nr_reader *reader, uint8_t *there, uint8_t *back) {
     set(there, NR_FLAG_SYN, 0, 0, 0);
     give(reader, there);
@@ -146,7 +146,7 @@ static void ends_of(uint32_t n, uint8_t *there, uint8_t *back) {
     make(back, dst, src, 443, sport);
 }
 
-/* As they lie in a ring: one after the other, just written. */
+/* Frames as they lie in a ring: one after the other, just written. */
 struct ring {
     uint8_t bytes[NR_BATCH][FRAME];
     struct nr_frame frames[NR_BATCH];
@@ -168,7 +168,7 @@ static const nr_event *next_event(nr_reader *reader) {
     return (const nr_event *)(const void *)(h->slots + (h->tail & h->mask) * h->slot_size);
 }
 
-/* Ends all flows; what that took, and what their Community IDs did. */
+/* Ends all flows. Adds the time of that to *ending, and of their Community IDs to *naming. */
 static void end_all(nr_reader *reader, uint64_t *ending, uint64_t *naming) {
     char id[64];
     uint32_t left = 1;
@@ -179,7 +179,7 @@ static void end_all(nr_reader *reader, uint64_t *ending, uint64_t *naming) {
         before = now_ns();
         for (; reader->handoff.tail != reader->handoff.head; reader->handoff.tail++) {
             char *end = nr_put_community_id(id, next_event(reader));
-            __asm__ volatile("" : : "r"(id), "r"(end) : "memory"); /* it is not left out */
+            __asm__ volatile("" : : "r"(id), "r"(end) : "memory"); /* keeps the call */
         }
         *naming += now_ns() - before;
     }
@@ -205,7 +205,8 @@ static int steady(uint32_t flows, uint32_t packets, bool tcp) {
         ends_of(n, there, back);
         (tcp ? open_connection : begin_exchange)(reader, there, back);
     }
-    /* All that the table takes, its slots and unused ends of pages too; the events' ring apart. */
+    /* All memory of the table, with its slots and unused ends of pages, without the events'
+     * ring. */
     const uint64_t written =
         reader->handoff.head < EVENT_SLOTS ? reader->handoff.head : EVENT_SLOTS;
     const uint64_t used = resident() - before - written * reader->handoff.slot_size;
@@ -235,12 +236,11 @@ static int steady(uint32_t flows, uint32_t packets, bool tcp) {
     return right ? 0 : 1;
 }
 
-/* -- short connections: what ordinary traffic costs where most of it is beginnings and ends -- */
+/* -- short connections: traffic that is mostly beginnings and ends -- */
 
 enum { AT_ONCE = 16384, SCRIPT = 8 };
 
-/* The next packet of the connection: SYN, SYN and ACK, ACK, a segment, its ACK, and the two FINs.
- */
+/* Makes the next packet of the connection: SYN, SYN+ACK, ACK, a segment, its ACK, two FINs, ACK. */
 static void next_packet(uint8_t *frame, uint32_t connection, uint32_t stage) {
     static const struct {
         uint8_t back, flags;
@@ -293,7 +293,7 @@ static int whole(uint32_t packets, uint32_t cap) {
 
 /* -- the flood -- */
 
-/* A 5-tuple that nobody has seen; colliding ones have all words' xor in common. */
+/* Makes a SYN of a new 5-tuple; colliding ones share the xor of all words. */
 static void strange(uint8_t *frame, uint32_t n, bool collide) {
     const uint32_t src = collide ? 0x20000000u + n : next_random();
     const uint32_t dst = collide ? 0x20000000u + n : next_random();
@@ -328,7 +328,7 @@ static int flood(uint32_t packets, uint32_t cap, bool collide) {
         took += run(reader, &ring);
     }
     const uint64_t grown = resident() - memory;
-    /* Whoever was established is still there, with every packet and byte it sent. */
+    /* Every established connection is still there, with every packet and byte that it sent. */
     uint32_t exact = 0;
     while (nr_reader_flush(reader) > 0 || reader->handoff.tail != reader->handoff.head) {
         for (; reader->handoff.tail != reader->handoff.head; reader->handoff.tail++) {
