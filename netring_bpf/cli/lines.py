@@ -67,10 +67,10 @@ class _FormatLines:
     """The flows that have ended, encoded in C."""
 
     def __init__(self, format: str, salt: str) -> None:
-        from netring_bpf.formats.base import open_format
+        from netring_bpf.formats.base import FORMATS
         from netring_bpf.formats.batch_text import TextEncoder
 
-        self._header = open_format(format, salt=salt).header()
+        self._header = FORMATS[format].header
         self._encoder = TextEncoder(format, salt=salt)
 
     def header(self) -> bytes:

@@ -1,1 +1,1 @@
-"""Flow records in the words of other tools: one file for each."""
+"""Flow events as text for people and for other tools."""

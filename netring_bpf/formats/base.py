@@ -1,42 +1,44 @@
-"""What a format is, and the formats there are."""
+"""The formats in which flow events are written as text: one table, and everything reads it."""
 
 from __future__ import annotations
 
-import importlib
-from typing import Final, Protocol
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final, get_args
 
-from netring_bpf.errors import OptionError
-from netring_bpf.events.event import FlowEnded
+from netring_bpf.events.event import FlowEnded, FlowEvent
+from netring_bpf.formats import csv, zeek
 
-__all__ = ["FORMATS", "Format", "open_format"]
-
-FORMATS: Final = ("zeek", "zeek-json", "eve", "csv")
-_PLACES: Final = {
-    "zeek": ("netring_bpf.formats.zeek", "ZeekTsv"),
-    "zeek-json": ("netring_bpf.formats.zeek", "ZeekJson"),
-    "eve": ("netring_bpf.formats.eve", "Eve"),
-    "csv": ("netring_bpf.formats.csv", "Csv"),
-}
+__all__ = ["FORMATS", "Format"]
 
 
-class Format(Protocol):
-    """Makes lines of ended flows. Reproducible: the same flows give the same bytes."""
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A format of text, made in C (``batch_text.py``).
 
-    def header(self) -> bytes:
-        """What comes before the first line; may be empty."""
-
-    def line(self, event: FlowEnded) -> bytes:
-        """The flow as one line, with its newline."""
-
-
-def open_format(name: str, *, salt: str = "") -> Format:
-    """Return the format of that name, one of ``FORMATS``.
-
-    ``salt``: goes into identifiers that must differ between captures (Zeek's uid). Raises
-    ``OptionError`` for a name that is none of them.
+    ``kinds``: the events it has records for. ``terminator``: ends each record. ``header``: stands
+    before the first record.
     """
-    if name not in _PLACES:
-        raise OptionError(f"name={name!r}: must be one of {', '.join(FORMATS)}", option="name")
-    module, attribute = _PLACES[name]
-    made: Format = getattr(importlib.import_module(module), attribute)(salt)
-    return made
+
+    name: str
+    kinds: tuple[type[FlowEvent], ...]
+    terminator: bytes = b"\n"
+    header: bytes = b""
+
+
+_ALL: Final[tuple[type[FlowEvent], ...]] = get_args(FlowEvent)
+_ENDED: Final = (FlowEnded,)
+
+FORMATS: Final[Mapping[str, Format]] = MappingProxyType(
+    {
+        each.name: each
+        for each in (
+            Format("json", _ALL),
+            Format("zeek", _ENDED, header=zeek.HEADER),
+            Format("zeek-json", _ENDED),
+            Format("eve", _ENDED),
+            Format("csv", _ENDED, terminator=b"\r\n", header=csv.HEADER),
+        )
+    }
+)

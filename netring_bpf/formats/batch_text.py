@@ -1,7 +1,7 @@
 """Flow events as text, made in C: whole batches at once, never decoded into Python's objects.
 
-What is written is defined by the formatters in Python, ``sinks/encode.py`` for JSON and
-``formats/`` for the rest: the tests hold the two equal, byte for byte.
+``json.py`` writes the same JSON of events that Python made. The tests hold every format equal to a
+formatter in Python, byte for byte.
 """
 
 from __future__ import annotations
@@ -13,21 +13,14 @@ from typing import Any, Final, NamedTuple
 from netring_bpf._core import ffi, lib
 from netring_bpf.errors import OptionError
 from netring_bpf.events.batch import EventBatch
-from netring_bpf.events.event import FlowEnded, FlowEvent
-from netring_bpf.events.layout import KINDS, mask_of
-from netring_bpf.formats.uid import uid_key
+from netring_bpf.events.event import FlowEvent
+from netring_bpf.events.layout import mask_of
+from netring_bpf.formats.base import FORMATS
+from netring_bpf.formats.zeek import uid_key
 
-__all__ = ["TEXT_FORMATS", "Text", "TextEncoder"]
+__all__ = ["Text", "TextEncoder"]
 
-_FORMATS: Final = {
-    "json": lib.NR_FORMAT_JSON,
-    "zeek": lib.NR_FORMAT_ZEEK,
-    "zeek-json": lib.NR_FORMAT_ZEEK_JSON,
-    "eve": lib.NR_FORMAT_EVE,
-    "csv": lib.NR_FORMAT_CSV,
-}
-TEXT_FORMATS: Final = frozenset(_FORMATS)
-_ROOM: Final = 1 << 19  # bytes of text made at once: a thousand records, and still in the cache
+_ROOM: Final = 1 << 19  # bytes of text made at once; the buffer stays in the cache
 
 
 class Text(NamedTuple):
@@ -43,13 +36,12 @@ class Text(NamedTuple):
 
 
 class TextEncoder:
-    """Makes text of batches of flow events, in one of ``TEXT_FORMATS``.
+    """Makes text of batches of flow events, in one of ``FORMATS``.
 
-    ``kinds``: the event classes that are encoded, the others are passed over; by default all of
-    them as JSON, and the flows that have ended in the other formats. ``terminator``: what stands
-    behind each record; by default what the format demands. ``salt``: of Zeek's ``uid``. Of JSON
-    only: ``capture``, a text that goes into each record, and ``seq``, the number of the first,
-    from which the others count on, over all batches. Raises ``OptionError`` for another format.
+    ``kinds``: the event classes to encode; the encoder passes over the others. ``terminator``
+    ends each record. The format has a default for both. ``salt``: of Zeek's ``uid``. JSON alone
+    takes ``capture``, a text for each record, and ``seq``, the number of the first record; the
+    numbers go on from batch to batch. Raises ``OptionError`` for another format.
     """
 
     def __init__(
@@ -62,20 +54,21 @@ class TextEncoder:
         capture: str | None = None,
         seq: int | None = None,
     ) -> None:
-        if format not in _FORMATS:
+        if format not in FORMATS:
             raise OptionError(
-                f"format={format!r}: must be one of {', '.join(_FORMATS)}", option="format"
+                f"format={format!r}: must be one of {', '.join(FORMATS)}", option="format"
             )
+        chosen = FORMATS[format]
         if kinds is None:
-            kinds = tuple(KINDS.values()) if format == "json" else (FlowEnded,)
+            kinds = chosen.kinds
         if terminator is None:
-            terminator = b"\r\n" if format == "csv" else b"\n"
+            terminator = chosen.terminator
         name = b"" if capture is None else _json_text(capture)
         self._keep = ffi.from_buffer(terminator), ffi.from_buffer(name)
         self._options = ffi.new(
             "nr_text_options *",
             {
-                "format": _FORMATS[format],
+                "format": _number_of(format),
                 "kinds": mask_of(kinds),
                 "uid_key": uid_key(salt),
                 "seq": seq or 0,
@@ -145,6 +138,11 @@ class TextEncoder:
             )
             self._options.seq += self._text.records
             yield ffi.buffer(self._buffer, self._text.size)
+
+
+def _number_of(format: str) -> int:
+    """Return ``NR_FORMAT_ZEEK_JSON`` of ``"zeek-json"``."""
+    return int(getattr(lib, f"NR_FORMAT_{format.upper().replace('-', '_')}"))
 
 
 def _json_text(text: str) -> bytes:

@@ -1,4 +1,4 @@
-"""Text made in C is, byte for byte, what the formatters in Python define."""
+"""Text made in C is, byte for byte, what formatters in Python make of the decoded events."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from netring_bpf import FlowEnded, FlowEvent, FlowOptions
+from netring_bpf import FlowEnded, FlowOptions
 from netring_bpf._core import ffi, lib
 from netring_bpf.events.batch import EventBatch
-from netring_bpf.formats.base import FORMATS, open_format
-from netring_bpf.formats.batch_text import TEXT_FORMATS, TextEncoder
+from netring_bpf.formats.base import FORMATS
+from netring_bpf.formats.batch_text import TextEncoder
 from netring_bpf.formats.json import encode_event
 from netring_bpf.ring.reader import Reader
+from tests.support.formatters import text_in_python
 from tests.support.replay import replay_file
 
 ORACLES = Path(__file__).resolve().parents[3] / "shared" / "oracles"
@@ -101,30 +102,26 @@ def side_names(size: int) -> list[str]:
     ]
 
 
-def text_in_python(name: str, events: Iterable[FlowEvent], **options: object) -> bytes:
-    if name == "json":
-        first = options.get("seq")
-        return b"".join(
-            encode_event(
-                event,
-                capture=options.get("capture"),  # type: ignore[arg-type]
-                seq=None if first is None else first + i,  # type: ignore[operator]
-            )
-            + b"\n"
-            for i, event in enumerate(events)
-        )
-    chosen = open_format(name, salt=SALT)
-    return b"".join(chosen.line(event) for event in events if isinstance(event, FlowEnded))
-
-
 def captures() -> list[Path]:
     return sorted(
         path for path in ORACLES.rglob("*") if path.name.endswith((".pcap", ".pcapng", ".cap"))
     )
 
 
-def test_every_format_is_made_in_c() -> None:
-    assert {"json", *FORMATS} == TEXT_FORMATS
+def test_the_table_has_the_formats_of_c() -> None:
+    numbers = [TextEncoder(name)._options.format for name in FORMATS]
+    in_c = [getattr(lib, name) for name in dir(lib) if name.startswith("NR_FORMAT_")]
+    assert sorted(numbers) == sorted(in_c)
+
+
+def test_headers_name_the_fields_of_the_lines(layout: object) -> None:
+    batch = batch_of([{"kind": lib.NR_EVENT_ENDED, "end_reason": lib.NR_END_FIN}], layout)
+    for name, separator in (("zeek", b"\t"), ("csv", b",")):
+        *_, header = (
+            line for line in FORMATS[name].header.splitlines() if not line.startswith(b"#types")
+        )
+        fields = header.removeprefix(b"#fields\t").split(separator)
+        assert len(fields) == len(TextEncoder(name).encode(batch).split(separator)), name
 
 
 @pytest.mark.requires("oracles")
@@ -142,9 +139,9 @@ def test_the_events_of_every_capture_are_the_same_text(options: FlowOptions) -> 
         for batch in replay_file(path, options).batches:
             assert isinstance(batch, EventBatch)
             events += len(batch)
-            for name in TEXT_FORMATS:
+            for name in FORMATS:
                 made = TextEncoder(name, salt=SALT).encode(batch)
-                assert made == text_in_python(name, batch), (path, name)
+                assert made == text_in_python(name, batch, salt=SALT), (path, name)
     assert events > 500
 
 
@@ -153,9 +150,9 @@ def test_any_events_are_the_same_text(
     layout: object, natives: list[dict[str, object]], seq: int | None
 ) -> None:
     batch = batch_of(natives, layout)
-    for name in TEXT_FORMATS:
+    for name in FORMATS:
         made = TextEncoder(name, salt=SALT, seq=seq).encode(batch)
-        assert made == text_in_python(name, batch, seq=seq)
+        assert made == text_in_python(name, batch, salt=SALT, seq=seq)
 
 
 @given(TIMES)
@@ -170,7 +167,7 @@ def test_seconds_are_python_s(layout: object, ns: int) -> None:
     batch = batch_of([native, native | {"start_ts": ns}], layout)
     for name in ("zeek", "zeek-json"):
         made = TextEncoder(name, salt=SALT).encode(batch)
-        assert made == text_in_python(name, batch)
+        assert made == text_in_python(name, batch, salt=SALT)
 
 
 @given(ADDRESSES)
@@ -237,7 +234,7 @@ def test_the_room_for_a_record_is_enough(layout: object) -> None:
         "end_reason": lib.NR_END_SHUTDOWN, "tunnel_kind": lib.NR_TUNNEL_GENEVE,
         "history": b"S" * 40,
     }  # fmt: skip
-    for name in TEXT_FORMATS:
+    for name in FORMATS:
         encoder = TextEncoder(name, seq=2**64 - 2)
         made = encoder.encode(batch_of([longest], layout))
         assert len(made) < lib.nr_text_room(encoder._options)

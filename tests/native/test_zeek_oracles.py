@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from netring_bpf import FlowOptions
-from netring_bpf.formats.zeek import ZeekTsv
+from netring_bpf.formats.zeek import HEADER
+from tests.support.formatters import text_in_python
 from tests.support.replay import replay_file
 
 pytestmark = pytest.mark.requires("oracles")
@@ -59,8 +60,7 @@ def missing(capture: str, *, verify_checksums: bool) -> tuple[int, int]:
     options = FlowOptions(update_interval=None, verify_checksums=verify_checksums)
     story = replay_file(ORACLES / capture, options)
     assert story.error is None
-    zeek = ZeekTsv()
-    ours = rows((zeek.header() + b"".join(map(zeek.line, story.ended))).decode())
+    ours = rows((HEADER + text_in_python("zeek", story.ended)).decode())
     theirs = rows((ORACLES / f"{capture}.conn.log").read_text(encoding="utf-8"))
     return (theirs - ours).total(), theirs.total()
 

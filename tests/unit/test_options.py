@@ -17,7 +17,6 @@ from netring_bpf import (
     XdpOptions,
 )
 from netring_bpf.errors import OptionError
-from netring_bpf.formats.base import open_format
 from netring_bpf.formats.batch_text import TextEncoder
 from netring_bpf.sinks.mqtt_options import MqttOptions
 
@@ -111,10 +110,6 @@ def test_an_unknown_format_is_refused_with_the_known_ones() -> None:
         TextEncoder("xml")
     assert str(caught.value) == "format='xml': must be one of json, zeek, zeek-json, eve, csv"
     assert caught.value.option == "format"
-    with pytest.raises(OptionError) as caught:
-        open_format("json")
-    assert str(caught.value) == "name='json': must be one of zeek, zeek-json, eve, csv"
-    assert caught.value.option == "name"
 
 
 def test_fewer_chunks_than_descriptors_are_refused() -> None:

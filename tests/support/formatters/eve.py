@@ -11,7 +11,7 @@ from typing import Final
 
 from netring_bpf.events.event import Flow, FlowEnd, FlowEnded, TcpState
 
-__all__ = ["Eve", "eve_record"]
+__all__ = ["eve_line"]
 
 _PROTOCOLS: Final = {1: "ICMP", 6: "TCP", 17: "UDP", 58: "IPv6-ICMP", 132: "SCTP", 47: "GRE"}
 _ICMP: Final = (1, 58)
@@ -27,8 +27,13 @@ _REASONS: Final = {
 }
 
 
-def eve_record(event: FlowEnded) -> dict[str, object]:
-    """Return the flow as Suricata's EVE has it. Times are UTC, with microseconds."""
+def eve_line(event: FlowEnded) -> bytes:
+    """The flow as one line."""
+    return json.dumps(_record(event), separators=(",", ":")).encode() + b"\n"
+
+
+def _record(event: FlowEnded) -> dict[str, object]:
+    """The flow as Suricata has it. Times are UTC, with microseconds."""
     flow = event.flow
     key = flow.key
     record: dict[str, object] = {
@@ -87,18 +92,3 @@ def _tcp_state(flow: Flow) -> str:
     if orig == resp == TcpState.ESTABLISHED:
         return "established"
     return "syn_sent" if orig == TcpState.SYN_SENT else "none"
-
-
-class Eve:
-    """EVE flow events: an object a line."""
-
-    def __init__(self, salt: str = "") -> None:
-        del salt  # Suricata's flow_id is a number; ours is the flow's own
-
-    def header(self) -> bytes:
-        """Nothing."""
-        return b""
-
-    def line(self, event: FlowEnded) -> bytes:
-        """The flow as one line."""
-        return json.dumps(eve_record(event), separators=(",", ":")).encode() + b"\n"

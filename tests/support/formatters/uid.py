@@ -1,26 +1,15 @@
-"""Zeek's ``uid`` of a flow: from its number, under a key, so that a file gives the same each time.
-
-Two captures with different salts have no identifier in common. The hash is SipHash-1-3 (Aumasson
-and Bernstein, 2012), as in ``ring/siphash.h``; this is what ``ring/zeek.c`` does, to be read.
-"""
+"""Zeek's ``uid`` of a flow: SipHash-1-3 (Aumasson and Bernstein, 2012) of its number."""
 
 from __future__ import annotations
 
-import hashlib
 import string
 from typing import Final
 
-__all__ = ["uid", "uid_key"]
+__all__ = ["uid"]
 
 _DIGITS: Final = string.digits + string.ascii_uppercase + string.ascii_lowercase
 _COUNTS: Final = (9, 8)  # digits that each of two hashes has to give
 _MASK: Final = (1 << 64) - 1
-
-
-def uid_key(salt: str) -> tuple[int, int]:
-    """Return the key for a salt, which may be any text."""
-    digest = hashlib.sha256(salt.encode(errors="surrogateescape")).digest()
-    return int.from_bytes(digest[:8], "little"), int.from_bytes(digest[8:16], "little")
 
 
 def uid(flow_id: int, key: tuple[int, int]) -> str:

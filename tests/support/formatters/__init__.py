@@ -1,0 +1,42 @@
+"""Formatters in Python, from the decoded events: the reference for what C writes.
+
+They share nothing with C but what a header has to say: the fields of ``conn.log`` and the columns
+of CSV, in their order. The package itself writes JSON in both languages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from netring_bpf import FlowEnded, FlowEvent
+from netring_bpf.formats.json import encode_event
+from netring_bpf.formats.zeek import uid_key
+from tests.support.formatters.csv import csv_line
+from tests.support.formatters.eve import eve_line
+from tests.support.formatters.zeek import zeek_json_line, zeek_line
+
+__all__ = ["text_in_python"]
+
+
+def text_in_python(
+    name: str,
+    events: Iterable[FlowEvent],
+    *,
+    salt: str = "",
+    capture: str | None = None,
+    seq: int | None = None,
+) -> bytes:
+    """The events in the format ``name``, as a ``TextEncoder`` with these options writes them."""
+    if name == "json":
+        return b"".join(
+            encode_event(event, capture=capture, seq=None if seq is None else seq + place) + b"\n"
+            for place, event in enumerate(events)
+        )
+    ended = (event for event in events if isinstance(event, FlowEnded))
+    if name == "csv":
+        return b"".join(map(csv_line, ended))
+    if name == "eve":
+        return b"".join(map(eve_line, ended))
+    line = {"zeek": zeek_line, "zeek-json": zeek_json_line}[name]
+    key = uid_key(salt)
+    return b"".join(line(event.flow, key) for event in ended)
