@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import chain, compress
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, overload
 from netring_bpf._core import ffi
 from netring_bpf.events.decode import decode
 from netring_bpf.events.event import Event, FlowEvent
-from netring_bpf.events.layout import KINDS, Layout, slice_of
+from netring_bpf.events.layout import KINDS, Layout, format_of, slice_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -22,7 +21,7 @@ __all__ = ["EventBatch"]
 
 _PART = 64
 _KIND_AT = ffi.offsetof("nr_event", "kind")
-_TS = struct.Struct("=Q")  # which an nr_event begins with
+_TS = format_of("nr_event", ("ts",))
 
 
 @lru_cache(maxsize=64)

@@ -12,8 +12,7 @@ from typing import Any, TypeAlias
 
 from netring_bpf._core import ffi
 from netring_bpf.errors import PackageMissingError
-from netring_bpf.events.event import Counters
-from netring_bpf.events.layout import Layout, slice_of
+from netring_bpf.events.layout import COUNTERS, Layout, slice_of
 
 try:
     import numpy as np
@@ -57,7 +56,8 @@ def _struct(c_type: Any) -> np.dtype[np.void]:
     fields = [(name, field) for name, field in c_type.fields if name != "reserved"]
     names = [_NAMES.get(name, name) for name, _ in fields]
     if c_type is ffi.typeof("nr_event_side"):
-        names = list(Counters._fields)  # the same, in the same order
+        of_records = {name: counter for counter, name in COUNTERS.items()}
+        names = [of_records[name] for name, _ in fields]
     return np.dtype(
         {
             "names": names,

@@ -1,12 +1,20 @@
-"""The code numbers of ``nr_event`` of ``api.h``, and how its events lie in memory."""
+"""The code numbers of ``nr_event`` of ``api.h``, and how its events lie in memory.
+
+The C core itself tells the layout, through cffi: no offset or size is written down here.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import struct
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby, zip_longest
+from types import MappingProxyType
+from typing import Any, Final
 
-from netring_bpf._core import lib
+from netring_bpf._core import ffi, lib
 from netring_bpf.events.event import (
+    Counters,
     FlowEnd,
     FlowEnded,
     FlowEstablished,
@@ -16,7 +24,17 @@ from netring_bpf.events.event import (
     TunnelKind,
 )
 
-__all__ = ["ENDS", "KINDS", "NO_VLAN", "TUNNELS", "Layout", "mask_of", "slice_of"]
+__all__ = [
+    "COUNTERS",
+    "ENDS",
+    "KINDS",
+    "NO_VLAN",
+    "TUNNELS",
+    "Layout",
+    "format_of",
+    "mask_of",
+    "slice_of",
+]
 
 KINDS: dict[int, type[FlowEvent]] = {
     lib.NR_EVENT_STARTED: FlowStarted,
@@ -46,6 +64,18 @@ TUNNELS = {
 }
 NO_VLAN = int(lib.NR_NO_VLAN)
 
+_OTHER_NAMES = {"first": "first_ts", "last": "last_ts", "rtt": "rtt_ns", "state": "tcp_state"}
+#: The fields of ``Counters``, and for each the field of ``nr_event_side``.
+COUNTERS: Final = MappingProxyType(
+    {name: _OTHER_NAMES.get(name, name) for name in Counters._fields}
+)
+
+_CODES: Final = {
+    "uint64_t": "Q", "uint32_t": "I", "int32_t": "i", "uint16_t": "H", "uint8_t": "B",
+    "double": "d",
+}  # fmt: skip
+_NO_CODES: Final[Mapping[str, str]] = MappingProxyType({})
+
 
 @dataclass(frozen=True, slots=True)
 class Layout:
@@ -54,6 +84,48 @@ class Layout:
     size: int
     statistics: bool
     first_packets: int
+
+
+def format_of(
+    name: str, fields: Sequence[str], codes: Mapping[str, str] = _NO_CODES
+) -> struct.Struct:
+    """Return what reads these fields of the struct ``name`` of ``api.h``, in this order.
+
+    ``codes``: reads a field by this code instead of the one of its type. Raises ``ImportError``
+    if the fields are in another order in C: each value would get the name of another.
+    """
+    c_type = ffi.typeof(name)
+    found = [(field_name, field) for field_name, field in c_type.fields if field_name in fields]
+    in_c = (field_name for field_name, _ in found)
+    for have, want in zip_longest(in_c, fields, fillvalue="nothing"):
+        if have != want:
+            raise ImportError(
+                f"{name} of netring_bpf._core has {have} where the package reads {want}; build "
+                "the C core again, or read the fields in the order of ring/api.h"
+            )
+    parts, end = [], 0
+    for field_name, field in found:
+        code = codes.get(field_name) or _code_of(field.type)
+        parts += ["x"] * (field.offset - end) + [code]
+        end = field.offset + struct.calcsize(f"={code}")
+    parts += ["x"] * (ffi.sizeof(c_type) - end)
+    return struct.Struct(
+        "=" + "".join(_repeated(code, len([*run])) for code, run in groupby(parts))
+    )
+
+
+def _repeated(code: str, times: int) -> str:
+    """Return ``"8Q"`` for eight of ``"Q"``, which ``struct`` reads faster than eight codes."""
+    return f"{times}{code}" if len(code) == 1 else code * times
+
+
+def _code_of(c_type: Any) -> str:
+    """Return how ``struct`` reads a type of C: an array of bytes as bytes, others as values."""
+    if c_type.kind == "array":
+        item = c_type.item
+        code = "s" if ffi.sizeof(item) == 1 else _code_of(item)
+        return f"{c_type.length}{code}"
+    return _CODES[c_type.cname]
 
 
 def mask_of(kinds: Iterable[type[FlowEvent]]) -> int:
