@@ -4,28 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Protocol, Self, TypeGuard
+from typing import Self
 
 from netring_bpf.broadcast.retained import Stream
 from netring_bpf.broadcast.subscriber import Subscriber
 from netring_bpf.events.event import Event
-from netring_bpf.events.select import Kinds, events_at, last_ts, places_of
+from netring_bpf.events.select import Kinds, LazyBatch, events_at, last_ts, places_of
 
 __all__ = ["FlowSubscriber"]
 
 # Of tokio's budget of a task: with so many events at hand the loop still turns, so that one who
 # has much to catch up with, or much to do with each, does not hold up the others.
 _TURN = 128
-
-
-class _MadeOnDemand(Protocol):
-    """Events that are made when they are looked at, and else kept."""
-
-    def once(self) -> Iterator[Event]: ...
-
-
-def _is_made_on_demand(events: Sequence[Event]) -> TypeGuard[_MadeOnDemand]:
-    return hasattr(events, "once")  # why not isinstance(): kinds.py
 
 
 class FlowSubscriber(Subscriber):
@@ -131,7 +121,7 @@ class FlowSubscriber(Subscriber):
 
     def _made(self, events: Sequence[Event]) -> Iterator[Event]:
         """Iterate; what is made for it is kept only where there is somebody to share it with."""
-        if len(self._stream.subscribers) == 1 and _is_made_on_demand(events):
+        if len(self._stream.subscribers) == 1 and isinstance(events, LazyBatch):
             return events.once()
         return iter(events)
 

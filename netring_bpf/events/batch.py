@@ -11,6 +11,7 @@ from netring_bpf._core import ffi
 from netring_bpf.events.decode import decode
 from netring_bpf.events.event import Event, FlowEvent
 from netring_bpf.events.layout import KINDS, Layout, format_of, slice_of
+from netring_bpf.events.select import Classes, LazyBatch
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -30,7 +31,7 @@ def _chosen(classes: tuple[type[Event], ...]) -> bytes:
     return bytes(code in KINDS and issubclass(KINDS[code], classes) for code in range(256))
 
 
-class EventBatch(Sequence[FlowEvent]):
+class EventBatch(Sequence[FlowEvent], LazyBatch):
     """Flow events in order; each is decoded when first looked at.
 
     Shared by reference between all subscribers, and so are the decoded events. A slice, and what
@@ -85,12 +86,12 @@ class EventBatch(Sequence[FlowEvent]):
         """When the last event happened. Raises ``IndexError`` where there is none. No decoding."""
         return int(_TS.unpack_from(self._raw, self._rows[-1] * self._layout.size)[0])
 
-    def of_kinds(self, kinds: type[Event] | tuple[type[Event], ...]) -> EventBatch:
+    def of_kinds(self, kinds: Classes) -> EventBatch:
         """Return the events of these classes: this batch itself where all are. Decodes nothing."""
         places = self.places(kinds)
         return self if len(places) == len(self._rows) else self.at(places)
 
-    def places(self, kinds: type[Event] | tuple[type[Event], ...]) -> Sequence[int]:
+    def places(self, kinds: Classes) -> Sequence[int]:
         """Return where in the batch the events of these classes are. Decodes nothing."""
         chosen = self.kinds.translate(_chosen(kinds if isinstance(kinds, tuple) else (kinds,)))
         places = range(len(chosen))
