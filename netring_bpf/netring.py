@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self, get_args
 
 from netring_bpf.broadcast.broadcast import BatchSubscriber, FlowBroadcast, FlowSubscriber
-from netring_bpf.broadcast.file_pump import Pump
+from netring_bpf.broadcast.file_pump import FilePump
 from netring_bpf.capture.replay import Replay
 from netring_bpf.errors import ClosedError, InterfaceGoneError, InternalError, NetringError
 from netring_bpf.events.event import CaptureError, Event, FlowEvent, LinkDown, LinkUp
@@ -121,7 +121,7 @@ class Netring:
         self._opening: asyncio.Future[None] | None = None
         self._readers: list[int] = []
         self._pump = (
-            Pump(source, self._broadcast, self._batch, self._fail_by) if source.finite else None
+            FilePump(source, self._broadcast, self._batch, self._fail_by) if source.finite else None
         )
         self._shutdown: asyncio.Task[None] | None = None
         self._error: NetringError | None = None

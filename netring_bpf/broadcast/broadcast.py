@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from netring_bpf.broadcast.batch_subscriber import BatchSubscriber
 from netring_bpf.broadcast.event_subscriber import FlowSubscriber
-from netring_bpf.broadcast.retained import Stream
+from netring_bpf.broadcast.retained import Retained
 from netring_bpf.broadcast.subscriber import Subscriber, SubscriberStatistics
 from netring_bpf.errors import ClosedError, OptionError
 from netring_bpf.events.event import Event
@@ -52,28 +52,28 @@ class FlowBroadcast:
     def __init__(self, buffer: int = 4096) -> None:
         if buffer < 1:
             raise OptionError(f"buffer={buffer!r}: must be at least 1", option="buffer")
-        self._stream: Stream[Subscriber] = Stream(buffer)
+        self._retained: Retained[Subscriber] = Retained(buffer)
         self._subscribed = 0
 
     @property
     def buffer(self) -> int:
         """How many events are retained."""
-        return self._stream.buffer
+        return self._retained.buffer
 
     @property
     def published(self) -> int:
         """Events published so far."""
-        return self._stream.published
+        return self._retained.published
 
     @property
     def closed(self) -> bool:
         """Whether ``close()`` was called."""
-        return self._stream.closed
+        return self._retained.closed
 
     @property
     def receiver_count(self) -> int:
         """Subscribers that are open."""
-        return len(self._stream.subscribers)
+        return len(self._retained.subscribers)
 
     def subscribe(
         self,
@@ -87,7 +87,7 @@ class FlowBroadcast:
         ``kinds``: only events of these classes (``Lagged`` always comes). ``where``: only events
         for which it returns true; what it raises is raised in the subscriber's own iteration.
         """
-        return FlowSubscriber(self._stream, kinds=kinds, where=where, name=self._name(name))
+        return FlowSubscriber(self._retained, kinds=kinds, where=where, name=self._name(name))
 
     def subscribe_batches(
         self,
@@ -101,7 +101,7 @@ class FlowBroadcast:
         events come as ``EventBatch``, nothing of which is decoded before it is looked at.
         ``kinds``: only events of these classes (``Lagged`` always comes).
         """
-        return BatchSubscriber(self._stream, kinds=kinds, name=self._name(name))
+        return BatchSubscriber(self._retained, kinds=kinds, name=self._name(name))
 
     def _name(self, given: str | None) -> str:
         self._subscribed += 1
@@ -112,10 +112,10 @@ class FlowBroadcast:
 
         Raises ``ClosedError`` after ``close()``.
         """
-        if self._stream.closed:
+        if self._retained.closed:
             raise ClosedError("publish on a broadcast that is closed")
         if events:
-            self._stream.append(events)
+            self._retained.append(events)
 
     def has_room(self, count: int) -> bool:
         """Whether ``wait_room(count)`` would return at once."""
@@ -127,22 +127,22 @@ class FlowBroadcast:
         For a publisher that can wait, as the reader of a file; one at a time. Returns at once
         while there are no subscribers.
         """
-        count = min(count, self._stream.buffer)
+        count = min(count, self._retained.buffer)
         while self._room() < count:
-            await self._stream.wait_advanced()
+            await self._retained.wait_advanced()
 
     def _room(self) -> int:
-        return self._stream.buffer - (self._stream.published - self._stream.slowest())
+        return self._retained.buffer - (self._retained.published - self._retained.slowest())
 
     def close(self) -> None:
         """End the stream: subscribers receive what is retained, then stop. Idempotent."""
-        self._stream.close()
+        self._retained.close()
 
     def statistics(self) -> BroadcastStatistics:
         """Return the books of the broadcast and of its open subscribers."""
-        subscribers = sorted(self._stream.subscribers, key=lambda subscriber: subscriber.name)
+        subscribers = sorted(self._retained.subscribers, key=lambda subscriber: subscriber.name)
         return BroadcastStatistics(
-            published=self._stream.published,
+            published=self._retained.published,
             receiver_count=len(subscribers),
             subscribers=tuple(subscriber.statistics() for subscriber in subscribers),
         )

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Self
 
-from netring_bpf.broadcast.retained import Stream
+from netring_bpf.broadcast.retained import Retained
 from netring_bpf.broadcast.subscriber import Subscriber
 from netring_bpf.events.event import Event
 from netring_bpf.events.select import Kinds, LazyBatch, events_at, last_ts, places_of
@@ -27,13 +27,13 @@ class FlowSubscriber(Subscriber):
 
     def __init__(
         self,
-        stream: Stream[Subscriber],
+        retained: Retained[Subscriber],
         *,
         kinds: Kinds,
         where: Callable[[Event], bool] | None,
         name: str,
     ) -> None:
-        super().__init__(stream, kinds=kinds, name=name)
+        super().__init__(retained, kinds=kinds, name=name)
         self._where = where
         self._at_hand: Iterator[Event] = iter(())  # of this turn
         self._error: Exception | None = None  # to be raised next
@@ -43,7 +43,7 @@ class FlowSubscriber(Subscriber):
 
     async def __anext__(self) -> Event:
         """Return the next event; waits for one. Ends when the broadcast is closed and read."""
-        if self._cursor >= self._stream.oldest:
+        if self._cursor >= self._retained.oldest:
             for event in self._at_hand:
                 self._cursor += 1
                 self._delivered += 1
@@ -71,7 +71,7 @@ class FlowSubscriber(Subscriber):
         return events
 
     async def _next(self) -> Event:
-        if self._turn_taken and self._cursor < self._stream.published:
+        if self._turn_taken and self._cursor < self._retained.published:
             await asyncio.sleep(0)
         while True:
             event = self.next_nowait()
@@ -83,12 +83,12 @@ class FlowSubscriber(Subscriber):
 
     def next_nowait(self) -> Event | None:
         """Return the next event that is there, ``None`` where there is none now."""
-        stream = self._stream
+        retained = self._retained
         if self._error is not None:
             error, self._error = self._error, None
             raise error
         while self._end is None:
-            if self._cursor < stream.oldest:
+            if self._cursor < retained.oldest:
                 lagged = self._missed()
                 self._lay_down()
                 return lagged
@@ -96,8 +96,8 @@ class FlowSubscriber(Subscriber):
                 self._cursor += 1
                 self._delivered += 1
                 return event
-            stream.advanced()
-            if self._cursor == stream.published:
+            retained.advanced()
+            if self._cursor == retained.published:
                 self._lay_down()
                 return None
             self._take_up()
@@ -105,7 +105,7 @@ class FlowSubscriber(Subscriber):
 
     def _take_up(self) -> None:
         """Have the events of the next turn at hand."""
-        start, batch = self._stream.find(self._cursor)
+        start, batch = self._retained.find(self._cursor)
         at = self._cursor - start
         events = batch if at == 0 and len(batch) <= _TURN else batch[at : at + _TURN]
         self._last_ts = last_ts(events)
@@ -121,7 +121,7 @@ class FlowSubscriber(Subscriber):
 
     def _made(self, events: Sequence[Event]) -> Iterator[Event]:
         """Iterate; what is made for it is kept only where there is somebody to share it with."""
-        if len(self._stream.subscribers) == 1 and isinstance(events, LazyBatch):
+        if len(self._retained.subscribers) == 1 and isinstance(events, LazyBatch):
             return events.once()
         return iter(events)
 

@@ -9,7 +9,7 @@ from typing import Protocol
 from netring_bpf.broadcast.broadcast import FlowBroadcast
 from netring_bpf.events.event import Event
 
-__all__ = ["Pump"]
+__all__ = ["FilePump"]
 
 
 class _Source(Protocol):
@@ -19,7 +19,7 @@ class _Source(Protocol):
     def take(self, limit: int) -> Sequence[Event]: ...
 
 
-class Pump:
+class FilePump:
     """Takes up to ``batch`` events at a time, in a task of its own, when there is room for them.
 
     ``fail``: is told whatever goes wrong, as the subscribers must hear of it.

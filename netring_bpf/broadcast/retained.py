@@ -13,13 +13,13 @@ from typing import Generic, Protocol, TypeVar
 
 from netring_bpf.events.event import Event
 
-__all__ = ["Stream"]
+__all__ = ["Retained"]
 
 _LOOK = 32  # events
 _first = itemgetter(0)
 
 
-class Reader(Protocol):
+class _Subscriber(Protocol):
     """A place in the stream."""
 
     @property
@@ -27,10 +27,10 @@ class Reader(Protocol):
         """The number of the next event to look at."""
 
 
-_R = TypeVar("_R", bound=Reader)
+_R = TypeVar("_R", bound=_Subscriber)
 
 
-class Stream(Generic[_R]):
+class Retained(Generic[_R]):
     """The latest ``buffer`` events, in the batches they came in, which are never copied.
 
     Events are numbered from 0: ``oldest`` is the first that is retained, ``published`` the next

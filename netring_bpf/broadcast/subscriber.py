@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-from netring_bpf.broadcast.retained import Stream
+from netring_bpf.broadcast.retained import Retained
 from netring_bpf.events.event import Event, Lagged
 from netring_bpf.events.select import Kinds, events_at, last_ts, places_of
 
@@ -37,17 +37,17 @@ class SubscriberStatistics:
 class Subscriber:
     """A place in the stream, and the books of what was done with what came there."""
 
-    def __init__(self, stream: Stream[Subscriber], *, kinds: Kinds, name: str) -> None:
+    def __init__(self, retained: Retained[Subscriber], *, kinds: Kinds, name: str) -> None:
         self.name = name
-        self._stream = stream
+        self._retained = retained
         self._kinds = kinds
-        self._start = self._cursor = stream.published
+        self._start = self._cursor = retained.published
         self._end: int | None = None
         self._delivered = self._lagged = self._filtered = 0
         self._last_ts = 0
         self._waiting = False
         self._turn_taken = False
-        stream.join(self)
+        retained.join(self)
 
     @property
     def cursor(self) -> int:
@@ -56,8 +56,8 @@ class Subscriber:
 
     def _missed(self) -> Lagged:
         """Go on with the oldest event retained, and say what was missed by that."""
-        missed = self._stream.oldest - self._cursor
-        self._cursor = self._stream.oldest
+        missed = self._retained.oldest - self._cursor
+        self._cursor = self._retained.oldest
         self._lagged += missed
         return Lagged(ts=self._last_ts, missed=missed)
 
@@ -67,7 +67,7 @@ class Subscriber:
         Waits for one. It is what was published, by reference: flow events as an ``EventBatch``,
         or what is left of it for this subscriber.
         """
-        if self._turn_taken and self._cursor < self._stream.published:
+        if self._turn_taken and self._cursor < self._retained.published:
             await asyncio.sleep(0)
         while True:
             events = self._batch_nowait(limit)
@@ -79,13 +79,13 @@ class Subscriber:
             await self._wait()
 
     def _batch_nowait(self, limit: int | None = None) -> Sequence[Event] | None:
-        stream = self._stream
+        retained = self._retained
         if self._end is not None:
             return None
-        if self._cursor < stream.oldest:
+        if self._cursor < retained.oldest:
             return (self._missed(),)
-        while self._cursor < stream.published:
-            start, events = stream.find(self._cursor)
+        while self._cursor < retained.published:
+            start, events = retained.find(self._cursor)
             if self._cursor > start or limit is not None:
                 at = self._cursor - start
                 events = events[at : None if limit is None else at + limit]
@@ -94,7 +94,7 @@ class Subscriber:
             chosen = self._choose(events)
             self._delivered += len(chosen)
             self._filtered += len(events) - len(chosen)
-            stream.advanced()
+            retained.advanced()
             if chosen:
                 return chosen
         return None
@@ -103,24 +103,24 @@ class Subscriber:
         return events if self._kinds is None else events_at(events, places_of(events, self._kinds))
 
     def _at_end(self) -> bool:
-        return self._end is not None or self._stream.closed
+        return self._end is not None or self._retained.closed
 
     async def _wait(self) -> None:
         if self._waiting:
             raise RuntimeError(f"{self.name}: two tasks iterate one subscriber; subscribe twice")
         self._waiting = True
         try:
-            await self._stream.wait()
+            await self._retained.wait()
         finally:
             self._waiting = False
 
     def close(self) -> None:
         """Leave: nothing more is received or counted. Idempotent."""
         if self._end is None:
-            self._end = self._stream.published
-            self._stream.subscribers.discard(self)
-            self._stream.wake()  # its own task, if it waits
-            self._stream.advanced()
+            self._end = self._retained.published
+            self._retained.subscribers.discard(self)
+            self._retained.wake()  # its own task, if it waits
+            self._retained.advanced()
 
     async def aclose(self) -> None:
         """Leave, as ``close()``."""
@@ -139,7 +139,7 @@ class Subscriber:
 
     def statistics(self) -> SubscriberStatistics:
         """Return this subscriber's books."""
-        end = self._stream.published if self._end is None else self._end
+        end = self._retained.published if self._end is None else self._end
         return SubscriberStatistics(
             name=self.name,
             published=end - self._start,
