@@ -1,4 +1,4 @@
-"""One publisher of events, any number of subscribers, none of which slows another."""
+"""One publisher of events and any number of subscribers; none of them slows another."""
 
 from __future__ import annotations
 

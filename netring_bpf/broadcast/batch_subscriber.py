@@ -14,21 +14,21 @@ __all__ = ["BatchSubscriber"]
 class BatchSubscriber(Subscriber):
     """A subscriber of whole batches: an async iterator and a context manager.
 
-    Made by ``FlowBroadcast.subscribe_batches``. Each batch is a sequence of at least one event:
-    flow events as the ``EventBatch`` they came in, or what is left of it for this subscriber;
-    what is no flow event (``Lagged``, link changes, errors) in tuples of their own. One task
-    iterates it at a time. Events count as delivered when their batch is given out.
+    Made by ``FlowBroadcast.subscribe_batches``. Each batch is a sequence of at least one event.
+    Flow events come as the ``EventBatch`` they were published in, or as the part of it that is
+    for this subscriber. Other events (``Lagged``, link changes, errors) come in tuples of their
+    own. One task iterates it at a time. Events count as delivered when their batch is handed out.
     """
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> Sequence[Event]:
-        """Return the next batch; waits for one. Ends when the broadcast is closed and read."""
+        """Wait for the next batch and return it. Ends when the broadcast is closed and read."""
         if events := await self.next_batch():
             return events
         raise StopAsyncIteration
 
     def next_nowait(self) -> Sequence[Event] | None:
-        """Return the next batch that is there, ``None`` where there is none now."""
+        """Return the next batch, or ``None`` if there is none yet."""
         return self._batch_nowait()

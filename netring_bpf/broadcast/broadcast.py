@@ -1,14 +1,14 @@
-"""Room 4: one stream of events to any number of subscribers of this process.
+"""One stream of events to any number of subscribers in this process.
 
 Pure asyncio: no I/O, no thread, no clock of its own. The semantics are those of tokio's
 broadcast channel, at the grain of single events:
 
-- the latest ``buffer`` events are retained for those who have yet to read them, and shared;
-- publishing never waits: the oldest retained event is overwritten;
-- a subscriber that is more than ``buffer`` events behind receives ``Lagged(n)``, n being exactly
-  the number it missed, and goes on with the oldest event retained;
-- a new subscriber sees only what is published later;
-- after ``close()`` subscribers still receive what is retained, then their iteration ends.
+- the broadcast retains the latest ``buffer`` events, which all subscribers share;
+- publishing never waits: it overwrites the oldest retained event;
+- a subscriber that is more than ``buffer`` events behind receives ``Lagged(n)``, where n is
+  exactly the number it missed, and goes on with the oldest retained event;
+- a new subscriber sees only later events;
+- after ``close()`` subscribers still receive the retained events, then their iteration ends.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class BroadcastStatistics:
-    """What was published, and each live subscriber's books."""
+    """The number of published events, and the books of each open subscriber."""
 
     published: int
     receiver_count: int
@@ -45,8 +45,8 @@ class BroadcastStatistics:
 class FlowBroadcast:
     """Fans events out to its subscribers. Use it from one event loop only.
 
-    ``buffer`` is the number of events retained for subscribers that are behind. Raises
-    ``OptionError`` when it is not positive.
+    ``buffer``: the number of events retained for subscribers that are behind. Raises
+    ``OptionError`` if it is not positive.
     """
 
     def __init__(self, buffer: int = 4096) -> None:
@@ -57,7 +57,7 @@ class FlowBroadcast:
 
     @property
     def buffer(self) -> int:
-        """How many events are retained."""
+        """The number of events that are retained."""
         return self._retained.buffer
 
     @property
@@ -72,7 +72,7 @@ class FlowBroadcast:
 
     @property
     def receiver_count(self) -> int:
-        """Subscribers that are open."""
+        """The number of open subscribers."""
         return len(self._retained.subscribers)
 
     def subscribe(
@@ -82,10 +82,10 @@ class FlowBroadcast:
         where: Callable[[Event], bool] | None = None,
         name: str | None = None,
     ) -> FlowSubscriber:
-        """Return a new subscriber, which receives what is published from now on.
+        """Return a new subscriber, which receives the events published from now on.
 
         ``kinds``: only events of these classes (``Lagged`` always comes). ``where``: only events
-        for which it returns true; what it raises is raised in the subscriber's own iteration.
+        for which it returns true; its exceptions are raised in the subscriber's own iteration.
         """
         return FlowSubscriber(self._retained, kinds=kinds, where=where, name=self._name(name))
 
@@ -97,9 +97,9 @@ class FlowBroadcast:
     ) -> BatchSubscriber:
         """Return a new subscriber that receives whole batches, as they were published.
 
-        For those who want many events at a time, or want them as columns or as bytes: flow
-        events come as ``EventBatch``, nothing of which is decoded before it is looked at.
-        ``kinds``: only events of these classes (``Lagged`` always comes).
+        Use it for many events at a time, for columns, and for bytes: flow events come as
+        ``EventBatch``, which decodes an event when you look at it. ``kinds``: only events of
+        these classes (``Lagged`` always comes).
         """
         return BatchSubscriber(self._retained, kinds=kinds, name=self._name(name))
 
@@ -122,10 +122,10 @@ class FlowBroadcast:
         return self._room() >= min(count, self.buffer)
 
     async def wait_room(self, count: int) -> None:
-        """Wait until ``count`` more events can be published without anybody losing any.
+        """Wait until the publisher can publish ``count`` more events and no subscriber loses any.
 
-        For a publisher that can wait, as the reader of a file; one at a time. Returns at once
-        while there are no subscribers.
+        For a publisher that can wait, such as the reader of a file; one at a time. Returns at
+        once while there are no subscribers.
         """
         count = min(count, self._retained.buffer)
         while self._room() < count:
@@ -135,7 +135,7 @@ class FlowBroadcast:
         return self._retained.buffer - (self._retained.published - self._retained.slowest())
 
     def close(self) -> None:
-        """End the stream: subscribers receive what is retained, then stop. Idempotent."""
+        """End the stream: subscribers receive the retained events, then stop. Idempotent."""
         self._retained.close()
 
     def statistics(self) -> BroadcastStatistics:

@@ -13,16 +13,16 @@ from netring_bpf.events.select import Kinds, LazyBatch, events_at, last_ts, plac
 
 __all__ = ["FlowSubscriber"]
 
-# Of tokio's budget of a task: with so many events at hand the loop still turns, so that one who
-# has much to catch up with, or much to do with each, does not hold up the others.
+# As tokio's budget of a task: after this many events the loop turns, so that a subscriber with a
+# lot to catch up on does not hold up the others.
 _TURN = 128
 
 
 class FlowSubscriber(Subscriber):
     """One subscriber's place in the stream: an async iterator and a context manager.
 
-    Made by ``FlowBroadcast.subscribe``. One task iterates it at a time. Leaving it open and
-    unreferenced is harmless: it is forgotten when it is garbage.
+    Made by ``FlowBroadcast.subscribe``. One task iterates it at a time. A subscriber that is
+    left open and unreferenced is harmless: the broadcast forgets it when it is garbage.
     """
 
     def __init__(
@@ -36,13 +36,13 @@ class FlowSubscriber(Subscriber):
         super().__init__(retained, kinds=kinds, name=name)
         self._where = where
         self._at_hand: Iterator[Event] = iter(())  # of this turn
-        self._error: Exception | None = None  # to be raised next
+        self._error: Exception | None = None  # the next call raises it
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> Event:
-        """Return the next event; waits for one. Ends when the broadcast is closed and read."""
+        """Wait for the next event and return it. Ends when the broadcast is closed and read."""
         if self._cursor >= self._retained.oldest:
             for event in self._at_hand:
                 self._cursor += 1
@@ -53,11 +53,11 @@ class FlowSubscriber(Subscriber):
     async def next_batch(self, limit: int | None = None) -> Sequence[Event]:
         """Return the next batch, at most ``limit`` events of it; ``[]`` at the end.
 
-        As a subscriber of batches has it. With a ``where`` it is a list of those that pass; what
-        it raises is raised when those before are given out.
+        The batch is that of a ``BatchSubscriber``. With a ``where`` it is a list of the events
+        that pass; an exception of ``where`` is raised after the events before it.
         """
         if self._where is None:
-            self._at_hand = iter(())  # they are still in the stream
+            self._at_hand = iter(())  # the broadcast still retains them
             return await super().next_batch(limit)
         try:
             events = [await anext(self)]
@@ -82,7 +82,7 @@ class FlowSubscriber(Subscriber):
             await self._wait()
 
     def next_nowait(self) -> Event | None:
-        """Return the next event that is there, ``None`` where there is none now."""
+        """Return the next event, or ``None`` if there is none yet."""
         retained = self._retained
         if self._error is not None:
             error, self._error = self._error, None
@@ -104,7 +104,7 @@ class FlowSubscriber(Subscriber):
         return None
 
     def _take_up(self) -> None:
-        """Have the events of the next turn at hand."""
+        """Take the events of the next turn at hand."""
         start, batch = self._retained.find(self._cursor)
         at = self._cursor - start
         events = batch if at == 0 and len(batch) <= _TURN else batch[at : at + _TURN]
@@ -120,13 +120,13 @@ class FlowSubscriber(Subscriber):
                 self._at_hand = self._among(places, self._made(chosen), len(events))
 
     def _made(self, events: Sequence[Event]) -> Iterator[Event]:
-        """Iterate; what is made for it is kept only where there is somebody to share it with."""
+        """Iterate; a batch keeps the decoded events only if there is another subscriber."""
         if len(self._retained.subscribers) == 1 and isinstance(events, LazyBatch):
             return events.once()
         return iter(events)
 
     def _among(self, places: Sequence[int], chosen: Iterable[Event], end: int) -> Iterator[Event]:
-        """Yield the chosen events; counts those between them as passed over."""
+        """Yield the chosen events; count those between them as passed over."""
         begin = self._cursor
         for place, event in zip(places, chosen, strict=True):
             self._pass_over(begin + place - self._cursor)
@@ -139,7 +139,7 @@ class FlowSubscriber(Subscriber):
             passed = False
             try:
                 passed = (kinds is None or isinstance(event, kinds)) and bool(where(event))
-            finally:  # if it raises, the event is spent
+            finally:  # an event whose ``where`` raised is not delivered again
                 self._pass_over(not passed)
             if passed:
                 yield event
@@ -149,12 +149,12 @@ class FlowSubscriber(Subscriber):
         self._filtered += events
 
     def _lay_down(self) -> None:
-        """Hold no batch that the broadcast may have let go."""
+        """Drop the batch at hand, which the broadcast may have let go."""
         self._at_hand = iter(())
         self._turn_taken = False
 
     def close(self) -> None:
-        """Leave: nothing more is received or counted. Idempotent."""
+        """Leave: the subscriber receives and counts nothing more. Idempotent."""
         self._lay_down()
         self._error = None
         super().close()

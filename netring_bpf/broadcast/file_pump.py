@@ -1,4 +1,4 @@
-"""A capture file's events, published no faster than the slowest subscriber reads them."""
+"""Publishes a capture file's events, no faster than the slowest subscriber reads them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["FilePump"]
 
 
 class _Source(Protocol):
-    """Events that somebody else reads from a file."""
+    """Events that another thread reads from a file."""
 
     def fileno(self) -> int: ...
     def take(self, limit: int) -> Sequence[Event]: ...
@@ -22,7 +22,7 @@ class _Source(Protocol):
 class FilePump:
     """Takes up to ``batch`` events at a time, in a task of its own, when there is room for them.
 
-    ``fail``: is told whatever goes wrong, as the subscribers must hear of it.
+    ``fail`` gets every exception, so that the subscribers hear of it.
     """
 
     def __init__(
@@ -41,16 +41,16 @@ class FilePump:
         self._task: asyncio.Task[None] | None = None
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Begin."""
+        """Start the task."""
         self._loop = loop
         self._task = loop.create_task(self._run(), name="netring-pump")
 
     def hurry(self) -> None:
-        """Wait for nobody any more."""
+        """From now on wait for no subscriber."""
         self._hurry.set()
 
     async def wait_room(self) -> None:
-        """Wait until a batch can be published without anybody losing any, or for ``hurry()``."""
+        """Wait until there is room for a batch, or for ``hurry()``."""
         if self._hurry.is_set() or self._broadcast.has_room(self._batch):
             return
         waits = [
@@ -65,12 +65,12 @@ class FilePump:
             await asyncio.gather(*waits, return_exceptions=True)
 
     def cancel(self) -> None:
-        """End soon."""
+        """Ask the task to end."""
         if self._task is not None:
             self._task.cancel()
 
     async def stop(self) -> None:
-        """End, and wait for that: what is left is the caller's to publish."""
+        """End the task and wait for that; the caller publishes the rest."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -78,7 +78,7 @@ class FilePump:
     async def _run(self) -> None:
         try:
             await self._publish()
-        except Exception as error:  # noqa: BLE001 - whatever it is, the subscribers must hear
+        except Exception as error:  # noqa: BLE001 - the subscribers hear of any
             self._fail(error)
 
     async def _publish(self) -> None:

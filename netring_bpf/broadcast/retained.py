@@ -1,4 +1,4 @@
-"""What a broadcast and its subscribers share: the events retained, and who waits for more."""
+"""The retained events, which a broadcast shares with its subscribers, and who waits for more."""
 
 from __future__ import annotations
 
@@ -15,28 +15,27 @@ from netring_bpf.events.event import Event
 
 __all__ = ["Retained"]
 
-_LOOK = 32  # events
+_LOOK = 32  # events between two searches for batches that every subscriber has read
 _first = itemgetter(0)
 
 
 class _Subscriber(Protocol):
-    """A place in the stream."""
+    """What this file knows of a subscriber."""
 
     @property
     def cursor(self) -> int:
         """The number of the next event to look at."""
 
 
-_R = TypeVar("_R", bound=_Subscriber)
+_S = TypeVar("_S", bound=_Subscriber)
 
 
-class Retained(Generic[_R]):
+class Retained(Generic[_S]):
     """The latest ``buffer`` events, in the batches they came in, which are never copied.
 
     Events are numbered from 0: ``oldest`` is the first that is retained, ``published`` the next
-    to come. What every subscriber has read is let go earlier, as nobody will ask for it: a
-    stream that is kept up with would else hold tens of thousands of batches and events, through
-    which Python's garbage collector goes again and again (docs/tuning.md, "Latency").
+    to come. A batch that every subscriber has read goes earlier, as nobody will ask for it:
+    Python's garbage collector would walk through it again and again (docs/tuning.md, "Latency").
     """
 
     def __init__(self, buffer: int) -> None:
@@ -44,26 +43,26 @@ class Retained(Generic[_R]):
         self.published = 0
         self.oldest = 0
         self.closed = False
-        self.subscribers: weakref.WeakSet[_R] = weakref.WeakSet()
+        self.subscribers: weakref.WeakSet[_S] = weakref.WeakSet()
         self._batches: deque[tuple[int, Sequence[Event]]] = deque()  # with their first's number
-        self._look_at = _LOOK  # the number of the event at which to look for what was read
+        self._look_at = _LOOK  # the number of the event at which to search next
         self._waiters: set[asyncio.Future[None]] = set()
         self._room_waiter: asyncio.Future[None] | None = None
 
-    def join(self, subscriber: _R) -> None:
-        """Count it among the subscribers, until it leaves or is garbage."""
+    def join(self, subscriber: _S) -> None:
+        """Count the subscriber in, until it leaves or is garbage."""
         self.subscribers.add(subscriber)
         weakref.finalize(subscriber, self._forgotten).atexit = False
 
     def _forgotten(self) -> None:
-        """Room that a subscriber held is free; garbage is collected in whichever thread."""
+        """Wake the publisher: a subscriber became garbage, perhaps in another thread."""
         waiter = self._room_waiter
         if waiter is not None:
             with contextlib.suppress(RuntimeError):  # its loop is closed
                 waiter.get_loop().call_soon_threadsafe(self.advanced)
 
     def append(self, events: Sequence[Event]) -> None:
-        """Retain these events, let go what is too old, and wake who waits."""
+        """Retain these events, drop those that are too old, and wake the subscribers."""
         batches = self._batches
         batches.append((self.published, events))
         self.published += len(events)
@@ -75,11 +74,14 @@ class Retained(Generic[_R]):
         self.wake()
 
     def slowest(self) -> int:
-        """Return the number of the first event that some open subscriber has yet to look at."""
+        """Return the number of the next event of the subscriber that is furthest behind."""
         return min((s.cursor for s in self.subscribers), default=self.published)
 
     def _forget_read(self) -> None:
-        """Let go what every subscriber has read; the more is left, the later is the next look."""
+        """Drop the batches that every subscriber has read.
+
+        The next search comes the later, the more is left, so that its cost stays in proportion.
+        """
         slowest, batches = self.slowest(), self._batches
         while batches and batches[0][0] + len(batches[0][1]) <= slowest:
             batches.popleft()
@@ -87,26 +89,23 @@ class Retained(Generic[_R]):
         self._look_at = self.published + max(_LOOK, left)
 
     def find(self, number: int) -> tuple[int, Sequence[Event]]:
-        """Return the batch that has this event: the last one, for who keeps up.
-
-        Who is 65,000 behind, of events that came one by one, held up the loop for 1.6 ms with each
-        while they were looked through from the end; now for 0.11.
-        """
+        """Return the batch that has this event, and the number of its first."""
         batches = self._batches
-        if batches[-1][0] <= number:
+        if batches[-1][0] <= number:  # the subscriber keeps up
             return batches[-1]
+        # Binary search: a linear scan would stall the loop for slow subscribers.
         place = bisect.bisect_right(batches, number, key=_first)
         if place == 0:
             raise LookupError(number)
         return batches[place - 1]
 
     def close(self) -> None:
-        """Nothing more comes."""
+        """End the stream, and wake the subscribers."""
         self.closed = True
         self.wake()
 
     def wake(self) -> None:
-        """Let everyone who waits look again."""
+        """Wake all that ``wait()``."""
         waiters, self._waiters = self._waiters, set()
         for waiter in waiters:
             if not waiter.done():
@@ -122,7 +121,7 @@ class Retained(Generic[_R]):
             self._waiters.discard(waiter)
 
     def advanced(self) -> None:
-        """A subscriber has read on, or has left: there may be room."""
+        """Wake the publisher: a subscriber has read on or left, so there may be room."""
         waiter = self._room_waiter
         if waiter is not None and not waiter.done():
             waiter.set_result(None)

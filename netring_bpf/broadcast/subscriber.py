@@ -1,4 +1,4 @@
-"""A subscriber's place in the stream, and the books of what came there."""
+"""A subscriber's place in the stream, and its books."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ __all__ = ["Subscriber", "SubscriberStatistics"]
 class SubscriberStatistics:
     """One subscriber's books: published = delivered + lagged + filtered + pending.
 
-    ``published``: events since it subscribed, until it closed. ``delivered``: given to it.
-    ``lagged``: overwritten before it came to them, the sum of its ``Lagged``.
-    ``filtered``: passed over by its ``kinds`` or ``where``. ``pending``: not yet looked at.
+    ``published``: events since it subscribed, until it closed. ``delivered``: handed to it.
+    ``lagged``: overwritten before it read them, the sum of its ``Lagged``. ``filtered``: left out
+    by its ``kinds`` or ``where``. ``pending``: not yet read.
     """
 
     name: str
@@ -35,7 +35,7 @@ class SubscriberStatistics:
 
 
 class Subscriber:
-    """A place in the stream, and the books of what was done with what came there."""
+    """A place in the stream, and the books of the events that came there."""
 
     def __init__(self, retained: Retained[Subscriber], *, kinds: Kinds, name: str) -> None:
         self.name = name
@@ -51,11 +51,11 @@ class Subscriber:
 
     @property
     def cursor(self) -> int:
-        """The number of the next event it will look at."""
+        """The number of the next event it will read."""
         return self._cursor
 
     def _missed(self) -> Lagged:
-        """Go on with the oldest event retained, and say what was missed by that."""
+        """Go on with the oldest retained event, and return how many were missed."""
         missed = self._retained.oldest - self._cursor
         self._cursor = self._retained.oldest
         self._lagged += missed
@@ -64,8 +64,8 @@ class Subscriber:
     async def next_batch(self, limit: int | None = None) -> Sequence[Event]:
         """Return the next batch, at most ``limit`` events of it; ``[]`` at the end.
 
-        Waits for one. It is what was published, by reference: flow events as an ``EventBatch``,
-        or what is left of it for this subscriber.
+        Waits for one. The batch is the published one, by reference: flow events as an
+        ``EventBatch``, or the part of it that is for this subscriber.
         """
         if self._turn_taken and self._cursor < self._retained.published:
             await asyncio.sleep(0)
@@ -115,7 +115,7 @@ class Subscriber:
             self._waiting = False
 
     def close(self) -> None:
-        """Leave: nothing more is received or counted. Idempotent."""
+        """Leave: the subscriber receives and counts nothing more. Idempotent."""
         if self._end is None:
             self._end = self._retained.published
             self._retained.subscribers.discard(self)
