@@ -1,4 +1,4 @@
-"""What a sink is, and the books every sink keeps."""
+"""The protocol of sinks, and the books that every sink keeps."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ __all__ = ["Sink", "SinkStatistics"]
 class SinkStatistics:
     """A sink's books, in flow events: accepted = acknowledged + dropped (summed) + pending.
 
-    ``dropped`` is by reason; ``reconnects`` counts connections after the first, where the sink
-    has a connection; ``connected`` is whether it has one now.
+    ``dropped`` is by reason. A sink with a connection counts in ``reconnects`` those after the
+    first, and tells in ``connected`` whether it has one now.
     """
 
     name: str
@@ -32,22 +32,22 @@ class SinkStatistics:
 class Sink(Protocol):
     """Takes events somewhere else. ``Netring(sinks=…)`` gives each one a subscriber and a task.
 
-    A sink that fails raises from ``run``: it ends alone, and the capture and the other
-    subscribers go on.
+    A sink that fails raises from ``run``. It ends alone: the capture and the other subscribers
+    go on.
     """
 
     @property
     def name(self) -> str:
-        """What the sink is called in statistics and messages."""
+        """The sink's name in statistics and messages."""
 
     @property
     def kinds(self) -> tuple[type[Event], ...] | None:
-        """The event classes it wants; None for all."""
+        """The event classes that it wants; None for all."""
 
     async def run(self, events: FlowSubscriber) -> None:
-        """Consume the stream to its end, and hand over what is accepted before returning.
+        """Consume the stream to its end, and deliver what was accepted before returning.
 
-        ``events`` can be iterated, or taken in batches, undecoded, by ``next_batch()``.
+        Iterate ``events``, or take undecoded batches with ``next_batch()``.
         """
 
     def statistics(self) -> SinkStatistics:

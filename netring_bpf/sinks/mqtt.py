@@ -1,4 +1,4 @@
-"""Flows to an MQTT broker. The only file that knows aiomqtt.
+"""Publishes flows to an MQTT broker. Only this file knows aiomqtt.
 
 Two tasks with the outbox between them: one takes events from the stream as fast as they come,
 the other sends batches as fast as the broker acknowledges them. A broker that is away or slow
@@ -40,7 +40,8 @@ _client_log = logging.getLogger("netring_bpf.sinks.mqtt.client")
 _FIRST_PAUSE = 0.5  # seconds; doubles with each failed attempt
 _CONNECT_TIMEOUT = 5.0
 _ACCEPT_BATCH = 512
-_UNSUPPORTED_VERSION = {0x84, 1}  # MQTT 5 and 3.1.1 of "I do not speak this version"
+# Reason codes of a broker's refusal, of MQTT 5 and of 3.1.1.
+_UNSUPPORTED_VERSION = {0x84, 1}
 _REFUSED_LOGIN = {0x86, 0x87, 4, 5}
 
 
@@ -49,11 +50,11 @@ class MqttSink:
 
     Give it to ``Netring(sinks=[…])``. At QoS 1 a flow is delivered at least once or counted as
     dropped; ``capture`` and ``seq`` in each record tell a repeated one. The retained topic
-    ``<prefix>/<node>/availability`` says ``online`` or ``offline``, the latter by last will
-    too. MQTT 5, and 3.1.1 with a broker that refuses 5. With ``mqtts://`` the certificate and
-    the host name are verified.
+    ``<prefix>/<node>/availability`` says ``online`` or ``offline``; the last will says ``offline``
+    too. The sink speaks MQTT 5, and 3.1.1 with a broker that refuses 5. With ``mqtts://`` it
+    verifies the certificate and the host name.
 
-    Raises ``SinkError`` for a URL or credentials that cannot be used.
+    Raises ``SinkError`` for a URL or credentials that it cannot use.
     """
 
     def __init__(self, url: str, options: MqttOptions | None = None) -> None:
@@ -88,7 +89,7 @@ class MqttSink:
 
     @property
     def kinds(self) -> tuple[type[Event], ...]:
-        """The events it publishes."""
+        """The event classes that it publishes."""
         return self._options.kinds
 
     def statistics(self) -> SinkStatistics:
@@ -104,12 +105,12 @@ class MqttSink:
         )
 
     async def run(self, events: FlowSubscriber | BatchSubscriber) -> None:
-        """Publish the stream to its end, then what is left, within ``drain_timeout``."""
+        """Publish the stream to its end, then empty the outbox, within ``drain_timeout``."""
         async with asyncio.TaskGroup() as tasks:
             sending = tasks.create_task(self._send_always(), name=f"netring-{self.name}-send")
             await self._accept_all(events)
             self._outbox.close()
-            # Nothing to send and nobody there: no reason to wait for a broker.
+            # An empty outbox and no broker: there is nothing to wait for.
             wanted = self._connected or not self._outbox.finished
             patience = self._options.drain_timeout if wanted else 0.0
             done, _ = await asyncio.wait([sending], timeout=patience)
@@ -125,12 +126,12 @@ class MqttSink:
             self._outbox.accept(self._records(batch))
 
     def _records(self, events: Sequence[Event]) -> list[bytes]:
-        """Encode events; a batch off the capture in C, for a tenth of what it costs in Python."""
+        """Return the events as JSON. C encodes the batches of a capture, Python other events."""
         sequence = self._outbox.accepted + 1
         if isinstance(events, EventBatch):
             self._encoder.seq = sequence
             return self._encoder.encode_records(events).records()
-        # Lagged is in the subscriber's own books.
+        # The subscriber's own books count Lagged.
         told = (event for event in events if not isinstance(event, Lagged))
         return [
             encode_event(event, capture=self._capture, seq=number)
@@ -157,21 +158,21 @@ class MqttSink:
                 self._connected = False
                 self._outbox.give_back()
             ceiling = min(self._options.reconnect_max, _FIRST_PAUSE * 2 ** min(failures - 1, 16))
-            # Full jitter: a broker that restarts is not met by all its clients at once.
+            # Full jitter: after a restart the broker's clients do not all come back at once.
             await asyncio.sleep(random.uniform(0, ceiling))  # noqa: S311
 
     async def _serve(self, client: aiomqtt.Client) -> None:
-        """Send batches over one connection; raises ``MqttError`` when it is lost."""
+        """Send batches over one connection. Raises ``MqttError`` when the connection breaks."""
         try:
-            # A publish on a connection that breaks would else wait for its own timeout; a task of
-            # the watcher's, not of each message's, as that costs as much as the message.
+            # The watcher sees a broken connection before a publish times out. It is one task for
+            # all messages, as a task for each would cost as much as the message.
             async with asyncio.TaskGroup() as tasks:
                 watching = tasks.create_task(_watch(client))
                 await self._send(client)
                 watching.cancel()
         except BaseExceptionGroup as group:
-            # At most the connection's end, and what that did to a publish under way; a cancellation
-            # that came in the same moment is more than those.
+            # The group has the connection's error, and perhaps that of a publish under way. A
+            # cancellation that came in the same moment goes before both.
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise asyncio.CancelledError from None
@@ -189,7 +190,7 @@ class MqttSink:
                 payload = b"[" + b",".join(batch) + b"]"
                 await self._publish(client, self._flows_topic, payload)
                 self._outbox.acknowledge()
-                await asyncio.sleep(0)  # at QoS 0 nothing above need ever have waited
+                await asyncio.sleep(0)  # at QoS 0 no call above has to wait
             elif self._outbox.finished:
                 break
         await self._publish(client, self._availability_topic, b"offline", retain=True)
@@ -230,7 +231,7 @@ class MqttSink:
         return context
 
     def _downgrade(self, error: aiomqtt.MqttError) -> bool:
-        """After a refusal of MQTT 5: 3.1.1 from now on."""
+        """Go on with 3.1.1 if the broker has refused MQTT 5; return whether it has."""
         if self._protocol != aiomqtt.ProtocolVersion.V5 or _code(error) not in _UNSUPPORTED_VERSION:
             return False
         _log.info("%s: the broker refuses MQTT 5; using 3.1.1", self.name)
@@ -238,19 +239,19 @@ class MqttSink:
         return True
 
     def _complain(self, error: aiomqtt.MqttError) -> None:
-        """Say once that the broker is away, not at each attempt."""
+        """Log once that the broker is away, not at each attempt."""
         if self._complained:
             return
         self._complained = True
         remedy = "; check the user name and the password" if _code(error) in _REFUSED_LOGIN else ""
-        # As text: the log record would else keep the connection that failed alive.
+        # As text: a log record with the error would keep the failed connection alive.
         _log.warning(
             "%s: %s%s; trying again, flows wait in the outbox", self.name, str(error), remedy
         )
 
 
 class _TlsSocket(ssl.SSLSocket):
-    """Closes itself when the handshake fails; paho, below aiomqtt, only drops it."""
+    """Closes itself when the handshake fails; paho, under aiomqtt, leaves it open."""
 
     def do_handshake(self, block: bool = False) -> None:
         try:
@@ -261,13 +262,13 @@ class _TlsSocket(ssl.SSLSocket):
 
 
 def _code(error: aiomqtt.MqttError) -> int | None:
-    """The broker's reason code, where the error is a refusal of the connection."""
+    """Return the broker's reason code if the error is a refused connection."""
     if not isinstance(error, MqttConnectError) or error.rc is None:
         return None
     return error.rc if isinstance(error.rc, int) else int(error.rc.value)
 
 
 async def _watch(client: aiomqtt.Client) -> None:
-    """Nothing is subscribed to: this only ends, by ``MqttError``, when the connection does."""
+    """Wait until the connection breaks, and raise its ``MqttError``: no message ever comes."""
     async for _ in client.messages:
         pass

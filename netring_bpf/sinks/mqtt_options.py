@@ -1,4 +1,4 @@
-"""How an MQTT sink is configured: options, broker URL, credentials."""
+"""The configuration of an MQTT sink: options, broker URL, credentials."""
 
 from __future__ import annotations
 
@@ -20,18 +20,21 @@ _USERNAME, _PASSWORD = "NETRING_MQTT_USERNAME", "NETRING_MQTT_PASSWORD"
 
 @dataclass(frozen=True, slots=True)
 class MqttOptions:
-    """How flows go to a broker. Times are in seconds.
+    """How an ``MqttSink`` publishes. Times are in seconds.
 
     ``node`` names this machine in the topics ``<prefix>/<node>/flows`` and
     ``<prefix>/<node>/availability``; its host name by default.
-    ``qos``: 1 is acknowledged by the broker, 0 only handed to the connection.
+    ``qos``: with 1 the broker acknowledges a message, with 0 the sink only hands it to the
+    connection.
     ``kinds``: the flow events to publish.
-    ``batch_flows``, ``batch_bytes``, ``flush_interval``: a message is sent when it has so many
-    flows or bytes, or is so old.
-    ``outbox``: flows kept while the broker is away or slow; the oldest are dropped, counted.
-    ``keepalive``: also how long an acknowledgement may take before the connection is given up.
+    ``batch_flows``, ``batch_bytes``, ``flush_interval``: the sink sends a message that has so
+    many flows or bytes, or is so old.
+    ``outbox``: so many flows wait while the broker is away or slow; the sink drops the oldest and
+    counts them.
+    ``keepalive``: also how long an acknowledgement may take before the sink gives up the
+    connection.
     ``reconnect_max``: the longest pause between attempts to connect.
-    ``drain_timeout``: how long closing waits for what is still in the outbox.
+    ``drain_timeout``: how long closing waits for the outbox to empty.
     ``credentials_file``: user name and password, a line each, in a file of mode 0600.
     ``cafile``: certificates to trust instead of the system's.
     """
@@ -73,7 +76,7 @@ class MqttOptions:
 
 @dataclass(frozen=True, slots=True)
 class Broker:
-    """Where the broker is. It has no credentials, so it may be shown."""
+    """The broker's address. It has no credentials, so a message may show it."""
 
     host: str
     port: int
@@ -83,7 +86,7 @@ class Broker:
     def parse(cls, url: str) -> Broker:
         """Read ``mqtt://HOST[:PORT]`` or ``mqtts://HOST[:PORT]``. Raises ``SinkError``.
 
-        The URL is not repeated in the error: somebody may have put a password in it.
+        The error does not repeat the URL, as there may be a password in it.
         """
         try:
             parts = urlsplit(url)
@@ -108,7 +111,7 @@ class Broker:
 
     @property
     def is_loopback(self) -> bool:
-        """Whether what is sent stays on this machine."""
+        """Whether messages to the broker stay on this machine."""
         try:
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
@@ -121,7 +124,7 @@ class Broker:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Credentials:
-    """A user name and a password, which no repr shows."""
+    """A user name and a password; no repr shows them."""
 
     username: str | None = None
     password: str | None = None
@@ -131,7 +134,7 @@ class Credentials:
 
     @classmethod
     def read(cls, path: Path | None) -> Credentials:
-        """Read them from the file, or from the environment where there is none."""
+        """Read them from the file, or from the environment if there is no file."""
         if path is None:
             return cls(os.environ.get(_USERNAME), os.environ.get(_PASSWORD))
         try:

@@ -1,4 +1,4 @@
-"""What waits for a broker: bounded, the oldest is dropped first, every record is counted.
+"""The records that wait for a broker: bounded, with the oldest dropped first, and all counted.
 
 accepted = acknowledged + dropped + pending, at every moment; pending is queued and in flight.
 """
@@ -17,7 +17,7 @@ __all__ = ["Outbox"]
 class Outbox:
     """Encoded records between one task that accepts them and one that sends them in batches.
 
-    ``limit`` records are kept at most; a batch is due when it has ``batch_records`` or
+    It keeps at most ``limit`` records. A batch is due when it has ``batch_records`` or
     ``batch_bytes`` (of JSON, separators included).
     """
 
@@ -37,31 +37,31 @@ class Outbox:
 
     @property
     def accepted(self) -> int:
-        """Records taken in."""
+        """The number of records taken in."""
         return self._accepted
 
     @property
     def acknowledged(self) -> int:
-        """Records whose batch was acknowledged."""
+        """The number of records whose batch was acknowledged."""
         return self._acknowledged
 
     @property
     def dropped(self) -> Mapping[str, int]:
-        """Records given up, by reason: ``overflow``, ``too_large``."""
+        """The number of records given up, by reason: ``overflow``, ``too_large``."""
         return dict(self._dropped)
 
     @property
     def pending(self) -> int:
-        """Records queued or in flight."""
+        """The number of records queued or in flight."""
         return len(self._queue) + len(self._in_flight)
 
     @property
     def finished(self) -> bool:
-        """Whether the outbox is closed and nothing waits in it."""
+        """Whether the outbox is closed and empty."""
         return self._closed and self.pending == 0
 
     def accept(self, records: Sequence[bytes]) -> None:
-        """Take records in, in order; the oldest make room. Never blocks."""
+        """Take records in, in order, and drop the oldest if there is no room. Never blocks."""
         if self._closed:
             raise ClosedError("accept records into an outbox that is closed")
         self._accepted += len(records)
@@ -74,7 +74,7 @@ class Outbox:
         self._signal()
 
     def close(self) -> None:
-        """Nothing more comes: what is left need not wait for a full batch."""
+        """Take in nothing more; the rest does not wait for a full batch."""
         self._closed = True
         self._signal()
 
@@ -90,7 +90,7 @@ class Outbox:
             return
 
     def take(self) -> list[bytes]:
-        """Move a batch from the queue into flight and return it; empty if there is none."""
+        """Move a batch from the queue into flight and return it; empty if nothing is queued."""
         if self._in_flight:
             raise ClosedError("take a batch while one is in flight")
         size = 1
@@ -105,12 +105,12 @@ class Outbox:
         return list(self._in_flight)
 
     def acknowledge(self) -> None:
-        """The batch in flight has arrived."""
+        """Count the batch in flight as arrived."""
         self._acknowledged += len(self._in_flight)
         self._in_flight = []
 
     def give_back(self) -> None:
-        """The batch in flight did not arrive: it is first in the queue again."""
+        """Put the batch in flight back at the head of the queue: it did not arrive."""
         self._queue.extendleft(reversed(self._in_flight))
         self._queued_bytes += sum(len(record) + 1 for record in self._in_flight)
         self._in_flight = []
@@ -118,7 +118,7 @@ class Outbox:
         self._signal()
 
     def _trim(self) -> None:
-        # What is in flight counts too: the limit is on memory.
+        # Records in flight count too, as the limit is on memory.
         while self._queue and self.pending > self._limit:
             self._queued_bytes -= len(self._queue.popleft()) + 1
             self._dropped["overflow"] += 1

@@ -10,10 +10,10 @@ __all__ = ["topic_level"]
 
 
 def topic_level(text: str) -> str:
-    """Return ``text`` as one level of an MQTT topic: percent-encoded, so that nothing is lost.
+    """Return ``text`` as one level of an MQTT topic, percent-encoded.
 
     Letters, digits and ``-._~`` stand for themselves; ``urllib.parse.unquote`` undoes it.
-    Raises ``SinkError`` for the empty string, which is no level of its own.
+    Raises ``SinkError`` for the empty string, which cannot be a level.
     """
     if not text:
         raise SinkError("topic level: the name is empty; give one of at least a character")
