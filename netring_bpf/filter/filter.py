@@ -1,7 +1,7 @@
 """Filters: the language of tcpdump (pcap-filter(7)) as a value, compiled by libpcap.
 
-What comes out is classic BPF: TPACKET_V3 runs it as it is, ``bpf/cbpf.py`` translates it for
-XDP, ``ring/filter.c`` runs it on bytes. See docs/filters.md for what it is shown of a frame.
+libpcap makes classic BPF. TPACKET_V3 runs it as it is, ``bpf/cbpf.py`` translates it for XDP,
+``ring/bpf/interpreter.c`` runs it on bytes. docs/filters.md tells which bytes of a frame it sees.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ class Filter(FilterWords):
 
     The empty expression matches every frame. ``linktype``: the DLT_* number of the frames'
     link layer, 1 for Ethernet. ``snaplen``: how many bytes of a matching frame are captured.
-    ``netmask``: of the IPv4 network captured on, which only ``ip broadcast`` asks for.
+    ``netmask``: of the captured IPv4 network, which only ``ip broadcast`` needs.
 
-    Filters are also made from values, and combined: ``Filter.tcp & Filter.dst_port(443) |
-    ~Filter.net("10.0.0.0/8")``. Those are compiled when first used.
+    Filters can also be made from values and combined: ``Filter.tcp & Filter.dst_port(443) |
+    ~Filter.net("10.0.0.0/8")``. Their first use compiles them.
 
-    Two are equal when they are the same program, however it was written. Raises ``FilterError``
-    with libpcap's message and, where it can be known, the position of what it complains about;
-    ``OptionError``; ``LibpcapMissingError``.
+    Two filters are equal if they are the same program, however it was written. Raises
+    ``FilterError`` with libpcap's message and, if it can be known, the position that the message
+    is about; ``OptionError``; ``LibpcapMissingError``.
     """
 
     __slots__ = (
@@ -65,7 +65,7 @@ class Filter(FilterWords):
             )
         mask = NETMASK_UNKNOWN if netmask is None else _netmask(netmask)
         self._set(expression, linktype, snaplen, mask)
-        _ = self.instructions  # what is wrong with it is said here
+        _ = self.instructions  # a wrong expression raises here, not at its first use
 
     @classmethod
     def _of(cls, expression: str) -> Self:
@@ -109,7 +109,7 @@ class Filter(FilterWords):
 
     @property
     def is_live(self) -> bool:
-        """Whether it is shown frames as a live capture is: see ``for_interface``."""
+        """Whether it sees frames as a live capture does: see ``for_interface``."""
         return self._live
 
     @property
@@ -135,7 +135,7 @@ class Filter(FilterWords):
         if _reads_unset_scratch(program):
             raise FilterError(
                 f"filter {self._expression!r}: libpcap compiles it to a program that reads memory "
-                "it has not set, whose verdict is chance, and which the kernel refuses; join what "
+                "it has not set; its verdict is chance, and the kernel refuses it; join what "
                 "follows 'geneve' or 'vxlan' to it by 'and', or put it before",
                 expression=self._expression,
             )
@@ -143,13 +143,13 @@ class Filter(FilterWords):
 
     @property
     def matches_all(self) -> bool:
-        """Whether every frame matches, so that no filter need run."""
+        """Whether every frame matches, so that no filter has to run."""
         code, _, _, k = self.instructions[0]
         return code == _RET_K and k != 0
 
     @property
     def has_loop(self) -> bool:
-        """Whether it jumps backwards, as ``protochain`` does; the kernel runs no such filter."""
+        """Whether it jumps backwards, as ``protochain`` does. The kernel refuses such filters."""
         return any(i.code == _JA and i.k > 0x7FFF_FFFF for i in self.instructions)
 
     def explain(self) -> str:
@@ -159,20 +159,19 @@ class Filter(FilterWords):
     def for_interface(self, interface: str) -> Self:
         """Return the same filter as tcpdump compiles it for live traffic of ``interface``.
 
-        Such a filter is shown a frame without its outermost VLAN tag, which the kernel has
-        taken out by then, so that plain expressions match tagged frames; ``vlan`` asks for the
-        tag beside the frame. Needs CAP_NET_RAW where the expression says ``vlan`` and is new to
-        the cache. Raises ``FilterError`` also for frames that are not Ethernet,
-        ``UnavailableError``.
+        Such a filter sees a frame without its outermost VLAN tag, as the kernel has taken it out
+        by then. Plain expressions therefore match tagged frames; ``vlan`` looks at the tag beside
+        the frame. An expression with ``vlan`` that is not in the cache needs CAP_NET_RAW. Raises
+        ``FilterError`` also if the filter is not for Ethernet, and ``UnavailableError``.
         """
         if self._linktype != DLT_EN10MB:
             raise FilterError(
-                f"filter {self._expression!r}: is for link type {self._linktype}, and what is "
-                "captured is Ethernet",
+                f"filter {self._expression!r}: is for link type {self._linktype}, but captured "
+                "frames are Ethernet",
                 expression=self._expression,
             )
         program = self.instructions
-        # Nothing else is compiled in another way for a live handle.
+        # libpcap compiles all other expressions alike for files and for live handles.
         if "vlan" in self._expression and not self._live:
             program = self._within_bounds(
                 live_program(self._expression, interface, self._snaplen, self._netmask, program)
@@ -193,7 +192,7 @@ class Filter(FilterWords):
         return self.run(frame, wire_length) != 0
 
     def run(self, frame: bytes | bytearray | memoryview, wire_length: int | None = None) -> int:
-        """Return how many bytes of ``frame`` would be captured; 0: it does not match."""
+        """Return how many bytes of ``frame`` a capture would take; 0: it does not match."""
         if wire_length is None:
             wire_length = len(frame)
         elif not len(frame) <= wire_length <= 0xFFFF_FFFF:
@@ -210,15 +209,15 @@ class Filter(FilterWords):
     # -- combining --
 
     def __and__(self, other: object) -> Self:
-        """Match what both match."""
+        """Match the frames that both match."""
         return self._joined("and", other)
 
     def __or__(self, other: object) -> Self:
-        """Match what either matches."""
+        """Match the frames that either matches."""
         return self._joined("or", other)
 
     def __invert__(self) -> Self:
-        """Match what this does not. Raises ``OptionError`` for the filter that matches all."""
+        """Match the frames that this does not. Raises ``OptionError`` if this matches all."""
         if not self._expression.strip():
             raise OptionError("~Filter(''): no frame would match", option="expression")
         return self._like(f"not ({self._expression})", self._snaplen)
@@ -233,7 +232,7 @@ class Filter(FilterWords):
         snaplen = max(self._snaplen, other._snaplen)
         both = [f._expression for f in (self, other) if f._expression.strip()]
         if len(both) == 2:
-            # All in parentheses: `and` and `or` bind alike in this language.
+            # Both in parentheses, as `and` and `or` bind alike in this language.
             return self._like(f"({both[0]}) {word} ({both[1]})", snaplen)
         return self._like("".join(both) if word == "and" else "", snaplen)
 
@@ -245,7 +244,7 @@ class Filter(FilterWords):
     # -- as a value --
 
     def __eq__(self, other: object) -> bool:
-        """Whether it is the same program, shown frames in the same way."""
+        """Whether both are the same program and see frames in the same way."""
         if not isinstance(other, Filter):
             return NotImplemented
         return self._program() == other._program()
@@ -258,7 +257,7 @@ class Filter(FilterWords):
         return self._linktype, self._live, self.instructions
 
     def __repr__(self) -> str:
-        """As a call that makes it, but for what a live one adds."""
+        """As the call that makes it, and ``live`` if it is a live one."""
         live = ", live" if self._live else ""
         return f"Filter({self._expression!r}, snaplen={self._snaplen}{live})"
 
@@ -276,9 +275,9 @@ class Filter(FilterWords):
 
 
 def _reads_unset_scratch(program: tuple[Instruction, ...]) -> bool:
-    """As check_load_and_stores() of the kernel (net/core/filter.c) finds it.
+    """Return what check_load_and_stores() of the kernel (net/core/filter.c) finds.
 
-    libpcap sets the scratch memory of `geneve` only where that matched, and may use it elsewhere.
+    libpcap sets the scratch memory of `geneve` only if that matched, and may read it elsewhere.
     """
     everywhere = (1 << 16) - 1
     set_on_arrival = [everywhere] * len(program)
@@ -290,7 +289,7 @@ def _reads_unset_scratch(program: tuple[Instruction, ...]) -> bool:
         elif code in _SCRATCH_LOADS and not is_set >> k & 1:
             return True
         elif code & _CLASS == _JMP:
-            # A jump back comes to where at least as much is set.
+            # A jump back leads to an instruction before which no less was set.
             targets = (at + 1 + jt, at + 1 + jf) if code != _JA else (at + 1 + k,)
             for target in targets:
                 if target < len(program):

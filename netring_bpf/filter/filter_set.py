@@ -1,4 +1,4 @@
-"""The filters of one capture: a single one, or several with names that are counted apart."""
+"""The filters of one capture: a single one, or several with names and counters of their own."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from netring_bpf.filter.filter import Filter
 __all__ = ["MAX_NAMES", "FilterLike", "FilterSet"]
 
 MAX_NAMES = 64  #: named filters of one capture
-_MAX_INSTRUCTIONS = 4096  # in all: what the verifier is known to get through
+_MAX_INSTRUCTIONS = 4096  # in all; the verifier accepts so many
 _MAX_NAME = 64  # characters
 
 FilterLike: TypeAlias = str | Filter | Mapping[str, str | Filter] | None
@@ -20,9 +20,9 @@ FilterLike: TypeAlias = str | Filter | Mapping[str, str | Filter] | None
 
 @dataclass(frozen=True, slots=True)
 class FilterSet:
-    """What a capture captures: every frame that any of ``filters`` matches.
+    """The filters of a capture, which takes every frame that any of them matches.
 
-    ``names`` is empty for a single filter without a name, else there is one for each.
+    ``names``: one for each filter; empty for a single filter without a name.
     """
 
     filters: tuple[Filter, ...]
@@ -54,14 +54,14 @@ class FilterSet:
 
     @classmethod
     def of(cls, wanted: FilterLike) -> Self:
-        """Make it of what users write: an expression, a filter, several by name, or None."""
+        """Make one from an expression, a filter, several filters by name, or None."""
         if isinstance(wanted, Mapping):
             return cls(tuple(map(_filter, wanted.values())), tuple(wanted))
         return cls((_filter("" if wanted is None else wanted),))
 
     @property
     def expression(self) -> str:
-        """All of it as one expression, for people to read."""
+        """All filters as one expression, for people to read."""
         if not self.names:
             return self.filters[0].expression
         return " or ".join(f"({f.expression})" for f in self.filters)
@@ -73,7 +73,7 @@ class FilterSet:
 
     @property
     def matches_all(self) -> bool:
-        """Whether it is one filter that matches everything, so that none need run."""
+        """Whether a single filter matches every frame, so that none has to run."""
         return not self.names and self.filters[0].matches_all
 
     def for_interface(self, interface: str) -> Self:

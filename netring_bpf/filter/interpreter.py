@@ -1,4 +1,4 @@
-"""Classic BPF run on bytes by the C core: the verdict of one program on one frame."""
+"""Runs classic BPF on bytes, in the C core: the verdict of one program on one frame."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from netring_bpf._core import ffi, lib
 
 __all__ = ["Verdict"]
 
-_TAGS = (b"\x81\x00", b"\x88\xa8")  # 802.1Q, 802.1ad: what the kernel takes out of a frame
+_TAGS = (b"\x81\x00", b"\x88\xa8")  # 802.1Q, 802.1ad: the kernel takes these out of a frame
 _TAG_AT, _TAG_SIZE = 12, 4
 
 
 class Verdict:
-    """A program, checked once. Raises ``ValueError`` for one that is not well formed."""
+    """A program, checked once. Raises ``ValueError`` if it is not well formed."""
 
     __slots__ = ("_code", "_live")
 
@@ -26,8 +26,8 @@ class Verdict:
     def run(self, frame: bytes | bytearray | memoryview, wire_length: int) -> int:
         """Return what the program returns: the bytes to capture, 0 for a frame it rejects.
 
-        A live program is shown the frame as the kernel would: without its outermost VLAN tag,
-        and with that tag beside it.
+        A live program sees the frame as in the kernel: without its outermost VLAN tag, which is
+        beside the frame.
         """
         tpid = tci = 0
         if self._live and len(frame) >= _TAG_AT + _TAG_SIZE + 2:

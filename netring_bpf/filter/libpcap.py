@@ -1,7 +1,7 @@
-"""libpcap, opened at run time: the only file that knows it.
+"""libpcap, opened at run time. Only this file knows it.
 
-It compiles filter expressions, lists the result and reads capture files. Nothing is linked, so
-that the package installs and captures everything without it.
+It compiles filter expressions, lists programs and reads capture files. The package does not link
+it: without libpcap it installs, and captures without a filter.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Instruction(NamedTuple):
 
 
 class FileFrame(NamedTuple):
-    """A frame of a capture file: what was captured of it, and its length on the wire."""
+    """A frame of a capture file: its captured bytes, and its length on the wire."""
 
     data: bytes
     wire_length: int
@@ -127,7 +127,7 @@ def _libpcap() -> ctypes.CDLL:
 
 @functools.cache
 def _bpf_image() -> ctypes._NamedFuncPointer:
-    # With the GIL held: the text is in a static buffer of libpcap's.
+    # PyDLL holds the GIL during the call: libpcap has the text in a static buffer.
     function = _find(ctypes.PyDLL).bpf_image
     function.restype, function.argtypes = ctypes.c_char_p, (ctypes.POINTER(_Insn), ctypes.c_int)
     return function
@@ -141,7 +141,7 @@ def image(instructions: Sequence[Instruction]) -> str:
 
 
 def version() -> str:
-    """Return what libpcap says of itself."""
+    """Return libpcap's own version text."""
     return str(_libpcap().pcap_lib_version().decode())
 
 
@@ -169,11 +169,11 @@ def compile_for_file(
 def compile_for_interface(
     expression: str, interface: str, snaplen: int, netmask: int
 ) -> tuple[Instruction, ...]:
-    """Compile as tcpdump does for live traffic: a VLAN tag that was taken out is looked up.
+    """Compile as tcpdump does for live traffic: the program looks for a VLAN tag beside the frame.
 
-    libpcap does so for a handle that is open on an interface, and for no other: one is opened
-    for the purpose, and captures nothing. Needs CAP_NET_RAW, in the thread's network namespace.
-    Raises ``FilterError``, ``LibpcapMissingError``, ``UnavailableError``.
+    libpcap compiles so only for a handle that is open on an interface. This opens one, which
+    captures nothing. Needs CAP_NET_RAW, in the thread's network namespace. Raises
+    ``FilterError``, ``LibpcapMissingError``, ``UnavailableError``.
     """
     text = _encoded(expression)
     library = _libpcap()
@@ -242,7 +242,7 @@ def _compile(
 
 
 def _position(expression: str, reason: str) -> int | None:
-    """Where in the expression the thing is that libpcap names, if it stands there only once."""
+    """Return the place in the expression of the word that libpcap names, if it has it once."""
     for named in re.findall(r"'([^']+)'|\"([^\"]+)\"|host (\S+)|([\w.:/-]+)$", reason):
         word = next(filter(None, named))
         if len(found := [m.start() for m in re.finditer(re.escape(word), expression)]) == 1:
@@ -251,7 +251,7 @@ def _position(expression: str, reason: str) -> int | None:
 
 
 class Interpreter:
-    """libpcap's own interpreter (pcap_offline_filter(3PCAP)): the judge of all others."""
+    """libpcap's own interpreter (pcap_offline_filter(3PCAP)), the reference for all others."""
 
     def __init__(self, instructions: Sequence[Instruction]) -> None:
         self._code = (_Insn * len(instructions))(*(_Insn(*i) for i in instructions))
@@ -285,7 +285,7 @@ class Savefile:
             )
         self._handle: int | None = handle
         self.linktype = int(library.pcap_datalink(handle))
-        # Some files say 0, or nonsense: libpcap itself takes it for "no limit".
+        # Some files have 0 or nonsense here; libpcap itself takes that for "no limit".
         said = int(library.pcap_snapshot(handle))
         self.snaplen = said if 0 < said <= _MAXIMUM_SNAPLEN else _MAXIMUM_SNAPLEN
 

@@ -1,7 +1,7 @@
-"""Programs for live traffic, kept: libpcap needs an open interface to make one, and 40 ms.
+"""A cache of programs for live traffic, as libpcap needs an open interface to make one.
 
-The key has the program that libpcap makes of the same expression for a file, which it makes at
-once: host names are resolved anew each time, and another answer is another key.
+The key has the program that libpcap makes of the same expression for a file, without an interface.
+libpcap resolves host names in it anew each time, so another answer gives another key.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["live_program"]
 def live_program(
     expression: str, interface: str, snaplen: int, netmask: int, for_file: Sequence[Instruction]
 ) -> tuple[Instruction, ...]:
-    """Return what tcpdump would compile on ``interface``: as ``compile_for_interface``."""
+    """Return the program of ``compile_for_interface``, from the cache if it is there."""
     cache = Cache(directory())
     parts = ["live", version(), expression, snaplen, netmask, list(for_file)]
     key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
@@ -31,5 +31,5 @@ def live_program(
 
 
 def _program(entry: bytes | None) -> tuple[Instruction, ...]:
-    """The entry has a digest and is our own: it is what was put there."""
+    # The cache has checked the entry's digest, so it is a program that was put there.
     return () if entry is None else tuple(Instruction(*insn) for insn in json.loads(entry))

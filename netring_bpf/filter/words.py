@@ -1,7 +1,7 @@
-"""The words of the filter language as typed values: what ``Filter`` offers beside strings.
+"""The words of the filter language as typed values, which ``Filter`` offers beside strings.
 
-Each checks its values and renders to an expression, so that there is one compiler and one
-meaning: libpcap's. What a program was given by a user is never pasted into an expression.
+Each word checks its values and renders to an expression, so that there is one compiler and one
+meaning: libpcap's. No text from outside goes into an expression unchecked.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _FLAGS = ("fin", "syn", "rst", "push", "ack", "urg", "ece", "cwr")
 
 
 class _Word(Generic[_F]):
-    """An attribute of the class that is a filter: ``Filter.tcp``."""
+    """A class attribute that is a filter, such as ``Filter.tcp``."""
 
     def __init__(self, expression: str, doc: str) -> None:
         self._expression = expression
@@ -36,7 +36,7 @@ class _Word(Generic[_F]):
 class FilterWords(ABC):
     """The primitives of pcap-filter(7), and ``&``, ``|`` and ``~`` to combine them.
 
-    Every method raises ``OptionError`` for a value outside what the protocol has.
+    Every method raises ``OptionError`` for a value that the protocol does not have.
     """
 
     __slots__ = ()
@@ -55,7 +55,7 @@ class FilterWords(ABC):
     @classmethod
     @abstractmethod
     def _of(cls, expression: str) -> Self:
-        """Return the filter of an expression that is known to be valid."""
+        """Return the filter of a valid expression."""
 
     @classmethod
     def host(cls, address: Address) -> Self:
@@ -74,7 +74,7 @@ class FilterWords(ABC):
 
     @classmethod
     def net(cls, network: Network) -> Self:
-        """From or to a network, as ``"10.0.0.0/8"``, without host bits."""
+        """From or to a network, such as ``"10.0.0.0/8"``, without host bits."""
         return cls._of(f"net {_network(network)}")
 
     @classmethod
@@ -110,14 +110,14 @@ class FilterWords(ABC):
 
     @classmethod
     def ether_host(cls, mac: str) -> Self:
-        """From or to a MAC address, as ``"02:00:00:00:00:0a"``."""
+        """From or to a MAC address, such as ``"02:00:00:00:00:0a"``."""
         if not isinstance(mac, str) or not _MAC.fullmatch(mac):
             raise OptionError(f"mac={mac!r}: must be six pairs of hex digits", option="mac")
         return cls._of(f"ether host {mac.lower()}")
 
     @classmethod
     def ether_type(cls, ethertype: int) -> Self:
-        """With an ethertype, as 0x88cc; one of VLAN tags is not seen, see ``vlan``."""
+        """With an ethertype, such as 0x88cc; for VLAN tags see ``vlan``."""
         return cls._of(f"ether proto {_number('ethertype', ethertype, 0x600, 0xFFFF)}")
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Frames into pcapng files."""
+"""Records frames into pcapng files."""
 
 from __future__ import annotations
 

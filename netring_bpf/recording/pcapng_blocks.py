@@ -1,7 +1,7 @@
-"""The blocks of a pcapng file that are not packets, as bytes.
+"""The blocks of a pcapng file around its packets, as bytes.
 
-Source: draft-ietf-opsawg-pcapng. Everything is in the machine's byte order, as the blocks with the
-packets are, which the C core makes.
+Source: draft-ietf-opsawg-pcapng. The blocks are in the machine's byte order, as the packets' blocks
+are, which the C core makes.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _ISB_FILTERACCEPT, _ISB_OSDROP, _ISB_USRDELIV = 6, 7, 8
 
 @dataclass(frozen=True, slots=True)
 class InterfaceCounts:
-    """What became of the frames of a recording's interface.
+    """The numbers of a recording's frames, from ``start`` to ``end``, in nanoseconds.
 
-    ``received``: seen, matching or not; ``accepted``: that matched; ``dropped``: of those, for
-    want of room; ``delivered``: written. From ``start`` to ``end``, in nanoseconds.
+    ``received``: seen on the interface; ``accepted``: matched the filter; ``dropped``: matched and
+    found no room; ``delivered``: written.
     """
 
     received: int
@@ -49,7 +49,7 @@ def head(name: str, *, snaplen: int, expression: str, application: str) -> bytes
         (_IF_TSRESOL, bytes([_NANOSECONDS])),
     ]
     if expression:
-        # 0: a string of libpcap's language
+        # A first byte of 0 says that a string of libpcap's language follows.
         options.append((_IF_FILTER, b"\0" + expression.encode(errors="replace")))
     interface = struct.pack("=HHI", _ETHERNET, 0, snaplen) + _options(*options)
     return _block(_SECTION, section) + _block(_INTERFACE, interface)

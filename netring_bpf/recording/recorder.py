@@ -1,6 +1,6 @@
-"""Recording: what a capture sees, into pcapng files that rotate, or a ring of the last seconds.
+"""Records a capture's frames into pcapng files that rotate, or keeps the last seconds in a ring.
 
-The C core makes the blocks, tags put back; Python moves them, and looks into none.
+The C core makes the blocks, with VLAN tags put back. Python only moves them.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from netring_bpf.statistics import CaptureStatistics, Equation
 __all__ = ["RecordOptions", "RecordStatistics", "Recorder"]
 
 _NS = 1_000_000_000
-_POLL = 0.1  # seconds: how soon a trigger is heard while nothing comes
-_DRAIN = 2.0  # seconds for what is in the rings at the end
-_MOST = 1 << 30
-_SMALLEST = 4096
+_POLL = 0.1  # seconds until an idle recorder looks for a trigger
+_DRAIN = 2.0  # seconds to empty the rings at the end
+_MOST = 1 << 30  # frames
+_SMALLEST = 4096  # bytes
 
 
 @dataclass(frozen=True, slots=True)
 class RecordOptions:
-    """How a recording is kept.
+    """How a recorder keeps the frames.
 
-    ``rotate_size``: a file is at most so many bytes (at least one batch of frames is in each);
-    ``rotate_time``: and spans at most so many seconds of packet time. Files are then named
-    ``NAME-00001.SUFFIX`` and so on; ``max_files``: only the latest so many are kept.
-    ``ring_time``: nothing is written until ``trigger()``, which writes the frames of the last so
-    many seconds, as far as ``ring_size`` bytes hold them. Not together with rotation.
+    ``rotate_size``: a file has at most so many bytes (but at least one batch of frames);
+    ``rotate_time``: a file spans at most so many seconds of packet time. Either names the files
+    ``NAME-00001.SUFFIX`` and so on; ``max_files``: the recorder keeps only so many, the latest.
+    ``ring_time``: the recorder writes nothing until ``trigger()``, which writes the frames of the
+    last so many seconds, as far as ``ring_size`` bytes hold them. It excludes rotation.
     """
 
     rotate_size: int | None = None
@@ -67,7 +67,7 @@ class RecordOptions:
 
     @property
     def numbered(self) -> bool:
-        """Whether there may be several files."""
+        """Whether there can be several files."""
         return any(v is not None for v in (self.rotate_size, self.rotate_time, self.ring_time))
 
 
@@ -75,8 +75,8 @@ class RecordOptions:
 class RecordStatistics:
     """A recording's books, in frames: handed out = written + overwritten + held.
 
-    ``overwritten``: left the ring untriggered; ``held``: in the ring now. ``files``: made so far;
-    ``bytes``: of all of them. ``capture``: the books below.
+    ``overwritten``: left the ring without a trigger; ``held``: in the ring now. ``files``: made so
+    far; ``bytes``: of all of them. ``capture``: the books of the capture below.
     """
 
     written: int
@@ -104,7 +104,7 @@ class RecordStatistics:
 
 
 class _File:
-    """One pcapng file; only its owner may read it, as it holds what others said."""
+    """One pcapng file. Only its owner may read it, as it holds other people's traffic."""
 
     def __init__(self, path: Path, opening: bytes) -> None:
         self.path = path
@@ -152,9 +152,9 @@ class _File:
 class Recorder:
     """Records ``capture`` to ``path``: ``run()`` in one thread, the other methods from any.
 
-    ``capture`` is opened and closed with the recorder, and gives nothing else meanwhile. A context
-    manager. Each file has the interface's name, the filter, nanoseconds, and at its end the
-    statistics of the interface up to there. Raises what ``Capture`` does, ``CaptureFileError``.
+    A context manager, which opens and closes ``capture``; the capture is the recorder's alone
+    meanwhile. Each file has the interface's name, the filter, times in nanoseconds, and at its end
+    the statistics of the interface so far. Raises what ``Capture`` does, and ``CaptureFileError``.
     """
 
     def __init__(
@@ -176,10 +176,10 @@ class Recorder:
     # -- from any thread --
 
     def trigger(self, done: Callable[[Path], None] | None = None) -> None:
-        """Have the ring written to a new file and emptied; ``done`` is called with its path.
+        """Have the ring written to a new file and emptied; then ``done`` is called with its path.
 
-        For a signal handler, a callback, an ``async for`` over flow events. ``done`` is called in
-        the recorder's thread. Raises ``OptionError`` where there is no ring.
+        For a signal handler, a callback, an ``async for`` over flow events. The recorder's thread
+        calls ``done``. Raises ``OptionError`` if there is no ring.
         """
         if self._options.ring_time is None:
             raise OptionError("trigger: there is no ring; set ring_time", option="ring_time")
@@ -190,7 +190,7 @@ class Recorder:
         self._stopped.set()
 
     def statistics(self) -> RecordStatistics:
-        """Return the books: of now, or the final ones after closing."""
+        """Return the current books; after closing, the final ones."""
         file = self._file
         return RecordStatistics(
             written=self._written,
@@ -203,7 +203,7 @@ class Recorder:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The files that were made and are kept, the oldest first."""
+        """The files that the recorder made and keeps, the oldest first."""
         return tuple(self._files)
 
     # -- in one thread --
@@ -331,7 +331,7 @@ class Recorder:
         if not self._options.numbered:
             self._stack.callback(self._finish_file)
             try:
-                # An empty recording is a file too, and a path that cannot be is told now.
+                # An empty recording is a file too, and a bad path fails at once.
                 self._file = _File(self._next_path(), self._head())
                 self._files.append(self._path)
             except BaseException:
@@ -348,7 +348,7 @@ class Recorder:
                 self._finish_file()
 
     def _drain(self) -> None:
-        """What is still in the rings is recorded too; nothing new is taken in."""
+        """Record the frames that are still in the rings, and take in nothing new."""
         deadline = time.monotonic() + _DRAIN
         self._capture.quiesce()
         while True:
