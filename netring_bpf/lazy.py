@@ -1,4 +1,4 @@
-"""Names that a package hands on from its files, each file loaded at the first use of a name."""
+"""Hands on names of a package's files; the first use of a name loads its file."""
 
 from __future__ import annotations
 

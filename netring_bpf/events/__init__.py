@@ -1,4 +1,4 @@
-"""What comes out: flow events and packets as values, in batches, as columns."""
+"""Flow events and packets as values, in batches, as columns."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""Flow events as a record batch of Apache Arrow. The door to pyarrow.
+"""Flow events as a record batch of Apache Arrow: plain columns, named as the records' fields.
 
-A table with plain columns, in the words of the records (docs/columns.md): what has a name has it,
-what is not there is null.
+Codes become words, and missing values null (docs/columns.md).
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ __all__ = ["record_batch"]
 
 _ADDRESS_SIZES = np.zeros(256, np.int32)
 _ADDRESS_SIZES[[0, 4, 6]] = 6, 4, 16
-_TIMES = ("first", "last")  # of a side; 0 is none
+_TIMES = ("first", "last")  # of a side; 0: it has no packet
 _Mask = npt.NDArray[np.bool_]
 
 
@@ -67,7 +66,7 @@ def _event(table: Columns) -> Iterator[tuple[str, pa.Array]]:
 
 
 def _rarely(table: Columns) -> Iterator[tuple[str, pa.Array]]:
-    """What most flows have not."""
+    """Yield the columns that are null or 0 for most flows."""
     errors = table["icmp_errors"]
     yield "icmp_errors", pa.array(errors)
     yield "icmp_error_type", pa.array(table["icmp_error_type"], mask=errors == 0)
@@ -83,7 +82,7 @@ def _rarely(table: Columns) -> Iterator[tuple[str, pa.Array]]:
 
 
 def _measured(table: Columns) -> Iterator[tuple[str, pa.Array]]:
-    """What ``FlowOptions`` asks for."""
+    """Yield the columns that ``FlowOptions`` turns on."""
     names = table.dtype.names or ()
     for side in ("orig", "resp"):
         if f"{side}_statistics" not in names:
@@ -102,12 +101,12 @@ def _measured(table: Columns) -> Iterator[tuple[str, pa.Array]]:
 
 
 def _time(values: npt.NDArray[np.uint64]) -> pa.Array:
-    """Nanoseconds since the epoch, UTC; null for 0, which says that nothing was seen."""
+    """Return times in UTC, null for 0, of nanoseconds since the epoch."""
     return pa.array(values.astype(np.int64), type=pa.timestamp("ns", tz="UTC"), mask=values == 0)
 
 
 def _named(codes: npt.NDArray[np.uint8], names: Mapping[int, str]) -> pa.Array:
-    """Names for numbers; null for those without one."""
+    """Return the codes' names, null for a code without one."""
     places = np.full(256, -1, np.int8)
     places[list(names)] = range(len(names))
     found = places[codes]
@@ -122,7 +121,7 @@ def _offsets(sizes: npt.NDArray[Any]) -> pa.Buffer:
 
 
 def _lists(values: npt.NDArray[Any], there: _Mask) -> pa.Array:
-    """A list for each row, of those of its values that are there."""
+    """Return a list for each row, of those of its values that are there."""
     items = pa.array(values[there])
     buffers = [None, _offsets(there.sum(axis=1))]
     return pa.Array.from_buffers(pa.list_(items.type), len(values), buffers, children=[items])
@@ -131,7 +130,7 @@ def _lists(values: npt.NDArray[Any], there: _Mask) -> pa.Array:
 def _address(
     packed: npt.NDArray[np.uint8], family: npt.NDArray[np.uint8], none: _Mask | None = None
 ) -> pa.Array:
-    """Bytes in network order: 4, 16, or 6 of a station."""
+    """Return bytes in network order: 4 or 16, or the 6 of a station."""
     sizes = _ADDRESS_SIZES[family]
     validity = None
     if none is not None:
@@ -143,7 +142,7 @@ def _address(
 
 
 def _text(values: npt.NDArray[np.bytes_]) -> pa.Array:
-    """Text padded with NUL bytes."""
+    """Return text of values that NUL bytes pad."""
     rows = np.ascontiguousarray(values)
     letters = rows.view(np.uint8).reshape(len(rows), rows.dtype.itemsize)
     there = letters != 0

@@ -1,7 +1,7 @@
-"""Flow events as a structured array of NumPy over their own bytes. The door to NumPy.
+"""Flow events as a structured array of NumPy over their own bytes.
 
-The columns are the fields of ``nr_event`` in ``api.h``, read from its declaration, under the
-names of the records (docs/columns.md).
+The columns are the fields of ``nr_event``, as the C core declares them, under the names of the
+records (docs/columns.md).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _NAMES = {
 
 
 def _type_of(c_type: Any) -> Any:
-    """Return what NumPy calls a type of C."""
+    """Return NumPy's name of a C type."""
     if c_type.kind == "struct":
         return _struct(c_type)
     if c_type.kind == "array":
@@ -70,7 +70,7 @@ def _struct(c_type: Any) -> np.dtype[np.void]:
 
 @lru_cache(maxsize=16)
 def _dtype(layout: Layout) -> np.dtype[np.void]:
-    """Of an event of this layout, and of what follows it."""
+    """Return the type of an event of this layout, with the parts after it."""
     event, statistics, packet = (
         _struct(ffi.typeof(name))
         for name in ("nr_event", "nr_packet_statistics", "nr_first_packet")
@@ -93,7 +93,7 @@ def _dtype(layout: Layout) -> np.dtype[np.void]:
 
 
 def columns_of(raw: bytes, layout: Layout, rows: Sequence[int]) -> Columns:
-    """Return the events of these rows, read-only: a view where the rows are a ``range``."""
+    """Return the events of these rows, read-only; a view if the rows are a ``range``."""
     table: Columns = np.frombuffer(raw, _dtype(layout))
     if isinstance(rows, range):
         return table[slice_of(rows)]

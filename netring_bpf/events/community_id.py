@@ -1,4 +1,4 @@
-"""Community ID, version 1: one name for a flow, whoever computes it, in either direction.
+"""Community ID, version 1: a name for a flow that every tool computes alike, in each direction.
 
 Source: the specification, github.com/corelight/community-id-spec.
 """
@@ -14,7 +14,7 @@ __all__ = ["community_id", "icmp_counterpart"]
 _ICMP, _TCP, _UDP, _ICMP6, _SCTP = 1, 6, 17, 58, 132
 _PORTS = {_TCP, _UDP, _SCTP}
 
-# The type that answers a type, where there is one.
+# Each ICMP type that has an answer, with the type of the answer.
 _COUNTERPARTS = {
     _ICMP: {8: 0, 0: 8, 13: 14, 14: 13, 15: 16, 16: 15, 10: 9, 9: 10, 17: 18, 18: 17},
     _ICMP6: {
@@ -25,7 +25,7 @@ _COUNTERPARTS = {
 
 
 def icmp_counterpart(proto: int, icmp_type: int) -> int | None:
-    """Return the type that answers ``icmp_type``; None for one that is not answered."""
+    """Return the type that answers ``icmp_type``; None if there is no answer."""
     return _COUNTERPARTS[proto].get(icmp_type)
 
 

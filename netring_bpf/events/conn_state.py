@@ -1,4 +1,4 @@
-"""Zeek's conn_state: how a connection went, in one word.
+"""Zeek's conn_state, which sums up a connection in one word.
 
 Source: Zeek's documentation of ``Conn::Info``; docs/flows.md has the table.
 """
@@ -12,7 +12,7 @@ __all__ = ["conn_state"]
 
 _INACTIVE, _SYN_SENT, _SYN_ACK_SENT, _PARTIAL, _ESTABLISHED, _CLOSED, _RESET = range(7)
 _TCP, _UDP = 6, 17
-# A SYN and then a RST of the originator, with nothing from it in between.
+# The originator sent a SYN and later a RST, with none of the excluded letters in between.
 _TAKEN_BACK: Final = re.compile(r"\^?S[^HAFGIQ]*R.*", re.DOTALL)
 
 

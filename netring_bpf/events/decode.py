@@ -1,7 +1,7 @@
-"""Flow events as C writes them (``nr_event`` of ``api.h``) made into records.
+"""Decodes flow events, which C writes as ``nr_event`` of ``api.h``, into records.
 
 Each tuple of names below is the order in which a function here unpacks the values. ``format_of``
-refuses an order that is not the one in memory.
+refuses every order but the one in memory.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _ADDRESS_SIZE = {4: 4, 6: 16, 0: 6}  # by nr_event.family
 
 
 def _event_of(address_size: int) -> struct.Struct:
-    """Return what reads an event, without its tunnel, whose addresses have so many bytes."""
+    """Return what reads an event with addresses of this size, all but its tunnel."""
     address = f"{address_size}s"
     codes = {"orig": _SIDE, "resp": _SIDE, "orig_h": address, "resp_h": address}
     return format_of("nr_event", _EVENT_FIELDS, codes)

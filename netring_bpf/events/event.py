@@ -1,10 +1,10 @@
-"""What comes out: the events of the stream, with their flows, and packets.
+"""The events of the stream, and packets.
 
-Keys are in ``flow_key.py`` and flows in ``flow.py``; all of them can be had from here.
-Times are integers, nanoseconds since the Unix epoch.
+This file hands on the names of ``key.py`` and ``flow.py`` too. Times are integers, nanoseconds
+since the Unix epoch.
 
-The records are named tuples, as those are made three times as fast as frozen dataclasses, and
-there may be a million of them a second. They are told apart by their class, not by their length.
+The records are named tuples, as those are faster to make than frozen dataclasses. Their class
+tells one kind from another, not their length.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class FlowEnd(enum.Enum):
 
 
 def _distinct(kind: type[_Kind]) -> type[_Kind]:
-    """For classes whose values may be those of another class: equal only to their own kind."""
+    """Make events equal only to events of their own class, whatever their values are."""
 
     def equal(self: tuple[object, ...], other: object) -> bool:
         return type(self) is type(other) and tuple.__eq__(self, other)
@@ -84,7 +84,7 @@ def _distinct(kind: type[_Kind]) -> type[_Kind]:
 
 @_distinct
 class FlowStarted(NamedTuple):
-    """The first packet of a flow was seen."""
+    """The capture saw the first packet of a flow."""
 
     ts: int
     flow: Flow
@@ -92,7 +92,7 @@ class FlowStarted(NamedTuple):
 
 @_distinct
 class FlowEstablished(NamedTuple):
-    """The TCP handshake (SYN, SYN+ACK, ACK) was seen to complete."""
+    """The capture saw the TCP handshake (SYN, SYN+ACK, ACK) complete."""
 
     ts: int
     flow: Flow
@@ -100,7 +100,7 @@ class FlowEstablished(NamedTuple):
 
 @_distinct
 class FlowUpdated(NamedTuple):
-    """A live flow's counters, from a timer: silent flows are reported too."""
+    """The counters of a live flow, from a timer; silent flows have updates too."""
 
     ts: int
     flow: Flow
@@ -108,7 +108,7 @@ class FlowUpdated(NamedTuple):
 
 @_distinct
 class FlowEnded(NamedTuple):
-    """The flow is over, with its final counters; ``reason`` says how it ended."""
+    """The flow is over, with its final counters; ``reason`` tells why."""
 
     ts: int
     flow: Flow
@@ -141,7 +141,7 @@ class CaptureError(NamedTuple):
 
 @_distinct
 class Lagged(NamedTuple):
-    """This subscriber fell behind: exactly ``missed`` events were overwritten unseen."""
+    """This subscriber fell behind and missed exactly so many events."""
 
     ts: int
     missed: int
@@ -155,8 +155,8 @@ Event: TypeAlias = FlowEvent | LinkDown | LinkUp | CaptureError | Lagged
 class Packet:
     """A captured frame, copied out of the ring.
 
-    ``data`` is what was captured (VLAN tags in place, whatever the backend), ``len`` the
-    frame's length on the wire; ``data`` is shorter than that where the frame was cut.
+    ``data``: the captured bytes, with VLAN tags in place on every backend. ``len``: the frame's
+    length on the wire; ``data`` is shorter if the frame was cut.
     """
 
     ts: int

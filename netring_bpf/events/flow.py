@@ -1,7 +1,7 @@
-"""Flow records: what is known of a flow, and of each of its sides.
+"""Flow records: a flow, each of its sides, and its measurements.
 
-Times are integers, nanoseconds since the Unix epoch. Bytes are whole frames as on the wire
-(link header and VLAN tags included, frame check sequence not), also when fewer were captured.
+Times are integers, nanoseconds since the Unix epoch. Bytes count whole frames on the wire (with
+link header and VLAN tags, without frame check sequence), also if fewer were captured.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ __all__ = [
 
 
 class TcpState(enum.IntEnum):
-    """What one side of a TCP connection has done: Zeek's states of an endpoint."""
+    """The state of one side of a TCP connection: Zeek's states of an endpoint."""
 
     INACTIVE = 0  #: nothing
-    SYN_SENT = 1  #: sent a SYN that was not answered
-    SYN_ACK_SENT = 2  #: sent a SYN+ACK, and no SYN was seen before it
-    PARTIAL = 3  #: sent data, and no SYN was seen
+    SYN_SENT = 1  #: sent a SYN, without an answer so far
+    SYN_ACK_SENT = 2  #: sent a SYN+ACK without a SYN before it
+    PARTIAL = 3  #: sent data without a SYN before it
     ESTABLISHED = 4
     CLOSED = 5  #: sent a FIN
     RESET = 6  #: sent a RST
 
 
 class TunnelKind(enum.Enum):
-    """Tunnels that are opened."""
+    """The kinds of tunnels that the capture looks into."""
 
     IP = "ip"  #: IP in IP
     GRE = "gre"
@@ -50,21 +50,21 @@ class TunnelKind(enum.Enum):
 
 
 class Counters(NamedTuple):
-    """What one side of a flow has sent.
+    """The traffic that one side of a flow has sent.
 
     ``packets`` and ``bytes``: whole frames, on the wire. ``ip_bytes``: their IP packets, headers
-    included. ``payload``: bytes of the transport's payload; of TCP by the sequence numbers, so
-    what was sent twice counts once, and what was missed counts too. ``first`` and ``last``: when
-    its first and latest packets came; 0 if there are none.
+    included. ``payload``: bytes of the transport's payload. TCP counts it by sequence numbers: a
+    retransmitted byte counts once, and a byte that the capture missed counts too. ``first`` and
+    ``last``: the times of its first and latest packet; 0 if there are none.
 
-    Of TCP only: ``rtt``, the time in nanoseconds between the capture and this side and back, by
-    the handshake (0: not seen, or a SYN was sent twice); ``missing_bytes`` that the other side
-    has acknowledged and the capture has not seen, in ``gaps`` pieces; ``retransmitted`` segments
-    with nothing new in them; ``out_of_order`` segments that came after later ones;
-    ``zero_windows`` that were advertised; ``state``.
+    TCP alone has the following. ``rtt``: the time in nanoseconds from the capture to this side and
+    back, by the handshake (0: not seen, or a SYN was sent twice). ``missing_bytes``: acknowledged
+    by the other side and not seen by the capture, in ``gaps`` pieces. ``retransmitted``: segments
+    with nothing new. ``out_of_order``: segments that came after later ones. ``zero_windows``:
+    advertised windows of size 0. ``state``.
 
-    ``bad_checksums``: packets that are counted in ``packets`` and ``bytes`` and nowhere else, as
-    their checksum is wrong (``FlowOptions.verify_checksums``).
+    ``bad_checksums``: packets with a wrong checksum, which count in ``packets`` and ``bytes`` and
+    nowhere else (``FlowOptions.verify_checksums``).
     """
 
     packets: int
@@ -89,11 +89,11 @@ class Counters(NamedTuple):
 
 
 class Tunnel(NamedTuple):
-    """The innermost tunnel a flow was seen in, as of its first packet.
+    """The innermost tunnel around a flow's first packet.
 
-    ``orig`` and ``resp`` are the ends of the tunnel on the side of the flow's own originator and
-    responder. ``id``: the VNI, TEID, GRE key or ERSPAN session, 0 where there is none.
-    ``flow_id``: the flow that is the tunnel itself, where it is over UDP; else 0.
+    ``orig`` and ``resp``: the ends of the tunnel on the side of the flow's own originator and
+    responder. ``id``: the VNI, TEID, GRE key or ERSPAN session, or 0. ``flow_id``: the tunnel's
+    own flow if it is over UDP, else 0.
     """
 
     kind: TunnelKind
@@ -115,7 +115,7 @@ class Spread(NamedTuple):
 class PacketStatistics(NamedTuple):
     """Frame sizes in bytes of one side, and the gaps between its own packets in nanoseconds.
 
-    The deviation is that of the population. Everything is 0 where there is nothing to measure.
+    The deviation is that of the population. All values are 0 if there is nothing to measure.
     """
 
     size: Spread
@@ -134,14 +134,14 @@ class FirstPacket(NamedTuple):
 
 
 class Flow(NamedTuple):
-    """A flow as it stood when its event was made.
+    """A flow at the time of its event.
 
-    ``id`` is unique within the capture. ``start`` is the time of its first packet. ``orig`` counts
-    what the originator sent, ``resp`` what the responder sent. ``history`` tells its life in the
-    letters of Zeek's conn.log, upper case for the originator (docs/flows.md).
-    ``icmp_errors``: ICMP errors that quoted a packet of this flow, ``icmp_error`` the type and
-    code of the latest. ``statistics`` (of the originator and of the responder) and
-    ``first_packets`` are there where ``FlowOptions`` asks for them.
+    ``id`` is unique within the capture. ``start`` and ``last``: the times of its first and latest
+    packet. ``orig`` has the counters of the originator, ``resp`` those of the responder.
+    ``history`` tells its life in the letters of Zeek's conn.log, upper case for the originator
+    (docs/flows.md). ``icmp_errors``: ICMP errors that quoted a packet of this flow;
+    ``icmp_error``: type and code of the latest. ``FlowOptions`` turns on ``statistics`` (of the
+    originator and of the responder) and ``first_packets``.
     """
 
     id: int
@@ -159,7 +159,7 @@ class Flow(NamedTuple):
 
     @property
     def duration(self) -> int:
-        """From the first to the latest packet, in nanoseconds."""
+        """The time from the first to the latest packet, in nanoseconds."""
         return self.last - self.start
 
     @property
@@ -174,7 +174,7 @@ class Flow(NamedTuple):
 
     @property
     def conn_state(self) -> str:
-        """How the connection went, as Zeek's conn_state: ``"SF"``, ``"S0"``, ``"REJ"`` and so on.
+        """Zeek's conn_state, which sums up the connection: ``"SF"``, ``"S0"``, ``"REJ"`` and so on.
 
         Source: Zeek's documentation of ``Conn::Info``.
         """
@@ -183,8 +183,8 @@ class Flow(NamedTuple):
     def to_dict(self) -> dict[str, object]:
         """Return the flow as plain values: text, numbers, lists and dictionaries.
 
-        Nested as the record is, with ``conn_state`` and ``community_id`` (None for a pair of
-        stations) beside it; what is not there is None.
+        It is nested as the record is, and has ``conn_state`` and ``community_id`` (None for a pair
+        of stations) besides. A missing value is None.
         """
         key = self.key
         tunnel = self.tunnel

@@ -1,4 +1,4 @@
-"""Flow keys: what tells one flow from another."""
+"""Flow keys, which tell one flow from another."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ _PROTOCOL_NAMES = {
 class Endpoint(NamedTuple):
     """One end of a flow: the address as 4 or 16 bytes in network order, and the port.
 
-    ``port`` is 0 where the protocol, or the kind of key, has none. For ICMP the originator's port
-    is the message type and the responder's the code. ``packed`` is 6 bytes for the end of a pair
-    of stations (``FlowKey.MAC_PAIR``).
+    ``port`` is 0 if the protocol or the kind of key has none. For ICMP the originator's port is
+    the message type and the responder's the code. ``packed`` is 6 bytes for the end of a pair of
+    stations (``FlowKey.MAC_PAIR``).
     """
 
     packed: bytes
@@ -47,7 +47,7 @@ class Endpoint(NamedTuple):
 
     @property
     def text(self) -> str:
-        """The address as text, of whatever kind; IPv6 as RFC 5952 has it."""
+        """The address as text, of any kind; IPv6 as in RFC 5952."""
         packed = self.packed
         if len(packed) == 6:
             return packed.hex(":")
@@ -64,14 +64,14 @@ class Endpoint(NamedTuple):
 
 
 class FiveTuple(NamedTuple):
-    """What tells one flow from another.
+    """The key of a flow: its protocol, its two ends, and the network around them.
 
-    The originator (``orig``) sent the first packet, or the SYN where one was seen; ``resp`` is
-    the responder. ``proto`` is the IP protocol number. ``vlans`` are the VLAN ids, outermost
-    first, at most two. ``icmp_id`` is the identifier of an ICMP echo, timestamp or mask
-    exchange, so that two pings between the same hosts are two flows; 0 otherwise. ``network`` is
-    the VNI of the virtual network (VXLAN, GENEVE) the flow was seen in. For pairs of hosts and of
-    stations ``proto`` is 0, and so are the ports.
+    The originator (``orig``) sent the first packet, or the SYN if there was one; ``resp`` is the
+    responder. ``proto`` is the IP protocol number. ``vlans`` are the VLAN ids, outermost first, at
+    most two. ``icmp_id`` is the identifier of an ICMP echo, timestamp or mask exchange, so that
+    two pings between the same hosts are two flows; 0 otherwise. ``network`` is the VNI of the
+    virtual network (VXLAN, GENEVE) around the flow. For pairs of hosts and of stations ``proto``
+    and the ports are 0.
     """
 
     proto: int
@@ -83,14 +83,14 @@ class FiveTuple(NamedTuple):
 
     @property
     def proto_name(self) -> str:
-        """The protocol's usual name, as ``"tcp"``; its number as text where it has none here."""
+        """The protocol's usual name, such as ``"tcp"``, or its number as text."""
         return _PROTOCOL_NAMES.get(self.proto, str(self.proto))
 
     def community_id(self, seed: int = 0) -> str:
         """Return the Community ID, version 1, as ``"1:…"``; the same for both directions.
 
-        ``seed``: 0 to 65535, the same for all who compare. Raises ``ValueError`` for a pair of
-        stations. Source: the specification, github.com/corelight/community-id-spec.
+        ``seed``: 0 to 65535; tools that compare identifiers share it. Raises ``ValueError`` for a
+        pair of stations. Source: the specification, github.com/corelight/community-id-spec.
         """
         return community_id(
             self.proto,

@@ -1,6 +1,6 @@
-"""The code numbers of ``nr_event`` of ``api.h``, and how its events lie in memory.
+"""The code numbers of ``nr_event`` of ``api.h``, and its layout in memory.
 
-The C core itself tells the layout, through cffi: no offset or size is written down here.
+The C core itself tells the layout, through cffi: this file has no offset and no size of its own.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ _NO_CODES: Final[Mapping[str, str]] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Of the events of one reader: their size, and what follows each ``nr_event``."""
+    """The layout of one reader's events: their size, and the parts after each ``nr_event``."""
 
     size: int
     statistics: bool
@@ -89,10 +89,10 @@ class Layout:
 def format_of(
     name: str, fields: Sequence[str], codes: Mapping[str, str] = _NO_CODES
 ) -> struct.Struct:
-    """Return what reads these fields of the struct ``name`` of ``api.h``, in this order.
+    """Return a ``Struct`` that reads these fields of the struct ``name`` of ``api.h``.
 
-    ``codes``: reads a field by this code instead of the one of its type. Raises ``ImportError``
-    if the fields are in another order in C: each value would get the name of another.
+    ``codes``: the code for a field, instead of the one of its type. Raises ``ImportError`` if the
+    fields have another order in C, as each value would go by the name of another.
     """
     c_type = ffi.typeof(name)
     found = [(field_name, field) for field_name, field in c_type.fields if field_name in fields]
@@ -120,7 +120,7 @@ def _repeated(code: str, times: int) -> str:
 
 
 def _code_of(c_type: Any) -> str:
-    """Return how ``struct`` reads a type of C: an array of bytes as bytes, others as values."""
+    """Return the code of a C type: one value for an array of bytes, else a value an item."""
     if c_type.kind == "array":
         item = c_type.item
         code = "s" if ffi.sizeof(item) == 1 else _code_of(item)
@@ -129,10 +129,11 @@ def _code_of(c_type: Any) -> str:
 
 
 def mask_of(kinds: Iterable[type[FlowEvent]]) -> int:
-    """Return the kinds as C takes them: a bit for each."""
+    """Return the kinds as a bit mask, as C takes them."""
     return sum(1 << _NUMBERS[kind] for kind in set(kinds))
 
 
 def slice_of(rows: range) -> slice:
-    """Return the slice that takes these rows: one that ends before the first has no number."""
+    """Return the slice that takes these rows."""
+    # A slice backwards to the first row has no end: -1 would be the last row.
     return slice(rows.start, rows.stop if rows.stop >= 0 else None, rows.step)

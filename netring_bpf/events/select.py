@@ -42,14 +42,14 @@ class LazyBatch:
 
 
 def places_of(events: Sequence[Event], kinds: Classes) -> Sequence[int]:
-    """Return where in ``events`` those of these kinds are."""
+    """Return where in ``events`` those of these classes are."""
     if isinstance(events, LazyBatch):
         return events.places(kinds)
     return [place for place, event in enumerate(events) if isinstance(event, kinds)]
 
 
 def events_at(events: Sequence[Event], places: Sequence[int]) -> Sequence[Event]:
-    """Return the events at these places: ``events`` itself where that is all of them."""
+    """Return the events at these places; ``events`` itself if that is all of them."""
     if len(places) == len(events):
         return events
     if isinstance(events, LazyBatch):
@@ -58,12 +58,12 @@ def events_at(events: Sequence[Event], places: Sequence[int]) -> Sequence[Event]
 
 
 def last_ts(events: Sequence[Event]) -> int:
-    """Return when the last of them happened; there is one."""
+    """Return when the last event happened, of at least one."""
     return events.last_ts if isinstance(events, LazyBatch) else events[-1].ts
 
 
 def check_made(kinds: Kinds, made: Sequence[type[FlowEvent]], who: str) -> None:
-    """Raise ``OptionError`` if flow events are asked for that ``FlowOptions.events`` leaves out."""
+    """Raise ``OptionError`` if ``kinds`` has flow events that ``FlowOptions.events`` leaves out."""
     asked = kinds if isinstance(kinds, tuple) else (kinds,)
     for kind in get_args(FlowEvent):
         if kind in asked and kind not in made:

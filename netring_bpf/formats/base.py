@@ -1,4 +1,4 @@
-"""The formats in which flow events are written as text: one table, and everything reads it."""
+"""The formats of text for flow events: one table, and everything reads it."""
 
 from __future__ import annotations
 

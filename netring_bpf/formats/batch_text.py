@@ -1,7 +1,7 @@
-"""Flow events as text, made in C: whole batches at once, never decoded into Python's objects.
+"""Flow events as text, made in C from whole batches, without decoding them.
 
-``json.py`` writes the same JSON of events that Python made. The tests hold every format equal to a
-formatter in Python, byte for byte.
+``json.py`` makes the same JSON of decoded events. The tests hold each format equal, byte for byte,
+to a formatter in Python.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ _ROOM: Final = 1 << 19  # bytes of text made at once; the buffer stays in the ca
 
 
 class Text(NamedTuple):
-    """Records of text, one behind the other: ``ends`` tells where each one ends in ``data``."""
+    """Records of text in ``data``, one behind the other; ``ends`` has the end of each."""
 
     data: bytes
     ends: list[int]
 
     def records(self) -> list[bytes]:
-        """Return each record by itself, with what ends it."""
+        """Return each record by itself, with its terminator."""
         starts = (0, *self.ends)
         return [self.data[start:end] for start, end in zip(starts, self.ends, strict=False)]
 
@@ -85,7 +85,7 @@ class TextEncoder:
 
     @property
     def seq(self) -> int:
-        """The number that the next record will have."""
+        """The number of the next record."""
         return int(self._options.seq)
 
     @seq.setter
@@ -94,14 +94,13 @@ class TextEncoder:
 
     def encode(self, events: EventBatch) -> bytes:
         """Return the events as text. The GIL is released meanwhile."""
-        # Each is copied before the next is made: join() alone would take them all first.
+        # map() copies a piece before C makes the next: join() alone would collect them all first.
         return b"".join(map(bytes, self.pieces(events)))
 
     def pieces(self, events: EventBatch) -> Iterator[memoryview]:
-        """Yield the same text in parts, of which nothing is copied.
+        """Yield the same text in pieces, without copying it.
 
-        Each is valid until the next is asked for, and only until another method of this encoder
-        is called.
+        A piece is valid until you ask for the next one or call another method of this encoder.
         """
         return (memoryview(piece).toreadonly() for piece in self._pieces(events, ffi.NULL))
 
@@ -118,7 +117,7 @@ class TextEncoder:
         return Text(b"".join(pieces), ends)
 
     def _pieces(self, events: EventBatch, ends: Any) -> Iterator[Any]:
-        """Yield the text as much as fits the buffer at a time; valid until the next is made."""
+        """Yield as much text at a time as fits the buffer; valid until the next piece."""
         raw, rows, size = ffi.from_buffer(events.raw), events.rows, events.event_size
         consecutive = isinstance(rows, range) and rows.step == 1
         first = raw + rows[0] * size if consecutive and rows else raw

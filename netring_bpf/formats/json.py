@@ -1,5 +1,8 @@
 """The wire format: events as JSON objects. No I/O.
 
+C encodes the batches of a capture (``batch_text.py``). This file encodes flow events that somebody
+else has made and published, and all events that are not of flows.
+
 Every object has ``event`` and ``ts`` (nanoseconds since the Unix epoch). The flow events,
 ``started``, ``established``, ``updated`` and ``ended``, have besides, in this order:
 
@@ -8,16 +11,16 @@ Every object has ``event`` and ``ts`` (nanoseconds since the Unix epoch). The fl
 - ``orig``, ``resp``: originator and responder, each ``{"addr": "10.0.0.1", "port": 1}``
 - ``vlans``: the VLAN ids, outermost first
 - ``icmp_id``: of ICMP only
-- ``start``, ``last``: when the first and the latest packet came, as ``ts``
-- ``orig_packets``, ``orig_bytes``, ``resp_packets``, ``resp_bytes``: who sent how much
-- ``orig_ip_bytes``, ``orig_payload``, ``resp_ip_bytes``, ``resp_payload``: the same, of IP packets
-  and of what the application sent
-- ``history``: the flow's life, as ``Flow.history``, and ``conn_state``, both in Zeek's words
+- ``start``, ``last``: the times of the first and the latest packet, as ``ts``
+- ``orig_packets``, ``orig_bytes``, ``resp_packets``, ``resp_bytes``: the frames of each side
+- ``orig_ip_bytes``, ``orig_payload``, ``resp_ip_bytes``, ``resp_payload``: the IP packets and the
+  transport's payload of each side
+- ``history``, ``conn_state``: the flow's life in Zeek's words, as in ``Flow``
 - ``community_id``: the flow's name in other tools; not of pairs of stations
-- ``network``: the VNI, ``tunnel``: the kind of tunnel it was seen in, ``icmp_errors``: how many
-  quoted it; each only where there is one
-- ``reason``: of ``ended`` only: ``fin``, ``rst``, ``idle``, ``evicted`` or ``shutdown``
-- ``capture``, ``seq``: where the caller gives them: what tells one record from every other
+- ``network``: the VNI, ``tunnel``: the kind of tunnel around it, ``icmp_errors``: the number that
+  quoted it; each only if there is one
+- ``reason``: of ``ended`` only, a value of ``FlowEnd``
+- ``capture``, ``seq``: if the caller gives them; they tell one record from every other
 
 ``link_down`` and ``link_up`` have ``interface``, ``error`` has ``message``, ``lagged`` has
 ``missed``, the number of events. Fields may be added; these keep their names and meanings.
@@ -156,5 +159,5 @@ def _endpoint(endpoint: Endpoint) -> _Endpoint:
 
 
 def _text(text: str) -> str:
-    """What JSON can hold: an interface's name may be bytes that are not UTF-8."""
+    """Return the text as JSON can hold it: an interface's name may have bytes that are no UTF-8."""
     return text.encode(errors="backslashreplace").decode()
