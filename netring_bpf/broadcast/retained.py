@@ -20,7 +20,7 @@ _first = itemgetter(0)
 
 
 class _Subscriber(Protocol):
-    """What this file knows of a subscriber."""
+    """The part of a subscriber that this file uses."""
 
     @property
     def cursor(self) -> int:

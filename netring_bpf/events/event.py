@@ -61,7 +61,7 @@ class FlowEnd(enum.Enum):
 
     FIN = "fin"  #: both sides closed the TCP connection, or one did and the other never spoke
     RST = "rst"  #: one side reset the TCP connection
-    IDLE = "idle"  #: nothing was seen for the timeout of its protocol and state
+    IDLE = "idle"  #: no packet came for the timeout of its protocol and state
     ACTIVE = "active"  #: it lasted for the active timeout, and goes on as another flow
     REUSED = "reused"  #: a new connection began on its addresses and ports
     EVICTED = "evicted"  #: the table was full and this was the least recently used flow

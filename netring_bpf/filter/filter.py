@@ -36,7 +36,7 @@ class Filter(FilterWords):
     """A compiled filter expression. Immutable, hashable, picklable.
 
     The empty expression matches every frame. ``linktype``: the DLT_* number of the frames'
-    link layer, 1 for Ethernet. ``snaplen``: how many bytes of a matching frame are captured.
+    link layer, 1 for Ethernet. ``snaplen``: a capture takes so many bytes of a frame, at most.
     ``netmask``: of the captured IPv4 network, which only ``ip broadcast`` needs.
 
     Filters can also be made from values and combined: ``Filter.tcp & Filter.dst_port(443) |
@@ -90,7 +90,7 @@ class Filter(FilterWords):
         self._instructions = instructions
         self._verdict: Verdict | None = None
 
-    # -- what it is --
+    # -- properties --
 
     @property
     def expression(self) -> str:
@@ -104,7 +104,7 @@ class Filter(FilterWords):
 
     @property
     def snaplen(self) -> int:
-        """How many bytes of a matching frame are captured."""
+        """The bytes of a matching frame that a capture takes, at most."""
         return self._snaplen
 
     @property
@@ -180,7 +180,7 @@ class Filter(FilterWords):
         live._set(self._expression, self._linktype, self._snaplen, self._netmask, True, program)
         return live
 
-    # -- what it says --
+    # -- verdicts --
 
     def matches(
         self, frame: bytes | bytearray | memoryview, wire_length: int | None = None
@@ -257,7 +257,7 @@ class Filter(FilterWords):
         return self._linktype, self._live, self.instructions
 
     def __repr__(self) -> str:
-        """As the call that makes it, and ``live`` if it is a live one."""
+        """Return the call that makes it, with ``live`` added if it is a live one."""
         live = ", live" if self._live else ""
         return f"Filter({self._expression!r}, snaplen={self._snaplen}{live})"
 

@@ -68,7 +68,7 @@ class FilterSet:
 
     @property
     def snaplen(self) -> int:
-        """How many bytes of a frame are captured: the most that any filter asks for."""
+        """The bytes of a frame that the capture takes: the most that any filter asks for."""
         return max(f.snaplen for f in self.filters)
 
     @property

@@ -59,70 +59,70 @@ class FilterWords(ABC):
 
     @classmethod
     def host(cls, address: Address) -> Self:
-        """From or to an IP address."""
+        """Frames from or to an IP address."""
         return cls._of(f"host {_address(address)}")
 
     @classmethod
     def src_host(cls, address: Address) -> Self:
-        """From an IP address."""
+        """Frames from an IP address."""
         return cls._of(f"src host {_address(address)}")
 
     @classmethod
     def dst_host(cls, address: Address) -> Self:
-        """To an IP address."""
+        """Frames to an IP address."""
         return cls._of(f"dst host {_address(address)}")
 
     @classmethod
     def net(cls, network: Network) -> Self:
-        """From or to a network, such as ``"10.0.0.0/8"``, without host bits."""
+        """Frames from or to a network, such as ``"10.0.0.0/8"``, without host bits."""
         return cls._of(f"net {_network(network)}")
 
     @classmethod
     def src_net(cls, network: Network) -> Self:
-        """From a network."""
+        """Frames from a network."""
         return cls._of(f"src net {_network(network)}")
 
     @classmethod
     def dst_net(cls, network: Network) -> Self:
-        """To a network."""
+        """Frames to a network."""
         return cls._of(f"dst net {_network(network)}")
 
     @classmethod
     def port(cls, port: int) -> Self:
-        """From or to a port of TCP, UDP or SCTP."""
+        """Frames from or to a port of TCP, UDP or SCTP."""
         return cls._of(f"port {_number('port', port, 0, 65_535)}")
 
     @classmethod
     def src_port(cls, port: int) -> Self:
-        """From a port of TCP, UDP or SCTP."""
+        """Frames from a port of TCP, UDP or SCTP."""
         return cls._of(f"src port {_number('port', port, 0, 65_535)}")
 
     @classmethod
     def dst_port(cls, port: int) -> Self:
-        """To a port of TCP, UDP or SCTP."""
+        """Frames to a port of TCP, UDP or SCTP."""
         return cls._of(f"dst port {_number('port', port, 0, 65_535)}")
 
     @classmethod
     def port_range(cls, first: int, last: int) -> Self:
-        """From or to a port within ``first`` to ``last``, both included."""
+        """Frames from or to a port within ``first`` to ``last``, both included."""
         _number("first", first, 0, 65_535)
         return cls._of(f"portrange {first}-{_number('last', last, first, 65_535)}")
 
     @classmethod
     def ether_host(cls, mac: str) -> Self:
-        """From or to a MAC address, such as ``"02:00:00:00:00:0a"``."""
+        """Frames from or to a MAC address, such as ``"02:00:00:00:00:0a"``."""
         if not isinstance(mac, str) or not _MAC.fullmatch(mac):
             raise OptionError(f"mac={mac!r}: must be six pairs of hex digits", option="mac")
         return cls._of(f"ether host {mac.lower()}")
 
     @classmethod
     def ether_type(cls, ethertype: int) -> Self:
-        """With an ethertype, such as 0x88cc; for VLAN tags see ``vlan``."""
+        """Frames with an ethertype, such as 0x88cc; for VLAN tags see ``vlan``."""
         return cls._of(f"ether proto {_number('ethertype', ethertype, 0x600, 0xFFFF)}")
 
     @classmethod
     def ip_protocol(cls, number: int) -> Self:
-        """With an IP protocol number, directly behind an IPv4 or IPv6 header."""
+        """Frames with an IP protocol number, directly behind an IPv4 or IPv6 header."""
         proto = _number("number", number, 0, 255)
         return cls._of(f"(ip proto {proto} or ip6 proto {proto})")
 
@@ -136,7 +136,7 @@ class FilterWords(ABC):
 
     @classmethod
     def vlan(cls, vlan_id: int | None = None) -> Self:
-        """With a VLAN tag, or with one of this id.
+        """Frames with a VLAN tag, or with one of this id.
 
         Every later part of the expression looks behind that tag (pcap-filter(7)), so its place
         matters: ``Filter.vlan(100) & Filter.tcp``.
@@ -146,7 +146,7 @@ class FilterWords(ABC):
 
     @classmethod
     def mpls(cls, label: int | None = None) -> Self:
-        """With an MPLS label stack; later parts look behind it, as with ``vlan``."""
+        """Frames with an MPLS label stack; later parts look behind it, as with ``vlan``."""
         number = "" if label is None else f" {_number('label', label, 0, 0xFFFFF)}"
         return cls._of(f"mpls{number}")
 

@@ -33,7 +33,7 @@ _SMALLEST = 4096  # bytes
 
 @dataclass(frozen=True, slots=True)
 class RecordOptions:
-    """How a recorder keeps the frames.
+    """The options of a ``Recorder``.
 
     ``rotate_size``: a file has at most so many bytes (but at least one batch of frames);
     ``rotate_time``: a file spans at most so many seconds of packet time. Either names the files

@@ -1,1 +1,1 @@
-"""Room 5: where events go besides the subscribers of this process. One file each."""
+"""Sinks take events out of the process: one file each."""

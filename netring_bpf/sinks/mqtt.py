@@ -190,7 +190,7 @@ class MqttSink:
                 payload = b"[" + b",".join(batch) + b"]"
                 await self._publish(client, self._flows_topic, payload)
                 self._outbox.acknowledge()
-                await asyncio.sleep(0)  # at QoS 0 no call above has to wait
+                await asyncio.sleep(0)  # other tasks get a turn: at QoS 0 no call above has to wait
             elif self._outbox.finished:
                 break
         await self._publish(client, self._availability_topic, b"offline", retain=True)

@@ -20,7 +20,7 @@ _USERNAME, _PASSWORD = "NETRING_MQTT_USERNAME", "NETRING_MQTT_PASSWORD"
 
 @dataclass(frozen=True, slots=True)
 class MqttOptions:
-    """How an ``MqttSink`` publishes. Times are in seconds.
+    """The options of an ``MqttSink``. Times are in seconds.
 
     ``node`` names this machine in the topics ``<prefix>/<node>/flows`` and
     ``<prefix>/<node>/availability``; its host name by default.
