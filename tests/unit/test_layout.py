@@ -85,7 +85,7 @@ def test_each_value_is_decoded_under_its_own_name() -> None:
 
     def side(first: int) -> dict[str, int]:
         values = {name: first + place for place, (name, _, _) in enumerate(NR_EVENT_SIDE)}
-        return values | {"tcp_state": lib.NR_TCP_CLOSED}
+        return values | {"tcp_state": lib.NR_STATE_CLOSED}
 
     native = ffi.new(
         "nr_event *",
@@ -106,7 +106,7 @@ def test_each_value_is_decoded_under_its_own_name() -> None:
             packets=first, bytes=first + 1, ip_bytes=first + 2, payload=first + 3,
             first=first + 4, last=first + 5, rtt=first + 6, missing_bytes=first + 7,
             retransmitted=first + 8, out_of_order=first + 9, gaps=first + 10,
-            zero_windows=first + 11, bad_checksums=first + 12, state=lib.NR_TCP_CLOSED,
+            zero_windows=first + 11, bad_checksums=first + 12, state=lib.NR_STATE_CLOSED,
         )  # fmt: skip
 
     assert batch[0] == FlowEnded(
