@@ -4,17 +4,34 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from netring_bpf.events.event import FlowEnded, FlowEstablished, FlowEvent, FlowStarted, FlowUpdated
 from netring_bpf.ring.check import check, power_of_two
 
-__all__ = ["FlowKey", "FlowOptions", "PortTimeout"]
+__all__ = [
+    "MAX_FIRST_PACKETS",
+    "MAX_PORT_TIMEOUTS",
+    "MAX_SECONDS",
+    "MAX_TUNNEL_DEPTH",
+    "MIN_SECONDS",
+    "FlowKey",
+    "FlowOptions",
+    "PortTimeout",
+]
 
-MAX_PORT_TIMEOUTS = 16  #: NR_MAX_PORT_TIMEOUTS of api.h
-_SECONDS = "from 0.001 to 1000000 seconds"
+MIN_SECONDS: Final = 0.001  #: of a timeout or an interval
+MAX_SECONDS: Final = 1_000_000.0
+MAX_TUNNEL_DEPTH: Final = 4
+MAX_FIRST_PACKETS: Final = 32
+MAX_PORT_TIMEOUTS: Final = 16  #: NR_MAX_PORT_TIMEOUTS of api.h
+_SECONDS = f"from {MIN_SECONDS} to {MAX_SECONDS:.0f} seconds"
 _PROTOCOLS = {"tcp": 6, "udp": 17}
 _EVENTS = (FlowStarted, FlowEstablished, FlowUpdated, FlowEnded)
+
+
+def _in_range(seconds: float) -> bool:
+    return MIN_SECONDS <= seconds <= MAX_SECONDS
 
 
 class FlowKey(enum.Enum):
@@ -36,7 +53,7 @@ class PortTimeout:
     def __post_init__(self) -> None:
         check("proto", self.proto, self.proto in _PROTOCOLS, "'tcp' or 'udp'")
         check("port", self.port, 0 <= self.port <= 65_535, "from 0 to 65535")
-        check("timeout", self.timeout, 0.001 <= self.timeout <= 1e6, _SECONDS)
+        check("timeout", self.timeout, _in_range(self.timeout), _SECONDS)
 
     @property
     def number(self) -> int:
@@ -91,7 +108,7 @@ class FlowOptions:
     key: FlowKey = FlowKey.FIVE_TUPLE
     key_vlan: bool = True
     directional: bool = False
-    tunnel_depth: int = 4
+    tunnel_depth: int = MAX_TUNNEL_DEPTH
     verify_checksums: bool = False
     fragment_timeout: float = 30.0
     max_fragmented: int = 4096
@@ -106,11 +123,11 @@ class FlowOptions:
         )  # fmt: skip
         for name in ("idle_tcp", "idle_udp", "idle_icmp", "idle_other", "half_open"):
             value = getattr(self, name)
-            check(name, value, 0.001 <= value <= 1e6, _SECONDS)
+            check(name, value, _in_range(value), _SECONDS)
         check("close_delay", self.close_delay, 0.0 <= self.close_delay <= 60.0, "0 to 60 seconds")
         for name in ("active_timeout", "update_interval"):
             value = getattr(self, name)
-            check(name, value, value is None or 0.001 <= value <= 1e6, f"{_SECONDS}, or None")
+            check(name, value, value is None or _in_range(value), f"{_SECONDS}, or None")
         check(
             "port_timeouts",
             self.port_timeouts,
@@ -126,13 +143,16 @@ class FlowOptions:
             "a power of two from 1024 to 4194304",
         )
         check("key", self.key, isinstance(self.key, FlowKey), "a FlowKey")
-        check("tunnel_depth", self.tunnel_depth, 0 <= self.tunnel_depth <= 4, "0 to 4")
         check(
-            "fragment_timeout", self.fragment_timeout, 0.001 <= self.fragment_timeout <= 1e6,
-            _SECONDS,
+            "tunnel_depth", self.tunnel_depth, 0 <= self.tunnel_depth <= MAX_TUNNEL_DEPTH,
+            f"0 to {MAX_TUNNEL_DEPTH}",
         )  # fmt: skip
+        check("fragment_timeout", self.fragment_timeout, _in_range(self.fragment_timeout), _SECONDS)
         check(
             "max_fragmented", self.max_fragmented, 4 <= self.max_fragmented <= 1 << 20,
             "4 to 1048576",
         )  # fmt: skip
-        check("first_packets", self.first_packets, 0 <= self.first_packets <= 32, "0 to 32")
+        check(
+            "first_packets", self.first_packets, 0 <= self.first_packets <= MAX_FIRST_PACKETS,
+            f"0 to {MAX_FIRST_PACKETS}",
+        )  # fmt: skip

@@ -1,10 +1,10 @@
-"""How frames are to be captured: options, frozen, and validated here and nowhere else."""
+"""The options of each backend's rings: frozen, and validated here and nowhere else."""
 
 from __future__ import annotations
 
-import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Self, TypedDict, Unpack
+from typing import Final, Literal, Self, TypeAlias, TypedDict, TypeVar, Unpack, get_args
 
 from netring_bpf.bpf.xdp_mode import XdpMode
 from netring_bpf.errors import OptionError
@@ -13,7 +13,9 @@ from netring_bpf.ring.check import check, power_of_two
 __all__ = [
     "MAX_QUEUES",
     "MAX_THREADS",
+    "PRESETS",
     "BusyPoll",
+    "Preset",
     "TpacketChanges",
     "TpacketOptions",
     "XdpChanges",
@@ -21,8 +23,17 @@ __all__ = [
     "XdpOptions",
 ]
 
-MAX_QUEUES = 64  #: receive queues of one interface that one capture can have
-MAX_THREADS = 64  #: of one capture
+MAX_QUEUES: Final = 64  #: receive queues of one interface in one capture
+MAX_THREADS: Final = 64  #: of one capture
+
+Preset: TypeAlias = Literal["default", "throughput", "latency", "small-memory"]
+PRESETS: Final[tuple[Preset, ...]] = get_args(Preset)
+_T = TypeVar("_T")
+
+
+def _preset(name: Preset, presets: Mapping[Preset, _T]) -> _T:
+    check("preset", name, name in PRESETS, f"one of {', '.join(PRESETS)}")
+    return presets[name]
 
 
 def _check_threads(threads: int, cpus: tuple[int, ...] | None) -> None:
@@ -56,7 +67,7 @@ class BusyPoll:
 
 
 class XdpChanges(TypedDict, total=False):
-    """What a preset of ``XdpOptions`` can be told to set otherwise: the same fields."""
+    """The fields of ``XdpOptions``, as keywords of its presets."""
 
     queues: tuple[int, ...] | None
     ring_size: int | None
@@ -68,6 +79,14 @@ class XdpChanges(TypedDict, total=False):
     cpus: tuple[int, ...] | None
     huge_pages: bool
     busy_poll: BusyPoll | None
+
+
+_XDP_PRESETS: Final[dict[Preset, XdpChanges]] = {
+    "default": {},
+    "throughput": {"ring_size": 32_768, "huge_pages": True},
+    "latency": {"busy_poll": BusyPoll()},
+    "small-memory": {"ring_size": 1024, "chunks": 2048, "chunk_size": 2048},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,19 +125,24 @@ class XdpOptions:
     busy_poll: BusyPoll | None = None
 
     @classmethod
+    def preset(cls, name: Preset, **changes: Unpack[XdpChanges]) -> Self:
+        """Return the preset of this name, with ``changes``. Raises ``OptionError``."""
+        values: XdpChanges = {**_preset(name, _XDP_PRESETS), **changes}
+        return cls(**values)
+
+    @classmethod
     def throughput(cls, **changes: Unpack[XdpChanges]) -> Self:
         """For many frames: ``ring_size=32_768, huge_pages=True``.
 
         The ring holds more frames while the thread is kept from running: 64 MiB of memory a queue
         on a virtual link, 128 MiB on others, with chunks of 2048.
         """
-        preset = cls(ring_size=32_768, huge_pages=True)
-        return dataclasses.replace(preset, **changes)
+        return cls.preset("throughput", **changes)
 
     @classmethod
     def latency(cls, **changes: Unpack[XdpChanges]) -> Self:
         """For early events, at the cost of a CPU: ``busy_poll=BusyPoll()``."""
-        return dataclasses.replace(cls(busy_poll=BusyPoll()), **changes)
+        return cls.preset("latency", **changes)
 
     @classmethod
     def small_memory(cls, **changes: Unpack[XdpChanges]) -> Self:
@@ -127,8 +151,7 @@ class XdpOptions:
         Where the thread is kept from running for a millisecond, frames are lost at rates above
         a million a second.
         """
-        preset = cls(ring_size=1024, chunks=2048, chunk_size=2048)
-        return dataclasses.replace(preset, **changes)
+        return cls.preset("small-memory", **changes)
 
     def __post_init__(self) -> None:
         if self.queues is not None:
@@ -169,13 +192,21 @@ class XdpOptions:
 
 
 class TpacketChanges(TypedDict, total=False):
-    """What a preset of ``TpacketOptions`` can be told to set otherwise: the same fields."""
+    """The fields of ``TpacketOptions``, as keywords of its presets."""
 
     block_size: int
     block_count: int
     retire_timeout: float
     threads: int
     cpus: tuple[int, ...] | None
+
+
+_TPACKET_PRESETS: Final[dict[Preset, TpacketChanges]] = {
+    "default": {},
+    "throughput": {"block_count": 128, "retire_timeout": 0.05},
+    "latency": {"block_size": 1 << 16, "block_count": 256, "retire_timeout": 0.001},
+    "small-memory": {"block_size": 1 << 18, "block_count": 16},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,12 +229,18 @@ class TpacketOptions:
     cpus: tuple[int, ...] | None = None
 
     @classmethod
+    def preset(cls, name: Preset, **changes: Unpack[TpacketChanges]) -> Self:
+        """Return the preset of this name, with ``changes``. Raises ``OptionError``."""
+        values: TpacketChanges = {**_preset(name, _TPACKET_PRESETS), **changes}
+        return cls(**values)
+
+    @classmethod
     def throughput(cls, **changes: Unpack[TpacketChanges]) -> Self:
         """For many frames: ``block_size=1 << 20, block_count=128, retire_timeout=0.05``.
 
         128 MiB of memory a thread hold more frames while the thread is kept from running.
         """
-        return dataclasses.replace(cls(block_count=128, retire_timeout=0.05), **changes)
+        return cls.preset("throughput", **changes)
 
     @classmethod
     def latency(cls, **changes: Unpack[TpacketChanges]) -> Self:
@@ -212,13 +249,12 @@ class TpacketOptions:
         A block is handed over after a millisecond, for which the kernel and the thread wake up
         more often.
         """
-        preset = cls(block_size=1 << 16, block_count=256, retire_timeout=0.001)
-        return dataclasses.replace(preset, **changes)
+        return cls.preset("latency", **changes)
 
     @classmethod
     def small_memory(cls, **changes: Unpack[TpacketChanges]) -> Self:
         """4 MiB a thread: ``block_size=1 << 18, block_count=16``."""
-        return dataclasses.replace(cls(block_size=1 << 18, block_count=16), **changes)
+        return cls.preset("small-memory", **changes)
 
     def __post_init__(self) -> None:
         check(

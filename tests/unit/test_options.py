@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 
@@ -18,6 +18,8 @@ from netring_bpf import (
 )
 from netring_bpf.errors import OptionError
 from netring_bpf.formats.batch_text import TextEncoder
+from netring_bpf.ring.options import PRESETS as PRESETS_BY_NAME
+from netring_bpf.ring.options import Preset, TpacketChanges, XdpChanges
 from netring_bpf.sinks.mqtt_options import MqttOptions
 
 WRONG = [
@@ -155,3 +157,32 @@ def test_a_preset_can_be_told_otherwise() -> None:
     assert TpacketOptions.latency(threads=2, retire_timeout=0.002).retire_timeout == 0.002
     with pytest.raises(OptionError):
         XdpOptions.small_memory(ring_size=4096)  # more than its chunks
+
+
+@pytest.mark.parametrize("options", [XdpOptions, TpacketOptions])
+@pytest.mark.parametrize("name", PRESETS_BY_NAME)
+def test_a_preset_can_be_had_by_its_name(options: Any, name: Preset) -> None:
+    method = name.replace("-", "_")
+    expected = options() if name == "default" else getattr(options, method)()
+    assert options.preset(name) == expected
+    assert options.preset(name, threads=1, cpus=(3,)).cpus == (3,)
+
+
+@pytest.mark.parametrize("options", [XdpOptions, TpacketOptions])
+def test_an_unknown_preset_is_refused_with_the_known_ones(options: Any) -> None:
+    with pytest.raises(OptionError) as caught:
+        options.preset("fast")
+    rule = "must be one of default, throughput, latency, small-memory"
+    assert str(caught.value) == f"preset='fast': {rule}"
+    assert caught.value.option == "preset"
+
+
+@pytest.mark.parametrize(
+    ("options", "changes"), [(XdpOptions, XdpChanges), (TpacketOptions, TpacketChanges)]
+)
+def test_the_keywords_of_a_preset_are_the_fields_of_the_options(
+    options: type, changes: type
+) -> None:
+    fields = {field.name for field in dataclasses.fields(options)}
+    types = get_type_hints(options)
+    assert get_type_hints(changes) == {name: types[name] for name in fields}
