@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Self, get_args
 
 from netring_bpf.broadcast.broadcast import BatchSubscriber, FlowBroadcast, FlowSubscriber
 from netring_bpf.broadcast.file_pump import FilePump
+from netring_bpf.capture.backend import HasOpened, Opened
 from netring_bpf.capture.replay import Replay
 from netring_bpf.errors import ClosedError, InterfaceGoneError, InternalError, NetringError
 from netring_bpf.events.event import CaptureError, Event, FlowEvent, LinkDown, LinkUp
@@ -40,7 +41,7 @@ __all__ = ["Netring", "NetringStatistics"]
 _log = logging.getLogger("netring_bpf")
 
 
-class Netring:
+class Netring(HasOpened):
     """Flow events of an interface, for any number of subscribers.
 
     An async context manager: entering opens and starts the capture, leaving closes it. The
@@ -139,39 +140,9 @@ class Netring:
         return self._capture.interface
 
     @property
-    def backend(self) -> str:
-        """``"af_xdp"``, ``"tpacket_v3"`` or ``"file"``: what is in use."""
-        return self._capture.backend
-
-    @property
-    def attach(self) -> str | None:
-        """``"native"`` or ``"generic"`` XDP; None with TPACKET_V3."""
-        return self._capture.attach
-
-    @property
-    def attach_reason(self) -> str | None:
-        """Why XDP is not native, where it is not."""
-        return self._capture.attach_reason
-
-    @property
-    def fallback_reason(self) -> str | None:
-        """Why ``backend="auto"`` took TPACKET_V3; None where it did not."""
-        return self._capture.fallback_reason
-
-    @property
-    def notices(self) -> tuple[str, ...]:
-        """What is not as the options asked for, and why: memory, busy polling. Logged as well."""
-        return self._capture.notices
-
-    @property
-    def zero_copy(self) -> bool:
-        """Whether AF_XDP shares its memory with the driver, instead of copying."""
-        return self._capture.zero_copy
-
-    @property
-    def xdp(self) -> XdpOptions | None:
-        """The options of AF_XDP in force, with the sizes that were chosen; else None."""
-        return self._capture.xdp
+    def opened(self) -> Opened:
+        """The backend in use and how it was opened, as one value."""
+        return self._capture.opened
 
     @property
     def progress(self) -> tuple[int, int] | None:

@@ -1,7 +1,4 @@
-"""AF_XDP, opened: a program on the interface, and a socket for each of its receive queues.
-
-Order of opening: program → sockets → XSKMAP → link.
-"""
+"""Opens AF_XDP on an interface: program, then sockets, then XSKMAP, then link."""
 
 from __future__ import annotations
 
@@ -13,17 +10,19 @@ from netring_bpf.bpf.maps import Maps
 from netring_bpf.bpf.match_slots import Slots
 from netring_bpf.bpf.program import Program, check_capabilities
 from netring_bpf.bpf.xdp_mode import XdpMode
+from netring_bpf.capture.backend import Opened
 from netring_bpf.capture.open_backend import Rings
 from netring_bpf.capture.open_errors import explain_busy_poll, explain_queue
-from netring_bpf.capture.ring_sizes import choose_sizes
+from netring_bpf.capture.ring_sizes import RingSizes, choose_sizes
 from netring_bpf.errors import KernelFeatureError, OptionError, SyscallError
 from netring_bpf.filter.filter_set import FilterSet
 from netring_bpf.interface import Interface
 from netring_bpf.ring.flow_options import FlowOptions
 from netring_bpf.ring.options import MAX_QUEUES, XdpOptions
 from netring_bpf.ring.readers import Readers
+from netring_bpf.statistics import CaptureStatistics, QueueStatistics
 
-__all__ = ["open_xdp"]
+__all__ = ["XdpRings", "open_xdp"]
 
 _log = logging.getLogger("netring_bpf.capture")
 
@@ -46,24 +45,95 @@ def open_xdp(
         # Attaching can itself change the number of queues (virtio_net does).
         queues.add()
         queues.check_threads()
-        sizes = queues.sizes
         if link.mode is XdpMode.GENERIC:
             _log.warning(
                 "%s: in generic mode frames longer than %d bytes are dropped and counted "
                 "(rx_dropped): switch tso, gso and gro off where they occur (ethtool -K)",
                 interface.name,
-                sizes.chunk_size - 256,
+                queues.sizes.chunk_size - 256,
             )
-        rings = Rings(undo.pop_all(), interface, readers, maps, slots, link, filters.snaplen)
-        rings.xdp, rings.cpus = sizes.put_in(options), options.cpus
-        if sizes.notice is not None:
-            rings.announce(sizes.notice)
-        if options.huge_pages and not readers.huge_pages:
-            rings.announce(
-                f"normal pages instead of huge ones: the kernel has too few left for "
-                f"{sizes.umem >> 10} KiB a queue; reserve some (sysctl vm.nr_hugepages)"
-            )
+        rings = XdpRings(
+            undo.pop_all(), interface, readers, slots, maps, link, queues.options, filters.snaplen
+        )
+        _announce_memory(rings, options, queues.sizes)
         return rings
+
+
+def _announce_memory(rings: XdpRings, options: XdpOptions, sizes: RingSizes) -> None:
+    if sizes.notice is not None:
+        rings.announce(sizes.notice)
+    if options.huge_pages and not rings.readers.huge_pages:
+        rings.announce(
+            f"normal pages instead of huge ones: the kernel has too few left for "
+            f"{sizes.umem >> 10} KiB a queue; reserve some (sysctl vm.nr_hugepages)"
+        )
+
+
+class XdpRings(Rings):
+    """AF_XDP: the sockets' rings, the programs' maps, and the XDP link."""
+
+    def __init__(
+        self,
+        stack: contextlib.ExitStack,
+        interface: Interface,
+        readers: Readers,
+        slots: Slots,
+        maps: Maps,
+        link: XdpLink,
+        options: XdpOptions,
+        snaplen: int,
+    ) -> None:
+        opened = Opened(
+            backend="af_xdp",
+            attach=link.mode.value,
+            attach_reason=link.reason,
+            zero_copy=readers.zero_copy,
+            xdp=options,
+        )
+        super().__init__(stack, interface, readers, slots, opened, options.cpus)
+        self._maps = maps
+        self._link = link
+        self._busy_poll = options.busy_poll is not None
+        self._snaplen = snaplen
+
+    def _put_in_force(self, filters: FilterSet) -> None:
+        slots = self._slots.plan(filters.names, self._maps)
+        with Program.load(filters, self._maps, slots=slots) as program:
+            # Whichever of the two filters took a frame, no byte past its snaplen is given out.
+            before = self._snaplen
+            self.readers.set_snaplen(min(before, filters.snaplen))
+            try:
+                self._link.update(program.fd)
+            except BaseException:
+                self.readers.set_snaplen(before)
+                raise
+        self._snaplen = filters.snaplen
+        self.readers.set_snaplen(filters.snaplen)
+        self._slots.commit(filters.names, slots)
+
+    def detach(self) -> None:
+        """Take the program off the interface."""
+        self._link.close()
+
+    def check_busy_poll(self) -> None:
+        """Frames without a NAPI instance were not fetched by busy polling."""
+        if not self._busy_poll or any(self.readers.napi_ids):
+            return
+        if self.statistics().received > 0:
+            self.announce(
+                "no busy polling: the driver does not say which NAPI instance feeds a queue; "
+                "its interrupts bring the frames, as ever"
+            )
+
+    def statistics(self) -> CaptureStatistics:
+        """The queues that have seen frames, and always queue 0."""
+        rows = (
+            QueueStatistics(queue, *self._maps.counters_of_queue(queue))
+            for queue in range(self._maps.queues)
+        )
+        queues = tuple(row for row in rows if row.seen or row.queue == 0)
+        matches = self._slots.counts(self._maps)
+        return self.readers.statistics(self.opened.backend, self.opened.attach, queues, matches)
 
 
 class _Queues:
@@ -80,16 +150,17 @@ class _Queues:
     ) -> None:
         self._undo = undo
         self._interface = interface
-        self._options = options
+        self.options = options
         self._maps = maps
         self._readers = readers
         self._snaplen = snaplen
         self._have: set[int] = set()
         self.sizes = choose_sizes(options, interface, len(self._wanted()))
+        self.options = self.sizes.put_in(options)
 
     def _wanted(self) -> tuple[int, ...]:
-        if self._options.queues is not None:
-            return self._options.queues
+        if self.options.queues is not None:
+            return self.options.queues
         count = self._interface.rx_queues()
         if count > MAX_QUEUES:
             raise KernelFeatureError(
@@ -110,10 +181,12 @@ class _Queues:
     def _add(self, queue: int) -> None:
         each = self._readers.each
         reader = each[len(self._have) % len(each)]
-        index, options = self._interface.index, self._options
+        options = self.options
         # Bind first: a slot with an unbound socket drops frames and counts them nowhere.
         try:
-            descriptor = reader.add_xsk(index, queue, options, self.sizes, snaplen=self._snaplen)
+            descriptor = reader.add_xsk(
+                self._interface.index, queue, options, snaplen=self._snaplen
+            )
         except SyscallError as error:
             raise explain_queue(error, self._interface, queue, self.sizes) from error
         if options.busy_poll is not None:
@@ -128,7 +201,7 @@ class _Queues:
         """Raise ``OptionError`` where a thread has no queue."""
         if len(self._have) < len(self._readers.each):
             raise OptionError(
-                f"threads={self._options.threads}: {self._interface.name} has "
+                f"threads={self.options.threads}: {self._interface.name} has "
                 f"{len(self._have)} queues to capture, and each thread needs one; lower threads, "
                 "or set the number of queues first (ethtool -L)",
                 option="threads",

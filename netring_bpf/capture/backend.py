@@ -1,30 +1,30 @@
-"""How frames come to the reader: AF_XDP or TPACKET_V3, chosen and opened."""
+"""The backends by name, the options of opening one, and the outcome of opening one.
+
+Importing this file loads nothing that only an interface needs.
+"""
 
 from __future__ import annotations
 
-import logging
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
 
-from netring_bpf.capture.af_xdp import open_xdp
-from netring_bpf.capture.open_backend import Rings, for_kernel
-from netring_bpf.capture.tpacket import open_tpacket
-from netring_bpf.errors import InterfaceInUseError, NetringError, OptionError
-from netring_bpf.filter.filter_set import FilterSet
-from netring_bpf.interface import Interface
-from netring_bpf.ring.flow_options import FlowOptions
-from netring_bpf.ring.options import TpacketOptions, XdpOptions
+from netring_bpf.errors import OptionError
 
-__all__ = ["Backend", "BackendOptions", "open_rings"]
+if TYPE_CHECKING:
+    from netring_bpf.filter.filter_set import FilterSet
+    from netring_bpf.ring.flow_options import FlowOptions
+    from netring_bpf.ring.options import TpacketOptions, XdpOptions
+
+__all__ = ["BACKENDS", "Backend", "BackendOptions", "HasOpened", "Opened"]
 
 Backend: TypeAlias = Literal["auto", "af_xdp", "tpacket_v3"]
-_BACKENDS = ("auto", "af_xdp", "tpacket_v3")
-_log = logging.getLogger("netring_bpf.capture")
+BACKENDS: Final[tuple[Backend, ...]] = get_args(Backend)
 
 
 @dataclass(frozen=True, slots=True)
 class BackendOptions:
-    """What a capture asks of its backend; ``Capture`` says what each means."""
+    """The options of opening a backend, with the meaning they have in ``Capture``."""
 
     backend: Backend
     filter: FilterSet
@@ -34,52 +34,74 @@ class BackendOptions:
     flow: FlowOptions
 
     def __post_init__(self) -> None:
-        if self.backend not in _BACKENDS:
+        if self.backend not in BACKENDS:
             raise OptionError(
-                f"backend={self.backend!r}: must be one of {', '.join(_BACKENDS)}",
+                f"backend={self.backend!r}: must be one of {', '.join(BACKENDS)}",
                 option="backend",
             )
 
 
-def open_rings(interface: Interface, options: BackendOptions) -> Rings:
-    """Open the backend that ``options`` ask for, in the thread's network namespace."""
-    filters = for_kernel(options.filter, interface)
-    if options.backend == "tpacket_v3":
-        return open_tpacket(interface, options.tpacket, options.flow, filters)
-    if options.backend == "af_xdp":
-        return _open_xdp(interface, options, filters)
-    try:
-        return _open_xdp(interface, options, filters)
-    except OptionError:
-        raise
-    except NetringError as error:
-        _log.warning("%s: TPACKET_V3 instead of AF_XDP: %s", interface.name, error)
-        rings = open_tpacket(interface, options.tpacket, options.flow, filters)
-        rings.fallback_reason = str(error)
-        _keep_cpus(rings, options)
-        return rings
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The backend in use and how it was opened; ``HasOpened`` gives each field's meaning.
+
+    The defaults are the values before opening.
+    """
+
+    backend: str = ""
+    attach: str | None = None
+    attach_reason: str | None = None
+    fallback_reason: str | None = None
+    notices: tuple[str, ...] = ()
+    zero_copy: bool = False
+    xdp: XdpOptions | None = None
 
 
-def _keep_cpus(rings: Rings, options: BackendOptions) -> None:
-    """TPACKET_V3 runs where AF_XDP was to run, unless it has CPUs of its own."""
-    wanted, threads = options.xdp.cpus, options.tpacket.threads
-    if wanted is None or rings.cpus is not None:
-        return
-    if len(wanted) == threads:
-        rings.cpus = wanted
-    else:
-        rings.announce(
-            f"any CPU instead of XdpOptions(cpus={wanted}), which are for {len(wanted)} threads: "
-            f"TPACKET_V3 has {threads}; say so in TpacketOptions(threads=…, cpus=…)"
-        )
+class HasOpened(ABC):
+    """The fields of an ``Opened`` as properties of the object that holds it."""
 
+    @property
+    @abstractmethod
+    def opened(self) -> Opened:
+        """The backend in use and how it was opened, as one value."""
 
-def _open_xdp(interface: Interface, options: BackendOptions, filters: FilterSet) -> Rings:
-    if not options.steal and (why := interface.host_traffic()):
-        raise InterfaceInUseError(
-            f"redirect the traffic of {interface.name}: {why}, and redirected packets never "
-            "reach the host; allow it with steal=True (--steal), or choose "
-            "backend='tpacket_v3', which only listens",
-            interface=interface.name,
-        )
-    return open_xdp(interface, options.xdp, options.flow, filters)
+    @property
+    def backend(self) -> str:
+        """The backend in use: ``"af_xdp"``, ``"tpacket_v3"``, or ``"file"`` of a replay.
+
+        Empty before a capture is opened.
+        """
+        return self.opened.backend
+
+    @property
+    def attach(self) -> str | None:
+        """``"native"`` or ``"generic"`` XDP; None with other backends."""
+        return self.opened.attach
+
+    @property
+    def attach_reason(self) -> str | None:
+        """Why XDP is not native; None where it is."""
+        return self.opened.attach_reason
+
+    @property
+    def fallback_reason(self) -> str | None:
+        """Why ``backend="auto"`` took TPACKET_V3; None where it did not."""
+        return self.opened.fallback_reason
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """Where the capture differs from its options (memory, busy polling), and why.
+
+        The log has the same. One can be added while the capture runs.
+        """
+        return self.opened.notices
+
+    @property
+    def zero_copy(self) -> bool:
+        """Whether AF_XDP shares its memory with the driver, instead of copying."""
+        return self.opened.zero_copy
+
+    @property
+    def xdp(self) -> XdpOptions | None:
+        """The options of AF_XDP in force, with the chosen sizes; None with other backends."""
+        return self.opened.xdp

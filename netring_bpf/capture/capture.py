@@ -8,7 +8,8 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Self
 
-from netring_bpf.capture.backend import Backend, BackendOptions, open_rings
+from netring_bpf.capture.backend import Backend, BackendOptions, HasOpened, Opened
+from netring_bpf.capture.choose import open_rings
 from netring_bpf.capture.open_backend import Rings
 from netring_bpf.errors import (
     ClosedError,
@@ -31,7 +32,7 @@ from netring_bpf.statistics import CaptureStatistics
 __all__ = ["Capture"]
 
 
-class Capture:
+class Capture(HasOpened):
     """A capture of ``interface``, to read packets from, or for ``Netring`` to take events from.
 
     ``filter``: an expression of tcpdump's language or a ``Filter``; None matches every frame.
@@ -84,39 +85,9 @@ class Capture:
         return self._name
 
     @property
-    def backend(self) -> str:
-        """``"af_xdp"`` or ``"tpacket_v3"``: what is in use; empty before opening."""
-        return self._rings.backend if self._rings else ""
-
-    @property
-    def attach(self) -> str | None:
-        """``"native"`` or ``"generic"`` XDP; None with TPACKET_V3."""
-        return self._rings.attach if self._rings else None
-
-    @property
-    def attach_reason(self) -> str | None:
-        """Why XDP is not native, where it is not."""
-        return self._rings.attach_reason if self._rings else None
-
-    @property
-    def fallback_reason(self) -> str | None:
-        """Why ``backend="auto"`` took TPACKET_V3; None where it did not."""
-        return self._rings.fallback_reason if self._rings else None
-
-    @property
-    def zero_copy(self) -> bool:
-        """Whether AF_XDP shares its memory with the driver, instead of copying."""
-        return self._opened().zero_copy
-
-    @property
-    def xdp(self) -> XdpOptions | None:
-        """The options of AF_XDP in force, with the sizes that were chosen; else None."""
-        return self._rings.xdp if self._rings else None
-
-    @property
-    def notices(self) -> tuple[str, ...]:
-        """What is not as the options asked for, and why: memory, busy polling. Logged as well."""
-        return self._rings.notices if self._rings else ()
+    def opened(self) -> Opened:
+        """The backend in use and how it was opened, as one value."""
+        return self._rings.opened if self._rings else Opened()
 
     @property
     def finite(self) -> bool:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from netring_bpf.capture.backend import Opened
 from netring_bpf.errors import (
     CaptureFileError,
     ClosedError,
@@ -42,6 +43,7 @@ _LINKTYPES = {
     number: {14: 12, 101: 12}.get(number, number)
     for number in (1, 0, 9, 12, 14, 50, 101, 105, 108, 113, 127, 228, 229, 239, 276)
 }
+_OPENED = Opened(backend="file")
 _GZIP_MAGIC = b"\x1f\x8b"
 _PIPE_SIZE = 1 << 20
 _CHUNK = 1 << 18
@@ -129,35 +131,9 @@ class Replay:
         return str(self._path)
 
     @property
-    def backend(self) -> str:
-        """``"file"``."""
-        return "file"
-
-    @property
-    def attach(self) -> None:
-        """None: nothing is attached."""
-
-    @property
-    def attach_reason(self) -> None:
-        """None."""
-
-    @property
-    def fallback_reason(self) -> None:
-        """None."""
-
-    @property
-    def notices(self) -> tuple[str, ...]:
-        """Nothing."""
-        return ()
-
-    @property
-    def zero_copy(self) -> bool:
-        """False."""
-        return False
-
-    @property
-    def xdp(self) -> None:
-        """None."""
+    def opened(self) -> Opened:
+        """A file, whether it is open or not."""
+        return _OPENED
 
     @property
     def finite(self) -> bool:
@@ -300,7 +276,7 @@ class Replay:
         """Return the books: those of now, or the final ones after ``close()``."""
         if self._final is not None:
             return self._final
-        return self._opened().statistics("file", None, (), {})
+        return self._opened().statistics(_OPENED.backend, None, (), {})
 
     # -- closing --
 
@@ -316,7 +292,7 @@ class Replay:
         self.stop()
         self._reader.flush()
         with self._closing:
-            self._final = self._reader.statistics("file", None, (), {})
+            self._final = self._reader.statistics(_OPENED.backend, None, (), {})
             self._stack.close()
 
     def __enter__(self) -> Self:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
+from netring_bpf.capture.backend import Opened
 from netring_bpf.errors import NetringError
 from netring_bpf.events.batch import EventBatch
 from netring_bpf.filter.filter_set import FilterLike
 from netring_bpf.interface import LinkWatch
-from netring_bpf.ring.options import XdpOptions
 from netring_bpf.statistics import CaptureStatistics
 
 __all__ = ["Source"]
@@ -21,19 +21,7 @@ class Source(Protocol):
     @property
     def interface(self) -> str: ...  # noqa: D102
     @property
-    def backend(self) -> str: ...  # noqa: D102
-    @property
-    def attach(self) -> str | None: ...  # noqa: D102
-    @property
-    def attach_reason(self) -> str | None: ...  # noqa: D102
-    @property
-    def fallback_reason(self) -> str | None: ...  # noqa: D102
-    @property
-    def notices(self) -> tuple[str, ...]: ...  # noqa: D102
-    @property
-    def zero_copy(self) -> bool: ...  # noqa: D102
-    @property
-    def xdp(self) -> XdpOptions | None: ...  # noqa: D102
+    def opened(self) -> Opened: ...  # noqa: D102
     @property
     def finite(self) -> bool:
         """Whether it ends by itself, and waits for whoever takes its events."""

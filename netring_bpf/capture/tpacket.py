@@ -1,4 +1,4 @@
-"""TPACKET_V3, opened: a socket, or a group of them with a thread each."""
+"""Opens TPACKET_V3 on an interface: a socket, or a group of them with a thread each."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from netring_bpf.bpf.maps import Maps
 from netring_bpf.bpf.match_slots import Slots
 from netring_bpf.bpf.program import Hook, Program
+from netring_bpf.capture.backend import Opened
 from netring_bpf.capture.open_backend import Rings
 from netring_bpf.capture.open_errors import explain_socket
 from netring_bpf.errors import SyscallError
@@ -18,16 +19,21 @@ from netring_bpf.ring.flow_options import FlowOptions
 from netring_bpf.ring.options import MAX_QUEUES, TpacketOptions
 from netring_bpf.ring.reader import Reader
 from netring_bpf.ring.readers import Readers
+from netring_bpf.statistics import CaptureStatistics
 
-__all__ = ["open_tpacket"]
+__all__ = ["TpacketRings", "open_tpacket"]
 
 _NOTHING = (Instruction(6, 0, 0, 0),)  # ret #0
 
 
 def open_tpacket(
-    interface: Interface, options: TpacketOptions, flow: FlowOptions, filters: FilterSet
+    interface: Interface,
+    options: TpacketOptions,
+    flow: FlowOptions,
+    filters: FilterSet,
+    fallback_reason: str | None = None,
 ) -> Rings:
-    """Open the ring of each thread, in the thread's network namespace."""
+    """Open the ring of each thread, in the calling thread's network namespace."""
     with contextlib.ExitStack() as undo, contextlib.ExitStack() as until_attached:
         readers = undo.enter_context(Readers(flow, options.threads))
         slots, maps = Slots(), None
@@ -45,9 +51,48 @@ def open_tpacket(
                 _add_fanout(readers, interface, filter_program, options)
         except SyscallError as error:
             raise explain_socket(error, interface.name) from error
-        rings = Rings(undo.pop_all(), interface, readers, maps, slots)
-        rings.cpus = options.cpus
-        return rings
+        opened = Opened(backend="tpacket_v3", fallback_reason=fallback_reason)
+        return TpacketRings(undo.pop_all(), interface, readers, slots, maps, opened, options.cpus)
+
+
+class TpacketRings(Rings):
+    """TPACKET_V3: the sockets' rings; ``maps`` only where filters have names."""
+
+    def __init__(
+        self,
+        stack: contextlib.ExitStack,
+        interface: Interface,
+        readers: Readers,
+        slots: Slots,
+        maps: Maps | None,
+        opened: Opened,
+        cpus: tuple[int, ...] | None,
+    ) -> None:
+        super().__init__(stack, interface, readers, slots, opened, cpus)
+        self._maps = maps
+
+    def _put_in_force(self, filters: FilterSet) -> None:
+        if not filters.names:
+            self.readers.set_filter(filters.filters[0].instructions)
+            self._slots.commit((), ())
+            return
+        if self._maps is None:
+            self._maps = self._stack.enter_context(Maps(MAX_QUEUES))
+        slots = self._slots.plan(filters.names, self._maps)
+        with Program.load(filters, self._maps, hook=Hook.SOCKET, slots=slots) as program:
+            self.readers.set_filter(program.fd)
+        self._slots.commit(filters.names, slots)
+
+    def detach(self) -> None:
+        """Nothing is redirected: the backend only listens."""
+
+    def check_busy_poll(self) -> None:
+        """The backend has no busy polling."""
+
+    def statistics(self) -> CaptureStatistics:
+        """The readers' books, and the matches of filters with names."""
+        matches = self._slots.counts(self._maps) if self._maps is not None else {}
+        return self.readers.statistics(self.opened.backend, None, (), matches)
 
 
 def _add_socket(

@@ -17,7 +17,6 @@ from netring_bpf.ring.options import BusyPoll, TpacketOptions, XdpOptions
 from netring_bpf.statistics import CaptureStatistics, QueueStatistics
 
 if TYPE_CHECKING:
-    from netring_bpf.capture.ring_sizes import RingSizes
     from netring_bpf.filter.libpcap import Instruction
 
 __all__ = ["Blocks", "Reader"]
@@ -109,18 +108,19 @@ class Reader:
 
     # -- sources: each returns its descriptor, or raises OSError with the kernel's errno --
 
-    def add_xsk(
-        self, ifindex: int, queue: int, options: XdpOptions, sizes: RingSizes, *, snaplen: int
-    ) -> int:
-        """Open an AF_XDP socket bound to ``queue``; returns its descriptor."""
+    def add_xsk(self, ifindex: int, queue: int, options: XdpOptions, *, snaplen: int) -> int:
+        """Open an AF_XDP socket bound to ``queue``; returns its descriptor.
+
+        ``options`` must have ``ring_size``, ``chunk_size`` and ``chunks``.
+        """
         native = ffi.new(
             "nr_xsk_options *",
             {
                 "ifindex": ifindex,
                 "queue": queue,
-                "ring_size": sizes.ring_size,
-                "chunk_size": sizes.chunk_size,
-                "chunks": sizes.chunks,
+                "ring_size": options.ring_size,
+                "chunk_size": options.chunk_size,
+                "chunks": options.chunks,
                 "snaplen": snaplen,
                 "huge_pages": options.huge_pages,
             },
