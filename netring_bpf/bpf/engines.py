@@ -1,6 +1,6 @@
-"""One filter, one frame at a time, on each engine that can run it: to ask, and to compare.
+"""Runs one filter on one frame at a time, on each engine that can: to ask, and to compare.
 
-A capture has no use for these: there the kernel asks the filter.
+A capture uses none of these: there the kernel runs the filter.
 """
 
 from __future__ import annotations
@@ -8,9 +8,10 @@ from __future__ import annotations
 import socket
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Literal, Self, TypeAlias
+from typing import Self
 
 from netring_bpf.bpf.attach_filter import attach_filter
+from netring_bpf.bpf.engine_names import EngineName
 from netring_bpf.bpf.maps import Maps
 from netring_bpf.bpf.program import Program
 from netring_bpf.errors import FilterError, KernelFeatureError
@@ -18,9 +19,8 @@ from netring_bpf.filter.filter import Filter
 from netring_bpf.filter.filter_set import FilterSet
 from netring_bpf.filter.libpcap import Interpreter
 
-__all__ = ["ENGINES", "Engine", "EngineName", "open_engine"]
+__all__ = ["Engine", "EngineName", "open_engine"]
 
-EngineName: TypeAlias = Literal["libpcap", "python", "tpacket", "xdp"]
 _LEN_LOADS = {0x80, 0x81}
 _ABSOLUTE_LOADS, _NEGATIVE = {0x20, 0x28, 0x30}, 0x8000_0000
 _MIN_XDP = 14
@@ -28,7 +28,7 @@ _SEND_BUFFER = 1 << 20
 
 
 class Engine(ABC):
-    """Runs one filter. A context manager."""
+    """Runs one filter on frames. Closed by ``close()`` or by ``with``."""
 
     def __init__(self, program: Filter) -> None:
         self._filter = program
@@ -42,7 +42,7 @@ class Engine(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Free what it holds. Idempotent."""
+        """Free everything. Idempotent."""
 
     def __enter__(self) -> Self:
         return self
@@ -51,7 +51,7 @@ class Engine(ABC):
         self.close()
 
     def _refuse_cut(self, frame: bytes, wire_length: int) -> None:
-        """In the kernel a frame's length is that of its bytes: a cut one would be shorter."""
+        """The kernel takes the length of the bytes for that of the frame: wrong for a cut one."""
         if wire_length != len(frame) and any(
             i.code in _LEN_LOADS for i in self._filter.instructions
         ):
@@ -88,7 +88,7 @@ class _Python(Engine):
 
 
 class _Tpacket(Engine):
-    """The kernel's socket filter, on a pair of sockets: what it lets through arrives."""
+    """The kernel's socket filter, on a pair of sockets: frames that match arrive."""
 
     def __init__(self, program: Filter) -> None:
         super().__init__(program)
@@ -123,7 +123,7 @@ class _Tpacket(Engine):
 
 
 class _Xdp(Engine):
-    """The program a capture would attach, run by BPF_PROG_TEST_RUN; its counters tell."""
+    """The XDP program of a capture, run by BPF_PROG_TEST_RUN; its counters give the verdict."""
 
     def __init__(self, program: Filter) -> None:
         super().__init__(program)
@@ -144,7 +144,7 @@ class _Xdp(Engine):
                 feature="BPF_PROG_TEST_RUN",
             )
         self._program.run(frame)
-        # No socket is in the map: what matches is passed on as well, and counted apart.
+        # The map has no socket, so matching frames pass too, and count as "no socket".
         before, self._matched = self._matched, self._maps.counters_of_queue(0)[2]
         return self._matched != before
 
@@ -153,15 +153,14 @@ class _Xdp(Engine):
         self._maps.close()
 
 
-_ENGINES: dict[str, Callable[[Filter], Engine]] = {
+_ENGINES: dict[EngineName, Callable[[Filter], Engine]] = {
     "libpcap": _Libpcap,
     "python": _Python,
     "tpacket": _Tpacket,
     "xdp": _Xdp,
 }
-ENGINES = tuple(_ENGINES)
 
 
 def open_engine(name: EngineName, program: Filter) -> Engine:
-    """Return the engine with the filter in it. Raises what it lacks, as capturing would."""
+    """Return the named engine with the filter loaded. Raises as opening a capture does."""
     return _ENGINES[name](program)
