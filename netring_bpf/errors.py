@@ -236,11 +236,9 @@ class InternalError(NetringError):
 class SyscallError(NetringError, OSError):
     """The kernel refused ``call``; ``errno`` and ``strerror`` are the kernel's own."""
 
-    def __init__(self, call: str, error: int, remedy: str = "") -> None:
+    def __init__(self, call: str, error: int) -> None:
         OSError.__init__(self, error, os.strerror(error))
         self.call = call
-        self.remedy = remedy
 
     def __str__(self) -> str:
-        text = f"{self.call}: {self.strerror} (errno {self.errno})"
-        return f"{text}; {self.remedy}" if self.remedy else text
+        return f"{self.call}: {self.strerror} (errno {self.errno})"

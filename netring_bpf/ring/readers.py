@@ -146,11 +146,6 @@ class Readers:
         for thread in self._threads:
             thread.join()
 
-    @property
-    def thread_ids(self) -> tuple[int, ...]:
-        """The kernel's numbers of the threads."""
-        return tuple(thread.native_id or 0 for thread in self._threads)
-
     # -- events --
 
     def fileno(self) -> int:
