@@ -1,4 +1,4 @@
-"""Opens an interface or a capture file, and hands out what its readers read."""
+"""Opens interfaces and capture files, and hands out their packets and flow events."""
 
 from __future__ import annotations
 

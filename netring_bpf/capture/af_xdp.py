@@ -30,7 +30,11 @@ _log = logging.getLogger("netring_bpf.capture")
 def open_xdp(
     interface: Interface, options: XdpOptions, flow: FlowOptions, filters: FilterSet
 ) -> Rings:
-    """Redirect what matches into a socket of each queue, in the thread's network namespace."""
+    """Redirect matching frames into a socket of each queue, in the thread's network namespace.
+
+    Raises ``UnavailableError``, ``AttachError``, ``ProgramError``, ``OptionError``,
+    ``SyscallError``.
+    """
     with contextlib.ExitStack() as undo, contextlib.ExitStack() as until_attached:
         check_capabilities()
         maps = undo.enter_context(Maps(MAX_QUEUES))
@@ -96,10 +100,10 @@ class XdpRings(Rings):
         self._busy_poll = options.busy_poll is not None
         self._snaplen = snaplen
 
-    def _put_in_force(self, filters: FilterSet) -> None:
+    def _swap(self, filters: FilterSet) -> None:
         slots = self._slots.plan(filters.names, self._maps)
         with Program.load(filters, self._maps, slots=slots) as program:
-            # Whichever of the two filters took a frame, no byte past its snaplen is given out.
+            # A frame in the ring may be of either filter: no byte past its snaplen may get out.
             before = self._snaplen
             self.readers.set_snaplen(min(before, filters.snaplen))
             try:
@@ -116,7 +120,7 @@ class XdpRings(Rings):
         self._link.close()
 
     def check_busy_poll(self) -> None:
-        """Frames without a NAPI instance were not fetched by busy polling."""
+        """Announce it if the sockets have no NAPI instance, which busy polling needs."""
         if not self._busy_poll or any(self.readers.napi_ids):
             return
         if self.statistics().received > 0:
@@ -126,7 +130,7 @@ class XdpRings(Rings):
             )
 
     def statistics(self) -> CaptureStatistics:
-        """The queues that have seen frames, and always queue 0."""
+        """As ``Rings.statistics``, with queue 0 and the queues that have seen frames."""
         rows = (
             QueueStatistics(queue, *self._maps.counters_of_queue(queue))
             for queue in range(self._maps.queues)
@@ -137,7 +141,10 @@ class XdpRings(Rings):
 
 
 class _Queues:
-    """The AF_XDP sockets of an interface, one for each queue, shared out among the readers."""
+    """Opens the AF_XDP sockets of an interface, one a queue, and deals them to the readers.
+
+    ``options``: those given, with the sizes of ``choose_sizes``.
+    """
 
     def __init__(
         self,
@@ -182,7 +189,7 @@ class _Queues:
         each = self._readers.each
         reader = each[len(self._have) % len(each)]
         options = self.options
-        # Bind first: a slot with an unbound socket drops frames and counts them nowhere.
+        # Bind first: the kernel drops frames for an unbound socket without counting them.
         try:
             descriptor = reader.add_xsk(
                 self._interface.index, queue, options, snaplen=self._snaplen
@@ -198,7 +205,7 @@ class _Queues:
         self._undo.callback(self._maps.remove_socket, queue)
 
     def check_threads(self) -> None:
-        """Raise ``OptionError`` where a thread has no queue."""
+        """Raise ``OptionError`` if a thread has no queue."""
         if len(self._have) < len(self._readers.each):
             raise OptionError(
                 f"threads={self.options.threads}: {self._interface.name} has "

@@ -1,6 +1,6 @@
-"""The backends by name, the options of opening one, and the outcome of opening one.
+"""The backends by name, the options of opening one, and the outcome of opening it.
 
-Importing this file loads nothing that only an interface needs.
+This file is cheap to import: it loads neither pyroute2, nor libpcap, nor the C core.
 """
 
 from __future__ import annotations
@@ -80,19 +80,20 @@ class HasOpened(ABC):
 
     @property
     def attach_reason(self) -> str | None:
-        """Why XDP is not native; None where it is."""
+        """The reason for which native XDP was refused; None if it was not."""
         return self.opened.attach_reason
 
     @property
     def fallback_reason(self) -> str | None:
-        """Why ``backend="auto"`` took TPACKET_V3; None where it did not."""
+        """The reason for which ``backend="auto"`` took TPACKET_V3; None if it did not."""
         return self.opened.fallback_reason
 
     @property
     def notices(self) -> tuple[str, ...]:
-        """Where the capture differs from its options (memory, busy polling), and why.
+        """The points in which the capture differs from its options, with the reasons.
 
-        The log has the same. One can be added while the capture runs.
+        They are about memory, CPUs and busy polling. The log has them too. ``stop()`` and
+        ``close()`` can add one.
         """
         return self.opened.notices
 

@@ -1,4 +1,4 @@
-"""One capture of one interface: opens it, runs the reader's thread, hands out what it reads."""
+"""Captures one interface: opens it, runs its readers, and hands out packets or flow events."""
 
 from __future__ import annotations
 
@@ -33,18 +33,19 @@ __all__ = ["Capture"]
 
 
 class Capture(HasOpened):
-    """A capture of ``interface``, to read packets from, or for ``Netring`` to take events from.
+    """Captures ``interface``: gives its packets, or flow events for ``Netring``.
 
     ``filter``: an expression of tcpdump's language or a ``Filter``; None matches every frame.
-    A mapping of names to those captures what any of them matches, and counts each apart.
-    ``backend``: ``"af_xdp"`` redirects matching frames away from the host; ``"tpacket_v3"``
-    only listens; ``"auto"`` takes AF_XDP where it can be had and does no harm, else
-    TPACKET_V3, and ``fallback_reason`` says why.
+    A mapping of names to either captures every frame that one of them matches, and counts the
+    matches of each.
+    ``backend``: ``"af_xdp"`` redirects matching frames away from the host. ``"tpacket_v3"`` only
+    listens. ``"auto"`` takes AF_XDP where it is available and does no harm, else TPACKET_V3, and
+    ``fallback_reason`` gives the reason.
     ``steal``: allow AF_XDP on an interface that carries the host's own traffic.
     ``netns``: the network namespace of the interface, by name or path.
 
     Opened by ``open()`` or ``with``. Raises ``OptionError``, ``FilterError``, ``InterfaceError``,
-    and whatever the chosen backend cannot do (see ``errors.py``).
+    and the errors of the chosen backend (see ``errors.py``).
     """
 
     def __init__(
@@ -77,7 +78,7 @@ class Capture(HasOpened):
         self._swapping = threading.Lock()
         self._stopped = False
 
-    # -- what was chosen --
+    # -- what is open --
 
     @property
     def interface(self) -> str:
@@ -91,23 +92,23 @@ class Capture(HasOpened):
 
     @property
     def finite(self) -> bool:
-        """False: an interface does not end by itself."""
+        """False: an interface never ends by itself."""
         return False
 
     @property
     def snaplen(self) -> int:
-        """Bytes of a frame that are captured."""
+        """The largest number of bytes captured of a frame."""
         return self._options.filter.snaplen
 
     @property
     def expression(self) -> str:
-        """The filter, in tcpdump's language; of several with names, all of them."""
+        """The filter in tcpdump's language; named filters are joined by ``or``."""
         return self._options.filter.expression
 
     # -- opening --
 
     def open(self) -> None:
-        """Open the capture. Blocks for about half a second while XDP is compiled."""
+        """Open the capture. Blocks while XDP is compiled, unless the program is in the cache."""
         if self._rings is not None:
             raise ClosedError(f"capture on {self._name}: opened twice; make a new one")
         with contextlib.ExitStack() as undo, in_namespace(self._netns):
@@ -137,13 +138,13 @@ class Capture(HasOpened):
     # -- another filter --
 
     def set_filter(self, filter: FilterLike) -> None:
-        """Put another filter in force, while frames come in: from any thread.
+        """Swap the filter while frames come in. May be called from any thread.
 
-        No frame is seen by both filters or by none; what the old one took and is still in the
-        ring is still read. The counters go on, those of names that stay as well. Blocks: for
-        some 10 ms, and for half a second when the filter is new to the cache. On an error the
-        old filter stays. Raises ``FilterError``, ``OptionError``, ``ClosedError``, and what
-        opening raises.
+        Each frame meets exactly one of the two filters; frames that the old one put into a ring
+        are still read. All counters go on, and so do those of names that both filters have. Blocks
+        until the kernel has made the swap, and while a filter that is not in the cache is compiled.
+        On an error the old filter stays. Raises ``FilterError``, ``OptionError``, ``ClosedError``,
+        and the errors of opening.
         """
         wanted = FilterSet.of(filter)
         with self._swapping, in_namespace(self._netns):
@@ -151,15 +152,16 @@ class Capture(HasOpened):
                 raise ClosedError(f"capture on {self._name}: it is being closed")
             self._opened().set_filter(wanted)
 
-    # -- packets: synchronous, for those who ask --
+    # -- packets, read by the caller's own thread --
 
     def packets(
         self, *, count: int | None = None, timeout: float | None = None
     ) -> Iterator[Packet]:
-        """Yield frames as they come: at most ``count``, until ``timeout`` seconds bring none.
+        """Yield at most ``count`` frames as they come, until ``timeout`` seconds bring none.
 
-        Each is a copy of what was captured, up to the snaplen. Ends at ``close()`` from another
-        thread. Not together with flow events. Raises ``InterfaceGoneError``.
+        Each packet is a copy of the frame, up to the snaplen. The iteration ends when another
+        thread calls ``close()``. Packets and flow events exclude each other. Raises
+        ``InterfaceGoneError``, ``ClosedError``.
         """
         if self._started:
             raise ClosedError(f"capture on {self._name}: it is giving flow events already")
@@ -177,9 +179,10 @@ class Capture(HasOpened):
             yield from batch
 
     def blocks(self, limit: int, timeout: float) -> Blocks | None:
-        """Return up to ``limit`` frames as blocks of pcapng; None: ``timeout`` brought none.
+        """Return up to ``limit`` frames as pcapng blocks, or None if ``timeout`` brought none.
 
-        For ``Recorder``. Not together with flow events. Raises ``InterfaceGoneError``.
+        ``Recorder`` reads these. Blocks and flow events exclude each other. Raises
+        ``InterfaceGoneError``, ``ClosedError``.
         """
         if self._started:
             raise ClosedError(f"capture on {self._name}: it is giving flow events already")
@@ -189,7 +192,7 @@ class Capture(HasOpened):
             raise self._gone(error) from error
 
     def quiesce(self) -> None:
-        """Take in nothing new; what is in the rings can still be read. Idempotent."""
+        """Take in no new frames; those in the rings can still be read. Idempotent."""
         self._opened().detach()
         self._reader().quiesce()
 
@@ -202,12 +205,13 @@ class Capture(HasOpened):
             )
         return error
 
-    # -- flow events: the thread, and what it hands over --
+    # -- flow events, handed over by the readers' threads --
 
     def start(self, done: Callable[[NetringError | None], None]) -> None:
-        """Start the readers' threads. ``done`` is called in the last that ends, with why.
+        """Start the readers' threads.
 
-        Raises ``OptionError`` for a CPU of ``cpus`` that is not there, or not allowed.
+        The last thread to end calls ``done`` with the error, or None after ``stop()``. Raises
+        ``OptionError`` for a CPU of ``cpus`` that is missing or not allowed.
         """
         rings = self._opened()
         if self._started:
@@ -235,7 +239,7 @@ class Capture(HasOpened):
         return self._watch
 
     def stop(self) -> None:
-        """Detach, read what is still in the rings, and end the thread. Idempotent; blocks."""
+        """Detach, read the rings to their end, and end the threads. Idempotent; blocks."""
         if self._rings is None or self._final is not None:
             return
         with self._swapping:

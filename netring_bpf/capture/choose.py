@@ -1,4 +1,4 @@
-"""Chooses a backend for an interface, and opens it."""
+"""Chooses the backend for an interface, and opens it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,11 @@ _log = logging.getLogger("netring_bpf.capture")
 
 
 def open_rings(interface: Interface, options: BackendOptions) -> Rings:
-    """Open the backend that ``options`` ask for, in the thread's network namespace."""
+    """Open the backend that ``options`` name, in the thread's network namespace.
+
+    ``"auto"`` falls back to TPACKET_V3 on every error but ``OptionError``. Raises the errors of
+    ``open_xdp`` and ``open_tpacket``, ``FilterError`` and ``InterfaceInUseError``.
+    """
     filters = for_kernel(options.filter, interface)
     if options.backend == "tpacket_v3":
         return open_tpacket(interface, options.tpacket, options.flow, filters)
@@ -48,7 +52,7 @@ def _open_xdp(interface: Interface, options: BackendOptions, filters: FilterSet)
 def _fall_back(
     interface: Interface, options: BackendOptions, filters: FilterSet, reason: str
 ) -> Rings:
-    """TPACKET_V3 on the CPUs of AF_XDP, unless it has CPUs of its own."""
+    """Open TPACKET_V3, on the CPUs chosen for AF_XDP unless it has CPUs of its own."""
     cpus, tpacket = options.xdp.cpus, options.tpacket
     if cpus is None or tpacket.cpus is not None:
         return open_tpacket(interface, tpacket, options.flow, filters, reason)

@@ -1,7 +1,7 @@
-"""An open backend: the rings and what feeds them, owned as one thing.
+"""An open backend: the readers' rings and the programs that feed them, owned as one thing.
 
-Closing is the reverse of opening: the link goes first, so that no frame is redirected to a ring
-that is being taken down.
+Closing reverses opening: the link goes first, so that no frame is redirected to a ring that is
+being taken down.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ _log = logging.getLogger("netring_bpf.capture")
 
 
 class Rings(ABC):
-    """The readers with their rings, and the programs that feed them; a subclass a backend.
+    """The readers with their rings, and the programs that feed them; one subclass a backend.
 
-    ``opened``: how it was opened; ``cpus``: the CPU of each reader's thread, or None for any.
-    ``stack`` closes everything.
+    ``stack`` owns everything that ``close()`` frees. ``opened``: the backend and how it was
+    opened. ``cpus``: the CPU of each reader's thread; None for any.
     """
 
     def __init__(
@@ -56,27 +56,27 @@ class Rings(ABC):
         _log.warning("%s: %s", self._interface.name, notice)
 
     def set_filter(self, wanted: FilterSet) -> None:
-        """Put other filters in force, at once and for all queues; on an error the old ones stay.
+        """Swap the filters of all queues at once; on an error the old ones stay.
 
-        In the thread's network namespace. Raises what opening raises.
+        To be called in the interface's network namespace. Raises the errors of opening.
         """
-        self._put_in_force(for_kernel(wanted, self._interface))
+        self._swap(for_kernel(wanted, self._interface))
 
     @abstractmethod
-    def _put_in_force(self, filters: FilterSet) -> None:
-        """As ``set_filter``, of filters as the kernel runs them."""
+    def _swap(self, filters: FilterSet) -> None:
+        """Swap the filters for these, which ``for_kernel`` returned."""
 
     @abstractmethod
     def detach(self) -> None:
-        """Redirect no more; what is in the rings can still be read. Idempotent."""
+        """Redirect no more frames; those in the rings can still be read. Idempotent."""
 
     @abstractmethod
     def check_busy_poll(self) -> None:
-        """Once frames have come, announce it where busy polling did not bring them."""
+        """Announce it if frames have come, but not by the busy polling that was asked for."""
 
     @abstractmethod
     def statistics(self) -> CaptureStatistics:
-        """Return the books of the programs and of the readers."""
+        """Return the books of the programs and of the readers, as one."""
 
     def close(self) -> None:
         """Detach and free everything. Idempotent."""
@@ -84,7 +84,7 @@ class Rings(ABC):
 
 
 def for_kernel(wanted: FilterSet, interface: Interface) -> FilterSet:
-    """Return the filters as the kernel runs them for the interface; raises ``FilterError``."""
+    """Return the filters compiled for live traffic of the interface. Raises ``FilterError``."""
     for one in wanted.filters:
         if one.has_loop:
             raise FilterError(

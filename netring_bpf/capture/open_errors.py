@@ -1,4 +1,4 @@
-"""What the kernel says when a ring cannot be opened, in words that name the remedy."""
+"""Turns the kernel's errors on opening a ring into errors that name the remedy."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["explain_busy_poll", "explain_queue", "explain_socket"]
 
 
 def explain_socket(error: SyscallError, where: str) -> NetringError:
-    """Of any ring on the interface."""
+    """Return the error for a socket on ``where``; one that needs no explanation is kept."""
     match error.errno:
         case errno.EPERM | errno.EACCES:
             return PermissionDeniedError(
@@ -41,7 +41,7 @@ def explain_socket(error: SyscallError, where: str) -> NetringError:
 def explain_queue(
     error: SyscallError, interface: Interface, queue: int, sizes: RingSizes
 ) -> NetringError:
-    """Of an AF_XDP socket with these sizes."""
+    """Return the error for an AF_XDP socket of these sizes on a queue."""
     where = f"queue {queue} of {interface.name}"
     match error.errno:
         case errno.ENOBUFS:
@@ -74,7 +74,7 @@ def explain_queue(
 
 
 def explain_busy_poll(error: SyscallError, interface: Interface) -> NetringError:
-    """Of the options that an AF_XDP socket needs for it."""
+    """Return the error for setting the busy polling of an AF_XDP socket."""
     match error.errno:
         case errno.EPERM | errno.EACCES:
             return PermissionDeniedError(

@@ -1,4 +1,4 @@
-"""A capture file as a source of flow events: the same dissector and flow table as live traffic."""
+"""Gives the flow events of a capture file, by the dissector and flow table of live traffic."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Replay"]
 
-# The link types that are read, as files name them (tcpdump.org/linktypes.html), and as libpcap's
-# compiler does where that is another number.
+# The supported link types: their numbers in files (tcpdump.org/linktypes.html), and those of
+# libpcap's compiler, which differ for two of them.
 _LINKTYPES = {
     number: {14: 12, 101: 12}.get(number, number)
     for number in (1, 0, 9, 12, 14, 50, 101, 105, 108, 113, 127, 228, 229, 239, 276)
@@ -56,7 +56,7 @@ def _unpacked(stream: io.BufferedReader) -> gzip.GzipFile:
 
 
 class _Feeder:
-    """Unpacks, or just passes on, what cannot be read directly: a thread and a pipe."""
+    """Feeds a pipe from a stream that the C core cannot read: unpacks it, or passes it on."""
 
     def __init__(self, stream: io.BufferedReader) -> None:
         packed = stream.peek(2)[:2] == _GZIP_MAGIC
@@ -83,7 +83,7 @@ class _Feeder:
 
     def close(self) -> None:
         os.close(self.descriptor)
-        # A thread that waits for a terminal or a pipe cannot be woken; it is left to the process.
+        # Nothing can wake a thread that waits for a terminal or a pipe: it ends with the process.
         self._thread.join(0.1)
 
 
@@ -101,11 +101,12 @@ def _only_filter(filter: FilterLike) -> Filter:
 
 
 class Replay:
-    """Flow events of a capture file: pcap or pcapng, of any byte order, packed by gzip or not.
+    """Reads flow events from a pcap or pcapng file of any byte order, packed by gzip or not.
 
-    ``path``: the file; ``"-"`` for standard input. ``filter``: as of ``Capture``, with the rule
-    for files (docs/filters.md); not by name. Time is the file's, and whoever takes the events
-    is waited for. Used by ``Netring.replay``. Raises ``CaptureFileError``, ``FilterError``.
+    ``path``: the file; ``"-"`` for standard input. ``filter``: an expression or a ``Filter``, by
+    the rule for files (docs/filters.md); named filters are refused. Times are the file's.
+    The reader waits until its events are taken, so none is lost. ``Netring.replay`` uses this.
+    Raises ``CaptureFileError``, ``FilterError``, ``OptionError``.
     """
 
     def __init__(
@@ -120,10 +121,10 @@ class Replay:
         self._descriptor = -1
         self._size = 0
         self._thread: threading.Thread | None = None
-        self._closing = threading.Lock()  # the progress is asked for while another thread closes
+        self._closing = threading.Lock()  # another thread may close while ``progress`` is read
         self._final: CaptureStatistics | None = None
 
-    # -- what Netring asks every source --
+    # -- as of every Source --
 
     @property
     def interface(self) -> str:
@@ -132,7 +133,7 @@ class Replay:
 
     @property
     def opened(self) -> Opened:
-        """A file, whether it is open or not."""
+        """The same before and after opening: a file."""
         return _OPENED
 
     @property
@@ -182,7 +183,7 @@ class Replay:
         return descriptor
 
     def _feed(self, undo: contextlib.ExitStack) -> _Feeder | None:
-        """Regular files that are not packed are read by the C core itself."""
+        """Return None for a regular file without gzip: the C core reads that itself."""
         if self._size and os.pread(self._descriptor, 2, 0) != _GZIP_MAGIC:
             return None
         raw = io.FileIO(self._descriptor, closefd=False)
@@ -191,7 +192,7 @@ class Replay:
         return feeder
 
     def _programs(self) -> Iterator[tuple[int, Filter]]:
-        """The filter for each link type; an expression may make no sense on some of them."""
+        """Yield the filter of each link type, without those on which it makes no sense."""
         if self._filter is None:
             return
         from netring_bpf.filter.filter import Filter
@@ -203,7 +204,7 @@ class Replay:
 
     @property
     def progress(self) -> tuple[int, int]:
-        """Bytes read of the file as it lies on disk, and its size; (0, 0) for a pipe."""
+        """Bytes read of the file on disk, still packed, and its size; (0, 0) for a pipe."""
         with self._closing:
             if self._size == 0 or self._reader is None or self._final is not None:
                 return self._size, self._size
@@ -214,7 +215,7 @@ class Replay:
     # -- events --
 
     def start(self, done: Callable[[NetringError | None], None]) -> None:
-        """Start the reader's thread; ``done`` is called in it at the end, with what went wrong."""
+        """Start the reader's thread, which calls ``done`` at its end with the error or None."""
         reader = self._opened()
         if self._thread is not None:
             raise ClosedError(f"replay of {self._path}: started twice")
@@ -224,7 +225,7 @@ class Replay:
             try:
                 rc = reader.run()
                 problem = self._problem() if rc == 0 else SyscallError("read the capture file", -rc)
-            except Exception as error:  # noqa: BLE001 - somebody waits for the end
+            except Exception as error:  # noqa: BLE001 - ``done`` must be called
                 problem = InternalError(f"replay of {self._path}", error)
             done(problem)
 
@@ -255,7 +256,7 @@ class Replay:
         return self._opened().take(limit)
 
     def set_filter(self, filter: FilterLike) -> None:
-        """Raise ``OptionError``: what was read cannot be filtered again."""
+        """Raise ``OptionError``: frames that were read cannot be filtered again."""
         raise OptionError(
             f"set_filter on {self._path}: a file has one filter; replay it again", option="filter"
         )
@@ -269,7 +270,7 @@ class Replay:
             self._thread.join()
 
     def finish(self, limit: int) -> Iterator[EventBatch]:
-        """After the end: end the live flows and yield all events that are left."""
+        """After the end of the file: end the live flows and yield all events that are left."""
         return self._opened().finish(limit)
 
     def statistics(self) -> CaptureStatistics:

@@ -1,16 +1,15 @@
-"""The sizes of AF_XDP rings that nobody has given: by the link's speed and MTU, and by memory.
+"""Chooses the sizes of AF_XDP rings that the options leave open, by link and by memory.
 
-- ``chunk_size``: 2048, or 4096 where a frame of the MTU, its Ethernet header and a VLAN tag does
-  not fit in the 1792 bytes that a chunk of 2048 carries.
-- ``ring_size``: what comes in 10 ms, when the link is full of the shortest frames and its queues
-  share them alike: a power of two from 2048 to 65536; 16384 where the speed is not known, as
-  that of virtual links never is.
-- ``chunks``: as many as ``ring_size`` where the speed is not known, else twice that: a card's own
-  ring holds some as well. More than needed are no gain: all are in use in turn, and the CPUs'
-  caches and TLBs hold only so many (of 60-byte frames on a veth 16384 took 9.5 million a second,
-  32768 took 7.7).
+- ``chunk_size``: 2048, or 4096 if a frame of the MTU, with its Ethernet header and a VLAN tag,
+  does not fit into the 1792 bytes that a chunk of 2048 carries.
+- ``ring_size``: the frames of 10 ms, on a link full of the shortest frames that its queues share
+  evenly. It is a power of two from 2048 to 65536. Links of unknown speed get 16384; all virtual
+  links are such.
+- ``chunks``: ``ring_size`` for links of unknown speed, else twice that, as a card's own ring
+  holds chunks too. More chunks would cost speed: all are used in turn, and the CPU's caches and
+  TLBs hold only some of them.
 - Without CAP_IPC_LOCK the UMEMs of all queues together must stay under the memory-lock limit
-  (RLIMIT_MEMLOCK): ``ring_size`` and ``chunks`` are halved until they do, and that is said.
+  (RLIMIT_MEMLOCK). ``ring_size`` and ``chunks`` are halved until they fit, with a notice.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ _CAP_IPC_LOCK = 14
 
 @dataclass(frozen=True, slots=True)
 class RingSizes:
-    """Of each queue; ``notice`` says why they are smaller than the rule's, where they are."""
+    """The sizes of each queue's rings; ``notice`` tells if memory made them smaller."""
 
     ring_size: int
     chunk_size: int
@@ -60,7 +59,7 @@ class RingSizes:
 
 
 def choose_sizes(options: XdpOptions, interface: Interface, queues: int) -> RingSizes:
-    """Return the sizes for each of so many queues: those that were given, the others chosen."""
+    """Return the sizes for each of ``queues`` queues; those that ``options`` give are kept."""
     speed = interface.speed()
     chosen = _by_link(options, interface.mtu, speed, queues)
     limit = _memory_lock_limit()
@@ -119,7 +118,7 @@ def _within(
 
 
 def _memory_lock_limit() -> int | None:
-    """In bytes; None where there is none, or CAP_IPC_LOCK lifts it."""
+    """Return the limit in bytes; None without one, or where CAP_IPC_LOCK lifts it."""
     limit = resource.getrlimit(resource.RLIMIT_MEMLOCK)[0]
     if limit == resource.RLIM_INFINITY:
         return None

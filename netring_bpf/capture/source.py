@@ -1,4 +1,4 @@
-"""What ``Netring`` asks of where its flow events come from: a capture, or a capture file."""
+"""The interface between ``Netring`` and the source of its events: a capture or a file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Source"]
 
 
 class Source(Protocol):
-    """Gives flow events from a thread of its own; ``Capture`` says what each name means."""
+    """Gives flow events from a thread of its own; ``Capture`` documents each name."""
 
     @property
     def interface(self) -> str: ...  # noqa: D102
@@ -24,11 +24,11 @@ class Source(Protocol):
     def opened(self) -> Opened: ...  # noqa: D102
     @property
     def finite(self) -> bool:
-        """Whether it ends by itself, and waits for whoever takes its events."""
+        """Whether the source ends by itself, and waits until its events are taken."""
 
     @property
     def watch(self) -> LinkWatch | None:
-        """The link messages of the interface, where there is one."""
+        """The link messages of the interface; None of a file."""
 
     def open(self) -> None: ...  # noqa: D102
     def start(self, done: Callable[[NetringError | None], None]) -> None: ...  # noqa: D102

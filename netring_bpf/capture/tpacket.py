@@ -33,7 +33,11 @@ def open_tpacket(
     filters: FilterSet,
     fallback_reason: str | None = None,
 ) -> Rings:
-    """Open the ring of each thread, in the calling thread's network namespace."""
+    """Open a ring for each reader's thread, in the calling thread's network namespace.
+
+    ``fallback_reason``: why this backend was taken instead of AF_XDP, if it was. Raises
+    ``PermissionDeniedError``, ``KernelFeatureError``, ``ProgramError``, ``SyscallError``.
+    """
     with contextlib.ExitStack() as undo, contextlib.ExitStack() as until_attached:
         readers = undo.enter_context(Readers(flow, options.threads))
         slots, maps = Slots(), None
@@ -56,7 +60,7 @@ def open_tpacket(
 
 
 class TpacketRings(Rings):
-    """TPACKET_V3: the sockets' rings; ``maps`` only where filters have names."""
+    """TPACKET_V3: the sockets' rings, and the maps that count matches of filters with names."""
 
     def __init__(
         self,
@@ -71,7 +75,7 @@ class TpacketRings(Rings):
         super().__init__(stack, interface, readers, slots, opened, cpus)
         self._maps = maps
 
-    def _put_in_force(self, filters: FilterSet) -> None:
+    def _swap(self, filters: FilterSet) -> None:
         if not filters.names:
             self.readers.set_filter(filters.filters[0].instructions)
             self._slots.commit((), ())
@@ -84,13 +88,13 @@ class TpacketRings(Rings):
         self._slots.commit(filters.names, slots)
 
     def detach(self) -> None:
-        """Nothing is redirected: the backend only listens."""
+        """Do nothing: the backend only listens."""
 
     def check_busy_poll(self) -> None:
-        """The backend has no busy polling."""
+        """Do nothing: the backend has no busy polling."""
 
     def statistics(self) -> CaptureStatistics:
-        """The readers' books, and the matches of filters with names."""
+        """As ``Rings.statistics``; only filters with names have a program to count in."""
         matches = self._slots.counts(self._maps) if self._maps is not None else {}
         return self.readers.statistics(self.opened.backend, None, (), matches)
 
@@ -110,10 +114,10 @@ def _add_fanout(
     program: Sequence[Instruction] | int,
     options: TpacketOptions,
 ) -> None:
-    """Sockets that see nothing until all have joined the group.
+    """Open the sockets with a filter that matches nothing, until all have joined the group.
 
-    A socket must be bound to join, and until then it has every frame of the interface: with the
-    filter in place each would be there several times.
+    A socket must be bound before it can join. Until it joins, it gets every frame of the
+    interface, so each socket would have its own copy of the same frames.
     """
     for reader in readers.each:
         _add_socket(reader, interface, _NOTHING, options)
