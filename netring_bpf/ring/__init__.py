@@ -1,1 +1,1 @@
-"""Room 2: the C core (rings, dissection, flow table) and its one Python owner."""
+"""The C core (rings, dissection, flow table), and its one Python owner."""

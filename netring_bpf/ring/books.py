@@ -1,4 +1,4 @@
-"""The C readers' books, added up and put into words."""
+"""Adds up the books of the C readers, and returns them as ``CaptureStatistics``."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _REASONS = {
     lib.NR_BAD_CHECKSUM: "bad_checksum",
     lib.NR_UNKNOWN_LINK: "unknown_link",
 }
-_WORDS = ffi.sizeof("nr_statistics") // 8  # every one of them is a uint64_t
+_WORDS = ffi.sizeof("nr_statistics") // 8  # all members are uint64_t
 
 
 def sum_books(parts: Iterable[Any]) -> Any:
-    """Return one ``nr_statistics`` with the sums of all: every equation holds for it as well."""
+    """Return the sum of several ``nr_statistics``; the equations hold for it as well."""
     total = ffi.new("nr_statistics *")
     words = ffi.cast("uint64_t *", total)
     for part in parts:
@@ -44,7 +44,10 @@ def capture_statistics(
     queues: tuple[QueueStatistics, ...],
     matches: Mapping[str, int],
 ) -> CaptureStatistics:
-    """Return an ``nr_statistics``, with what others know of the capture put in."""
+    """Return an ``nr_statistics`` as ``CaptureStatistics``.
+
+    The other arguments are fields that the C core does not know.
+    """
     flows = FlowStatistics(
         started=s.flows_started,
         established=s.flows_established,

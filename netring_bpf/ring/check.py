@@ -1,4 +1,4 @@
-"""What the options of a capture are held to."""
+"""Checks the values of options."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ __all__ = ["check", "power_of_two"]
 
 
 def check(option: str, value: object, holds: bool, rule: str) -> None:
-    """Raise ``OptionError``, with the rule in words, unless it holds."""
+    """Raise ``OptionError``, with the rule in words, unless the rule holds."""
     if not holds:
         raise OptionError(f"{option}={value!r}: must be {rule}", option=option)
 
 
 def power_of_two(value: int) -> bool:
-    """Whether it is one."""
+    """Whether ``value`` is a power of two, 1 included."""
     return value > 0 and value & (value - 1) == 0

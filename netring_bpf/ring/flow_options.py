@@ -1,4 +1,4 @@
-"""How flows are to be kept: options, frozen, and validated here and nowhere else."""
+"""The options of the flow table: frozen, and validated here and nowhere else."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ __all__ = [
     "PortTimeout",
 ]
 
-MIN_SECONDS: Final = 0.001  #: of a timeout or an interval
-MAX_SECONDS: Final = 1_000_000.0
+MIN_SECONDS: Final = 0.001  #: the shortest timeout or interval
+MAX_SECONDS: Final = 1_000_000.0  #: the longest
 MAX_TUNNEL_DEPTH: Final = 4
-MAX_FIRST_PACKETS: Final = 32
+MAX_FIRST_PACKETS: Final = 32  #: NR_MAX_FIRST_PACKETS of api.h
 MAX_PORT_TIMEOUTS: Final = 16  #: NR_MAX_PORT_TIMEOUTS of api.h
 _SECONDS = f"from {MIN_SECONDS} to {MAX_SECONDS:.0f} seconds"
 _PROTOCOLS = {"tcp": 6, "udp": 17}
@@ -35,16 +35,16 @@ def _in_range(seconds: float) -> bool:
 
 
 class FlowKey(enum.Enum):
-    """What makes packets one flow."""
+    """The parts of a packet that decide to which flow it belongs."""
 
     FIVE_TUPLE = "five_tuple"  #: protocol, addresses and ports
-    HOST_PAIR = "host_pair"  #: the two IP addresses, whatever they say
-    MAC_PAIR = "mac_pair"  #: the two stations, whatever they say; frames without IP too
+    HOST_PAIR = "host_pair"  #: the two IP addresses
+    MAC_PAIR = "mac_pair"  #: the two MAC addresses; frames without IP have flows too
 
 
 @dataclass(frozen=True, slots=True)
 class PortTimeout:
-    """The idle timeout of flows to one port of responders, in seconds of packet time."""
+    """The idle timeout of flows to one port of a responder, in seconds of packet time."""
 
     proto: Literal["tcp", "udp"]
     port: int
@@ -57,7 +57,7 @@ class PortTimeout:
 
     @property
     def number(self) -> int:
-        """The protocol's number."""
+        """The IP protocol's number: 6 for TCP, 17 for UDP."""
         return _PROTOCOLS[self.proto]
 
 
@@ -65,30 +65,31 @@ class PortTimeout:
 class FlowOptions:
     """How flows are kept. Times are in seconds of packet time, which never runs backwards.
 
-    A flow ends when it was ``idle_…`` for so long after its latest packet: TCP, UDP, ICMP and
-    others, or ``port_timeouts`` where one names its responder's port (at most 16; by default 10 s
-    for DNS and its likes, and an hour for FTP, SSH, telnet and rlogin, where people stop to think;
-    both as in Zeek).
-    ``half_open``: so long after its first packet a TCP flow ends that nobody has answered.
-    ``close_delay``: a TCP flow whose both sides have closed, or that was reset, stays in the
-    table so long to take up its late packets, which would otherwise start a ghost flow.
-    ``active_timeout``: a flow that has lasted so long ends and goes on as another; None for never.
-    ``update_interval``: how often ``FlowUpdated`` reports each live flow; None for never.
-    ``max_flows``: the table's cap; a half-open flow, else the least recently used one makes room
-    for a new one. ``event_slots``: events held between the ring's thread and Python, a power of
-    two. Of several threads each has its share of both.
+    A flow ends when no packet has come for a time: ``idle_tcp``, ``idle_udp``, ``idle_icmp`` or
+    ``idle_other`` by its protocol, unless ``port_timeouts`` has one for its responder's port (at
+    most 16; by default 10 s for DNS, mDNS, LLMNR and NetBIOS names, and an hour for FTP, SSH,
+    telnet and rlogin, as in Zeek).
+    ``half_open``: a TCP flow without an answer ends this long after its first packet.
+    ``close_delay``: a TCP flow that both sides have closed, or that was reset, stays in the table
+    this long. It takes up late packets, which would otherwise start a ghost flow.
+    ``active_timeout``: a flow ends after this long and goes on as another; None for never.
+    ``update_interval``: the time between two ``FlowUpdated`` of a live flow; None for never.
+    ``max_flows``: the table's cap. In a full table a half-open flow makes room for a new one, else
+    the least recently used flow does. ``event_slots``: events held between the ring's thread and
+    Python, a power of two. Several threads share both alike.
 
-    ``key``: what makes packets one flow; ``key_vlan``: with their VLAN ids and the number of the
-    virtual network they are in; ``directional``: each direction is a flow of its own.
-    ``tunnel_depth``: how many tunnels around a packet are opened, 0 to 4. ``verify_checksums``:
-    packets with wrong checksums are counted and not believed; leave it off where a host captures
-    its own traffic, whose checksums the card has yet to compute. ``fragment_timeout``: for so long
-    the ports of a first IP fragment are kept for the later ones, of ``max_fragmented`` packets at
-    a time. ``packet_statistics``: sizes and gaps of packets, as ``Flow.statistics``.
-    ``first_packets``: of so many, 0 to 32, size and gap one by one.
+    ``key``: see ``FlowKey``. ``key_vlan``: packets of one flow also have the same VLAN ids and the
+    same virtual network. ``directional``: each direction is a flow of its own.
+    ``tunnel_depth``: the number of tunnels to open around a packet, 0 to 4. ``verify_checksums``:
+    count packets with wrong checksums, but believe nothing in them. Leave it off where a host
+    captures its own traffic: the card has yet to compute those checksums. ``fragment_timeout``:
+    the ports of a first IP fragment are kept this long for the later ones, for ``max_fragmented``
+    packets at a time. ``packet_statistics``: measure sizes and gaps of packets, for
+    ``Flow.statistics``. ``first_packets``: the number of packets, 0 to 32, whose size and gap are
+    kept one by one.
 
-    ``events``: the events that are made at all, of which there is at least one; who only wants
-    flows that have ended spares two of three.
+    ``events``: the classes of events to make, at least one. ``(FlowEnded,)`` makes a third of the
+    events.
     """
 
     idle_tcp: float = 300.0

@@ -48,11 +48,11 @@ def _check_threads(threads: int, cpus: tuple[int, ...] | None) -> None:
 
 @dataclass(frozen=True, slots=True)
 class BusyPoll:
-    """Frames are fetched by the reader's thread itself, instead of by interrupts.
+    """The reader's thread fetches frames from the driver itself, instead of by interrupts.
 
-    ``microseconds``: for so long after the latest frame the thread keeps asking the driver,
-    before it sleeps (SO_BUSY_POLL); up to a whole CPU is spent on it. ``budget``: frames that the
-    driver takes in one go (SO_BUSY_POLL_BUDGET). Needs CAP_NET_ADMIN and Linux 5.11.
+    ``microseconds``: the thread keeps asking the driver this long after the latest frame, before
+    it sleeps (SO_BUSY_POLL); it can use up a whole CPU. ``budget``: the driver takes at most this
+    many frames in one go (SO_BUSY_POLL_BUDGET). Needs CAP_NET_ADMIN and Linux 5.11.
     """
 
     microseconds: int = 200
@@ -93,23 +93,23 @@ _XDP_PRESETS: Final[dict[Preset, XdpChanges]] = {
 class XdpOptions:
     """How AF_XDP is set up.
 
-    ``queues``: the receive queues to capture, all of the interface's when None. A queue left
-    out keeps its traffic for the host.
+    ``queues``: the receive queues to capture; None for all. A queue left out keeps its traffic
+    for the host.
     ``ring_size``: descriptors of the rx ring, a power of two.
-    ``chunk_size``: bytes of a UMEM chunk, 2048 or 4096; 256 of them are headroom, so frames
-    up to 1792 or 3840 bytes fit and longer ones are counted as ``rx_dropped``.
-    ``chunks``: chunks in the UMEM of one queue, a power of two, at least ``ring_size``.
-    One queue takes ``chunks * chunk_size`` bytes. What of the three is None is chosen by the
-    link's speed, its MTU and the memory-lock limit (``ring/sizes.py`` has the rule): 16384, 2048
-    and 16384, which are 32 MiB, where nothing speaks for other values. ``Netring.xdp`` tells.
-    ``mode``: native or generic XDP only; None for native where the driver can, else generic.
+    ``chunk_size``: bytes of a UMEM chunk, 2048 or 4096. 256 of them are headroom, so frames up to
+    1792 or 3840 bytes fit; longer ones are counted as ``rx_dropped``.
+    ``chunks``: chunks in the UMEM of one queue, a power of two, at least ``ring_size``. One queue
+    takes ``chunks * chunk_size`` bytes. Each of the three that is None is chosen by the link's
+    speed, its MTU and the memory-lock limit (docs/tuning.md has the rule). A virtual link with an
+    MTU of 1500 gets 16384, 2048 and 16384, which take 32 MiB. ``Netring.xdp`` has the values.
+    ``mode``: native or generic XDP only; None for native if the driver has it, else generic.
 
-    ``threads``: so many threads share the queues, each with a flow table of its own. Both
-    directions of a flow must come to one thread, so that more than one needs ``symmetric_rss``:
-    your word that the card spreads both over the queues alike.
-    ``cpus``: where each thread runs, also of TPACKET_V3 where it is taken instead, has as many and
-    no ``cpus`` of its own. ``huge_pages``: the UMEM is of 2 MiB pages, where the kernel has some to
-    give (``vm.nr_hugepages``); else of normal ones. ``Netring.notices`` tells where it is not so.
+    ``threads``: the number of threads that share the queues, each with a flow table of its own.
+    Both directions of a flow must come to one thread, so several threads need ``symmetric_rss``:
+    your word that the card sends both directions to one queue.
+    ``cpus``: the CPU of each thread. A fallback to TPACKET_V3 runs on them too, if it has as many
+    threads and no ``cpus`` of its own. ``huge_pages``: make the UMEM of 2 MiB pages, if the kernel
+    has enough (``vm.nr_hugepages``); else of normal ones, with one of ``Netring.notices``.
     ``busy_poll``: see ``BusyPoll``.
     """
 
@@ -134,8 +134,8 @@ class XdpOptions:
     def throughput(cls, **changes: Unpack[XdpChanges]) -> Self:
         """For many frames: ``ring_size=32_768, huge_pages=True``.
 
-        The ring holds more frames while the thread is kept from running: 64 MiB of memory a queue
-        on a virtual link, 128 MiB on others, with chunks of 2048.
+        The ring holds more frames while the thread is kept from running. A queue takes 64 MiB of
+        memory on a virtual link and 128 MiB on others, with chunks of 2048 bytes.
         """
         return cls.preset("throughput", **changes)
 
@@ -148,8 +148,8 @@ class XdpOptions:
     def small_memory(cls, **changes: Unpack[XdpChanges]) -> Self:
         """4 MiB a queue: ``ring_size=1024, chunks=2048, chunk_size=2048``.
 
-        Where the thread is kept from running for a millisecond, frames are lost at rates above
-        a million a second.
+        A thread that is kept from running for a millisecond loses frames at rates above a million
+        a second.
         """
         return cls.preset("small-memory", **changes)
 
@@ -213,13 +213,13 @@ _TPACKET_PRESETS: Final[dict[Preset, TpacketChanges]] = {
 class TpacketOptions:
     """How the TPACKET_V3 ring is set up.
 
-    ``block_size`` in bytes, a power of two and a multiple of 4096; ``block_count`` blocks make
-    the ring (64 MiB by default). ``retire_timeout`` in seconds is how long a block that is not
-    full waits before it is handed over: the latency of a quiet capture.
+    ``block_size``: bytes of a block, a power of two from 65536. ``block_count``: blocks of the
+    ring, which takes 64 MiB by default. ``retire_timeout``: seconds after which the kernel hands
+    over a block that is not full: the latency of a quiet capture.
 
-    ``threads``: so many sockets share the frames (PACKET_FANOUT_HASH), each with such a ring, a
-    thread and a flow table. The kernel's hash is the same for both directions of a flow;
-    docs/tuning.md tells what it does not keep together. ``cpus``: where each thread runs.
+    ``threads``: the number of sockets that share the frames (PACKET_FANOUT_HASH), each with such a
+    ring, a thread and a flow table. The kernel's hash is the same for both directions of a flow;
+    docs/tuning.md lists the flows that it splits. ``cpus``: the CPU of each thread.
     """
 
     block_size: int = 1 << 20
@@ -238,7 +238,8 @@ class TpacketOptions:
     def throughput(cls, **changes: Unpack[TpacketChanges]) -> Self:
         """For many frames: ``block_size=1 << 20, block_count=128, retire_timeout=0.05``.
 
-        128 MiB of memory a thread hold more frames while the thread is kept from running.
+        The ring holds more frames while the thread is kept from running. It takes 128 MiB of
+        memory a thread.
         """
         return cls.preset("throughput", **changes)
 
@@ -246,8 +247,7 @@ class TpacketOptions:
     def latency(cls, **changes: Unpack[TpacketChanges]) -> Self:
         """For early events: ``block_size=1 << 16, block_count=256, retire_timeout=0.001``.
 
-        A block is handed over after a millisecond, for which the kernel and the thread wake up
-        more often.
+        The kernel hands over a block after a millisecond, so it and the thread wake up more often.
         """
         return cls.preset("latency", **changes)
 

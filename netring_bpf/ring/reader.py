@@ -1,4 +1,4 @@
-"""The Python owner of the C reader: the only file that knows how C and Python meet."""
+"""The Python owner of the C reader: the one file that calls ``nr_reader_*``."""
 
 from __future__ import annotations
 
@@ -37,11 +37,15 @@ _PROBLEMS = {
 }
 _NS = 1_000_000_000
 _PACKET_BATCH = 64
-_PACKET_BUFFER = _PACKET_BATCH * 65_576  # PACKET_ROOM and BLOCK_ROOM of packets.c
+_PACKET_BUFFER = _PACKET_BATCH * 65_576  # PACKET_ROOM and BLOCK_ROOM of raw_packets.c
 
 
 class Blocks(NamedTuple):
-    """Enhanced packet blocks of pcapng: so many frames, from ``first`` to ``last`` (ns)."""
+    """Enhanced packet blocks of pcapng.
+
+    ``frames``: their number; ``first``, ``last``: timestamps of the first and the last, in
+    nanoseconds since the epoch.
+    """
 
     data: bytes
     frames: int
@@ -52,7 +56,8 @@ class Blocks(NamedTuple):
 class Reader:
     """Owns the rings, the flow table and the hand-off: ``nr_reader`` of ``api.h``.
 
-    ``run()`` or ``packets()`` from one thread; ``stop()`` and ``statistics()`` from any.
+    One thread calls ``run()``, ``packets()`` or ``blocks()``; any may call ``stop()`` and
+    ``statistics()``.
     """
 
     def __init__(self, options: FlowOptions, *, first_id: int = 1, id_step: int = 1) -> None:
@@ -106,7 +111,7 @@ class Reader:
         self._sources = 0
         self.descriptors: list[int] = []  #: of the sources, to poll
 
-    # -- sources: each returns its descriptor, or raises OSError with the kernel's errno --
+    # -- sources; SyscallError has the kernel's errno --
 
     def add_xsk(self, ifindex: int, queue: int, options: XdpOptions, *, snaplen: int) -> int:
         """Open an AF_XDP socket bound to ``queue``; returns its descriptor.
@@ -128,7 +133,10 @@ class Reader:
         return self._added(lib.nr_reader_add_xsk(self._open(), native), "open an AF_XDP socket")
 
     def set_busy_poll(self, options: BusyPoll) -> None:
-        """Before ``run()``: fetch the latest AF_XDP socket's frames without interrupts."""
+        """Before ``run()``: set up busy polling of the AF_XDP socket added last.
+
+        Raises ``SyscallError``.
+        """
         error = -lib.nr_reader_set_busy_poll(
             self._open(), self._sources - 1, options.microseconds, options.budget
         )
@@ -145,7 +153,7 @@ class Reader:
     ) -> int:
         """Open a TPACKET_V3 ring on the interface; returns its descriptor.
 
-        ``program``: the filter, in classic BPF, or the descriptor of one of eBPF.
+        ``program``: the filter, as classic BPF or as the descriptor of an eBPF program.
         """
         classic = () if isinstance(program, int) else program
         instructions = ffi.new("nr_bpf_insn[]", [tuple(i) for i in classic])
@@ -166,7 +174,7 @@ class Reader:
         return self._added(rc, "open a TPACKET_V3 ring")
 
     def set_filter(self, program: Sequence[Instruction] | int) -> None:
-        """Give every TPACKET_V3 socket another filter, while it runs. Raises ``SyscallError``."""
+        """Swap the filter of every TPACKET_V3 socket while it runs. Raises ``SyscallError``."""
         if isinstance(program, int):
             error = -lib.nr_reader_set_filter_program(self._open(), program)
         else:
@@ -176,23 +184,26 @@ class Reader:
             raise SyscallError("swap the filter of a TPACKET_V3 socket", error)
 
     def set_snaplen(self, snaplen: int) -> None:
-        """From now on, give out so many bytes of a frame from AF_XDP sockets."""
+        """From now on, give out at most ``snaplen`` bytes of a frame from AF_XDP sockets."""
         lib.nr_reader_set_snaplen(self._open(), snaplen)
 
     def add_replay(self, records: bytes) -> None:
-        """Read frames from memory, in the format ``api.h`` gives."""
+        """Read frames from memory, in the format that ``api.h`` describes."""
         buffer = ffi.from_buffer(records)
         self._keep.append(buffer)
         rc = lib.nr_reader_add_replay(self._open(), buffer, len(records))
         self._added(rc, "open a replay")
 
     def add_savefile(self, descriptor: int) -> None:
-        """Read frames from a capture file; the descriptor stays the caller's."""
+        """Read frames from a capture file; the caller keeps the descriptor and closes it."""
         rc = lib.nr_reader_add_savefile(self._open(), descriptor)
         self._added(rc, "open a capture file")
 
     def filter_savefile(self, linktype: int, program: Sequence[Instruction]) -> None:
-        """Before ``run()``: what of the file's frames of this link type are read."""
+        """Before ``run()``: read only matching frames of those with this link type.
+
+        Raises ``SyscallError``.
+        """
         native = ffi.new("nr_bpf_insn[]", [tuple(i) for i in program])
         source = self._sources - 1
         error = -lib.nr_reader_filter_savefile(self._open(), source, linktype, native, len(program))
@@ -201,11 +212,11 @@ class Reader:
 
     @property
     def savefile_offset(self) -> int:
-        """How many bytes of the capture file were read. From any thread."""
+        """Bytes read of the capture file so far. From any thread."""
         return int(lib.nr_reader_savefile_offset(self._open(), self._sources - 1))
 
     def savefile_problem(self) -> tuple[str, int] | None:
-        """After ``run()``: what was wrong with the capture file, and at which offset."""
+        """After ``run()``: return the defect of the capture file and its offset, or None."""
         state = ffi.new("nr_savefile_state *")
         lib.nr_reader_savefile_state(self._open(), self._sources - 1, state)
         if state.problem == lib.NR_FILE_FINE:
@@ -237,20 +248,20 @@ class Reader:
 
     @property
     def napi_ids(self) -> tuple[int, ...]:
-        """Of each AF_XDP socket, the NAPI instance of its latest frame; 0: none, or unknown."""
+        """The NAPI instance of each AF_XDP socket's latest frame; 0 if none or unknown."""
         return tuple(
             int(lib.nr_reader_source_napi_id(self._open(), i)) for i in range(self._sources)
         )
 
     def make_fanout(self) -> int:
-        """Make a group of the TPACKET_V3 socket, for others to join; returns its id."""
+        """Make a fanout group of the TPACKET_V3 socket, for others to join; returns its id."""
         group = int(lib.nr_reader_make_fanout(self._open(), self._sources - 1))
         if group < 0:
             raise SyscallError("make a fanout group of TPACKET_V3 sockets", -group)
         return group
 
     def join_fanout(self, group: int) -> None:
-        """Share the frames of the group from now on."""
+        """Share the frames of a fanout group from now on. Raises ``SyscallError``."""
         error = -lib.nr_reader_join_fanout(self._open(), self._sources - 1, group)
         if error:
             raise SyscallError("join a fanout group of TPACKET_V3 sockets", error)
@@ -258,22 +269,22 @@ class Reader:
     # -- the loop --
 
     def run(self) -> int:
-        """Block until ``stop()``, or until a replay is read: 0; else an errno, negated.
+        """Read until ``stop()`` or the end of a replay; returns 0, or a negated errno.
 
-        Releases the GIL. ``-ENODEV``: the interface is gone.
+        Blocks, without the GIL. ``-ENODEV``: the interface is gone.
         """
         return int(lib.nr_reader_run(self._open()))
 
     def stop(self) -> None:
-        """Make ``run()`` or ``packets()`` return soon. From any thread."""
+        """Make ``run()``, ``packets()`` or ``blocks()`` return soon. From any thread."""
         error = lib.nr_reader_stop(self._open())
         if error:
             raise SyscallError("stop the reader", -error)
 
     def flush(self) -> int:
-        """After ``run()``: end live flows as far as there is room for their events.
+        """After ``run()``: end live flows, as far as there is room for their events.
 
-        Returns how many are left: take the events, and call again.
+        Returns the number of live flows left: take the events, then call again.
         """
         return int(lib.nr_reader_flush(self._open()))
 
@@ -285,7 +296,7 @@ class Reader:
             if left:
                 left = self.flush()
 
-    # -- what comes out --
+    # -- events and packets --
 
     def fileno(self) -> int:
         """Return the eventfd that is readable when events wait."""
@@ -297,7 +308,10 @@ class Reader:
         return EventBatch(bytes(ffi.buffer(self._events, count * self._layout.size)), self._layout)
 
     def packets(self, limit: int, timeout: float) -> list[Packet]:
-        """Copy up to ``limit`` frames out, waiting ``timeout`` seconds for the first."""
+        """Copy up to ``limit`` frames out, waiting up to ``timeout`` seconds for the first.
+
+        Empty after the timeout or ``stop()``. Raises ``SyscallError``.
+        """
         if not self._keep or not isinstance(self._keep[-1], tuple):
             buffers = (ffi.new("uint8_t[]", _PACKET_BUFFER), ffi.new("nr_packet[]", _PACKET_BATCH))
             self._keep.append(buffers)
@@ -318,13 +332,13 @@ class Reader:
         ]
 
     def quiesce(self) -> None:
-        """Take in nothing new: ``packets()`` and ``blocks()`` give what is there."""
+        """Take in no new frames; ``packets()`` and ``blocks()`` give those in the rings."""
         lib.nr_reader_quiesce(self._open())
 
     def blocks(self, limit: int, timeout: float) -> Blocks | None:
-        """Copy up to ``limit`` frames out as blocks of pcapng; waits so long for the first.
+        """Copy up to ``limit`` frames out as pcapng blocks; waits as ``packets()``.
 
-        None where none came in time, or after ``stop()``. Raises ``SyscallError``.
+        None after the timeout or ``stop()``. Raises ``SyscallError``.
         """
         if self._block_buffer is None:
             self._block_buffer = ffi.new("uint8_t[]", _PACKET_BUFFER), ffi.new("nr_block_span *")
@@ -340,7 +354,7 @@ class Reader:
         return Blocks(data, count, span.first_ts, span.last_ts)
 
     def books(self) -> Any:
-        """Return what the reader has counted: an ``nr_statistics``."""
+        """Return the reader's counters: an ``nr_statistics``."""
         books = ffi.new("nr_statistics *")
         lib.nr_reader_statistics(self._open(), books)
         return books
@@ -352,7 +366,7 @@ class Reader:
         queues: tuple[QueueStatistics, ...],
         matches: Mapping[str, int],
     ) -> CaptureStatistics:
-        """Return the reader's books, with what others know of the capture put in."""
+        """Return the reader's books, with the other arguments as fields."""
         return capture_statistics(self.books(), backend, attach, queues, matches)
 
     # -- life --

@@ -1,7 +1,7 @@
-"""The readers of one capture: one for each thread, read and counted as if they were one.
+"""The readers of one capture, one a thread, used and counted as if they were one.
 
-Nothing is shared between them: each has its rings, its flow table and its hand-off, and no lock.
-Flow ids are unique over all; events of different readers come in no order of time.
+They share nothing and need no lock: each has its own rings, flow table and hand-off. Flow ids are
+unique over all readers; events of different readers come in no order of time.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from netring_bpf.statistics import CaptureStatistics, QueueStatistics
 __all__ = ["Readers"]
 
 _LEAST_EVENT_SLOTS = 1024
-_LOOK = 0.1  # seconds: how often the readers look at the interface while packets are waited for
+_LOOK = 0.1  # seconds between two looks at the interface, while ``packets()`` waits
 _MOMENT = 0.001  # seconds
 
 
 class Readers:
-    """Owns so many ``Reader`` and the threads that run them.
+    """Owns ``count`` readers, and the threads that run them.
 
-    ``options.max_flows`` and ``event_slots`` are divided among them.
+    The readers share ``max_flows`` and ``event_slots`` of the options alike.
     """
 
     def __init__(self, options: FlowOptions, count: int = 1) -> None:
@@ -58,19 +58,20 @@ class Readers:
                 self._events.register(reader.fileno(), select.EPOLLIN)
             self._stack = undo.pop_all()
 
-    # -- settings, of all of them --
+    # -- settings of all readers --
 
     def set_filter(self, program: Sequence[Instruction] | int) -> None:
-        """Give every TPACKET_V3 socket another filter, one after the other.
+        """Swap the filter of every TPACKET_V3 socket, one after the other.
 
-        A flow belongs to one socket, so that none of its frames is seen by both filters or by
-        none. Raises ``SyscallError``: then all have the old filter, if this has set it.
+        Each frame of a flow meets exactly one of the two filters, as a flow belongs to one socket.
+        Raises ``SyscallError``; all sockets then have the filter that this method set before, if
+        it did.
         """
         kept = contextlib.ExitStack()
         with contextlib.ExitStack() as undo:
             undo.enter_context(kept)
             if isinstance(program, int):
-                program = os.dup(program)  # the caller's own is closed soon
+                program = os.dup(program)  # the caller will close its own
                 kept.callback(os.close, program)
             for reader in self.each:
                 reader.set_filter(program)
@@ -85,7 +86,7 @@ class Readers:
         self._kept.close()
 
     def set_snaplen(self, snaplen: int) -> None:
-        """From now on, give out so many bytes of a frame from AF_XDP sockets."""
+        """From now on, give out at most ``snaplen`` bytes of a frame from AF_XDP sockets."""
         for reader in self.each:
             reader.set_snaplen(snaplen)
 
@@ -101,17 +102,17 @@ class Readers:
 
     @property
     def napi_ids(self) -> tuple[int, ...]:
-        """Of all AF_XDP sockets, as ``Reader.napi_ids``."""
+        """As ``Reader.napi_ids``, of all AF_XDP sockets."""
         return tuple(napi_id for reader in self.each for napi_id in reader.napi_ids)
 
     # -- the threads --
 
     def start(self, cpus: Sequence[int] | None, done: Callable[[int], None]) -> None:
-        """Run each reader in a thread, on its CPU where there are some.
+        """Run each reader in a thread, on its CPU of ``cpus``; on any CPU if that is None.
 
-        When the first ends by an error, the others are stopped. ``done`` is called in the last
-        that ends, with the error (an errno, negated) or 0. Raises ``OptionError`` for a CPU that
-        is not there or not allowed: nothing runs then.
+        A reader that ends by an error stops the others. The last thread to end calls ``done`` with
+        the first error, a negated errno, or 0. Raises ``OptionError`` for a CPU that is missing or
+        not allowed; then no thread runs.
         """
         on_end = _OnEnd(len(self.each), self.stop, done)
         placed: list[Future[None]] = []
@@ -136,7 +137,7 @@ class Readers:
             raise
 
     def stop(self) -> None:
-        """Make the threads, or ``packets()``, return soon. From any thread."""
+        """Make the threads, ``packets()`` and ``blocks()`` return soon. From any thread."""
         self._stopping.set()
         for reader in self.each:
             reader.stop()
@@ -149,11 +150,11 @@ class Readers:
     # -- events --
 
     def fileno(self) -> int:
-        """Return a descriptor that is readable when events wait at any of them."""
+        """Return a descriptor that is readable when events wait at any reader."""
         return self._events.fileno() if len(self.each) > 1 else self.each[0].fileno()
 
     def take(self, limit: int) -> EventBatch:
-        """Take up to ``limit`` events of one reader that has some, in turn. Never blocks."""
+        """Take up to ``limit`` events of the next reader that has some. Never blocks."""
         for reader in self._in_turn():
             batch = reader.take(limit)
             if batch:
@@ -161,11 +162,11 @@ class Readers:
         return batch
 
     def flush(self) -> int:
-        """After the threads have ended: as ``Reader.flush``, of all."""
+        """After the threads have ended: as ``Reader.flush``, of all readers."""
         return sum(reader.flush() for reader in self.each)
 
     def finish(self, limit: int) -> Iterator[EventBatch]:
-        """After the threads have ended: as ``Reader.finish``, of one after the other."""
+        """After the threads have ended: as ``Reader.finish``, of each reader in turn."""
         for reader in self.each:
             yield from reader.finish(limit)
 
@@ -176,14 +177,14 @@ class Readers:
         queues: tuple[QueueStatistics, ...],
         matches: Mapping[str, int],
     ) -> CaptureStatistics:
-        """Return the sum of the readers' books, with what others know of the capture put in."""
+        """Return the sum of the readers' books, with the other arguments as fields."""
         books = sum_books(reader.books() for reader in self.each)
         return capture_statistics(books, backend, attach, queues, matches)
 
     # -- packets --
 
     def packets(self, limit: int, timeout: float) -> list[Packet]:
-        """Copy up to ``limit`` frames out, waiting ``timeout`` seconds for the first."""
+        """As ``Reader.packets``, of whichever reader has frames first."""
         if len(self.each) == 1:
             return self.each[0].packets(limit, timeout)
         for reader, patience in self._until(timeout):
@@ -192,7 +193,7 @@ class Readers:
         return []
 
     def blocks(self, limit: int, timeout: float) -> Blocks | None:
-        """As ``Reader.blocks``."""
+        """As ``Reader.blocks``, of whichever reader has frames first."""
         if len(self.each) == 1:
             return self.each[0].blocks(limit, timeout)
         for reader, patience in self._until(timeout):
@@ -201,21 +202,22 @@ class Readers:
         return None
 
     def quiesce(self) -> None:
-        """Take in nothing new; what is there can still be read."""
+        """Take in no new frames; those in the rings can still be read."""
         for reader in self.each:
             reader.quiesce()
 
     def _in_turn(self) -> Iterator[Reader]:
-        """Each once, beginning with another at every call, so that none waits for ever."""
+        """Yield each reader once, from another one at every call, so that none starves."""
         self._turn = (self._turn + 1) % len(self.each)
         yield from self.each[self._turn :]
         yield from self.each[: self._turn]
 
     def _until(self, timeout: float) -> Iterator[tuple[Reader, float]]:
-        """Readers that may have frames, until ``stop()`` or for so many seconds.
+        """Yield readers that may have frames, and the seconds that each may wait.
 
-        With each the time that it is to wait: a moment where a socket has an error, as it is the
-        waiting reader that looks at the interface and clears the error, or sees that it is gone.
+        Ends after ``timeout`` seconds or at ``stop()``. A reader waits a moment if a socket has an
+        error: only a waiting reader looks at the interface, and clears the error or reports that
+        the interface is gone.
         """
         deadline = time.monotonic() + timeout
         waiter = select.poll()
@@ -247,7 +249,7 @@ class Readers:
 
 
 def _share(options: FlowOptions, count: int) -> FlowOptions:
-    """What each of so many readers gets: table and hand-off are divided, rounded up."""
+    """Return the options of each of ``count`` readers: its share of table and hand-off."""
     slots = options.event_slots
     while slots * count > options.event_slots and slots > _LEAST_EVENT_SLOTS:
         slots //= 2
@@ -256,7 +258,7 @@ def _share(options: FlowOptions, count: int) -> FlowOptions:
 
 
 class _OnEnd:
-    """What the threads do when they end."""
+    """Called by each thread at its end: stops the others on an error, and reports the last end."""
 
     def __init__(
         self, count: int, stop: Callable[[], None], done: Callable[[int], None] | None
@@ -280,7 +282,7 @@ class _OnEnd:
             done(self._error)
 
     def forget(self) -> None:
-        """Nobody is told any more."""
+        """Report nothing any more."""
         with self._lock:
             self._done = None
 
@@ -289,7 +291,7 @@ def _run(reader: Reader, cpu: int | None, placed: Future[None], on_end: _OnEnd) 
     try:
         if cpu is not None:
             os.sched_setaffinity(0, {cpu})  # of this thread alone
-    except BaseException as error:  # noqa: BLE001 - who starts the thread waits for it
+    except BaseException as error:  # noqa: BLE001 - ``start()`` waits for it
         placed.set_exception(error)
         return
     placed.set_result(None)
