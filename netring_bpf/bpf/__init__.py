@@ -1,1 +1,1 @@
-"""Room 1: the XDP program, how it is compiled, and how it is attached."""
+"""The kernel's side: eBPF programs, their maps, and the XDP link."""

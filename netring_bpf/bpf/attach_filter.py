@@ -1,4 +1,4 @@
-"""Classic BPF on a socket (SO_ATTACH_FILTER)."""
+"""Attaches classic BPF to a socket (SO_ATTACH_FILTER)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["attach_filter"]
 
 
 def attach_filter(descriptor: int, instructions: Sequence[tuple[int, int, int, int]]) -> None:
-    """Let the socket receive only what the program accepts. Raises ``SyscallError``."""
+    """Let the socket receive only packets that the program accepts. Raises ``SyscallError``."""
     code = ffi.new("nr_bpf_insn[]", [tuple(i) for i in instructions])
     error = -lib.nr_attach_filter(descriptor, code, len(instructions))
     if error:

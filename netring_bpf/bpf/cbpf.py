@@ -1,18 +1,18 @@
-"""Classic BPF → restricted C, for XDP and for a socket filter of eBPF.
+"""Translates classic BPF to restricted C, for XDP and for an eBPF socket filter.
 
 Only integers of the compiled program reach the C text, never a user's characters.
 
 The meaning is that of the kernel's socket filter (Documentation/networking/filter.rst): a load
-outside the frame rejects it, so does a division by zero; packet words are big-endian. A live
-filter is shown the frame without its outermost VLAN tag, as the kernel's ``skb_vlan_untag``
-leaves it, with the tag beside it: offsets from 12 on skip the tag, and ``len`` does not count
-it. Any other filter is shown the bytes as they are. Bytes beyond ``MAX_OFFSET`` count as
-outside, a bound the verifier needs.
+outside the frame rejects it, and so does a division by zero; packet words are big-endian. A live
+filter sees the frame without its outermost VLAN tag, as the kernel's ``skb_vlan_untag`` leaves
+it: offsets from 12 on skip the tag, ``len`` does not count it, and the tag is auxiliary data. Any
+other filter sees the bytes as they are. Bytes beyond ``MAX_OFFSET`` count as outside, a bound the
+verifier needs.
 
-In XDP a load at a fixed offset is a comparison and an access. One at a computed offset (``tcp
-port 80`` on IPv4: the header's length varies) is as well, but the verifier refuses that to a
-process without CAP_PERFMON: with the macro NETRING_LOAD_BY_HELPER, ``bpf_xdp_load_bytes`` does
-it. A socket filter loads everything by ``bpf_skb_load_bytes``.
+In XDP a load at a fixed offset is a comparison and an access. So is a load at a computed offset
+(``tcp port 80`` on IPv4, whose header's length varies), but the verifier refuses that one to a
+process without CAP_PERFMON; the macro NETRING_LOAD_BY_HELPER makes it a ``bpf_xdp_load_bytes``.
+A socket filter loads everything by ``bpf_skb_load_bytes``.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ MAX_OFFSET = 0x7FFF
 
 
 class Hook(enum.Enum):
-    """Where in the kernel the program runs; the value is its BPF_PROG_TYPE_*."""
+    """The place in the kernel where a program runs; the value is its BPF_PROG_TYPE_*."""
 
     SOCKET = 1
     XDP = 6
@@ -47,10 +47,10 @@ _NEG = 0x80
 _JA = 0x00
 _JUMPS = {0x10: "A == {}", 0x20: "A > {}", 0x30: "A >= {}", 0x40: "(A & {}) != 0"}
 _BACKWARD = 0x8000_0000
-_TAG_AT = 12  # the outermost tag, where there is one, is the four bytes from here on
+_TAG_AT = 12  # the offset of the outermost VLAN tag, which has four bytes
 
-# Negative offsets (linux/filter.h): the link header, the network header, and beyond those the
-# kernel's own data about a packet.
+# Negative offsets (linux/filter.h) address the link header, the network header, and the kernel's
+# auxiliary data of a packet. The columns below are the name, then the C of XDP and of a socket.
 _NEGATIVE = 0x8000_0000
 _SKF_LL_OFF, _SKF_NET_OFF, _SKF_AD_OFF = 0xFFE0_0000, 0xFFF0_0000, 0xFFFF_F000
 _ETHERNET = 14
@@ -60,7 +60,7 @@ _AUXILIARY = {
     8: ("SKF_AD_IFINDEX", "ctx->ingress_ifindex", "ctx->ifindex"),
     12: ("SKF_AD_NLATTR", None, None),
     16: ("SKF_AD_NLATTR_NEST", None, None),
-    20: ("SKF_AD_MARK", "0", "ctx->mark"),  # nothing has marked it yet
+    20: ("SKF_AD_MARK", "0", "ctx->mark"),  # XDP runs before anything could mark it
     24: ("SKF_AD_QUEUE", None, "ctx->queue_mapping"),
     28: ("SKF_AD_HATYPE", "1", "1"),  # ARPHRD_ETHER
     32: ("SKF_AD_RXHASH", None, "ctx->hash"),
@@ -106,14 +106,14 @@ _VIEW = {
 struct netring_view {
     struct xdp_md *ctx;
     u8 *data; /* the frame */
-    u8 *body; /* the same, moved on by the length of the outermost VLAN tag */
+    u8 *body; /* data, moved on by the length of the outermost VLAN tag */
     u8 *end;
-    u32 tag; /* that length: 4, or 0 where there is none or it is left in place */
+    u32 tag; /* that length: 4, or 0 if there is no tag or the filter sees it in place */
     u32 tpid;
     u32 tci;
 };
 
-/* 1, 2 or 4 bytes at a computed place of the frame; 0 where they are outside of it. */
+/* Loads 1, 2 or 4 bytes at a computed place of the frame; returns 0 if they are outside. */
 #ifdef NETRING_LOAD_BY_HELPER
 #define NETRING_LEN ((u32)bpf_xdp_get_buff_len(ctx) - v.tag)
 #define NETRING_BYTES bpf_xdp_load_bytes
@@ -140,14 +140,14 @@ static __always_inline int netring_at(struct netring_view *v, u64 place, u32 siz
 #define NETRING_BYTES bpf_skb_load_bytes
 struct netring_view {
     struct __sk_buff *ctx;
-    u32 tag; /* always 0: the kernel has taken it out */
+    u32 tag; /* always 0: the kernel has taken the tag out */
 };
 
-/* 1, 2 or 4 bytes at a place of the frame; 0 where they are outside of it. */
+/* Loads 1, 2 or 4 bytes at a place of the frame; returns 0 if they are outside. */
 %(by_helper)s""",
 }
 _LOADS = """
-/* The same, at an offset that does not count the tag. */
+/* As netring_at(), at an offset that does not count the tag. */
 static __always_inline int netring_load(struct netring_view *v, u64 offset, u32 size,
                                         u32 *value) {
     u32 part, i;
@@ -172,7 +172,7 @@ static __always_inline int netring_load(struct netring_view *v, u64 offset, u32 
 }
 """
 _XDP_AUXILIARY = """
-/* skb->protocol, as eth_type_trans() would set it. */
+/* Returns skb->protocol, as eth_type_trans() would set it. */
 static __always_inline u32 netring_protocol(struct netring_view *v) {
     u16 type;
     if (v->body + 16 > v->end) {
@@ -182,7 +182,7 @@ static __always_inline u32 netring_protocol(struct netring_view *v) {
     return type >= 0x600 ? type : *(u16 *)(v->body + 14) == 0xffff ? 1 : 4;
 }
 
-/* skb->pkt_type: what arrives is never outgoing; whose unicast it is, is not asked. */
+/* Returns skb->pkt_type: all unicast counts as this host's, and no frame as outgoing. */
 static __always_inline u32 netring_pkttype(struct netring_view *v) {
     if (v->data + 14 > v->end || !(v->data[0] & 1)) {
         return 0;
@@ -224,10 +224,10 @@ static __always_inline void netring_count(u32 slot) {
 
 
 def to_c(filters: FilterSet, hook: Hook = Hook.XDP, slots: Sequence[int] = ()) -> str:
-    """Return the C text of ``netring_filter``; empty for a filter that matches everything.
+    """Return the C text of ``netring_filter``; empty for XDP if the filter matches everything.
 
-    ``slots``: for named filters, each one's place in the map ``matches``, where every match is
-    counted. Raises ``FilterError`` for an instruction that has no meaning there.
+    ``slots``: the slot of each named filter in the map ``matches``, which counts its matches.
+    Raises ``FilterError`` for an instruction that has no meaning at ``hook``.
     """
     if filters.matches_all and hook is Hook.XDP:
         return ""
@@ -255,7 +255,7 @@ def _function(name: str, lines: Sequence[str]) -> str:
 
 
 class _Translation:
-    """One program on its way to C: a label for each jump target, a statement per instruction."""
+    """Translates one program: a statement an instruction, a label a jump target."""
 
     def __init__(self, program: Filter, hook: Hook) -> None:
         self._expression = program.expression
@@ -334,7 +334,7 @@ class _Translation:
 
     def _negative(self, k: int, size: int) -> str:
         if not self._live:
-            return "return 0;"  # nothing but the bytes is known
+            return "return 0;"  # a file has only the bytes
         if k >= _SKF_AD_OFF:
             name, *meanings = _AUXILIARY.get(k - _SKF_AD_OFF, (f"offset {k:#x}", None, None))
             meaning = meanings[0] if self._hook is Hook.XDP else meanings[1]
@@ -399,7 +399,7 @@ def _is_memory_load(i: Instruction) -> bool:
 
 
 def _direct(k: int, size: int) -> str:
-    """A load at a fixed offset: one check, one access, but where it spans the tag's place."""
+    """Return a load at a fixed offset: one check and one access, unless it spans the tag."""
     if k + size > MAX_OFFSET:
         return "return 0;"
     if k < _TAG_AT < k + size:

@@ -1,7 +1,7 @@
-"""C → bytecode of eBPF, by BCC or from the cache.
+"""Compiles C to eBPF bytecode by BCC, or takes the bytecode from the cache.
 
-The work is done by ``helper.py`` in a process of its own, so that a capturing process never
-holds LLVM. No kernel headers are needed: the few that BCC asks for are in ``headers/``.
+``helper.py`` does the work in a process of its own, so that a capturing process never holds LLVM.
+``headers/`` has the few kernel headers that BCC asks for.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from netring_bpf.program_cache import Cache, directory
 __all__ = ["Bytecode", "Source", "compile_c"]
 
 _HERE = Path(__file__).resolve().parent
-_TIMEOUT = 60.0  # seconds; a compilation takes 0.3
+_TIMEOUT = 60.0  # seconds, far longer than any compilation
 _FORMAT = 1  # of a cache entry
 _INSTRUCTION = struct.Struct("=BBhi")  # struct bpf_insn: code, registers, offset, immediate
 _LD_IMM64, _PSEUDO_MAP_FD = 0x18, 1
@@ -39,7 +39,7 @@ _INSTALL = (
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A program to compile: its text, its function, the compiler's flags, the maps it uses."""
+    """A program to compile: its text, its function, the compiler's flags and its maps' names."""
 
     text: str
     function: str
@@ -49,9 +49,9 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Bytecode:
-    """A compiled program, in which maps are numbers: their places in ``Source.maps``.
+    """A compiled program that names each map by its index in ``Source.maps``.
 
-    ``key`` is its place in the cache; ``cached`` says whether it is from there.
+    ``key``: its key in the cache. ``cached``: whether it came from the cache.
     """
 
     code: bytes
@@ -60,7 +60,7 @@ class Bytecode:
     cached: bool
 
     def bound_to(self, descriptors: Mapping[str, int]) -> bytes:
-        """Return the code with the maps' descriptors put in."""
+        """Return the code with the maps' descriptors in place of their indices."""
         result = bytearray(self.code)
         for at in range(0, len(result), _INSTRUCTION.size):
             opcode, registers, offset, number = _INSTRUCTION.unpack_from(result, at)
@@ -70,12 +70,12 @@ class Bytecode:
         return bytes(result)
 
     def forget(self) -> None:
-        """Take it out of the cache."""
+        """Remove the program from the cache."""
         Cache(directory()).remove(self.key)
 
 
 def compile_c(source: Source, *, use_cache: bool = True) -> Bytecode:
-    """Return the bytecode: from the cache, or compiled, which takes about 0.3 s.
+    """Return the bytecode, from the cache or freshly compiled.
 
     Raises ``BccMissingError`` or ``ProgramError`` (``CompileError``).
     """
@@ -98,7 +98,7 @@ def compile_c(source: Source, *, use_cache: bool = True) -> Bytecode:
     return Bytecode(base64.b64decode(answer["code"]), source.maps, key, cached=False)
 
 
-# -- the cache: an entry serves as long as what made it is what is there now --
+# -- the cache: an entry is good while the files of BCC that made it are unchanged --
 
 
 def _key(source: Source) -> str:
@@ -116,7 +116,7 @@ def _header_tree() -> str:
 
 
 def _fingerprints(paths: Sequence[str]) -> list[list[Any]]:
-    """BCC's own files as they are: an upgrade changes them, whatever version it names."""
+    """Return the state of BCC's files: an upgrade changes them, even under the same version."""
     found = []
     for path in paths:
         status = os.stat(path)
@@ -133,7 +133,7 @@ def _usable(entry: bytes | None) -> bytes | None:
         if made_by and _fingerprints([path for path, *_ in made_by]) == made_by:
             return base64.b64decode(content["code"])
     except (OSError, ValueError, KeyError, TypeError):
-        pass  # BCC is gone or another, or the entry is of another format: compile
+        pass  # BCC was removed or replaced, or the entry has another format: compile
     return None
 
 

@@ -1,10 +1,10 @@
 """The short-lived process that compiles: the only file that imports BCC.
 
-Run as a script by ``compiler.py``, never imported: BCC changes the working directory, prints to
-descriptor 2 from C++ and leaves LLVM's memory behind, all of which ends with this process.
-The request is one JSON document on standard input, the answer one on standard output: the
-bytecode, in which a reference to a map has the map's place in the request's list instead of the
-descriptor of the map that BCC has made, and the files of BCC that made it.
+``compiler.py`` runs it as a script and never imports it. BCC changes the working directory, prints
+to descriptor 2 from C++ and leaves LLVM's memory behind; all of that ends with this process.
+The request is one JSON document on standard input, the answer one on standard output. The answer
+has the bytecode and the paths of the BCC files that made it. The bytecode names each map by its
+index in the request's list, instead of by the descriptor that BCC made.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class _FailedError(Exception):
 
 
 def _places() -> list[Path]:
-    """Where distributions put BCC, then whatever this Python would import."""
+    """Return the folders of BCC: those of distributions, then that of this Python's ``bcc``."""
     found = [Path(place) for place in _PLACES]
     for pattern in _PATTERNS:
         found += sorted(Path("/").glob(pattern.removeprefix("/")), reverse=True)
@@ -49,7 +49,8 @@ def _places() -> list[Path]:
 
 
 def _import_from(place: Path) -> ModuleType | None:
-    """BCC is pure ctypes over libbcc: one distribution's copy loads into any Python."""
+    """Import ``bcc`` from its folder; None if it is another package of that name."""
+    # BCC is pure ctypes over libbcc, so a distribution's copy loads into any Python.
     spec = importlib.util.spec_from_file_location(
         "bcc", place / "__init__.py", submodule_search_locations=[str(place)]
     )
@@ -81,7 +82,7 @@ def _import_bcc() -> ModuleType:
 
 
 class _CapturedStderr:
-    """What C++ prints to descriptor 2, kept as text."""
+    """Keeps the text that C++ prints to descriptor 2."""
 
     def __enter__(self) -> Self:
         self._file = tempfile.TemporaryFile()
@@ -98,7 +99,7 @@ class _CapturedStderr:
 
 
 def _compile(request: dict[str, Any]) -> dict[str, Any]:
-    # The bcc package reads this when it compiles; this process has no other use for it.
+    # The bcc package reads this variable when it compiles.
     os.environ["BCC_KERNEL_SOURCE"] = request["headers"]
     bcc = _import_bcc()
     captured = _CapturedStderr()
@@ -124,7 +125,7 @@ def _number_maps(code: bytes, maps: list[int]) -> bytes:
 
 
 def _makers(bcc: ModuleType) -> list[str]:
-    """The files whose change would change the bytecode: the package's own and libbcc."""
+    """Return the files that determine the bytecode: the package's own, libbcc, LLVM, Clang."""
     package = Path(str(bcc.__file__)).parent
     found = {str(package / name) for name in ("__init__.py", "version.py")}
     for line in Path("/proc/self/maps").read_text(encoding="utf-8").splitlines():
@@ -136,7 +137,7 @@ def _makers(bcc: ModuleType) -> list[str]:
 
 def main() -> None:
     """Answer the one request, then end."""
-    # What BCC prints to standard output would spoil the answer.
+    # BCC prints to standard output too, which would spoil the answer.
     answer_fd = os.dup(1)
     os.dup2(2, 1)
     request = json.load(sys.stdin)

@@ -1,8 +1,8 @@
-"""The attachment of an XDP program to an interface, as a bpf_link.
+"""Attaches an XDP program to an interface, as a bpf_link.
 
-The kernel takes a link down with its last descriptor, so nothing stays on the interface, not
-even after SIGKILL. A link never replaces, and is never replaced by, somebody else's program.
-Needs Linux 5.9 (BPF_LINK_CREATE for XDP, kernel/bpf/syscall.c and net/core/dev.c).
+The kernel detaches the program when the link's last descriptor is closed, so even SIGKILL leaves
+nothing on the interface. A link and another owner's program never replace each other. Needs
+Linux 5.9 (BPF_LINK_CREATE for XDP, kernel/bpf/syscall.c and net/core/dev.c).
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ _FLAGS = {XdpMode.NATIVE: 1 << 2, XdpMode.GENERIC: 1 << 1}  # XDP_FLAGS_{DRV,SKB
 
 
 class XdpLink:
-    """One attachment; detached by ``close()``, by ``with``, or with the process.
+    """One attachment; detached by ``close()``, by ``with``, or by the end of the process.
 
-    ``mode`` is how it is attached; ``reason`` says why that is not native, else it is None.
+    ``mode``: the mode in use. ``reason``: why native mode was refused; None if it was not.
     """
 
     def __init__(self, fd: int, interface: str, mode: XdpMode, reason: str | None) -> None:
@@ -45,10 +45,10 @@ class XdpLink:
 
     @classmethod
     def attach(cls, interface: Interface, program_fd: int, mode: XdpMode | None = None) -> Self:
-        """Attach to ``interface``: in ``mode``, or natively if the driver can, else generically.
+        """Attach to ``interface`` in ``mode``; None for native if the driver has it, else generic.
 
-        Raises ``XdpBusyError`` when there is a program already, ``PermissionDeniedError``,
-        ``InterfaceNotFoundError``, ``KernelFeatureError`` when no mode works.
+        Raises ``XdpBusyError`` if there is a program already, ``PermissionDeniedError``,
+        ``InterfaceNotFoundError``, and ``KernelFeatureError`` if no mode works.
         """
         refusals: list[str] = []
         for candidate in [mode] if mode else [XdpMode.NATIVE, XdpMode.GENERIC]:
@@ -66,10 +66,10 @@ class XdpLink:
         )
 
     def update(self, program_fd: int) -> None:
-        """Put another program in the place of the one attached: no frame passes unseen.
+        """Swap the attached program for another, so that each frame meets one of the two.
 
-        Blocks for some 10 ms, under load for 100. Raises ``SyscallError``, and the program that
-        was attached stays; ``InterfaceGoneError``.
+        Blocks for tens of milliseconds, longer under load. Raises ``SyscallError`` or
+        ``InterfaceGoneError``; the attached program then stays.
         """
         if self._fd < 0:
             raise ClosedError("swap the XDP program of a link that is closed")
@@ -96,7 +96,7 @@ class XdpLink:
 
 
 def _raise_final(interface: Interface, error: int) -> None:
-    """Raise for what another mode would not mend."""
+    """Raise for an error that every mode would meet."""
     if error in {errno.EBUSY, errno.EEXIST}:
         program_id = interface.xdp_program_id()
         named = f"program id {program_id}" if program_id else "a program"

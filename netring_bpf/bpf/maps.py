@@ -1,4 +1,4 @@
-"""The maps a capture's programs share: they outlive each program, so a swap keeps the counts."""
+"""The maps of a capture's programs; they outlive each program, so a swap keeps the counts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from netring_bpf.filter.filter_set import MAX_NAMES
 
 __all__ = ["SLOTS", "Maps"]
 
-SLOTS = 2 * MAX_NAMES  #: the names in force, and as many that are to take their place
+SLOTS = 2 * MAX_NAMES  #: for the names in force, and for those of the next swap
 _PERCPU_ARRAY, _XSKMAP = 6, 17  # BPF_MAP_TYPE_*
 _COUNTERS = 4  # struct netring_counters of xdp_redirect.c
 
@@ -21,8 +21,8 @@ _COUNTERS = 4  # struct netring_counters of xdp_redirect.c
 class Maps:
     """XSKMAP, counters by queue and matches by name; closed by ``close()`` or by ``with``.
 
-    ``queues`` is the number of slots in the first two. Raises ``ProgramError`` when the kernel
-    refuses one.
+    ``queues``: the number of slots in the first two. Raises ``ProgramError`` if the kernel
+    refuses a map.
     """
 
     def __init__(self, queues: int) -> None:
@@ -55,31 +55,31 @@ class Maps:
             raise SyscallError(f"put the socket of queue {queue} into the XSKMAP", -error)
 
     def remove_socket(self, queue: int) -> None:
-        """Take the queue's socket out; frames then go on to the host. Idempotent."""
+        """Take the queue's socket out; its frames then pass to the host. Idempotent."""
         error = lib.nr_map_delete(self._fd("xsks_map"), ffi.new("uint32_t *", queue))
-        if error not in {0, -errno.ENOENT, -errno.EINVAL}:  # the last two: it is not there
+        if error not in {0, -errno.ENOENT, -errno.EINVAL}:  # the latter two: no socket there
             raise SyscallError(f"take the socket of queue {queue} out of the XSKMAP", -error)
 
     # -- counts --
 
     def counters_of_queue(self, queue: int) -> tuple[int, int, int, int]:
-        """Return (seen, not matched, no socket, redirected) of a queue."""
+        """Return a queue's frames: (seen, not matched, without a socket, redirected)."""
         seen, not_matched, no_socket, redirected = self._sums("counters", queue, _COUNTERS)
         return seen, not_matched, no_socket, redirected
 
     def matches_in_slot(self, slot: int) -> int:
-        """Return how often the filter counted there has matched."""
+        """Return the number of matches counted in a slot."""
         return self._sums("matches", slot, 1)[0]
 
     def clear_slot(self, slot: int) -> None:
-        """Set a count to 0, before another filter gets its place."""
+        """Set a slot's count to 0, before another filter gets it."""
         zeros = ffi.new("uint64_t[]", _possible_cpus())
         error = lib.nr_map_update(self._fd("matches"), ffi.new("uint32_t *", slot), zeros)
         if error:
             raise SyscallError(f"clear the count in slot {slot}", -error)
 
     def _sums(self, name: str, key: int, words: int) -> Sequence[int]:
-        """The words of a per-CPU value, each summed over the CPUs."""
+        """Return the words of a per-CPU value, each summed over the CPUs."""
         cpus = _possible_cpus()
         values = ffi.new("uint64_t[]", cpus * words)
         error = lib.nr_map_lookup(self._fd(name), ffi.new("uint32_t *", key), values)
@@ -107,7 +107,8 @@ class Maps:
 
 
 def _possible_cpus() -> int:
-    """Per-CPU values come for every possible CPU, online or not: "0-3" or "0,2-5"."""
+    """Return the number of values the kernel gives: one a possible CPU, online or not."""
+    # The file has a list as "0-3" or "0,2-5".
     with open("/sys/devices/system/cpu/possible", encoding="ascii") as file:
         last = file.read().strip().split(",")[-1]
     return int(last.split("-")[-1]) + 1

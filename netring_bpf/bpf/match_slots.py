@@ -1,4 +1,4 @@
-"""Which place in the map ``matches`` counts for which named filter, over swaps of the filters."""
+"""Assigns each named filter a slot of the map ``matches``, over swaps of the filters."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["Slots"]
 
 
 class Slots:
-    """The names in force with their slots; a name that stays keeps its slot and its count."""
+    """The slots of the names in force. A name that stays over a swap keeps its slot and count."""
 
     def __init__(self) -> None:
         self._slots: dict[str, int] = {}
@@ -18,7 +18,7 @@ class Slots:
     def plan(self, names: Sequence[str], maps: Maps) -> list[int]:
         """Return a slot for each name: its own, or a free one, whose count is set to 0.
 
-        What is in force is left alone until ``commit()``.
+        The names in force stay until ``commit()``.
         """
         free = iter(sorted(set(range(SLOTS)) - set(self._slots.values())))
         planned = []
@@ -31,7 +31,7 @@ class Slots:
         return planned
 
     def commit(self, names: Sequence[str], slots: Sequence[int]) -> None:
-        """The planned names are in force now."""
+        """Put the planned names in force."""
         self._slots = dict(zip(names, slots, strict=True))
 
     def counts(self, maps: Maps) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""A program of eBPF in the kernel: the filters of a capture, compiled, verified and loaded.
+"""Compiles the filters of a capture into an eBPF program and loads it into the kernel.
 
 Needs CAP_BPF and CAP_NET_ADMIN.
 """
@@ -41,7 +41,8 @@ _FILES = {
 class Program:
     """A loaded program; closed by ``close()`` or by ``with``.
 
-    ``fd`` is a descriptor of this process, CLOEXEC. ``cached``: nothing had to be compiled.
+    ``fd``: its descriptor in this process, CLOEXEC. ``cached``: whether the cache had it, so that
+    nothing was compiled.
     """
 
     def __init__(self, fd: int, *, cached: bool) -> None:
@@ -54,9 +55,9 @@ class Program:
     ) -> Self:
         """Compile and load the program of ``filters``, on ``maps``.
 
-        ``slots``: where the matches of each named filter are counted. Blocks for about half a
-        second when the program is not in the cache. Raises ``PermissionDeniedError``,
-        ``BccMissingError``, ``FilterError`` for a filter that the kernel cannot run, or
+        ``slots``: the slot that counts the matches of each named filter. Blocks while a program
+        that is not in the cache is compiled. Raises ``PermissionDeniedError``,
+        ``BccMissingError``, ``FilterError`` for a filter that the kernel cannot run, and
         ``ProgramError`` (``CompileError``, ``VerifierError``).
         """
         check_capabilities()
@@ -68,15 +69,15 @@ class Program:
         except ProgramError:
             if not bytecode.cached:
                 raise
-        # Whatever became of the entry: what BCC makes of it now decides.
+        # The cache entry may be bad: only a fresh compilation can tell.
         bytecode = compile_c(source, use_cache=False)
         return cls(_load(bytecode, maps, hook), cached=False)
 
     def run(self, frame: bytes, repeat: int = 1) -> tuple[int, int]:
-        """Run an XDP program on a copy of ``frame``: its XDP_* action, and the time in ns.
+        """Run an XDP program on a copy of ``frame``; returns its XDP_* action, and the ns it took.
 
-        The time is the mean of ``repeat`` runs (BPF_PROG_TEST_RUN). Raises ``SyscallError``:
-        the kernel takes frames from 14 bytes to about 3,500.
+        The time is the mean of ``repeat`` runs (BPF_PROG_TEST_RUN). Raises ``SyscallError``: the
+        kernel takes frames from 14 to about 3500 bytes.
         """
         duration = ffi.new("uint32_t *")
         action = int(lib.nr_program_run(self.fd, frame, len(frame), repeat, duration))
@@ -136,23 +137,23 @@ def _load(bytecode: Bytecode, maps: Maps, hook: Hook) -> int:
 
 
 def _telling(log: str) -> str:
-    """The lines that matter: the last that are not statistics."""
+    """Return the last lines of the verifier's log that are not statistics."""
     noise = ("processed ", "verification time", "stack depth", "HINT:")
     lines = [line.strip() for line in log.splitlines() if line.strip()]
     return " / ".join([line for line in lines if not line.startswith(noise)][-2:])
 
 
 def _capabilities() -> int:
-    """The effective set of this thread, as a bit mask (linux/capability.h)."""
+    """Return the effective set of this thread, as a bit mask (linux/capability.h)."""
     status = Path("/proc/thread-self/status").read_text(encoding="ascii")
     found = re.search(r"^CapEff:\s*([0-9a-f]+)$", status, re.MULTILINE)
     return int(found[1], 16) if found else 0
 
 
 def check_capabilities() -> None:
-    """Raise ``PermissionDeniedError`` where the kernel would refuse maps and programs.
+    """Raise ``PermissionDeniedError`` if the kernel would refuse maps and programs.
 
-    Asked beforehand because BCC says no more than "Failed to compile BPF module".
+    This comes first because BCC would only say "Failed to compile BPF module".
     """
     held = _capabilities()
     if held & _CAP_SYS_ADMIN:

@@ -1,4 +1,4 @@
-"""Native or generic: where the kernel runs an XDP program."""
+"""The modes of XDP."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["XdpMode"]
 
 
 class XdpMode(enum.Enum):
-    """How the kernel runs an XDP program."""
+    """The place where the kernel runs an XDP program."""
 
     NATIVE = "native"  #: in the driver, before a packet becomes an skb
-    GENERIC = "generic"  #: after that, for drivers without XDP: about half the speed
+    GENERIC = "generic"  #: after that; slower, for drivers without XDP
