@@ -1,18 +1,18 @@
 """Every error netring_bpf raises.
 
 NetringError
-├── UnavailableError              this machine cannot do it (``backend="auto"`` falls back on these)
+├── UnavailableError              this machine cannot do it
 │   ├── PermissionDeniedError     a capability is missing                     .capability
 │   ├── MemlockError              the UMEM is over the memory-lock limit      .needed .limit
 │   ├── KernelFeatureError        the kernel or the driver lacks it           .feature
 │   ├── BccMissingError           BCC is not installed, or another package has its name
 │   └── LibpcapMissingError       libpcap is not installed
 ├── InterfaceError                the wrong interface, or a lost one          .interface
-│   ├── InterfaceNotFoundError    there is none of that name
+│   ├── InterfaceNotFoundError    no interface has that name
 │   ├── InterfaceDownError        it is down
 │   ├── InterfaceGoneError        it was deleted or moved away during the capture
 │   └── InterfaceInUseError       it carries the host's own traffic
-├── AttachError                   somebody is there already                   .interface
+├── AttachError                   another owner has the place                 .interface
 │   ├── XdpBusyError              another XDP program                         .program_id
 │   └── QueueBusyError            another AF_XDP socket on the queue          .queue
 ├── ProgramError                  our XDP program was refused
@@ -23,12 +23,12 @@ NetringError
 ├── OptionError                   an option's value (also a ValueError)       .option
 ├── PackageMissingError           an optional package (also an ImportError)   .package
 ├── SinkError                     a sink cannot work as configured
-├── ClosedError                   using what was closed
-├── InternalError                 a defect of ours ended the capture          .__cause__
-└── SyscallError                  anything else the kernel said (also an OSError)   .call
+├── ClosedError                   the object was closed, or is not open yet
+├── InternalError                 a defect of netring_bpf ended the capture   .__cause__
+└── SyscallError                  any other error of the kernel (also an OSError)   .call
 
-A message says what failed on what, why (in the kernel's own words where it gave any), and
-what to do about it. Loss is never an error: it is a counter, and ``Lagged`` in the stream.
+A message names the action and its object, the reason (in the kernel's own words if it gave any),
+and the remedy. Loss is never an error: it is a counter, and ``Lagged`` in the stream.
 """
 
 from __future__ import annotations
@@ -71,13 +71,13 @@ class NetringError(Exception):
 
 
 class UnavailableError(NetringError):
-    """This machine, kernel or driver cannot do what was asked."""
+    """This machine, kernel or driver lacks something that the request needs."""
 
 
 class PermissionDeniedError(UnavailableError):
     """The process lacks a capability.
 
-    ``capability`` names what is missing, as ``"CAP_BPF"`` or ``"CAP_NET_ADMIN, CAP_NET_RAW"``.
+    ``capability`` has the missing ones, as ``"CAP_BPF"`` or ``"CAP_NET_ADMIN, CAP_NET_RAW"``.
     """
 
     def __init__(self, message: str, *, capability: str) -> None:
@@ -86,7 +86,7 @@ class PermissionDeniedError(UnavailableError):
 
 
 class MemlockError(UnavailableError):
-    """The UMEM does not fit under the memory-lock limit; both are in bytes."""
+    """The UMEM is over the memory-lock limit; ``needed`` and ``limit`` are in bytes."""
 
     def __init__(self, message: str, *, needed: int, limit: int) -> None:
         super().__init__(message)
@@ -119,7 +119,7 @@ class InterfaceError(NetringError):
 
 
 class InterfaceNotFoundError(InterfaceError):
-    """There is no interface of that name in the network namespace."""
+    """The network namespace has no interface of that name."""
 
 
 class InterfaceDownError(InterfaceError):
@@ -135,7 +135,7 @@ class InterfaceInUseError(InterfaceError):
 
 
 class AttachError(NetringError):
-    """The place on ``interface`` is taken by somebody else, who is left alone."""
+    """Another owner has the place on ``interface``, and is left alone."""
 
     def __init__(self, message: str, *, interface: str) -> None:
         super().__init__(message)
@@ -143,7 +143,7 @@ class AttachError(NetringError):
 
 
 class XdpBusyError(AttachError):
-    """Another XDP program is attached; ``program_id`` is its id where the kernel tells."""
+    """Another XDP program is attached; ``program_id`` is its id, or None if unknown."""
 
     def __init__(self, message: str, *, interface: str, program_id: int | None) -> None:
         super().__init__(message, interface=interface)
@@ -159,7 +159,7 @@ class QueueBusyError(AttachError):
 
 
 class ProgramError(NetringError):
-    """The XDP program was refused; ``log`` is the whole text of whoever refused it."""
+    """The compiler or the kernel refused the XDP program; ``log`` is its whole text."""
 
     def __init__(self, message: str, *, log: str = "") -> None:
         super().__init__(message)
@@ -175,9 +175,9 @@ class VerifierError(ProgramError):
 
 
 class FilterError(NetringError):
-    """The filter ``expression`` is not understood, or cannot run where it was asked to.
+    """The filter ``expression`` has an error, or cannot run in the place asked for.
 
-    ``position``: the index in it of what is wrong, where that can be known.
+    ``position``: the index of the error in ``expression``, or None if it is unknown.
     """
 
     def __init__(self, message: str, *, expression: str, position: int | None = None) -> None:
@@ -189,7 +189,7 @@ class FilterError(NetringError):
 class CaptureFileError(NetringError):
     """The capture file ``path`` cannot be opened, read to its end, or written.
 
-    ``offset``: the byte of the record that is wrong, where it is one.
+    ``offset``: the byte at which the broken record begins; None if no record is broken.
     """
 
     def __init__(self, message: str, *, path: Path, offset: int | None = None) -> None:
@@ -199,7 +199,7 @@ class CaptureFileError(NetringError):
 
 
 class OptionError(NetringError, ValueError):
-    """The value given for ``option`` is outside what is possible."""
+    """The value given for ``option`` breaks the rule that the message states."""
 
     def __init__(self, message: str, *, option: str) -> None:
         super().__init__(message)
@@ -207,7 +207,7 @@ class OptionError(NetringError, ValueError):
 
 
 class PackageMissingError(NetringError, ImportError):
-    """What was asked for needs a package that is not installed; ``package`` is its name."""
+    """The request needs a package that is not installed; ``package`` is its name."""
 
     def __init__(self, message: str, *, package: str) -> None:
         super().__init__(message)
@@ -215,15 +215,15 @@ class PackageMissingError(NetringError, ImportError):
 
 
 class SinkError(NetringError):
-    """A sink cannot work as it was configured."""
+    """A sink cannot work with its configuration."""
 
 
 class ClosedError(NetringError):
-    """The object was closed, or used in an order its documentation rules out."""
+    """The object was closed, is not open yet, or was used out of its documented order."""
 
 
 class InternalError(NetringError):
-    """Something failed that never should: the capture ended by that. ``__cause__`` is what."""
+    """A defect of netring_bpf ended the capture; ``__cause__`` is the exception."""
 
     def __init__(self, what: str, cause: Exception) -> None:
         super().__init__(

@@ -1,7 +1,7 @@
-"""A network interface as the kernel sees it. The only file that knows pyroute2.
+"""A network interface as the kernel sees it. The only file that imports pyroute2.
 
-Everything here speaks of the network namespace of the calling thread: ``in_namespace`` moves
-it. sysfs is not used, because it shows the namespace it was mounted in.
+Everything here is about the network namespace of the calling thread; ``in_namespace`` moves the
+thread to another. sysfs is of no use: it shows the namespace that it was mounted in.
 """
 
 from __future__ import annotations
@@ -40,10 +40,11 @@ _SOL_PACKET, _PACKET_ADD_MEMBERSHIP, _PACKET_MR_PROMISC = 263, 1, 1
 
 @contextlib.contextmanager
 def in_namespace(namespace: str | None) -> Iterator[None]:
-    """Run the block with the calling thread in ``namespace``; None stays where it is.
+    """Run the block with the calling thread in ``namespace``; with None, the thread stays.
 
-    ``namespace`` is a name as of ``ip netns``, or a path such as ``/proc/PID/ns/net``. Sockets
-    opened in the block belong to that namespace for life. Needs CAP_SYS_ADMIN.
+    ``namespace``: a name, as in ``ip netns``, or a path such as ``/proc/PID/ns/net``. Sockets
+    opened in the block belong to that namespace for life. Needs CAP_SYS_ADMIN. Raises
+    ``SyscallError``, ``PermissionDeniedError``.
     """
     if namespace is None:
         yield
@@ -80,7 +81,7 @@ def _enter(descriptor: int, name: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Interface:
-    """One interface, as it was when it was looked up."""
+    """One interface, in the state of the moment it was looked up."""
 
     name: str
     index: int
@@ -96,7 +97,7 @@ class Interface:
         with IPRoute() as route:
             link = _link(route, name)
         return cls(
-            name=link.get_attr("IFLA_IFNAME"),  # the kernel finds it by another of its names too
+            name=link.get_attr("IFLA_IFNAME"),  # ``name`` may be an alternative name
             index=link["index"],
             mtu=link.get("mtu") or 0,
             up=bool(link["flags"] & _IFF_UP),
@@ -106,31 +107,31 @@ class Interface:
         )
 
     def rx_queues(self) -> int:
-        """Return how many receive queues the interface has now."""
-        # Ethtool() makes the same call, and opens netlink for others: 0.7 ms.
+        """Return the number of receive queues that the interface has now."""
+        # Ethtool() makes the same call, but opens netlink sockets as well, which takes longer.
         try:
             with contextlib.closing(IoctlEthtool(self.name)) as ethtool:
                 channels = ethtool.get_channels()
-        except (EthtoolError, OSError):  # a driver without the call
+        except (EthtoolError, OSError):  # the driver lacks the call
             return 1
         return max(1, int(channels.combined_count or 0) + int(channels.rx_count or 0))
 
     def speed(self) -> int | None:
-        """Return the link's speed in Mbit/s; None where it is unknown.
+        """Return the link's speed in Mbit/s; None if it is unknown.
 
-        Virtual links tell a made-up one, which says nothing.
+        Virtual links report an invented speed, so theirs is unknown.
         """
         if self.kind is not None or self.loopback:
             return None
         try:
             with Ethtool() as ethtool:
                 speed = ethtool.get_link_mode(self.name).speed
-        except Exception:  # noqa: BLE001 - drivers without the call: pyroute2 has no one class
+        except Exception:  # noqa: BLE001 - the driver lacks the call; pyroute2 has no one class
             return None
         return int(speed) if speed and 0 < int(speed) < _SPEED_UNKNOWN else None
 
     def xdp_program_id(self) -> int | None:
-        """Return the id of the XDP program that is attached, if the kernel tells one."""
+        """Return the id of the attached XDP program; None if the kernel reports none."""
         with IPRoute() as route:
             links = route.get_links(self.index)
         xdp = links[0].get_attr("IFLA_XDP") if links else None
@@ -143,9 +144,9 @@ class Interface:
         return None
 
     def host_traffic(self) -> str | None:
-        """Say how the interface carries the host's own traffic; None where it does not.
+        """Say in words how the interface carries the host's own traffic; None if it does not.
 
-        A link-local IPv6 address, which the kernel gives to every interface, does not count.
+        A link-local IPv6 address does not count, as the kernel gives one to every interface.
         """
         with IPRoute() as route:
             return (
@@ -171,7 +172,7 @@ def _link(route: IPRoute, name: str) -> Any:
 
 
 def _is_name(name: str) -> bool:
-    """Whether netlink can be asked for it: UTF-8, of bytes up to the first NUL."""
+    """Whether netlink can carry the name: it must be UTF-8 without a NUL."""
     try:
         return b"\0" not in name.encode()
     except UnicodeEncodeError:
@@ -217,11 +218,11 @@ def _stacked_on(route: IPRoute, index: int) -> str | None:
 class Promiscuous:
     """Keeps an interface promiscuous; ends with ``close()``, ``with``, or the process.
 
-    A mirror port's frames are for other hosts' addresses: a driver passes them on only so.
+    The frames of a mirror port go to other hosts' addresses, so a driver would drop them.
     """
 
     def __init__(self, interface: Interface) -> None:
-        # Protocol 0: this socket never receives a frame.
+        # With protocol 0 the socket never receives a frame.
         try:
             self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
         except PermissionError as error:
@@ -238,7 +239,7 @@ class Promiscuous:
             raise SyscallError(f"make {interface.name} promiscuous", error.errno or 0) from error
 
     def close(self) -> None:
-        """Give the membership up. Idempotent."""
+        """Give up the membership. Idempotent."""
         self._socket.close()
 
     def __enter__(self) -> Self:
@@ -249,7 +250,7 @@ class Promiscuous:
 
 
 class LinkChange(enum.Enum):
-    """What happened to an interface."""
+    """A change of an interface's state."""
 
     UP = "up"
     DOWN = "down"  #: set down, or its carrier was lost
@@ -257,7 +258,7 @@ class LinkChange(enum.Enum):
 
 
 class LinkWatch:
-    """The kernel's messages about one interface: readable when there may be a change."""
+    """Reads the kernel's messages about one interface; readable when there may be a change."""
 
     def __init__(self, interface: Interface) -> None:
         self._index = interface.index
@@ -277,7 +278,7 @@ class LinkWatch:
         return self._socket.fileno()
 
     def read(self) -> list[LinkChange]:
-        """Return what has changed since the last call, in order. Never blocks."""
+        """Return the changes since the last call, in order. Never blocks."""
         changes: list[LinkChange] = []
         while True:
             try:
@@ -285,7 +286,7 @@ class LinkWatch:
             except BlockingIOError:
                 return changes
             except OSError as error:
-                # Messages were lost: the next one, or the reader's own watchdog, tells.
+                # Messages were lost: the next one, or the reader's own watchdog, has the state.
                 if error.errno == errno.ENOBUFS:
                     continue
                 raise SyscallError("read the kernel's link messages", error.errno or 0) from error
@@ -297,7 +298,7 @@ class LinkWatch:
         return int(message["flags"]) & (_IFF_UP | _IFF_RUNNING) == _IFF_UP | _IFF_RUNNING
 
     def _changes(self, message: Any) -> list[LinkChange]:
-        # A bridge speaks of its ports in messages of its own family.
+        # A bridge reports its ports in messages of its own family.
         if message.get("index") != self._index or message["family"] != socket.AF_UNSPEC:
             return []
         if self._gone:

@@ -1,7 +1,7 @@
 """The front door: a capture, its broadcast and its sinks, as one asyncio context manager.
 
-What an interface needs and a file does not (pyroute2 alone takes 60 ms) is loaded with the first
-capture of an interface.
+The first capture of an interface loads the modules that a file does not need: pyroute2 is slow to
+import.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ _log = logging.getLogger("netring_bpf")
 
 
 class Netring(HasOpened):
-    """Flow events of an interface, for any number of subscribers.
+    """Gives the flow events of an interface to any number of subscribers.
 
     An async context manager: entering opens and starts the capture, leaving closes it. The
-    parameters are those of ``Capture``; ``buffer`` is how many events are kept for subscribers
-    that are behind, and ``sinks`` take events elsewhere, such as ``MqttSink``.
+    parameters are those of ``Capture``, and two more. ``buffer``: the number of events kept for
+    subscribers that are behind. ``sinks``: publish events elsewhere, such as ``MqttSink``.
 
-    Subscribers see what happens after they subscribed; subscribe before entering, or right
-    after, to see everything.
+    A subscriber gets the events that follow its subscription. Subscribe before entering, or right
+    after, to get all.
     """
 
     def __init__(
@@ -92,11 +92,11 @@ class Netring(HasOpened):
     ) -> Self:
         """Return a ``Netring`` of a capture file: pcap or pcapng, packed by gzip or not.
 
-        The same dissector and flow table, with the file's time. Nothing is lost: the file is read
-        as fast as the slowest open subscriber reads its events, so close those that you do not
-        read. The stream ends with the file; a broken file gives the flows up to the break, then
-        ``CaptureError`` with a ``CaptureFileError``. ``"-"`` is standard input. Raises
-        ``CaptureFileError`` on entering, ``FilterError``, ``OptionError``.
+        The dissector and the flow table are those of live traffic; times are the file's. ``path``
+        ``"-"`` is standard input. Nothing is lost: the slowest open subscriber sets the pace, so
+        close those that you do not read. The stream ends with the file. A broken file gives the
+        flows up to the break, then ``CaptureError`` with a ``CaptureFileError``. Raises
+        ``FilterError``, ``OptionError``, and on entering ``CaptureFileError``.
         """
         ring = cls.__new__(cls)
         ring._set_up(  # noqa: SLF001 - a constructor
@@ -115,7 +115,7 @@ class Netring(HasOpened):
         self._sinks = tuple(sinks)
         self._streams: list[FlowSubscriber] = []
         self._sink_tasks: list[asyncio.Task[None]] = []
-        # Half the buffer at once, so that a subscriber that keeps up never lags.
+        # A batch fills half the buffer at most, so a subscriber that keeps up never lags.
         self._batch = max(1, min(1024, buffer // 2))
         self._announced = 0
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -127,16 +127,16 @@ class Netring(HasOpened):
         self._shutdown: asyncio.Task[None] | None = None
         self._error: NetringError | None = None
 
-    # -- what was chosen --
+    # -- what is open --
 
     @property
     def broadcast(self) -> FlowBroadcast:
-        """The stream itself."""
+        """The broadcast that the subscribers read."""
         return self._broadcast
 
     @property
     def interface(self) -> str:
-        """The interface's name; of a replay the file's."""
+        """The name of the interface, or of a replay's file."""
         return self._capture.interface
 
     @property
@@ -146,12 +146,12 @@ class Netring(HasOpened):
 
     @property
     def progress(self) -> tuple[int, int] | None:
-        """Of a replay: how many bytes of the file were read, and its size (0 for a pipe)."""
+        """The bytes read of a replay's file, and its size (0 for a pipe); None of an interface."""
         return self._capture.progress if isinstance(self._capture, Replay) else None
 
     @property
     def error(self) -> NetringError | None:
-        """What ended the capture, if it ended by itself; the subscribers had it as an event."""
+        """The error that ended the capture, or None; subscribers got it as ``CaptureError``."""
         return self._error
 
     # -- use --
@@ -184,14 +184,14 @@ class Netring(HasOpened):
         return self._broadcast.subscribe_batches(kinds=kinds, name=name)
 
     async def set_filter(self, filter: FilterLike) -> None:
-        """Put another filter in force: as ``Capture.set_filter``, off the event loop.
+        """Swap the filter: as ``Capture.set_filter``, without blocking the event loop.
 
-        Cancelling this does not take back a swap that is under way.
+        Cancelling this does not undo a swap that is under way.
         """
         await asyncio.to_thread(self._capture.set_filter, filter)
 
     def statistics(self) -> NetringStatistics:
-        """Return all books: of now, or the final ones after closing."""
+        """Return all books: those of now, or the final ones after closing."""
         return NetringStatistics(
             capture=self._capture.statistics(),
             broadcast=self._broadcast.statistics(),
@@ -227,7 +227,7 @@ class Netring(HasOpened):
             self._add_reader(self._capture.watch.fileno(), self._on_link)
 
         def done(error: NetringError | None) -> None:
-            # In the reader's thread; a loop that is closed no longer cares.
+            # Called in the reader's thread; the loop may be closed already.
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(self._on_reader_done, error)
 
@@ -244,8 +244,8 @@ class Netring(HasOpened):
     async def close(self) -> None:
         """Close gracefully. Idempotent.
 
-        The capture stops, live flows end with reason ``shutdown``, subscribers and sinks
-        receive what is left, then their iteration ends.
+        The capture stops, live flows end with reason ``shutdown``, subscribers and sinks get the
+        events that are left, then their iteration ends.
         """
         if self._loop is None:
             self._broadcast.close()
@@ -263,7 +263,7 @@ class Netring(HasOpened):
         def call() -> None:
             try:
                 callback()
-            except Exception as error:  # noqa: BLE001 - else it would be called again for ever
+            except Exception as error:  # noqa: BLE001 - the loop would call it again for ever
                 self._remove_readers()
                 self._fail_by(error)
 
@@ -276,7 +276,7 @@ class Netring(HasOpened):
             self._loop.remove_reader(self._readers.pop())
 
     def _on_events(self) -> None:
-        # The eventfd stays readable while there is more: other tasks run in between.
+        # The eventfd stays readable while events are left: other tasks run in between.
         self._broadcast.publish(self._capture.take(self._batch))
 
     def _on_link(self) -> None:
@@ -286,7 +286,7 @@ class Netring(HasOpened):
             return
         for change in self._capture.watch.read():
             if self._error is not None:
-                return  # the stream has said its last word about the interface
+                return  # CaptureError is the last event about the interface
             now = time.time_ns()
             match change:
                 case LinkChange.UP:
@@ -304,7 +304,7 @@ class Netring(HasOpened):
 
     def _on_reader_done(self, error: NetringError | None) -> None:
         if error is not None:
-            self._on_link()  # what the kernel said of the link comes before the error
+            self._on_link()  # link changes precede the error in the stream
             self._fail(error)
         elif self._capture.finite:
             self._begin_shutdown()
@@ -315,13 +315,13 @@ class Netring(HasOpened):
             self._broadcast.publish((event,))
 
     def _fail(self, error: NetringError) -> None:
-        """The capture ended by itself: tell every subscriber, then close as ``close()`` does."""
+        """Tell every subscriber that the capture ended by an error, then close."""
         if self._shutdown is None:
             self._tell(error)
             self._begin_shutdown()
 
     def _fail_by(self, error: Exception) -> None:
-        """As ``_fail()``, by whatever one of our own tasks or callbacks raised."""
+        """As ``_fail()``, by any exception of a task or callback of this class."""
         self._fail(self._named(error))
 
     def _named(self, error: Exception) -> NetringError:
@@ -355,8 +355,8 @@ class Netring(HasOpened):
                     if self._pump is not None:
                         await self._pump.wait_room()
                     self._broadcast.publish(batch)
-                    await asyncio.sleep(0)  # lets those who keep up read it before the next
-        except Exception as error:  # noqa: BLE001 - the subscribers must hear why it ends here
+                    await asyncio.sleep(0)  # subscribers that keep up read it before the next
+        except Exception as error:  # noqa: BLE001 - the subscribers must be told
             self._tell(self._named(error))
         finally:
             self._broadcast.close()
@@ -364,7 +364,7 @@ class Netring(HasOpened):
             await asyncio.to_thread(self._capture.close)
 
     def _release(self, _: asyncio.Future[None]) -> None:
-        """Whatever became of ``_finish()``: a task can be cancelled, even before it began."""
+        """Free everything after ``_finish()``, which may have been cancelled before it began."""
         if self._pump is not None:
             self._pump.cancel()
         self._remove_readers()
@@ -375,16 +375,16 @@ class Netring(HasOpened):
             self._opening.add_done_callback(self._release)
 
     async def _is_open(self) -> bool:
-        """A thread that is opening cannot be interrupted: wait until it is done."""
+        """Wait until opening has ended, as nothing can interrupt it; return whether it is open."""
         if self._opening is None:
             return False
         await asyncio.wait([self._opening])
         return not self._opening.cancelled() and self._opening.exception() is None
 
     async def _run_sink(self, sink: Sink, events: FlowSubscriber) -> None:
-        """A failing sink ends alone."""
+        """Run a sink to its end; one that fails stops nothing else."""
         async with events:
             try:
                 await sink.run(events)
-            except Exception:  # noqa: BLE001 - logged whole: whatever a sink raises
+            except Exception:  # noqa: BLE001 - a sink may raise anything; the log has it whole
                 _log.exception("sink %s ended by an error", sink.name)

@@ -15,9 +15,9 @@ __all__ = ["NetringStatistics"]
 class NetringStatistics:
     """All books: the capture's, the broadcast's, and each sink's.
 
-    ``streams``: what each sink was given of the stream, in the order of ``sinks``; kept when
-    the sink has ended, unlike ``broadcast.subscribers``, which has the open ones.
-    ``announced``: link changes and errors that were published beside the flow events.
+    ``streams``: the books of each sink's subscriber, in the order of ``sinks``. They stay when
+    the sink has ended, while ``broadcast.subscribers`` has only the open ones.
+    ``announced``: the number of link changes and errors, published beside the flow events.
     """
 
     capture: CaptureStatistics

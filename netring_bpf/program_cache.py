@@ -1,8 +1,8 @@
-"""Compiled programs on disk, so that the second start with a filter compiles nothing.
+"""Keeps compiled programs on disk, so that the second start with a filter compiles nothing.
 
-An entry can only have been written by this user: the directory belongs to the process's user,
-is closed to everyone else, and is held open while it is looked at, so that it cannot be swapped
-for another. Each entry has a digest; one that does not fit it counts as absent.
+Only this user can have written an entry: the directory belongs to the process's user and is closed
+to everyone else. It is held open while it is examined, so that nobody can swap it for another.
+Each entry has a digest; an entry that does not match its digest counts as absent.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 __all__ = ["MAX_ENTRIES", "Cache", "directory"]
 
-MAX_ENTRIES = 128  #: of at most 1 MiB each; the least recently used one goes
+MAX_ENTRIES = 128  #: of at most 1 MiB each; the least recently used entry goes
 _MAX_SIZE = 1 << 20
 _DIGEST_SIZE = 32
 _VARIABLE = "NETRING_BPF_CACHE"
@@ -24,10 +24,10 @@ _log = logging.getLogger("netring_bpf.bpf")
 
 
 def directory() -> Path | None:
-    """Where the cache is: None where there is to be none.
+    """Return the cache's directory; None for no cache.
 
-    ``NETRING_BPF_CACHE``, which may be empty for no cache; else systemd's ``CACHE_DIRECTORY``;
-    else /var/cache for root, and XDG_CACHE_HOME or ~/.cache for others.
+    The first of these that is set: ``NETRING_BPF_CACHE`` (empty for no cache), systemd's
+    ``CACHE_DIRECTORY``, /var/cache for root, ``XDG_CACHE_HOME`` or ~/.cache for other users.
     """
     if (chosen := os.environ.get(_VARIABLE)) is not None:
         return Path(chosen) if chosen else None
@@ -44,7 +44,7 @@ def directory() -> Path | None:
 
 
 class Cache:
-    """Entries by key. Every trouble is logged and means no cache: never an error."""
+    """Entries by key. Trouble with the cache is logged, and never raises an error."""
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
@@ -74,7 +74,7 @@ class Cache:
         return content if hashlib.sha256(content).digest() == digest else None
 
     def put(self, key: str, content: bytes) -> None:
-        """Keep the entry; one that is too large is not kept."""
+        """Store the entry, unless it is too large."""
         if self._path is None or len(content) > _MAX_SIZE:
             return
         with contextlib.ExitStack() as stack:
@@ -98,7 +98,7 @@ class Cache:
                 _log.info("cache %s cannot be written: %s", self._path, error)
 
     def remove(self, key: str) -> None:
-        """Forget the entry, if there is one."""
+        """Remove the entry, if there is one."""
         with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
             folder = self._open(stack)
             if folder is not None:
@@ -127,7 +127,7 @@ def _is_ours(found: os.stat_result, kind: int) -> bool:
 
 
 def _trim(folder: int) -> None:
-    """Keep the number of entries bounded; what a killed process left half-written goes too."""
+    """Remove the oldest entries over the maximum, and with them half-written ones."""
     entries = []
     for name in os.listdir(folder):
         with contextlib.suppress(FileNotFoundError):

@@ -1,7 +1,7 @@
-"""The books of a capture: every frame is counted on each side of each wall.
+"""The books of a capture: each part counts every frame that it takes in and gives out.
 
-The counters of a running capture are taken at slightly different moments; the equations hold
-exactly once nothing is on its way: at the latest when the capture is closed.
+The counters of a running capture are read at slightly different moments. The equations hold
+exactly once no frame is on its way, at the latest when the capture is closed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ __all__ = ["CaptureStatistics", "Equation", "FlowStatistics", "QueueStatistics"]
 
 @dataclass(frozen=True, slots=True)
 class Equation:
-    """Two sums that must be equal, and the law they come from."""
+    """Two sums that must be equal, and the law that says so."""
 
     law: str
     left: int
@@ -31,12 +31,12 @@ class Equation:
 
 @dataclass(frozen=True, slots=True)
 class QueueStatistics:
-    """What the XDP program did with the frames of one receive queue."""
+    """The XDP program's counts of the frames of one receive queue."""
 
     queue: int
     seen: int
-    not_matched: int  #: passed to the host: the filter said no
-    no_socket: int  #: passed to the host: the queue has no socket
+    not_matched: int  #: passed to the host, as the filter did not match
+    no_socket: int  #: passed to the host, as the queue had no socket
     redirected: int
 
     @property
@@ -47,7 +47,10 @@ class QueueStatistics:
 
 @dataclass(frozen=True, slots=True)
 class FlowStatistics:
-    """What the flow table did. ``ended`` is by reason, as the values of ``FlowEnd``."""
+    """The flow table's counts of flows, and of their packets and bytes.
+
+    ``ended``: by reason, a value of ``FlowEnd``. ``peak``: the most live flows at one time.
+    """
 
     started: int
     established: int
@@ -64,18 +67,21 @@ class FlowStatistics:
 class CaptureStatistics:
     """The books of one capture, from the driver to the hand-off of events to Python.
 
-    ``matches``: for filters with names, how often each has matched, counted in the kernel.
-    AF_XDP only: ``queues``; ``rx_dropped`` (no free chunk, or longer than one) and
-    ``rx_ring_full``, which are the kernel's. TPACKET_V3 only: ``tp_packets``, the frames that
-    matched the filter, ``tp_drops`` of them for want of room in the ring. ``in_ring``: handed
-    over by the kernel and not yet read. ``not_keyed``: received frames that have no flow, by
-    reason. ``handed_out``: frames given out whole by ``Capture.packets()``.
-    ``inner``: packets inside of keyed ones (tunnels over UDP) that are keyed as well, with
-    ``inner_bytes``; ``inner_not_keyed`` of them have no flow. ``fragments``: IP fragments after
-    the first, keyed by its ports; ``fragment_overlaps``: those that covered what had come before.
-    Capture files only: ``file_frames`` read, ``file_filtered`` of them not let through.
-    ``events_produced`` by the flow table, ``events_taken`` by Python, ``events_lost`` because
-    Python did not take them in time. ``link_errors``: times the interface was found down.
+    ``matches``: the matches of each filter with a name, counted in the kernel.
+    AF_XDP only: ``queues``, and the kernel's ``rx_dropped`` (no free chunk, or a frame longer than
+    one), ``rx_ring_full`` and ``fill_ring_empty``. TPACKET_V3 only: ``tp_packets``, the frames
+    that matched the filter, and ``tp_drops``, those of them that found no room in the ring.
+    ``in_ring``: frames that the kernel has handed over and the reader has not read yet.
+    ``received``, ``received_bytes``: all frames that the reader has read. ``keyed``,
+    ``keyed_bytes``: those that belong to a flow. ``not_keyed``: those that do not, by reason.
+    ``handed_out``: those given out whole by ``Capture.packets()`` or to a ``Recorder``.
+    ``inner``, ``inner_bytes``: packets inside of keyed ones (tunnels over UDP) that belong to a
+    flow of their own; ``inner_not_keyed``: those that do not. ``fragments``: IP fragments after
+    the first, keyed by its ports; ``fragment_overlaps``: those that overlap earlier ones.
+    Capture files only: ``file_frames``, the frames read, and ``file_filtered``, those of them that
+    did not match the filter.
+    ``events_produced``: by the flow table. ``events_taken``: by Python. ``events_lost``: not taken
+    in time. ``link_errors``: the times the interface was found down.
     """
 
     backend: str
@@ -109,12 +115,12 @@ class CaptureStatistics:
 
     @property
     def seen(self) -> int:
-        """Frames the XDP program saw; with TPACKET_V3, those the filter let through to us."""
+        """Frames that the XDP program saw; with TPACKET_V3, those that matched the filter."""
         return sum(q.seen for q in self.queues) if self.queues else self.tp_packets
 
     @property
     def passed(self) -> int:
-        """Frames that went on to the host: with TPACKET_V3, which only listens, all of them."""
+        """Frames that went on to the host; with TPACKET_V3, which only listens, all frames."""
         return sum(q.passed for q in self.queues) if self.queues else self.tp_packets
 
     @property
@@ -124,7 +130,7 @@ class CaptureStatistics:
 
     @property
     def lost(self) -> int:
-        """Matching frames that were not received, for want of room."""
+        """Matching frames that found no room and were not received."""
         return self.rx_dropped + self.rx_ring_full + self.tp_drops
 
     def equations(self) -> tuple[Equation, ...]:

@@ -334,7 +334,7 @@ class _Translation:
 
     def _negative(self, k: int, size: int) -> str:
         if not self._live:
-            return "return 0;"  # a file has only the bytes
+            return "return 0;"  # only the bytes are known
         if k >= _SKF_AD_OFF:
             name, *meanings = _AUXILIARY.get(k - _SKF_AD_OFF, (f"offset {k:#x}", None, None))
             meaning = meanings[0] if self._hook is Hook.XDP else meanings[1]
@@ -353,23 +353,21 @@ class _Translation:
         return _direct(k, size)
 
     def _load_x(self, i: Instruction) -> str:
-        match i.code & 0xE0:
-            case 0x00:
-                return f"X = {i.k}u;"
-            case 0x60:
-                return f"X = M{i.k};"
-            case 0x80:
-                return "X = NETRING_LEN;"
-            case 0xA0:
-                if i.k + 1 > MAX_OFFSET:
-                    return "return 0;"
-                if self._hook is Hook.SOCKET:
-                    load = f"if (!netring_load(&v, {i.k}u, 1, &X)) return 0;"
-                    return f"{load} X = (X & 0xf) << 2;"
-                base = "v.data" if i.k < _TAG_AT else "v.body"
-                return f"if ({base} + {i.k + 1} > v.end) return 0; X = ({base}[{i.k}] & 0xf) << 2;"
-            case _:
-                raise self._refuse(f"instruction {i.code:#04x}")
+        mode = i.code & 0xE0
+        if mode == _IMM:
+            return f"X = {i.k}u;"
+        if mode == _MEM:
+            return f"X = M{i.k};"
+        if mode == _LEN:
+            return "X = NETRING_LEN;"
+        if mode != _MSH:
+            raise self._refuse(f"instruction {i.code:#04x}")
+        if i.k + 1 > MAX_OFFSET:
+            return "return 0;"
+        if self._hook is Hook.SOCKET:
+            return f"if (!netring_load(&v, {i.k}u, 1, &X)) return 0; X = (X & 0xf) << 2;"
+        base = "v.data" if i.k < _TAG_AT else "v.body"
+        return f"if ({base} + {i.k + 1} > v.end) return 0; X = ({base}[{i.k}] & 0xf) << 2;"
 
     def _alu(self, i: Instruction) -> str:
         operation, operand = i.code & 0xF0, "X" if i.code & 0x08 else f"{i.k}u"
