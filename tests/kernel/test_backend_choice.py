@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import subprocess
 from collections.abc import Iterator
 
 import pytest
 from pyroute2 import IPRoute
 
-from netring_bpf import Capture, TpacketOptions, XdpMode, XdpOptions
+from netring_bpf import Capture, Netring, TpacketOptions, XdpMode, XdpOptions
 from netring_bpf.bpf.link import XdpLink
 from netring_bpf.bpf.maps import Maps
 from netring_bpf.bpf.program import Program
+from netring_bpf.capture.backend import Opened
 from netring_bpf.errors import (
     InterfaceDownError,
     InterfaceInUseError,
@@ -78,6 +80,20 @@ def test_a_capture_port_needs_no_word_whatever_link_local_address_it_has() -> No
         namespace.ip("addr add fe80::1/64 dev vb nodad")
         with capture(namespace) as port:
             assert (port.backend, port.attach, port.fallback_reason) == ("af_xdp", "native", None)
+
+
+def test_the_backend_is_told_from_opening_on_and_after_closing() -> None:
+    with wire() as namespace:
+        port = capture(namespace, backend="af_xdp")
+        assert port.opened == Netring(PORT).opened == Opened()
+        with port:
+            opened = port.opened
+            assert opened == Opened(
+                backend="af_xdp", attach="native", xdp=dataclasses.replace(SMALL, chunk_size=2048)
+            )
+        assert port.opened == opened
+        for field in dataclasses.fields(Opened):
+            assert getattr(port, field.name) == getattr(opened, field.name)
 
 
 @contextlib.contextmanager
