@@ -127,7 +127,7 @@ class Netring(HasOpened):
         self._shutdown: asyncio.Task[None] | None = None
         self._error: NetringError | None = None
 
-    # -- what is open --
+    # -- the source --
 
     @property
     def broadcast(self) -> FlowBroadcast:

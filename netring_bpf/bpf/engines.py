@@ -56,9 +56,9 @@ class Engine(ABC):
             i.code in _LEN_LOADS for i in self._filter.instructions
         ):
             raise FilterError(
-                f"filter {self._filter.expression!r}: asks for the length, and this frame was cut "
-                "when it was captured: the kernel cannot be told how long it was; choose the "
-                "engine 'python'",
+                f"filter {self._filter.expression!r}: needs the frame's length, but this frame was "
+                "cut when it was captured, and the kernel takes only the bytes that are left; "
+                "choose the engine 'python'",
                 expression=self._filter.expression,
             )
 
@@ -96,8 +96,8 @@ class _Tpacket(Engine):
             i.code in _ABSOLUTE_LOADS and i.k >= _NEGATIVE for i in program.instructions
         ):
             raise FilterError(
-                f"filter {program.expression!r}: has a loop, or asks for what the kernel knows of "
-                "a packet beside its bytes, and there is no packet; choose the engine 'python'",
+                f"filter {program.expression!r}: has a loop, or needs the kernel's own data about "
+                "a packet, which a frame of a file has not; choose the engine 'python'",
                 expression=program.expression,
             )
         self._sender, self._receiver = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)

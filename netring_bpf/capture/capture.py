@@ -78,7 +78,7 @@ class Capture(HasOpened):
         self._swapping = threading.Lock()
         self._stopped = False
 
-    # -- what is open --
+    # -- the source --
 
     @property
     def interface(self) -> str:

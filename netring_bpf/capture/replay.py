@@ -239,9 +239,9 @@ class Replay:
         if problem is None:
             return None
         text, offset = problem
-        what = " of what was unpacked" if self._feeder is not None and self._size else ""
+        where = " of the unpacked data" if self._feeder is not None and self._size else ""
         return CaptureFileError(
-            f"read capture file {self._path}: at byte {offset}{what}: {text}; the flows up to "
+            f"read capture file {self._path}: at byte {offset}{where}: {text}; the flows up to "
             "there are good",
             path=self._path,
             offset=offset,

@@ -63,7 +63,7 @@ class PortTimeout:
 
 @dataclass(frozen=True, slots=True)
 class FlowOptions:
-    """How flows are kept. Times are in seconds of packet time, which never runs backwards.
+    """Options of the flow table. Times are in seconds of packet time, which never runs backwards.
 
     A flow ends when no packet has come for a time: ``idle_tcp``, ``idle_udp``, ``idle_icmp`` or
     ``idle_other`` by its protocol, unless ``port_timeouts`` has one for its responder's port (at

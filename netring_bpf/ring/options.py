@@ -91,7 +91,7 @@ _XDP_PRESETS: Final[dict[Preset, XdpChanges]] = {
 
 @dataclass(frozen=True, slots=True)
 class XdpOptions:
-    """How AF_XDP is set up.
+    """Options of AF_XDP.
 
     ``queues``: the receive queues to capture; None for all. A queue left out keeps its traffic
     for the host.
@@ -211,7 +211,7 @@ _TPACKET_PRESETS: Final[dict[Preset, TpacketChanges]] = {
 
 @dataclass(frozen=True, slots=True)
 class TpacketOptions:
-    """How the TPACKET_V3 ring is set up.
+    """Options of TPACKET_V3.
 
     ``block_size``: bytes of a block, a power of two from 65536. ``block_count``: blocks of the
     ring, which takes 64 MiB by default. ``retire_timeout``: seconds after which the kernel hands
