@@ -1,4 +1,4 @@
-/* What the table tells of a flow. */
+/* Writes the events of flows into the hand-off. */
 #include "flow/table_internal.h"
 
 #include <string.h>
@@ -107,7 +107,7 @@ void nr_emit(struct nr_table *t, uint32_t i, uint8_t kind, uint8_t end_reason) {
     if (event == NULL) {
         return;
     }
-    memset(event, 0, t->handoff->slot_size); /* libc has a faster way than the compiler */
+    memset(event, 0, t->handoff->slot_size); /* libc is faster here than inlined stores */
     event->ts = t->now;
     event->flow_id = past->id;
     event->start_ts = past->start_ts;

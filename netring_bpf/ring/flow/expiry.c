@@ -1,5 +1,5 @@
-/* What ends, and when: idle flows, the one that makes room, and the periodic updates. All by packet
- * time, a bounded number at once. */
+/* Ends flows by packet time: idle ones, and one to make room for another. Reports the periodic
+ * updates. Each call handles a bounded number. */
 #include "flow/slots.h"
 
 #define NS_PER_MS 1000000u
@@ -56,8 +56,7 @@ static uint32_t oldest_flow(const struct nr_table *t) {
     return oldest;
 }
 
-/* Under a flood each packet evicts: the slot of the next to go is fetched while this packet is
- * seen to (104 ns a packet, 119 without). */
+/* Prefetches the slot of the next flow to evict, because under a flood each packet evicts one. */
 static void prefetch_victim(struct nr_table *t) {
     t->victim = t->idle[CLASS_HALF_OPEN].head;
     if (t->victim != NIL) {
@@ -66,9 +65,9 @@ static void prefetch_victim(struct nr_table *t) {
     }
 }
 
-/* An opening that nobody has answered is the first to go: a flood of them pushes nothing else out.
- * Then the least recently used. A closed flow was only waiting for stragglers: it ends as what it
- * was. */
+/* Evicts the oldest unanswered opening, so that a flood of openings pushes no other flow out. If
+ * there is none, evicts the least recently used flow. A closed flow was only waiting for
+ * stragglers: it ends with the reason of its close. */
 void nr_flow_evict(struct nr_table *t) {
     const uint32_t half_open = t->idle[CLASS_HALF_OPEN].head;
     if (half_open == NIL) {
@@ -107,7 +106,7 @@ void nr_flow_schedule_update(struct nr_table *t, uint32_t i) {
     t->due = nr_min_u64(t->due, at);
 }
 
-/* How long until the flow's next report; 0: it is time. */
+/* Returns the time until the flow's next report; 0: the report is due. */
 static uint64_t until_update(const struct nr_table *t, uint32_t i) {
     const uint32_t now_ms = (uint32_t)(t->now / NS_PER_MS);
     const int32_t left = (int32_t)(t->flows[i].update_ms - now_ms);
@@ -139,10 +138,10 @@ static uint64_t next_due(const struct nr_table *t) {
     return due;
 }
 
-/* Table time has reached `due`. Out of line, so that nr_table_tick() stays short. */
+/* Runs the timers that are due. Kept out of line, so that nr_table_tick() stays short. */
 static __attribute__((noinline)) void run_timers(struct nr_table *t) {
-    /* What a batch of packets may need is left alone: a timer that finds no room runs out later,
-     * an event of a packet would be lost. */
+    /* Timers leave the room that a batch of packets may need. A timer without room runs later, but
+     * a packet without room would lose its event. */
     const uint32_t room = nr_handoff_room(t->handoff);
     const uint32_t free = room > t->reserve ? room - t->reserve : 0;
     report_updates(t, sweep_idle(t, free < NR_SWEEP_MAX ? free : NR_SWEEP_MAX));

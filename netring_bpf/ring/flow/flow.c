@@ -1,5 +1,5 @@
-/* Packets to flows, and flows to events: a keyed hash finds the entry, packet time runs the
- * timers. */
+/* The packet path of the flow table: finds or starts the flow of each packet, and accounts the
+ * packet in it. */
 #include "flow/slots.h"
 
 #include <string.h>
@@ -42,7 +42,7 @@ static uint32_t home_class_of(const struct nr_table *t, const struct flow *f) {
     }
 }
 
-/* The tunnel's ends are put in the flow's order. */
+/* Notes the tunnel, with its ends in the flow's order. */
 NR_INLINE void note_tunnel(struct nr_table *t, uint32_t i, const struct nr_dissected *p,
                            uint64_t parent_id) {
     struct flow *f = &t->flows[i];
@@ -97,8 +97,8 @@ static uint32_t start_flow(struct nr_table *t, const struct nr_dissected *p, uin
     return i;
 }
 
-/* -- a flow that has lasted for active_ns ends and goes on as another one, which knows what the
- * first did of the connection -- */
+/* -- active timeout: a flow that has lasted for active_ns ends, and a new one goes on with the
+ * state of its connection -- */
 
 static void forget_counts(struct nr_table *t, uint32_t i) {
     struct flow *f = &t->flows[i];
@@ -161,8 +161,9 @@ static int side_of(const struct flow *f, const struct nr_dissected *p) {
     return p->from_high == f->orig_is_high ? ORIG : RESP;
 }
 
-/* Why this flow is over for the packet, NR_END_NONE if it is not: it is due to end and only the
- * sweep has not come to it, or a new connection begins on its ports. */
+/* Returns why the flow ends before this packet, or NR_END_NONE. A flow ends if its timeout has
+ * passed and the sweep has not reached it, or if the packet begins a new connection on its
+ * ports. */
 static uint8_t end_reason_for(const struct nr_table *t, uint32_t i, const struct nr_dissected *p) {
     const struct flow *f = &t->flows[i];
     if (t->now - f->touched >= t->idle_ns[f->class]) {
@@ -189,7 +190,7 @@ static void move_to_class(struct nr_table *t, uint32_t i, uint32_t class) {
     }
 }
 
-/* `changed`: of a TCP connection, its state. */
+/* Returns the flow's timeout class. `changed`: the state of its TCP connection has changed. */
 static uint32_t class_now(const struct nr_table *t, uint32_t i, bool changed) {
     const struct flow *f = &t->flows[i];
     if (changed && nr_tcp_is_half_open(f)) {
@@ -201,7 +202,7 @@ static uint32_t class_now(const struct nr_table *t, uint32_t i, bool changed) {
 static void touch_flow(struct nr_table *t, uint32_t i, bool changed) {
     const uint32_t before = t->flows[i].class;
     if (before == CLASS_CLOSING) {
-        return; /* its end is timed from the close: stragglers do not put it off */
+        return; /* timed from the close: stragglers do not put its end off */
     }
     const uint32_t class = class_now(t, i, changed);
     if (class != CLASS_HALF_OPEN || before != CLASS_HALF_OPEN) { /* timed from its first packet */
@@ -216,12 +217,12 @@ NR_INLINE void count_packet(struct nr_table *t, uint32_t i, int side, bool is_fi
     f->side[side].ip_bytes += p->ip_bytes;
     f->side[side].last_ts = nr_max_u64(f->side[side].last_ts, ts);
     if (is_first) {
-        s->timed = true; /* at the flow's start */
+        s->timed = true; /* the flow's start is its time */
     } else if (NR_UNLIKELY(!s->timed)) {
         nr_note_first_ts(t, i, side, ts);
     }
     if (f->key.proto == NR_PROTO_UDP) {
-        s->payload += p->piece.later ? 0 : p->payload; /* the header has it for all pieces */
+        s->payload += p->piece.later ? 0 : p->payload; /* the first piece's header counts for all */
         if (NR_UNLIKELY(!nr_history_has(f, side, SEEN_DATA))) {
             nr_history_note(t, i, side, SEEN_DATA, 'D');
         }
@@ -230,7 +231,7 @@ NR_INLINE void count_packet(struct nr_table *t, uint32_t i, int side, bool is_fi
     }
 }
 
-/* An ICMP error belongs to the flow whose packet it quotes, too. */
+/* Counts an ICMP error in the flow whose packet it quotes. */
 static void note_icmp_error(struct nr_table *t, const struct nr_dissected *p) {
     const uint32_t i = nr_slots_find(t, nr_hash_key(&t->secret, &p->quoted), &p->quoted);
     if (i != NIL) {
@@ -241,12 +242,12 @@ static void note_icmp_error(struct nr_table *t, const struct nr_dissected *p) {
     }
 }
 
-/* Follows what the packet says; NR_STEP_*. */
+/* Follows the packet's protocol. Returns NR_STEP_*. */
 NR_INLINE int read_packet(struct nr_table *t, uint32_t i, int side, bool is_first,
                           const struct nr_dissected *p, uint64_t ts) {
     int state = NR_STEP_SAME;
     if (NR_UNLIKELY(p->bad_checksum)) {
-        /* Counted in the books, and nothing else of it. ICMP has no letters. */
+        /* The packet is counted, and nothing in it is trusted. ICMP has no letters. */
         const uint32_t count = ++nr_extra_take(t, i)->side[side].bad_checksums;
         const bool is_udp = t->flows[i].key.proto == NR_PROTO_UDP;
         if (nr_is_tcp(&t->flows[i]) || is_udp) {
@@ -256,7 +257,7 @@ NR_INLINE int read_packet(struct nr_table *t, uint32_t i, int side, bool is_firs
     }
     count_packet(t, i, side, is_first, p, ts);
     if (nr_is_tcp(&t->flows[i])) {
-        const bool is_segment = !p->piece.later || p->tcp_flags != 0; /* as fragments.c has it */
+        const bool is_segment = !p->piece.later || p->tcp_flags != 0; /* see fragments.c */
         if (NR_UNLIKELY(!is_segment || (is_first && nr_tcp_take_lone_syn(t, i, p)))) {
             return NR_STEP_CHANGED;
         }
@@ -268,8 +269,7 @@ NR_INLINE int read_packet(struct nr_table *t, uint32_t i, int side, bool is_firs
     return state;
 }
 
-/* Inline, and with that once for each of its two callers: what only a first packet needs costs the
- * others nothing. */
+/* Inlined into each of its two callers, so that the code for first packets costs others nothing. */
 NR_INLINE int count_and_read(struct nr_table *t, uint32_t i, int side, bool is_first,
                              const struct nr_dissected *p, uint64_t ts, uint32_t bytes) {
     struct flow *f = &t->flows[i];

@@ -1,9 +1,9 @@
 /* The hash of a flow's key: pair-multiply-shift (Thorup, "High Speed Hashing for Integers and
- * Strings", 2015), which is strongly universal: whatever keys somebody chooses, its results for two
- * of them are equal as often as chance has it, for the secret is random for each reader. That is
- * said of pairs only: of keys in a row it makes rows again, which would crowd in neighbouring
- * groups of slots; a last multiplication, which all 64 bits go into, scatters them. A third of what
- * SipHash-1-3 takes for a key (5 ns instead of 16). */
+ * Strings", 2015) under a secret that each reader draws. The hash is strongly universal: two keys
+ * chosen without the secret collide no more often than chance has it. That holds for pairs only.
+ * Keys in a row give hashes in a row, which would crowd neighbouring groups of slots, so a last
+ * multiplication scatters all 64 bits. SipHash-1-3, which costs several times as much, only derives
+ * the secret. */
 #ifndef NR_FLOW_HASH_H
 #define NR_FLOW_HASH_H
 
@@ -19,7 +19,7 @@ struct nr_hash_secret {
     uint64_t offset;
 };
 
-/* Draws the secret out of 16 random bytes. */
+/* Derives the secret from 16 random bytes. */
 static inline void nr_hash_seed(struct nr_hash_secret *secret, const uint8_t seed[16]) {
     uint64_t key[2], word = 0;
     memcpy(key, seed, sizeof key);

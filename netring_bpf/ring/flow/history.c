@@ -1,8 +1,8 @@
-/* The history of a flow in letters, as Zeek defines them for conn.log. Upper case is the
- * originator's. Room is kept for every letter that has not been there yet, so that no number of
- * repeated ones can push it out.
+/* Writes the history of a flow in letters, as Zeek defines them for conn.log. Upper case is the
+ * originator's. The history keeps room for every letter that has not come yet, so that repeated
+ * letters cannot push it out.
  *
- * The first letters are packed into one word; longer histories move into the flow's extra. */
+ * A short history is packed into one word. A longer one moves into the flow's extra. */
 #include "flow/history_packed.h"
 
 #include <string.h>
@@ -67,7 +67,7 @@ void nr_history_count(struct nr_table *t, uint32_t i, int side, char letter, uin
 
 void nr_history_flip(struct nr_table *t, uint32_t i) {
     struct flow *f = &t->flows[i];
-    /* What was seen of which side stays as it is: as in Zeek, whose letters these are. */
+    /* `seen` keeps its sides, as in Zeek. */
     f->flips += f->flips < 3;
     nr_history_add(t, i, ORIG, '^');
 }
@@ -80,7 +80,7 @@ static char first_letter(const struct nr_table *t, uint32_t i) {
 }
 
 bool nr_history_is_lone_answer(const struct nr_table *t, uint32_t i) {
-    /* What was seen is at hand; the letters are in no cache. */
+    /* `seen` comes first: it is in the cache, and the letters are not. */
     return t->flows[i].seen == SEEN_SYN && length_of(t, i) == 1 && first_letter(t, i) == 'H';
 }
 

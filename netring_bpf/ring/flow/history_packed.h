@@ -1,4 +1,4 @@
-/* The packed form of a short history: one word holds the number of letters in four bits, then up to
+/* The packed form of a short history. One word holds the number of letters in four bits, then up to
  * twelve letters of five bits each. */
 #ifndef NR_FLOW_HISTORY_PACKED_H
 #define NR_FLOW_HISTORY_PACKED_H
@@ -7,14 +7,14 @@
 
 #define NR_PACKED_MAX 12u
 
-/* In pairs, so that the last bit of a letter's place tells its side. */
+/* In pairs: the last bit of a letter's place tells its side. */
 static const char NR_LETTERS[] = "SsHhAaDdFfRrCcGgTtWwIiQq^";
 
 static inline uint32_t nr_packed_length(uint64_t letters) {
     return letters & 15;
 }
 
-/* The letter's bits at place `at`, to be added to the word. */
+/* Returns the letter's bits at place `at`, to be added to the word. */
 static inline uint64_t nr_pack_letter(char letter, uint32_t at) {
     uint64_t code = 0;
     while (NR_LETTERS[code] != letter) {
@@ -27,7 +27,7 @@ static inline char nr_unpack_letter(uint64_t letters, uint32_t at) {
     return NR_LETTERS[letters >> (4 + 5 * at) & 31];
 }
 
-/* Moves the letters where there is more room. */
+/* Moves packed letters into an extra. */
 static inline void nr_unpack_history(uint64_t letters, struct extra *extra) {
     extra->length = nr_packed_length(letters) & 15;
     for (uint32_t n = 0; n < extra->length; n++) {

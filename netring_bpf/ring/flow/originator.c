@@ -1,5 +1,4 @@
-/* Who began: of a first packet that looks like an answer, and of a flow that turns out to have been
- * taken the wrong way round. */
+/* Decides which side is the originator, and flips a flow when later packets disprove it. */
 #include "flow/table_internal.h"
 
 #include <string.h>

@@ -1,5 +1,5 @@
-/* Sizes and gaps of a flow's packets, as running moments (Welford, 1962), and its first packets
- * one by one. */
+/* Records the sizes and gaps of a flow's packets as running moments (Welford, 1962), and its first
+ * packets one by one. */
 #include "flow/table_internal.h"
 
 static void note_moment(double *mean, double *m2, double value, uint64_t count) {
@@ -8,7 +8,7 @@ static void note_moment(double *mean, double *m2, double value, uint64_t count) 
     *m2 += difference * (value - *mean);
 }
 
-/* `count`: the side's packets, this one included; `before`: when the one before it came. */
+/* `count`: the side's packets, with this one; `before`: the time of the side's packet before it. */
 static void note_statistics(nr_packet_statistics *s, uint64_t count, uint64_t before, uint32_t size,
                             uint64_t ts) {
     note_moment(&s->size_mean, &s->size_m2, size, count);

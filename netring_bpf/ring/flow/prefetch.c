@@ -1,7 +1,6 @@
-/* Memory that packets will need is fetched ahead. In a large table nearly all that a packet costs
- * is to wait for memory. Each loop here asks for what the next one needs, for all packets, and does
- * nothing else: so the processor has many of the requests under way at once (at a million flows 100
- * ns a packet; 190 without). */
+/* Prefetches the memory that a batch of packets will need. In a large table most of a packet's cost
+ * is waiting for memory. Each loop here requests one thing for all packets and does nothing else,
+ * so the processor has many requests under way at once (docs/performance.md). */
 #include "flow/slots.h"
 
 #define LARGE 4096u /* flows: more do not fit into the cache of one core */
@@ -23,7 +22,7 @@ static void prefetch_flows(const struct nr_table *t, struct nr_dissected *const 
             __builtin_prefetch(&t->idle_links[packets[n]->maybe], 1);
         }
     }
-    /* The packet takes the flow out from between its neighbours in the idle list. */
+    /* Each packet unlinks its flow from its neighbours in the idle list. */
     for (uint32_t n = 0; n < count; n++) {
         if (packets[n]->maybe != NIL) {
             const struct link link = t->idle_links[packets[n]->maybe];

@@ -1,5 +1,5 @@
-/* What most flows never have, in records that are taken when the first of it happens. There is one
- * for each flow, so that none is ever missing; those not taken cost no memory. */
+/* The extras: records of what most flows never have. A flow takes one when it first needs it. There
+ * is one for each flow, so a flow never goes without; unused ones take no memory. */
 #include "flow/history_packed.h"
 
 #include <string.h>
@@ -32,7 +32,7 @@ void nr_extra_free(struct nr_table *t, uint32_t i) {
     t->flows[i].has_extra = false;
 }
 
-/* -- times: four seconds around the start fit into the past -- */
+/* -- times: those within four seconds after the flow's start fit into the past -- */
 
 uint64_t nr_first_ts(const struct nr_table *t, uint32_t i, int side) {
     const struct past *past = &t->pasts[i];
@@ -44,7 +44,7 @@ uint64_t nr_first_ts(const struct nr_table *t, uint32_t i, int side) {
 }
 
 void nr_note_first_ts(struct nr_table *t, uint32_t i, int side, uint64_t ts) {
-    const uint64_t since = ts - t->pasts[i].start_ts; /* enormous if it was before */
+    const uint64_t since = ts - t->pasts[i].start_ts; /* huge if ts is earlier */
     t->flows[i].stream[side].timed = true;
     if (since < FAR_FROM_START) {
         t->pasts[i].first[side] = (uint32_t)since;

@@ -1,5 +1,6 @@
-/* Ports that servers listen on by custom: where the beginning of a conversation was not seen, the
- * side at such a port is taken for the responder. The list is that of the services Zeek knows. */
+/* Lists the ports that servers use by custom. If the beginning of a conversation was not seen, the
+ * side at such a port is taken for the responder. The ports are those of the services that Zeek
+ * knows. */
 #include "flow/table_internal.h"
 
 static const uint16_t TCP_SERVERS[] = {

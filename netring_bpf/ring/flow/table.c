@@ -1,4 +1,4 @@
-/* The flow table's life: all memory is taken here, none on the packet path. */
+/* Creates and destroys the flow table. All memory is mapped here, none on the packet path. */
 #include "flow/slots.h"
 
 #include <stdlib.h>
@@ -30,8 +30,8 @@ static void set_timeouts(struct nr_table *t, const nr_flow_options *options) {
     t->update_ns = t->kinds >> NR_EVENT_UPDATED & 1 ? options->update_ns : 0;
 }
 
-/* Large pieces are of huge pages where the kernel has some: with a million flows most of what a
- * packet costs is to find the page. */
+/* Maps an array of zeros. A large one asks for huge pages: in a table of many flows, TLB misses are
+ * most of a packet's cost. */
 static void *map_array(struct nr_table *t, size_t count, size_t size) {
     struct memory *m = &t->memory[t->memories];
     m->size = (count * size + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1);
@@ -41,13 +41,13 @@ static void *map_array(struct nr_table *t, size_t count, size_t size) {
         return NULL;
     }
     if (count * size >= HUGE_FROM) {
-        (void)madvise(m->at, m->size, MADV_HUGEPAGE); /* EINVAL where there are none */
+        (void)madvise(m->at, m->size, MADV_HUGEPAGE); /* EINVAL: the kernel has none */
     }
     t->memories++;
     return m->at;
 }
 
-/* False: out of memory. What is taken is given back by nr_table_destroy. */
+/* Returns false if memory runs out. nr_table_destroy unmaps what was mapped. */
 static bool map_arrays(struct nr_table *t, const nr_flow_options *options) {
     const uint32_t flows = options->max_flows;
     t->held_capacity = flows < HELD_MAX ? flows : HELD_MAX;

@@ -1,16 +1,18 @@
-/* The insides of the flow table, for flow.c (the packet path), prefetch.c, expiry.c (what ends, and
- * when), originator.c, table.c (its life), emit.c (what is told) and the files that follow one
- * flow's packets: tcp.c, tcp_state.c, tcp_stream.c, history.c, packet_statistics.c, rare.c.
+/* The insides of the flow table. flow.c has the packet path, prefetch.c fetches memory ahead,
+ * expiry.c ends flows, originator.c tells the sides apart, table.c creates the table, and emit.c
+ * writes the events. tcp.c, tcp_state.c, tcp_stream.c, history.c, packet_statistics.c and rare.c
+ * follow the packets of one flow.
  *
- * A flow has three places, at the same index of three arrays: what is looked at for each packet
- * (three cache lines, side by side, for a page that is in no TLB costs as much as they do), its
- * links in the idle list (eight bytes), and what is looked at now and then. With its slot that is
- * 253 bytes. What only some flows have lies in arrays of its own, whose pages stay
- * untouched until one does.
+ * A flow has three records, at the same index of three arrays. `flows` has the fields that each
+ * packet needs: three cache lines side by side, because a TLB miss costs as much as they do.
+ * `idle_links` has its links in the idle list. `pasts` has the fields that few packets need.
+ * Records that only some flows have lie in arrays of their own, whose pages stay untouched until a
+ * flow takes one.
  *
- * Each flow is on one idle list (of its timeout class, in order of the time it is counted from),
- * so idle flows are found at the heads without a walk, and on the update list (in order of the
- * next report). The least recently used flow is the oldest of the idle lists' heads. */
+ * Each flow is on one idle list: that of its timeout class, in order of the time that the timeout
+ * counts from. Idle flows are therefore at the heads, and the least recently used flow is the
+ * oldest of the heads. If the table reports updates, each flow is also on the update list, in order
+ * of its next report. */
 #ifndef NR_FLOW_TABLE_INTERNAL_H
 #define NR_FLOW_TABLE_INTERNAL_H
 
@@ -20,8 +22,8 @@
 #define NIL UINT32_MAX
 
 enum {
-    CLASS_HALF_OPEN, /* a TCP opening that nobody has answered: timed from its first packet */
-    CLASS_CLOSING,   /* a TCP connection that is over: timed from its close */
+    CLASS_HALF_OPEN, /* an unanswered TCP opening, timed from its first packet */
+    CLASS_CLOSING,   /* a TCP connection that is over, timed from its close */
     CLASS_TCP,
     CLASS_UDP,
     CLASS_ICMP,
@@ -36,50 +38,49 @@ struct link {
     uint32_t prev, next;
 };
 
-/* Where a SYN stands that waits for its answer; the answer gives the round-trip time. */
+/* The state of a SYN, whose answer gives the round-trip time. */
 enum { SHAKE_NONE, SHAKE_SENT, SHAKE_ANSWERED, SHAKE_SENT_TWICE };
 
-/* One side of a TCP connection. Sequence numbers are relative to its SYN's, widened to 64 bit, so
- * that they do not wrap: the first byte of data is 1. Of other protocols only the payload, the
- * packets and `timed` are used. */
+/* One side of a TCP connection. Sequence numbers are relative to that of its SYN and widened to 64
+ * bits, so they do not wrap: the first byte of data is 1. Other protocols use only `payload`,
+ * `packets` and `timed`. */
 struct stream {
     union {
-        int64_t last;     /* one past the highest that was sent */
-        uint64_t payload; /* of other protocols: bytes */
+        int64_t last;     /* one past the highest number sent */
+        uint64_t payload; /* other protocols: bytes */
     };
-    int64_t acked;     /* the highest that the peer has acknowledged */
-    int64_t delivered; /* all before it was seen, or given up as a gap */
-    uint32_t start;    /* the SYN's sequence number, or what it must have been */
+    int64_t acked;     /* the highest number that the peer has acknowledged */
+    int64_t delivered; /* all bytes below it were seen or given up as a gap */
+    uint32_t start;    /* the SYN's sequence number, seen or inferred */
     uint16_t packets;  /* the high half of flow.packets */
     uint16_t state : 3;
-    uint16_t previous : 3; /* state */
+    uint16_t previous : 3; /* the last other state */
     uint16_t shake : 2;
     uint16_t syn_seen : 1;
     uint16_t fin_seen : 1;
-    uint16_t closed : 1;   /* it has closed, and that was reported */
-    uint16_t given_up : 1; /* too much beyond a hole, and no acknowledgement: gaps are not looked
-                              for */
-    uint16_t holds : 1;    /* ranges beyond `delivered`: its extra has them */
-    uint16_t begun : 1;    /* a segment of it was followed */
-    uint16_t timed : 1;    /* its first packet was */
+    uint16_t closed : 1;   /* its FIN or RST was accepted */
+    uint16_t given_up : 1; /* too far beyond a hole, no acknowledgement: no gaps */
+    uint16_t holds : 1;    /* its extra has ranges beyond `delivered` */
+    uint16_t begun : 1;    /* a segment of this side was followed */
+    uint16_t timed : 1;    /* the time of its first packet is known */
 };
 
-/* What each packet needs: three cache lines. */
+/* The record that each packet needs: three cache lines. */
 struct flow {
     struct nr_key key;
     struct link update;
     uint32_t update_ms; /* table time of the next report, rounded up; wraps */
     uint32_t class : 5;
-    uint32_t home_class : 5; /* once it is established */
-    uint32_t seen : 14;      /* letters of the history, seven a side: history.c */
-    uint32_t flips : 2;      /* times the sides were exchanged, as far as this counts */
+    uint32_t home_class : 5; /* the class while the flow is open */
+    uint32_t seen : 14;      /* first letters in the history, seven a side: history.c */
+    uint32_t flips : 2;      /* times the sides were exchanged, 3 at most */
     uint32_t orig_is_high : 1;
-    uint32_t exchange : 1;    /* of ICMP: asks and is answered */
-    uint32_t partial : 1;     /* of TCP: its beginning was not seen */
-    uint32_t established : 1; /* of TCP */
+    uint32_t exchange : 1;    /* ICMP: a request with a reply */
+    uint32_t partial : 1;     /* TCP: the beginning was not seen */
+    uint32_t established : 1; /* TCP: the handshake is complete */
     uint32_t has_extra : 1;
     uint32_t has_tunnel : 1;
-    uint64_t touched; /* table time its timeout counts from: orders the idle list */
+    uint64_t touched; /* table time that the timeout counts from; orders the idle list */
     struct {
         uint64_t bytes, ip_bytes;
         uint64_t last_ts;
@@ -89,25 +90,24 @@ struct flow {
 };
 _Static_assert(sizeof(struct flow) == 192, "three cache lines");
 
-/* What is looked at when a flow begins, when it is told of, and now and then. Times that are far
- * from the flow's start are in its extra. */
+/* The record that few packets need. Times far from the flow's start are in its extra. */
 struct past {
     uint64_t id;
     uint64_t start_ts; /* of its first packet */
-    uint64_t letters;  /* of the history: history.c; where there is an extra, its index */
+    uint64_t letters;  /* the packed history; with an extra, the extra's index */
     uint32_t first[2]; /* a side's first packet, in ns after start_ts */
     uint32_t shake[2]; /* SENT: the SYN, in ns after start_ts; ANSWERED: ns until the answer */
 };
 #define FAR_FROM_START UINT32_MAX
 
-/* What a flow has once something happens to it that does not happen to most, or that ends it. */
+/* The extra of a flow: fields that most flows never need. */
 struct extra_side {
-    int64_t fin;              /* one past the FIN, where one was seen */
-    uint64_t missing;         /* bytes */
-    uint64_t first_ts, shake; /* where those of the past say FAR_FROM_START: absolute, and ns */
-    uint32_t last_syn, last_fin, last_rst; /* of those in the history */
+    int64_t fin;                           /* one past the FIN, if one was seen */
+    uint64_t missing;                      /* bytes */
+    uint64_t first_ts, shake;              /* if the past says FAR_FROM_START: absolute, and ns */
+    uint32_t last_syn, last_fin, last_rst; /* of the latest in the history */
     uint32_t retransmitted, out_of_order, gaps, zero_windows, bad_checksums;
-    uint32_t held; /* index of its ranges beyond `delivered`; NIL: there are none */
+    uint32_t held; /* index of the ranges beyond `delivered`; NIL: none */
 };
 struct extra {
     struct extra_side side[2];
@@ -118,7 +118,7 @@ struct extra {
     uint32_t next_free;
 };
 
-/* Ranges of a stream that came before what is in front of them. */
+/* Ranges of a stream beyond a hole. */
 #define MAX_HELD 8u
 struct held {
     struct {
@@ -133,7 +133,7 @@ struct timing {
 };
 
 struct tunneled {
-    struct nr_tunnel tunnel; /* as of the first packet; src is the originator's */
+    struct nr_tunnel tunnel; /* of the first packet; src is the originator's */
     uint64_t parent_id;
 };
 
@@ -141,7 +141,7 @@ struct list {
     uint32_t head, tail;
 };
 
-/* One piece of what the table has taken: zero, and no page of it touched before it is used. */
+/* One mapping of the table: zeros, no page of it touched before its use. */
 struct memory {
     void *at;
     size_t size;
@@ -165,23 +165,23 @@ struct nr_table {
     uint64_t update_ns;
     struct timing *timing;          /* NULL: not asked for */
     nr_first_packet *first_packets; /* NULL: not asked for */
-    uint32_t first_count;           /* packets noted of each flow */
+    uint32_t first_count;           /* packets recorded of each flow */
     bool directional;
     struct tunneled *tunneled; /* NULL: tunnels are not opened */
     struct extra *extras;
     struct held *held;
     struct nr_handoff *handoff;
-    uint32_t kinds; /* of events that are made */
+    uint32_t kinds; /* bits of the kinds of events to make */
     struct list update;
     uint32_t capacity;
-    uint32_t fresh;     /* entries from here on were never used: their pages are untouched */
-    uint32_t free_head; /* used and free again, chained through idle_links[].next */
+    uint32_t fresh;     /* the first entry never used: pages from here on are untouched */
+    uint32_t free_head; /* freed entries, chained through idle_links[].next */
     uint32_t extra_fresh, extra_free;
     uint32_t held_capacity, held_fresh, held_free;
-    uint32_t victim; /* the next half-open flow to be evicted, where that has been looked at */
+    uint32_t victim; /* the next half-open flow to evict, if it was prefetched */
     uint32_t victim_hash;
     uint32_t peak;
-    uint32_t reserve; /* slots left to what a batch of packets may need */
+    uint32_t reserve; /* hand-off slots that timers leave to a batch of packets */
     uint32_t classes;
     nr_port_timeout ports[NR_MAX_PORT_TIMEOUTS];
     uint64_t next_id, id_step;
@@ -238,40 +238,40 @@ static inline void nr_list_remove(struct nr_table *t, struct list *list, uint32_
 /* -- expiry.c -- */
 
 void nr_flow_end(struct nr_table *t, uint32_t i, uint8_t reason);
-/* As what a flow ends whose time has come. */
+/* Returns the reason for a flow whose time has come. */
 uint8_t nr_flow_end_reason(const struct nr_table *t, uint32_t i);
-/* Makes room for a flow when there is none. */
+/* Ends a flow to make room for another. */
 void nr_flow_evict(struct nr_table *t);
-/* Puts the flow on the update list, for the first time. */
+/* Puts the flow on the update list. */
 void nr_flow_schedule_update(struct nr_table *t, uint32_t i);
 
 /* -- originator.c -- */
 
-/* Whether the first packet seen looks like an answer: it comes from where servers listen. */
+/* Returns whether a first packet looks like an answer, because it comes from a server's port. */
 bool nr_flow_begins_with_answer(const struct nr_table *t, const struct nr_dissected *p);
-/* What was the originator is the responder. */
+/* Exchanges originator and responder. */
 void nr_flow_flip(struct nr_table *t, uint32_t i);
 void nr_tunnel_flip(struct nr_tunnel *tunnel);
 
 /* -- rare.c -- */
 
-/* NULL: it has none. */
+/* Returns the flow's extra; NULL: none. */
 static inline struct extra *nr_extra(const struct nr_table *t, uint32_t i) {
     return t->flows[i].has_extra ? &t->extras[t->pasts[i].letters] : NULL;
 }
-/* From now on it has one. */
+/* Returns the flow's extra, and takes one first if there is none. */
 struct extra *nr_extra_take(struct nr_table *t, uint32_t i);
-/* Of a flow that has one, and whose streams hold no ranges. */
+/* Frees the flow's extra. The flow has one, and its streams hold no ranges. */
 void nr_extra_free(struct nr_table *t, uint32_t i);
 
-/* When the side's first packet came; 0: none did. */
+/* Returns when the side's first packet came; 0: none came. */
 uint64_t nr_first_ts(const struct nr_table *t, uint32_t i, int side);
 void nr_note_first_ts(struct nr_table *t, uint32_t i, int side, uint64_t ts);
-/* When the SYN was sent (SHAKE_SENT), or how long the answer took (SHAKE_ANSWERED). */
+/* Returns when the SYN was sent (SHAKE_SENT), or how long the answer took (SHAKE_ANSWERED). */
 uint64_t nr_shake(const struct nr_table *t, uint32_t i, int side);
 void nr_note_shake(struct nr_table *t, uint32_t i, int side, int shake, uint64_t value);
 
-/* -- history.c: letters are given in the originator's case -- */
+/* -- history.c: callers pass letters in the originator's case -- */
 
 enum {
     SEEN_SYN = 1 << 0, /* S and H */
@@ -286,59 +286,60 @@ enum {
 static inline bool nr_history_has(const struct flow *f, int side, uint32_t kind) {
     return f->seen & (side == ORIG ? kind : kind << SEEN_BITS);
 }
-/* Writes the letter if this is the first of its kind on the side; whether it was. */
+/* Writes the letter if it is the first of its kind on the side. Returns whether it was. */
 bool nr_history_note(struct nr_table *t, uint32_t i, int side, uint32_t kind, char letter);
-/* The originator's S, as the first letter of all. */
+/* Opens the history with the originator's S. */
 void nr_history_open(struct nr_table *t, uint32_t i);
-/* Writes it again. */
+/* Writes a letter that may repeat, if there is room. */
 void nr_history_add(struct nr_table *t, uint32_t i, int side, char letter);
-/* Writes it at the 1st, 10th, 100th, … time. */
+/* Writes a letter at its 1st, 10th, 100th time, and so on. */
 void nr_history_count(struct nr_table *t, uint32_t i, int side, char letter, uint32_t count);
-/* Exchanges the sides, of what comes from now on. */
+/* Writes the ^ of exchanged sides. */
 void nr_history_flip(struct nr_table *t, uint32_t i);
-/* Whether all that it has is an H of the originator. */
+/* Returns whether the history is a single H of the originator. */
 bool nr_history_is_lone_answer(const struct nr_table *t, uint32_t i);
-/* That the lone H was the responder's. */
+/* Turns the single H into one of the responder. */
 void nr_history_correct_answer(struct nr_table *t, uint32_t i);
-/* Puts it at text, not terminated; returns its length. */
+/* Copies the history to text, not terminated. Returns its length. */
 uint32_t nr_history_text(const struct nr_table *t, uint32_t i, char text[NR_HISTORY_SIZE]);
 void nr_history_clear(struct nr_table *t, uint32_t i);
 
 /* -- tcp_stream.c -- */
 
 void nr_stream_begin(struct nr_table *t, uint32_t i, int side, uint32_t start);
-/* Where the number lies in the stream, near `close_to`. */
+/* Returns the offset of the sequence number in the stream, near `close_to`. */
 static inline int64_t nr_stream_place(const struct stream *s, uint32_t sequence, int64_t close_to) {
     return close_to + (int32_t)(sequence - (s->start + (uint32_t)close_to));
 }
-/* Data of length bytes at `at`; `late`: later bytes were sent before it. */
+/* Accounts length bytes of data at `at`. `late`: the side has sent later bytes before. */
 void nr_stream_data(struct nr_table *t, uint32_t i, int side, int64_t at, uint32_t length,
                     bool late);
-/* All before `at` was received: what was not seen is missing. `reports`: in a connection whose
- * gaps are to be believed. Returns how many gaps there were. */
+/* Accounts an acknowledgement of all bytes before `at`: unseen ones are missing. `reports` says
+ * whether gaps of this connection count. Returns the number of gaps. */
 uint32_t nr_stream_acked(struct nr_table *t, uint32_t i, int side, int64_t at, bool reports);
-/* Gives back the ranges that it holds. */
+/* Frees the ranges that the stream holds. */
 void nr_stream_end(struct nr_table *t, uint32_t i, int side);
-/* Counts from here on as if the stream began here. */
+/* Rebases the stream, as if it began at its latest byte. */
 void nr_stream_rebase(struct nr_table *t, uint32_t i, int side);
-/* Bytes of payload that were sent, by the sequence numbers. */
+/* Returns the bytes of payload sent, by sequence numbers. */
 uint64_t nr_stream_size(const struct stream *stream, const struct stream *peer);
 
 /* -- tcp.c, tcp_state.c -- */
 
-/* Whether a packet of this side begins another connection on the same ports. */
+/* Returns whether a packet of this side begins another connection on the same ports. */
 bool nr_tcp_is_reuse(const struct flow *flow, int side, const struct nr_dissected *p);
 enum { NR_STEP_SAME, NR_STEP_CHANGED, NR_STEP_HANDSHAKE_DONE };
-/* Follows the connection. SAME: neither side's state has changed. HANDSHAKE_DONE: it has just
- * completed. May exchange the flow's sides. */
+/* Follows the connection. Returns SAME if neither side's state has changed, HANDSHAKE_DONE if the
+ * handshake has just completed, else CHANGED. May exchange the flow's sides. */
 int nr_tcp_packet(struct nr_table *t, uint32_t i, int side, const struct nr_dissected *p,
                   uint64_t ts);
-/* The same in a few steps, for the first packet of a flow that has just started, if it is a SYN and
- * no more, as floods and scans have them by the million; false: it is another one. Who sends one is
- * the originator: nr_flow_begins_with_answer() never says otherwise of a SYN. */
+/* Takes the first packet of a new flow in a few steps if it is a bare SYN, as in floods and scans.
+ * Returns false for any other packet. The sender is the originator, because
+ * nr_flow_begins_with_answer() is false for a SYN. */
 bool nr_tcp_take_lone_syn(struct nr_table *t, uint32_t i, const struct nr_dissected *p);
 bool nr_tcp_is_half_open(const struct flow *flow);
-/* Whether both sides have closed, or one did and the other never spoke, or one has reset. */
+/* Returns whether both sides have closed, or one has and the other never spoke, or one has
+ * reset. */
 bool nr_tcp_is_over(const struct flow *flow);
 bool nr_tcp_was_reset(const struct flow *flow);
 
@@ -352,7 +353,7 @@ void nr_emit(struct nr_table *t, uint32_t i, uint8_t kind, uint8_t end_reason);
 
 /* -- server_ports.c -- */
 
-/* Whether a service of the protocol listens there by custom. */
+/* Returns whether services of the protocol listen on the port by custom. */
 bool nr_port_is_server(uint8_t proto, uint16_t port);
 
 #endif

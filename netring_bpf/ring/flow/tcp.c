@@ -1,9 +1,9 @@
-/* A TCP connection as a bystander follows it: the sequence numbers, Zeek's letters, and (in
- * tcp_state.c) its states of the two endpoints.
+/* Follows a TCP connection as a bystander: its sequence numbers and Zeek's letters. tcp_state.c
+ * follows the states of its two sides.
  *
- * What the states mean, when they change and which letters a packet writes follows Zeek's conn.log
- * (docs/flows.md); a simultaneous open (RFC 9293, 3.5) is one connection here, and a RST that is
- * out of all windows ends none. */
+ * States, their changes and letters are those of Zeek's conn.log (docs/flows.md), with two
+ * exceptions. A simultaneous open (RFC 9293, 3.5) is one connection, and a RST outside all windows
+ * ends none. */
 #include "flow/tcp.h"
 
 #include <string.h>
@@ -22,7 +22,7 @@ static void begin_sender_stream(struct nr_tcp_step *s) {
         if (s->syn) {
             begin_stream(s, sequence, s->occupies);
         } else {
-            begin_stream(s, sequence - 1, 1); /* as if a SYN had been there */
+            begin_stream(s, sequence - 1, 1); /* as if a SYN came before it */
         }
         break;
     case NR_STATE_SYN_SENT:
@@ -43,8 +43,8 @@ static void begin_sender_stream(struct nr_tcp_step *s) {
     }
 }
 
-/* Moves what the peer has had acknowledged; returns how far this packet says, 0: it says nothing.
- * A RST's acknowledgement is not believed. */
+/* Moves the end of the peer's acknowledged data, unless the packet is a RST. Returns the
+ * acknowledged offset, or 0 if unusable. */
 static int64_t note_ack(struct nr_tcp_step *s) {
     struct stream *peer = s->peer;
     const uint32_t ack = s->packet->tcp_ack;
@@ -67,7 +67,7 @@ static int64_t note_ack(struct nr_tcp_step *s) {
     return at;
 }
 
-/* Moves the end of what was sent; whether data came after later data. */
+/* Moves the end of the sender's data. Returns whether this data came after later data. */
 static bool note_sent(struct nr_tcp_step *s) {
     struct stream *self = s->self;
     const uint32_t end = s->packet->tcp_seq + s->occupies;
@@ -76,7 +76,7 @@ static bool note_sent(struct nr_tcp_step *s) {
         return false;
     }
     if (s->fin && self->last == 1 && (ahead > 0 || ahead < -NR_FAR_AWAY)) {
-        /* Nothing but its SYN was seen: the FIN may be more than 2 GiB further on. */
+        /* Only its SYN was seen, so the FIN may be more than 2 GiB ahead. */
         self->last += (uint32_t)ahead;
         return false;
     }
@@ -92,7 +92,8 @@ static bool note_sent(struct nr_tcp_step *s) {
 
 /* -- letters -- */
 
-/* `latest`: where the letter of this kind was written last, as an offset into the extra. */
+/* Writes a letter that repeats at another sequence number. `latest` is the offset, in the extra, of
+ * the number that the letter was last written for. */
 static void note_repeatable(struct nr_tcp_step *s, uint32_t kind, char letter, uint32_t at,
                             size_t latest) {
     struct extra_side *x = nr_tcp_extra(s);
@@ -108,8 +109,8 @@ static void note_repeatable(struct nr_tcp_step *s, uint32_t kind, char letter, u
     }
 }
 
-/* A connection that began with a SYN+ACK may have been a scan, and whoever sent it its originator.
- * With data or an acknowledgement it was none, and the SYN was missed. */
+/* A connection that began with a SYN+ACK may be a scan by its sender. Data or an acknowledgement
+ * shows that it is none, and that the SYN was missed: the sides are exchanged. */
 static void flip_if_syn_was_missed(struct nr_tcp_step *s) {
     if (s->flips && nr_history_is_lone_answer(s->table, s->i)) {
         nr_tcp_flip(s);
@@ -167,7 +168,7 @@ static void note_flags(struct nr_tcp_step *s) {
         if (s->self->shake == SHAKE_NONE) {
             nr_note_shake(s->table, s->i, s->side, SHAKE_SENT, s->ts);
         } else if (s->self->shake == SHAKE_SENT) {
-            s->self->shake = SHAKE_SENT_TWICE; /* it is not known which was answered */
+            s->self->shake = SHAKE_SENT_TWICE; /* nobody knows which one was answered */
         }
     }
     if (s->fin) {
@@ -206,8 +207,9 @@ static bool completes_handshake(const struct nr_tcp_step *s) {
     return true;
 }
 
-/* Most packets: the next segment, or an acknowledgement, of a connection with nothing missing. What
- * the whole way through would do to it is done here in a few steps; false: it is another one. */
+/* Handles most packets in a few steps: the next segment, or an acknowledgement, of a connection
+ * with nothing missing. The effect is that of follow_packet(). Returns false for any other
+ * packet. */
 static bool is_next_segment(struct nr_table *t, uint32_t i, int side,
                             const struct nr_dissected *p) {
     struct flow *f = &t->flows[i];
@@ -296,7 +298,7 @@ bool nr_tcp_take_lone_syn(struct nr_table *t, uint32_t i, const struct nr_dissec
     self->start = p->tcp_seq;
     self->last = self->delivered = 1;
     self->state = NR_STATE_SYN_SENT;
-    self->shake = SHAKE_SENT; /* at the flow's start */
+    self->shake = SHAKE_SENT; /* sent at the flow's start */
     self->syn_seen = self->begun = true;
     nr_history_open(t, i);
     return true;

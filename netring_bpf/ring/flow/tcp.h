@@ -1,11 +1,11 @@
-/* What the files that follow a TCP connection share: tcp.c (the way of a packet, and its letters)
- * and tcp_state.c (the states of the two sides). */
+/* Shared by tcp.c (a packet's way through a connection, and its letters) and tcp_state.c (the
+ * states of the two sides). */
 #ifndef NR_FLOW_TCP_H
 #define NR_FLOW_TCP_H
 
 #include "flow/table_internal.h"
 
-#define NR_FAR_AWAY 1048576 /* sequence numbers of a SYN or RST so far off are not believed */
+#define NR_FAR_AWAY 1048576 /* a SYN or RST this far off is not trusted */
 
 /* One packet on its way through the connection. */
 struct nr_tcp_step {
@@ -15,13 +15,13 @@ struct nr_tcp_step {
     const struct nr_dissected *packet;
     uint64_t ts;
     uint32_t i;    /* the flow's index */
-    int side;      /* of the sender, as of now */
-    bool was_orig; /* as of when the packet came */
+    int side;      /* the sender's, flips included */
+    bool was_orig; /* the sender's role as the packet came */
     bool syn, fin, rst, ack;
     bool flips;
-    int64_t at; /* where its sequence number lies in the stream */
+    int64_t at; /* offset of its sequence number in the stream */
     uint32_t length;
-    uint32_t occupies; /* of the sequence space: a RST's data is none of the stream's */
+    uint32_t occupies; /* sequence numbers that it takes; a RST's data takes none */
 };
 
 static inline void nr_tcp_set_state(struct stream *s, unsigned state) {
@@ -43,7 +43,7 @@ static inline void nr_tcp_flip(struct nr_tcp_step *s) {
     nr_tcp_look_from(s, s->side ^ 1);
 }
 
-/* What only some connections have; that of this packet's sender. */
+/* Returns the extra's side of this packet's sender; NULL: none. */
 static inline struct extra_side *nr_tcp_extra(const struct nr_tcp_step *s) {
     struct extra *x = nr_extra(s->table, s->i);
     return x != NULL ? &x->side[s->side] : NULL;
@@ -53,10 +53,10 @@ static inline struct extra_side *nr_tcp_take_extra(struct nr_tcp_step *s, int si
     return &nr_extra_take(s->table, s->i)->side[side];
 }
 
-/* tcp_state.c: what the packet makes of its sender's state, and perhaps of the other's; whether the
+/* tcp_state.c: moves the state of the sender, and perhaps of the other side. Returns whether the
  * sender has closed. May exchange the sides. */
 bool nr_tcp_next_state(struct nr_tcp_step *s);
-/* Whether the side opened as it should, and did not end otherwise. */
+/* Returns whether the side opened in order and was not reset. */
 bool nr_tcp_is_clean(const struct stream *s);
 
 #endif

@@ -1,4 +1,5 @@
-/* The states of the two sides of a TCP connection, as Zeek has them, and what follows from them. */
+/* Moves the two sides of a TCP connection through Zeek's states, and answers questions about
+ * them. */
 #include "flow/tcp.h"
 
 /* -- states: each returns whether the sender has closed -- */
@@ -9,7 +10,7 @@ static bool from_inactive(struct nr_tcp_step *s) {
         nr_tcp_set_state(s->self, s->ack ? NR_STATE_SYN_ACK_SENT : NR_STATE_SYN_SENT);
     } else if (s->syn) {
         if (!s->ack && s->peer->state == NR_STATE_SYN_ACK_SENT && s->flips) {
-            /* The SYN came behind its answer. */
+            /* The SYN came after its answer. */
             struct stream *answerer;
             nr_tcp_flip(s);
             answerer = s->peer;
@@ -33,7 +34,7 @@ static bool from_inactive(struct nr_tcp_step *s) {
         return closes;
     }
     if (!s->was_orig && s->length == 0 && s->flow->stream[ORIG].state == NR_STATE_SYN_SENT) {
-        return false; /* some acknowledge the SYN before they answer it */
+        return false; /* some hosts acknowledge the SYN before they answer it */
     }
     if (s->ack && s->peer->state == NR_STATE_ESTABLISHED) {
         nr_tcp_set_state(s->self, NR_STATE_ESTABLISHED); /* only its SYN was missed */
@@ -55,7 +56,8 @@ static bool from_syn(struct nr_tcp_step *s) {
     return s->rst || s->fin;
 }
 
-/* A RST far from all that was sent is somebody else's guess (RFC 5961): seen, and not believed. */
+/* Returns whether a RST is far from all that was sent, as if a third party had guessed it (RFC
+ * 5961). Such a RST changes nothing. */
 static bool is_forged(const struct nr_tcp_step *s) {
     const int64_t from_sent = s->at - s->self->last, from_acked = s->at - s->self->acked;
     return s->rst && (from_sent > NR_FAR_AWAY || from_sent < -NR_FAR_AWAY) &&
@@ -73,8 +75,7 @@ static bool from_open(struct nr_tcp_step *s) {
     if (s->fin && !s->rst) {
         nr_tcp_set_state(s->self, NR_STATE_CLOSED);
         if (s->peer->state == NR_STATE_RESET && s->peer->previous == NR_STATE_CLOSED) {
-            nr_tcp_set_state(s->peer,
-                             NR_STATE_CLOSED); /* a FIN, then a RST: that was a normal end */
+            nr_tcp_set_state(s->peer, NR_STATE_CLOSED); /* a FIN, then a RST: a normal end */
         }
     }
     if (s->rst) {
@@ -146,12 +147,12 @@ bool nr_tcp_is_reuse(const struct flow *flow, int side, const struct nr_dissecte
         return false;
     }
     if (!ack && resp->state == NR_STATE_INACTIVE && side == RESP) {
-        /* The SYN behind its answer, or both sides opening at once. */
+        /* The SYN came after its answer, or both sides open at once. */
         return !(orig->state == NR_STATE_SYN_SENT ||
                  (orig->state == NR_STATE_SYN_ACK_SENT && p->tcp_seq == resp->start));
     }
     if (!ack && side == RESP && resp->syn_seen && p->tcp_seq == resp->start) {
-        return false; /* its SYN once more */
+        return false; /* its SYN, repeated */
     }
     return true;
 }

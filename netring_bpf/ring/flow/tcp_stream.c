@@ -1,8 +1,9 @@
-/* One direction of a TCP connection as a stream of bytes: what was sent, acknowledged, sent again,
- * out of order, and never seen. Bounded: ranges beyond a hole are few, and taken from a pool. */
+/* Follows one direction of a TCP connection as a stream of bytes: sent, acknowledged,
+ * retransmitted, out of order, missing. Memory is bounded: a stream holds few ranges beyond a hole,
+ * from a pool. */
 #include "flow/table_internal.h"
 
-/* So much beyond a hole with nothing ever acknowledged is one side of a conversation only. */
+/* So many bytes beyond a hole without any acknowledgement: the capture sees one side only. */
 #define BEYOND_UNACKED 16384
 
 void nr_stream_begin(struct nr_table *t, uint32_t i, int side, uint32_t start) {
@@ -26,12 +27,12 @@ void nr_stream_end(struct nr_table *t, uint32_t i, int side) {
     s->holds = false;
 }
 
-/* The stream's ranges; NULL: it has none. */
+/* Returns the stream's ranges; NULL: it has none. */
 static struct held *held_of(const struct nr_table *t, uint32_t i, int side) {
     return t->flows[i].stream[side].holds ? &t->held[nr_extra(t, i)->side[side].held] : NULL;
 }
 
-/* The same, from now on it has some; NULL: the pool is empty. */
+/* Returns the stream's ranges, and takes them first if there are none. NULL: the pool is empty. */
 static struct held *take_held(struct nr_table *t, uint32_t i, int side) {
     struct held *h = held_of(t, i, side);
     uint32_t at = t->held_free;
@@ -74,8 +75,8 @@ static void deliver_ranges(struct nr_table *t, uint32_t i, int side) {
     }
 }
 
-/* Adds start..end, in order and merged. True if any of it is new. Where there are too many ranges
- * the last one grows over the hole, which is then not reported. */
+/* Adds start..end to the ranges, in order and merged. Returns whether any of it is new. If there
+ * are too many ranges, the last one grows over the hole, which is then not reported. */
 static bool add_range(struct held *h, int64_t start, int64_t end) {
     uint32_t n = 0;
     bool is_new = true;
@@ -166,8 +167,8 @@ void nr_stream_rebase(struct nr_table *t, uint32_t i, int side) {
 }
 
 uint64_t nr_stream_size(const struct stream *s, const struct stream *peer) {
-    /* An opening that its own side took back, as the other acknowledged what had never been sent:
-     * these numbers are of a connection before. */
+    /* The side reset its own opening, because the peer acknowledged bytes never sent: these numbers
+     * belong to an earlier connection. */
     if (s->previous == NR_STATE_SYN_SENT && s->state == NR_STATE_RESET &&
         peer->state == NR_STATE_INACTIVE && s->acked > 1) {
         return 0;
