@@ -1,4 +1,4 @@
-/* Numbers and addresses as text: see builder.h. */
+/* Writes numbers and addresses as text: see builder.h. */
 #include "formats/builder.h"
 
 #define NS 1000000000u
@@ -45,8 +45,8 @@ static char *drop_zeros(char *end) {
     return end;
 }
 
-/* A double below 2^53 is mantissa / 2^shift; this is it times 10^decimals, rounded as everybody
- * rounds: to the nearest, a tie to the even. */
+/* Returns mantissa / 2^shift, a double below 2^53, times ten_to_decimals, rounded to the nearest
+ * integer, ties to even. */
 static uint64_t scale_rounded(uint64_t mantissa, unsigned shift, uint64_t ten_to_decimals) {
     const unsigned __int128 product = (unsigned __int128)mantissa * ten_to_decimals;
     const unsigned __int128 half = (unsigned __int128)1 << (shift - 1);
@@ -55,7 +55,7 @@ static uint64_t scale_rounded(uint64_t mantissa, unsigned shift, uint64_t ten_to
     return whole + (rest > half || (rest == half && whole & 1));
 }
 
-/* Splits a positive double (IEEE 754, 52 bits behind the leading one) into those two. */
+/* Splits a positive double (IEEE 754, 52 bits after the leading one) into mantissa and shift. */
 static uint64_t split_double(double value, unsigned *shift) {
     uint64_t bits;
     memcpy(&bits, &value, sizeof bits);
@@ -63,8 +63,8 @@ static uint64_t split_double(double value, unsigned *shift) {
     return (bits & (((uint64_t)1 << 52) - 1)) | (uint64_t)1 << 52;
 }
 
-/* From 11 days on a double cannot tell every nanosecond from the next: the fewest decimals whose
- * number is nearer to this double than to its neighbours. */
+/* Writes the fewest decimals whose number is nearer to this double than to its neighbours. From 11
+ * days on, a double cannot tell every nanosecond from the next. */
 static char *put_shortest(char *at, double value) {
     unsigned shift;
     const uint64_t mantissa = split_double(value, &shift);
@@ -80,10 +80,10 @@ static char *put_shortest(char *at, double value) {
             return nr_put_padded(at, candidate % power, decimals > 0 ? decimals : 1);
         }
     }
-    return at; /* not reached: nine decimals tell any two of them apart */
+    return at; /* not reached: nine decimals tell any two apart */
 }
 
-/* Below a ten-thousandth of a second Python counts in powers of ten. */
+/* Writes less than a ten-thousandth of a second in powers of ten, as Python does. */
 static char *put_tiny(char *at, uint64_t ns) {
     uint64_t power = 1;
     unsigned exponent = 9;
@@ -153,7 +153,8 @@ static char *put_group(char *at, unsigned value) {
     return at;
 }
 
-/* The longest run of zero groups, the first of equals; one group alone is not shortened. */
+/* Returns the longest run of zero groups, the first of equals; -1: none. A run has at least two
+ * groups. */
 static int longest_run(const unsigned *groups, int *length) {
     int best = -1;
     *length = 1;

@@ -1,5 +1,5 @@
-/* Community ID, version 1: SHA-1 (FIPS 180-4) of the flow's key, in base64, as community_id.py
- * has it. What is hashed fits into one block of SHA-1. */
+/* Writes the Community ID, version 1: SHA-1 (FIPS 180-4) of the flow's key, in base64. The hashed
+ * bytes fit into one block of SHA-1. */
 #include "formats/text_record.h"
 
 enum { BLOCK = 64, DIGEST = 20 };
@@ -20,7 +20,7 @@ static uint32_t rotate_left(uint32_t x, int bits) {
     return x << bits | x >> (32 - bits);
 }
 
-/* The message schedule's next word, in the place of that of sixteen rounds ago. */
+/* Returns the next word of the message schedule, which replaces the word of sixteen rounds ago. */
 static inline uint32_t schedule_word(uint32_t *w, int t) {
     if (t >= 16) {
         w[t & 15] =
@@ -74,7 +74,7 @@ static char *put_base64(char *at, const uint8_t digest[DIGEST]) {
         *at++ = digits[bits >> 6 & 63];
         *at++ = digits[bits & 63];
     }
-    at[-1] = '='; /* twenty bytes are six groups of three, and two */
+    at[-1] = '='; /* 20 bytes are six groups of three, and two bytes */
     return at;
 }
 
@@ -127,7 +127,7 @@ static uint8_t *put_u16(uint8_t *at, uint16_t value) {
     return at;
 }
 
-/* Lays out what is hashed; returns how long it is. */
+/* Lays out the bytes to hash. Returns their number. */
 static size_t lay_out_key(uint8_t block[BLOCK], const nr_event *e) {
     const size_t size = e->family == 4 ? 4 : 16;
     const uint8_t *src = e->orig_h, *dst = e->resp_h;

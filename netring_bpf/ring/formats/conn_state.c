@@ -1,7 +1,7 @@
-/* Zeek's conn_state, as conn_state.py tells it. */
+/* Derives Zeek's conn_state from an event. */
 #include "formats/text_record.h"
 
-/* A SYN and then a RST of the originator, with nothing from it in between. */
+/* Returns whether the originator sent a SYN and then a RST, with nothing in between. */
 static bool is_taken_back(const char *history, size_t size) {
     size_t i = size > 0 && history[0] == '^';
     if (i == size || history[i] != 'S') {

@@ -1,5 +1,4 @@
-/* Flows as comma-separated values (RFC 4180), as formats/csv.py defines them: no value needs
- * quotes. */
+/* Writes flows as comma-separated values (RFC 4180). No value needs quotes. */
 #include "formats/text_record.h"
 
 static char *put_comma(char *at) {

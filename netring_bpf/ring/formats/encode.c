@@ -1,4 +1,4 @@
-/* Batches of flow events as text: the door of api.h, and nothing of any format. */
+/* Encodes batches of flow events as text, for api.h. Each format has a file of its own. */
 #include "formats/text_record.h"
 
 static nr_format *const formats[] = {

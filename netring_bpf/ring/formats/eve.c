@@ -1,4 +1,4 @@
-/* Suricata's EVE flow events, as formats/eve.py defines them. */
+/* Writes Suricata's EVE flow events. */
 #include "formats/text_record.h"
 
 #define NS 1000000000u
@@ -6,7 +6,7 @@
 
 /* -- dates -- */
 
-/* The date of a day since 1970, by the years that begin in March (Hinnant, "chrono-compatible
+/* Writes the date of a day since 1970, by years that begin in March (Hinnant, "chrono-compatible
  * low-level date algorithms"). */
 static char *put_date(char *at, uint64_t day) {
     const uint64_t since = day + 719468; /* 0000-03-01 */
@@ -68,7 +68,7 @@ static bool is_open_or_closed(uint32_t state) {
     return state == NR_STATE_ESTABLISHED || state == NR_STATE_CLOSED;
 }
 
-/* A TCP connection is over when somebody has reset it, or both have closed it. */
+/* Returns whether a side has reset the connection, or both have closed it. */
 static bool is_over(uint32_t orig, uint32_t resp) {
     return orig == NR_STATE_RESET || resp == NR_STATE_RESET ||
            (orig == NR_STATE_CLOSED && resp == NR_STATE_CLOSED);

@@ -1,4 +1,4 @@
-/* Flow events as JSON objects: what sinks/encode.py says of their fields. */
+/* Writes flow events as JSON objects (docs/events.md). */
 #include "formats/text_record.h"
 
 static const char *event_name(uint8_t kind) {
@@ -57,7 +57,7 @@ static char *put_counters(char *at, const nr_event *e) {
     return at;
 }
 
-/* What is there only where there is something to tell. */
+/* Writes the fields that only some events have. */
 static char *put_details(char *at, const nr_event *e) {
     if (e->family != 0) {
         at = nr_put_community_id(NR_PUT(at, ",\"community_id\":\""), e);

@@ -1,15 +1,15 @@
-/* Flow events as records of text: what encode.c, the formats and the words they share need of
- * each other. The formatters of Python (sinks/encode.py, formats/) define what is written. */
+/* Shared by encode.c and the formats: an event as a record of text, and the words and values that
+ * the formats have in common. */
 #ifndef NR_FORMATS_TEXT_RECORD_H
 #define NR_FORMATS_TEXT_RECORD_H
 
 #include "formats/builder.h"
 
-/* No record is longer, its capture's name apart: a few dozen numbers of up to 20 digits, and the
+/* The longest record without its capture's name: a few dozen numbers of up to 20 digits, and the
  * names of the fields. */
 #define NR_RECORD_ROOM 2560u
 
-/* One event as text; `seq` counts on where the options want it in the record. */
+/* Writes one event as text. `seq` is the record's number, for options that want it. */
 typedef char *nr_format(char *at, const nr_event *event, const nr_text_options *options,
                         uint64_t seq);
 nr_format nr_json_record;
@@ -18,7 +18,7 @@ nr_format nr_zeek_json_record;
 nr_format nr_eve_record;
 nr_format nr_csv_record;
 
-/* -- what they have in common -- */
+/* -- shared by the formats -- */
 
 static inline uint64_t nr_event_last(const nr_event *event) {
     return nr_max_u64(event->start_ts, nr_max_u64(event->orig.last_ts, event->resp.last_ts));
@@ -27,7 +27,7 @@ static inline bool nr_is_icmp(uint8_t proto) {
     return proto == NR_PROTO_ICMP || proto == NR_PROTO_ICMP6;
 }
 
-/* The protocol's usual name, or its number. */
+/* Writes the protocol's usual name, or its number. */
 char *nr_put_proto(char *at, uint8_t proto);
 const char *nr_tcp_state_name(uint32_t state);
 const char *nr_end_name(uint8_t end_reason);
@@ -35,9 +35,9 @@ const char *nr_tunnel_name(uint8_t kind);
 char *nr_put_history(char *at, const nr_event *event);
 
 const char *nr_conn_state(const nr_event *event);
-/* The ICMP type that answers this one; -1: none does. */
+/* Returns the ICMP type that answers this one; -1: none. */
 int nr_icmp_counterpart(uint8_t proto, uint16_t type);
-/* Community ID, version 1, seed 0; of IP addresses only. */
+/* Writes the Community ID, version 1, seed 0. The flow has IP addresses. */
 char *nr_put_community_id(char *at, const nr_event *event);
 
 #endif

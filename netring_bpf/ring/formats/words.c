@@ -1,4 +1,4 @@
-/* The words that stand for numbers in records. */
+/* Turns the numbers of records into words. */
 #include "formats/text_record.h"
 
 static const char *const protocols[256] = {

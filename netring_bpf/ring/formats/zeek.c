@@ -1,10 +1,10 @@
-/* Zeek's conn.log, as formats/zeek.py defines it: tab-separated, and as JSON. */
+/* Writes Zeek's conn.log (docs/zeek-differences.md), tab-separated and as JSON. */
 #include "formats/text_record.h"
 #include "siphash.h"
 
 #define UNSET "-"
 
-/* -- what both have -- */
+/* -- shared by both -- */
 
 static const char *proto_name(uint8_t proto) {
     switch (proto) {
@@ -24,10 +24,10 @@ static bool is_parsed(uint8_t proto) {
     return proto == NR_PROTO_TCP || proto == NR_PROTO_UDP || nr_is_icmp(proto);
 }
 
-/* Zeek's uid: 17 digits of base 62, from the flow's number under the salt's key. */
+/* Writes Zeek's uid: C and 17 digits of base 62, from the flow's id under the salt's key. */
 static char *put_uid(char *at, const nr_text_options *options, uint64_t flow_id) {
     static const char digits[] = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-    static const int count[2] = {9, 8}; /* what one hash has to give */
+    static const int count[2] = {9, 8}; /* digits from each hash */
     *at++ = 'C';
     for (uint64_t part = 0; part < 2; part++) {
         const uint64_t words[2] = {flow_id, part};
@@ -44,13 +44,13 @@ static uint16_t orig_port(const nr_event *e) {
     return is_parsed(e->proto) ? e->orig_p : 0;
 }
 
-/* Of ICMP the type that answers, or else the code. */
+/* Returns the responder's port; ICMP: the type that answers, or else the code. */
 static uint16_t resp_port(const nr_event *e) {
     const int answer = nr_is_icmp(e->proto) ? nr_icmp_counterpart(e->proto, e->orig_p) : -1;
     return answer >= 0 ? (uint16_t)answer : is_parsed(e->proto) ? e->resp_p : 0;
 }
 
-/* Packets that were believed; Python's numbers have no smallest. */
+/* Writes the number of packets with a good checksum, which may be negative as in Python. */
 static char *put_packets(char *at, const nr_event_side *side) {
     const bool fewer = side->packets < side->bad_checksums;
     at = fewer ? NR_PUT(at, "-") : at;
