@@ -1,7 +1,7 @@
-/* libFuzzer: one frame after the other through the dissector, the fragments and the flow table.
+/* Feeds the frames of libFuzzer to the dissector, the fragments and the flow table.
  *
- * The first eight bytes choose the link, the options and, independently of what was captured, the
- * length on the wire; what follows is the frame. */
+ * The first eight bytes choose the link, the options, and the length on the wire, which is
+ * independent of the captured length. The frame follows. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -54,7 +54,7 @@ static void check_books(void) {
     }
 }
 
-/* The short way through the dissector says what the long one says, or nothing. */
+/* The fast path decodes a frame as the layers do, or declines it. */
 static void check_plain(const struct nr_frame *frame) {
     struct nr_dissected plain, layers;
     if (!nr_decode_plain(frame, &reader->decode, &plain)) {
@@ -93,7 +93,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     clock_ns += data[3] * 40u;
     check_plain(&frame);
     nr_reader_dissect(reader, &frame, 1);
-    reader->handoff.tail = reader->handoff.head; /* all events were taken */
+    reader->handoff.tail = reader->handoff.head; /* takes all events */
     check_books();
     return 0;
 }

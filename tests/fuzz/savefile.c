@@ -1,4 +1,5 @@
-/* libFuzzer: a whole capture file, pcap or pcapng, frame by frame; each is touched at both ends. */
+/* Reads the input of libFuzzer as a capture file, pcap or pcapng, and touches each frame at both
+ * ends. */
 #include <stdlib.h>
 
 #include "source/source.h"
@@ -11,7 +12,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     struct nr_source *source = NULL;
     struct nr_frame frames[FRAMES];
     uint64_t given = 0;
-    /* Nothing is written to a file that is in memory. */
+    /* The source writes nothing to a file in memory. */
     if (nr_savefile_create_memory((uint8_t *)(uintptr_t)data, size, &source) != 0) {
         return 0;
     }

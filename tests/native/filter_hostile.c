@@ -1,5 +1,6 @@
-/* Random classic BPF programs on random frames, each frame in memory of exactly its size: what
- * the check lets through must stay within its bounds and end. Arguments: seed, programs. */
+/* Runs random classic BPF programs on random frames. A program that passes the check must stay
+ * within its bounds and end. Each frame lies in memory of exactly its size. Arguments: seed,
+ * programs. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,7 +24,7 @@ static const uint16_t codes[] = {
 };
 #define CODES (sizeof codes / sizeof codes[0])
 
-static uint32_t constant(void) {
+static uint32_t draw_constant(void) {
     switch (draw(5)) {
     case 0:
         return draw(16);
@@ -38,14 +39,14 @@ static uint32_t constant(void) {
     }
 }
 
-static uint32_t make(nr_bpf_insn *insns) {
+static uint32_t make_program(nr_bpf_insn *insns) {
     const uint32_t count = 1 + draw(40);
     for (uint32_t i = 0; i < count; i++) {
         insns[i] = (nr_bpf_insn){
             .code = draw(200) == 0 ? (uint16_t)draw(0x10000) : codes[draw(CODES)],
             .jt = (uint8_t)draw(draw(4) == 0 ? 256 : count - i),
             .jf = (uint8_t)draw(draw(4) == 0 ? 256 : count - i),
-            .k = constant(),
+            .k = draw_constant(),
         };
         if (insns[i].code == 0x05) {
             insns[i].k = draw(30) == 0 ? 0u - draw(i + 2) : draw(count - i);
@@ -63,12 +64,12 @@ int main(int argc, char **argv) {
     }
     state = strtoull(argv[1], NULL, 10) * 0x9e3779b97f4a7c15u + 1;
     for (long left = strtol(argv[2], NULL, 10); left > 0; left--) {
-        const uint32_t count = make(insns);
+        const uint32_t count = make_program(insns);
         if (nr_filter_check(insns, count) != 0) {
             continue;
         }
         run++;
-        /* Of exactly the program's size, so that running out of it is seen. */
+        /* The sanitizer sees a run past the end of an allocation of exactly the program's size. */
         nr_bpf_insn *exact = malloc(count * sizeof *exact);
         const uint32_t caplen = draw(70);
         uint8_t *data = malloc(caplen + (caplen == 0));

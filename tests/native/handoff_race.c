@@ -1,4 +1,4 @@
-/* The hand-off ring and the statistics snapshot under two threads, for ThreadSanitizer. */
+/* Runs the hand-off ring and the statistics snapshot under two threads, for ThreadSanitizer. */
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,9 +1,9 @@
-/* Hostile frames through the real core, for the sanitizers: `hostile SEED FRAMES`.
+/* Sends hostile frames through the real core, for the sanitizers: `hostile SEED FRAMES`.
  *
- * Frames are mutated from good ones, cut anywhere, with a wire length that has nothing to do with
- * what was captured, and each lies at the very end of its own allocation, so that one byte read
- * too far is found. The table is small, time jumps, it is walked through now and then, and the
- * books are checked at the end. */
+ * Frames are mutated from good ones and cut anywhere, and their wire length has nothing to do with
+ * the captured length. Each frame lies at the very end of its own allocation, so that the sanitizer
+ * finds a read one byte too far. The table is small, and time jumps. The program walks the table
+ * now and then, and checks the books at the end. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,7 +33,7 @@ static void put16(uint8_t *at, uint32_t value) {
     at[1] = (uint8_t)value;
 }
 
-/* Writes a packet of IP that begins well into `size` bytes. */
+/* Writes an IP packet that begins well into `size` bytes. */
 static void make_ip(uint8_t *ip, uint32_t size, bool six) {
     const uint32_t header = six ? 40 : 20;
     const uint32_t total = next_random() % 4 ? size : next_random();
@@ -75,8 +75,8 @@ static void make_ip(uint8_t *ip, uint32_t size, bool six) {
     }
 }
 
-/* A frame that begins well. */
-static void make(uint8_t *frame, uint32_t size) {
+/* Writes a frame that begins well. */
+static void make_frame(uint8_t *frame, uint32_t size) {
     uint32_t at = 12;
     uint16_t type;
     memcpy(frame, ETHERNET, sizeof ETHERNET);
@@ -139,11 +139,11 @@ static uint64_t sum(const uint64_t *values, size_t count) {
     return total;
 }
 
-/* A frame of any link layer, at the very end of its own allocation. */
-static void give(nr_reader *reader, uint64_t clock) {
+/* Sends a frame of any link layer, at the very end of its own allocation. */
+static void send_frame(nr_reader *reader, uint64_t clock) {
     uint8_t scratch[512];
     const uint32_t size = 100 + next_random() % 400;
-    make(scratch, size);
+    make_frame(scratch, size);
     const uint32_t skip = next_random() % 16 == 0 ? 14 : 0;
     const uint32_t length = size - skip;
     const uint32_t caplen = next_random() % 3 ? length : next_random() % (length + 1);
@@ -164,8 +164,8 @@ static void give(nr_reader *reader, uint64_t clock) {
     free(exact);
 }
 
-/* Takes events, and makes text of them in every format. */
-static uint64_t take(nr_reader *reader, void *events, uint32_t max) {
+/* Takes events, and encodes them in every format. Returns their number. */
+static uint64_t take_events(nr_reader *reader, void *events, uint32_t max) {
     static char out[16384];
     const uint32_t size = nr_reader_event_size(reader);
     const uint32_t count = nr_reader_take(reader, events, max);
@@ -196,7 +196,7 @@ int main(int argc, char **argv) {
     void *events = malloc((size_t)nr_reader_event_size(reader) * 1024);
     uint64_t clock = 1000 * MS, taken = 0;
     for (uint64_t i = 0; i < count; i++) {
-        give(reader, clock);
+        send_frame(reader, clock);
         clock += next_random() % 50 * MS;
         if (next_random() % 64 == 0) {
             clock -= next_random() % 900 * MS;
@@ -209,14 +209,14 @@ int main(int argc, char **argv) {
         }
         if (next_random() % 32 == 0) {
             nr_handoff_publish(&reader->handoff);
-            taken += take(reader, events, next_random() % 1024);
+            taken += take_events(reader, events, next_random() % 1024);
         }
     }
     do {
         nr_handoff_publish(&reader->handoff);
-        taken += take(reader, events, 1024);
+        taken += take_events(reader, events, 1024);
     } while (nr_reader_flush(reader) > 0);
-    taken += take(reader, events, 1024);
+    taken += take_events(reader, events, 1024);
     nr_statistics b;
     nr_reader_statistics(reader, &b);
     const bool balanced = b.flows_live == 0 && b.live_packets == 0 &&

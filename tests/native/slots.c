@@ -1,10 +1,10 @@
-/* Where keys are kept (slots.h), against the plainest model of it, also where chance would never
- * bring it: all keys of equal hash, so that one group is passed by more than its counts can say.
+/* Compares the index of keys (slots.h) with the plainest model of it, also where all keys share one
+ * hash, so that more flows pass a group than its counts can tell.
  *
  *     slots FLOWS HASHES STEPS
  *
- * Adds and removes keys at random, each of one of HASHES hashes; after each step one key is looked
- * for, and in the end all. Prints what the fullest count came to. */
+ * Adds and removes keys at random, each of one of HASHES hashes. Looks for one key after each step,
+ * and for all keys at the end. Prints the highest count seen. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,12 +20,12 @@ static uint32_t next_random(void) {
     return (uint32_t)(state >> 16);
 }
 
-/* Neighbouring hashes share a group, and differ in the bits that it counts by. */
+/* Neighbouring hashes share a group, and differ in the bits that select its count. */
 static uint32_t hash_of(uint32_t i, uint32_t hashes) {
     return i % hashes;
 }
 
-static void expect(const struct nr_table *t, uint32_t i, uint32_t hash, bool present) {
+static void expect_flow(const struct nr_table *t, uint32_t i, uint32_t hash, bool present) {
     const struct nr_key key = {.low_h = {1}, .network = i};
     if (nr_slots_find(t, hash, &key) != (present ? i : NIL)) {
         printf("flow %u: %s\n", i, present ? "not found" : "found");
@@ -52,14 +52,14 @@ int main(int argc, char **argv) {
         present[i] = !present[i];
         fullest =
             *nr_slots_passed(&t.slots[0], 0) > fullest ? *nr_slots_passed(&t.slots[0], 0) : fullest;
-        expect(&t, other, hash_of(other, hashes), present[other]);
+        expect_flow(&t, other, hash_of(other, hashes), present[other]);
     }
     for (uint32_t i = 0; i < flows; i++) {
-        expect(&t, i, hash_of(i, hashes), present[i]);
+        expect_flow(&t, i, hash_of(i, hashes), present[i]);
         if (present[i]) {
             nr_slots_remove(&t, hash_of(i, hashes), i);
         }
-        expect(&t, i, hash_of(i, hashes), false);
+        expect_flow(&t, i, hash_of(i, hashes), false);
     }
     for (uint32_t g = 0; g < t.slot_groups; g++) {
         for (uint32_t n = 0; n < NR_SLOTS; n++) {

@@ -1,4 +1,4 @@
-/* What must hold in a flow table between any two packets, found out by walking all of it. */
+/* Checks, by walking all of a flow table, what must hold in it between any two packets. */
 #ifndef TABLE_CHECK_H
 #define TABLE_CHECK_H
 
@@ -6,7 +6,7 @@
 
 #include "flow/slots.h"
 
-/* NULL, or what is wrong with the links from this head: `seen` flows follow, counted in *seen. */
+/* Returns what is wrong with the list, or NULL. Counts its flows in *seen. */
 static const char *check_list(struct nr_table *t, const struct list *list, bool update,
                               uint32_t *seen) {
     uint32_t before = NIL;
@@ -57,7 +57,7 @@ static const char *check_idle(struct nr_table *t) {
                                         : NULL;
 }
 
-/* Each group says how many went past it, by what their hashes have in common. */
+/* Compares each group's counts with the flows that went past it. */
 static const char *check_slots(const struct nr_table *t) {
     uint32_t(*passed)[8] = calloc(t->slot_groups, sizeof *passed);
     uint32_t used = 0;
@@ -78,7 +78,7 @@ static const char *check_slots(const struct nr_table *t) {
         for (uint32_t k = 0; k < 8; k++) {
             const uint8_t said = t->slots[group].passed[k];
             if (said != UINT8_MAX && said != passed[group][k]) {
-                wrong = "a group has not counted who went past it";
+                wrong = "a group has not counted the flows that went past it";
             }
         }
     }
@@ -122,7 +122,7 @@ static const char *check_free(const struct nr_table *t) {
                                                     : NULL;
 }
 
-/* NULL: all is well. */
+/* Returns what is wrong with the table, or NULL. */
 static const char *check_table(struct nr_table *t) {
     uint32_t reported = 0;
     const char *wrong = check_idle(t);
@@ -131,7 +131,7 @@ static const char *check_table(struct nr_table *t) {
         wrong = "not every flow waits for its report";
     }
     if (wrong == NULL && reported > 0) {
-        /* In ms that wrap: no report may be earlier than all are due. */
+        /* No report may come before `due`. Its time is in ms, and wraps. */
         const uint32_t due_ms = (uint32_t)(t->due / 1000000);
         if (t->due != UINT64_MAX && (int32_t)(t->flows[t->update.head].update_ms - due_ms) < 0) {
             wrong = "a report comes before all are due";
