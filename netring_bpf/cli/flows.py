@@ -1,198 +1,220 @@
-"""``netring-bpf flows``: one Netring, one subscriber that prints, and a summary."""
+"""``netring-bpf flows``: its flags, and the ``Netring`` that they ask for."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
+import argparse
 import dataclasses
 import os
-import signal
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from netring_bpf.broadcast.broadcast import BatchSubscriber
-from netring_bpf.cli.lines import open_lines
-from netring_bpf.cli.output import Output
-from netring_bpf.events.batch import EventBatch
-from netring_bpf.events.event import CaptureError, Event
-from netring_bpf.netring import Netring, NetringStatistics
-from netring_bpf.ring.flow_options import FlowOptions
-from netring_bpf.ring.options import TpacketOptions, XdpOptions
+from netring_bpf.cli.flags import (
+    add_backend,
+    add_bounds,
+    add_filter,
+    count,
+    cpus,
+    expression,
+    names,
+    number,
+    say,
+)
+from netring_bpf.errors import OptionError
+from netring_bpf.formats.base import FORMATS
+from netring_bpf.ring.flow_options import FlowKey, FlowOptions
 
 if TYPE_CHECKING:
-    from netring_bpf.capture.backend import Backend
+    from netring_bpf.netring import Netring
+    from netring_bpf.ring.options import TpacketOptions, XdpOptions
     from netring_bpf.sinks.base import Sink
 
-__all__ = ["FlowsRequest", "print_flows"]
+__all__ = ["DESCRIPTION", "SUMMARY", "add_flags", "run"]
 
-_PATIENCE = 1.0  # seconds for whoever reads standard output, once the capture is closed
-
-
-@dataclass(frozen=True, slots=True)
-class FlowsRequest:
-    """The flags of the command."""
-
-    interface: str | None
-    file: Path | None
-    expression: str | None
-    format: str
-    flow: FlowOptions
-    xdp: XdpOptions
-    tpacket: TpacketOptions
-    backend: Backend
-    steal: bool
-    mqtt: str | None
-    mqtt_credentials: Path | None
-    duration: float | None
-    count: int | None
+SUMMARY = "print flow events of an interface, or of a capture file"
+DESCRIPTION = "Print flow events as they happen, or those of a file; Ctrl-C ends with a summary."
+_PRESETS: Final = ("default", "throughput", "latency", "small-memory")
+_DEFAULT: Final = FlowOptions()
+_EVENTS: Final = {kind.__name__.removeprefix("Flow").lower(): kind for kind in _DEFAULT.events}
+_KEYS: Final = {key.value.replace("_", "-"): key for key in FlowKey}
+_KEY: Final = next(name for name, key in _KEYS.items() if key is _DEFAULT.key)
 
 
-async def print_flows(request: FlowsRequest) -> bool:
-    """Capture and print until a signal, the duration or the count.
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of this command."""
+    add = parser.add_argument
+    add_filter(parser)
+    add("--interface", "-i", metavar="IFACE", help="the interface to capture")
+    add(
+        "-r",
+        dest="file",
+        type=Path,
+        metavar="FILE",
+        help="a capture file instead: pcap or pcapng, gzip'd or not; - for standard input",
+    )
+    add(
+        "--format",
+        choices=("table", *FORMATS),
+        help="how to print; zeek, zeek-json, eve and csv print flows that have ended "
+        "[default: table on a terminal, else json]",
+    )
+    add("--json", action="store_true", help="the same as --format json")
+    add(
+        "--events",
+        type=names(tuple(_EVENTS), "started,ended"),
+        metavar="KIND,KIND,...",
+        help=f"only these, of {', '.join(_EVENTS)}, printed and published: --events ended is one "
+        "record a flow [default: all; without --mqtt only ended where the format prints no others]",
+    )
+    add_backend(parser)
+    add("--mqtt", metavar="URL", help="publish flows too: mqtt://HOST or mqtts://HOST[:PORT]")
+    add(
+        "--mqtt-credentials",
+        type=Path,
+        metavar="FILE",
+        help="a file of mode 0600: user name, then password, a line each; or set "
+        "NETRING_MQTT_USERNAME and NETRING_MQTT_PASSWORD",
+    )
+    add("--key", choices=tuple(_KEYS), default=_KEY, help="what makes packets one flow")
+    vlan = parser.add_mutually_exclusive_group()
+    vlan.add_argument("--ignore-vlan", dest="ignore_vlan", action="store_const", const=True,
+                      help="flows are the same in all VLANs [default: for zeek and zeek-json, "
+                      "as in Zeek]")  # fmt: skip
+    vlan.add_argument("--key-vlan", dest="ignore_vlan", action="store_const", const=False,
+                      help="flows of different VLANs are different [default: else]")  # fmt: skip
+    add("--directional", action="store_true", help="each direction is a flow of its own")
+    add(
+        "--tunnel-depth",
+        type=number(_DEFAULT.tunnel_depth),
+        default=_DEFAULT.tunnel_depth,
+        metavar="N",
+        help="how many tunnels to open [default: %(default)s]",
+    )
+    add(
+        "--verify-checksums",
+        action="store_true",
+        help="do not believe packets whose checksum is wrong",
+    )
+    add("--active-timeout", type=float, metavar="SECONDS",
+        help="end a flow that has lasted so long, and go on")  # fmt: skip
+    add("--preset", choices=_PRESETS, default="default",
+        help="what the rings are set up for: docs/tuning.md")  # fmt: skip
+    add("--threads", type=count, default=1, metavar="N",
+        help="threads of TPACKET_V3; of AF_XDP with --symmetric-rss")  # fmt: skip
+    add("--cpus", type=cpus, metavar="N,N,...", help="the CPU of each thread")
+    add("--symmetric-rss", action="store_true",
+        help="the card brings both directions of a flow to one queue")  # fmt: skip
+    add_bounds(parser, "flow events")
 
-    Returns whether the capture ended as it should; what ended it otherwise is in the log.
-    Raises ``NetringError``. A second signal cancels the closing.
+
+def run(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
+    """Print flow events until a signal, the duration or the count; returns the exit status.
+
+    Raises ``NetringError``.
     """
-    ring = _open(request)
-    stop = asyncio.Event()
-    _stop_on_signals(stop)
-    async with contextlib.AsyncExitStack() as stack:
-        await stack.enter_async_context(ring)
-        events = await stack.enter_async_context(ring.subscribe_batches(name="stdout"))
-        _say(_opening(ring, request.expression))
-        if ring.progress is not None and sys.stderr.isatty():
-            from netring_bpf.cli.progress import show_progress
+    if sys.stdout is None:
+        say("standard output is closed; there is nowhere to print to")
+        return 1
+    shown = _format(parser, given)
 
-            stack.enter_context(show_progress(ring))
-        printer = asyncio.create_task(_print(events, request, stop))
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(stop.wait(), request.duration)
-        await ring.close()
-        try:
-            await asyncio.wait_for(printer, _PATIENCE)
-        except TimeoutError:
-            _say("netring-bpf: nobody reads standard output: not all events were printed")
-    _say(_summary(ring.statistics()))
-    return ring.error is None
+    import asyncio
+    import logging
+
+    from netring_bpf.cli.printer import print_events
+    from netring_bpf.cli.tuning import Tuning
+
+    logging.basicConfig(format="netring-bpf: %(message)s", level=logging.WARNING)
+    try:
+        flow = _flow_options(given, shown)
+        tuning = Tuning(given.preset, given.threads, given.cpus, given.symmetric_rss)
+        xdp, tpacket = tuning.xdp(), tuning.tpacket()
+    except OptionError as error:
+        parser.error(str(error))
+    printing = print_events(
+        _netring(given, flow, xdp, tpacket),
+        shown,
+        # A file gives the same bytes each time; two live captures share no identifier.
+        salt=given.file.name if given.file is not None else os.urandom(8).hex(),
+        expression=expression(given),
+        duration=given.duration,
+        count=given.count,
+    )
+    try:
+        return 0 if asyncio.run(printing) else 1
+    except asyncio.CancelledError:
+        say("stopped before everything was closed in peace")
+        return 1
 
 
-def _open(request: FlowsRequest) -> Netring:
-    sinks = _sinks(request)
-    if request.file is not None:
-        return Netring.replay(
-            request.file, filter=request.expression, sinks=sinks, flow=request.flow
-        )
-    assert request.interface is not None
-    return Netring(
-        request.interface,
-        filter=request.expression,
-        backend=request.backend,
-        steal=request.steal,
-        sinks=sinks,
-        flow=request.flow,
-        xdp=request.xdp,
-        tpacket=request.tpacket,
+def _format(parser: argparse.ArgumentParser, given: argparse.Namespace) -> str:
+    """Check the flags against each other, and return the name of the format."""
+    if (given.interface is None) == (given.file is None):
+        parser.error("give either -i and an interface, or -r and a file")
+    if given.json and given.format not in {None, "json"}:
+        parser.error("--json and --format exclude each other")
+    shown: str = given.format or ("table" if sys.stdout.isatty() and not given.json else "json")
+    if given.events and not _prints_all(shown):
+        others = set(given.events) - {"ended"}
+        if "ended" not in given.events or (others and not given.mqtt):
+            parser.error(f"--format {shown} prints only flows that have ended: --events ended")
+    if given.mqtt and given.events:
+        from netring_bpf.sinks.mqtt_options import MqttOptions
+
+        published = [name for name, kind in _EVENTS.items() if kind in MqttOptions().kinds]
+        if not set(published) & set(given.events):
+            parser.error(f"--mqtt publishes {' and '.join(published)}, and --events chooses others")
+    return shown
+
+
+def _prints_all(shown: str) -> bool:
+    """Whether the format prints all kinds of events, as the table does."""
+    return shown not in FORMATS or len(FORMATS[shown].kinds) == len(_EVENTS)
+
+
+def _flow_options(given: argparse.Namespace, shown: str) -> FlowOptions:
+    """Raises ``OptionError``."""
+    if given.events is not None:
+        events = tuple(_EVENTS[name] for name in given.events)
+    else:
+        events = _DEFAULT.events if given.mqtt or _prints_all(shown) else FORMATS[shown].kinds
+    ignore_vlan = shown in {"zeek", "zeek-json"} if given.ignore_vlan is None else given.ignore_vlan
+    return FlowOptions(
+        key=_KEYS[given.key],
+        key_vlan=not ignore_vlan,
+        directional=given.directional,
+        tunnel_depth=given.tunnel_depth,
+        verify_checksums=given.verify_checksums,
+        active_timeout=given.active_timeout,
+        events=events,
     )
 
 
-def _say(text: str) -> None:
-    print(text, file=sys.stderr)
+def _netring(
+    given: argparse.Namespace, flow: FlowOptions, xdp: XdpOptions, tpacket: TpacketOptions
+) -> Netring:
+    """Raises ``NetringError``."""
+    from netring_bpf.netring import Netring
+
+    sinks = _sinks(given, flow)
+    if given.file is not None:
+        return Netring.replay(given.file, filter=expression(given), sinks=sinks, flow=flow)
+    return Netring(
+        given.interface,
+        filter=expression(given),
+        backend=given.backend,
+        steal=given.steal,
+        sinks=sinks,
+        flow=flow,
+        xdp=xdp,
+        tpacket=tpacket,
+    )
 
 
-def _stop_on_signals(stop: asyncio.Event) -> None:
-    loop = asyncio.get_running_loop()
-    main = asyncio.current_task()
-
-    def on_signal() -> None:
-        if stop.is_set() and main is not None:
-            main.cancel()
-        stop.set()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, on_signal)
-
-
-def _sinks(request: FlowsRequest) -> tuple[Sink, ...]:
-    if request.mqtt is None:
+def _sinks(given: argparse.Namespace, flow: FlowOptions) -> tuple[Sink, ...]:
+    if given.mqtt is None:
         return ()
     from netring_bpf.sinks.mqtt import MqttOptions, MqttSink
 
-    options = MqttOptions(credentials_file=request.mqtt_credentials)
-    kinds = tuple(kind for kind in options.kinds if kind in request.flow.events)
-    return (MqttSink(request.mqtt, dataclasses.replace(options, kinds=kinds)),)
-
-
-async def _print(events: BatchSubscriber, request: FlowsRequest, stop: asyncio.Event) -> None:
-    # One file gives the same bytes each time; two live captures have no identifier in common.
-    salt = request.file.name if request.file is not None else os.urandom(8).hex()
-    left = request.count
-    try:
-        with Output(sys.stdout.fileno()) as output:
-            lines = open_lines(request.format, salt=salt)
-            await output.write(lines.header())
-            async for batch in events:
-                # Past the count the rest is read, so that the books close, and not shown.
-                shown, left = _up_to(batch, left)
-                for part in lines.of(shown):
-                    await output.write(part)
-                if left == 0 or _has_error(batch):
-                    stop.set()
-    except BrokenPipeError:
-        pass  # the reader of the pipe has left (`| head`): no error
-    finally:
-        stop.set()
-
-
-def _is_of_flows(batch: Sequence[Event]) -> bool:
-    """What is no flow event comes in a batch of its own."""
-    return isinstance(batch, EventBatch)
-
-
-def _has_error(batch: Sequence[Event]) -> bool:
-    return not _is_of_flows(batch) and any(isinstance(event, CaptureError) for event in batch)
-
-
-def _up_to(batch: Sequence[Event], left: int | None) -> tuple[Sequence[Event], int | None]:
-    """The events up to and including the ``left``-th flow event, and how many are left then."""
-    if left is None:
-        return batch, None
-    if left == 0 or not _is_of_flows(batch):
-        return batch if left else (), left
-    shown = batch[:left]
-    return shown, left - len(shown)
-
-
-def _opening(ring: Netring, expression: str | None) -> str:
-    how = f"{ring.backend}, {ring.attach} XDP" if ring.attach else ring.backend
-    what = f", filter {expression!r}" if expression else ""
-    if ring.progress is not None:
-        return f"netring-bpf: reading {ring.interface}{what}"
-    return f"netring-bpf: capturing on {ring.interface} ({how}{what})"
-
-
-def _summary(statistics: NetringStatistics) -> str:
-    capture = statistics.capture
-    if capture.backend == "file":
-        lines = [
-            f"{capture.file_frames} frames read, {capture.file_filtered} filtered out, "
-            f"{capture.keyed} with a flow"
-        ]
-    else:
-        lines = [
-            f"{capture.received} frames received, {capture.keyed} with a flow",
-            f"{capture.seen} frames seen, {capture.passed} passed to the host",
-            f"{capture.lost} frames dropped by the kernel, {capture.events_lost} events lost",
-        ]
-    lines += [
-        f"{capture.flows.started} flows started, {sum(capture.flows.ended.values())} ended",
-    ]
-    lines += [
-        f"{sink.name}: {sink.accepted} flows accepted, {sink.acknowledged} acknowledged, "
-        f"{sum(sink.dropped.values())} dropped, {sink.pending} pending, {stream.lagged} missed"
-        for sink, stream in zip(statistics.sinks, statistics.streams, strict=True)
-    ]
-    lines += [f"books off: {law}" for law in statistics.equations() if not law.holds]
-    return "\n".join(lines)
+    options = MqttOptions(credentials_file=given.mqtt_credentials)
+    kinds = tuple(kind for kind in options.kinds if kind in flow.events)
+    return (MqttSink(given.mqtt, dataclasses.replace(options, kinds=kinds)),)

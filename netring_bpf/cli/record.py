@@ -2,64 +2,88 @@
 
 from __future__ import annotations
 
-import signal
-import sys
-from dataclasses import dataclass
+import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from netring_bpf.capture.backend import Backend
-from netring_bpf.capture.capture import Capture
-from netring_bpf.recording.recorder import Recorder, RecordOptions, RecordStatistics
+from netring_bpf.cli.flags import add_backend, add_bounds, add_filter, expression, say
+from netring_bpf.errors import OptionError
 
-__all__ = ["RecordRequest", "run_record"]
+if TYPE_CHECKING:
+    from netring_bpf.recording.recorder import RecordStatistics
 
+__all__ = ["DESCRIPTION", "SUMMARY", "add_flags", "run"]
 
-@dataclass(frozen=True, slots=True)
-class RecordRequest:
-    """The flags of the command."""
-
-    interface: str
-    file: Path
-    expression: str | None
-    backend: Backend
-    steal: bool
-    options: RecordOptions
-    duration: float | None
-    count: int | None
+SUMMARY = "write the frames of an interface into pcapng files"
+DESCRIPTION = (
+    "Record frames into pcapng, with nanoseconds and drop counts; Ctrl-C ends with a summary."
+)
 
 
-def run_record(request: RecordRequest) -> None:
-    """Record until SIGINT or SIGTERM, the duration or the count. Raises ``NetringError``.
-
-    SIGUSR1 writes the ring to a file, where there is one.
-    """
-    capture = Capture(
-        request.interface,
-        filter=request.expression,
-        backend=request.backend,
-        steal=request.steal,
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of this command."""
+    add = parser.add_argument
+    add_filter(parser)
+    add("--interface", "-i", required=True, metavar="IFACE", help="the interface to capture")
+    add(
+        "-w", dest="file", required=True, type=Path, metavar="FILE", help="the pcapng file to write"
     )
-    recorder = Recorder(capture, request.file, request.options)
+    add_backend(parser)
+    add(
+        "--rotate-size",
+        type=int,
+        metavar="BYTES",
+        help="begin another file before one is longer than this",
+    )
+    add("--rotate-time", type=float, metavar="SECONDS", help="begin another file after so long")
+    add("--max-files", type=int, metavar="N", help="keep only the latest so many files")
+    add("--ring-time", type=float, metavar="SECONDS",
+        help="keep the last so many seconds in memory; SIGUSR1 writes them")  # fmt: skip
+    add_bounds(parser, "frames")
+
+
+def run(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
+    """Record until SIGINT or SIGTERM, the duration or the count; returns the exit status.
+
+    SIGUSR1 writes the ring to a file, where there is one. Raises ``NetringError``.
+    """
+    import logging
+    import signal
+
+    from netring_bpf.capture.capture import Capture
+    from netring_bpf.recording.recorder import Recorder, RecordOptions
+
+    logging.basicConfig(format="netring-bpf: %(message)s", level=logging.WARNING)
+    try:
+        options = RecordOptions(
+            rotate_size=given.rotate_size,
+            rotate_time=given.rotate_time,
+            max_files=given.max_files,
+            ring_time=given.ring_time,
+        )
+    except OptionError as error:
+        parser.error(str(error))
+    capture = Capture(
+        given.interface, filter=expression(given), backend=given.backend, steal=given.steal
+    )
+    recorder = Recorder(capture, given.file, options)
     with recorder:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: recorder.stop())
-        if request.options.ring_time is not None:
-            signal.signal(signal.SIGUSR1, lambda *_: recorder.trigger(_say_written))
+        if options.ring_time is not None:
+            signal.signal(
+                signal.SIGUSR1,
+                lambda *_: recorder.trigger(lambda path: say(f"wrote {path}")),
+            )
         how = f"{capture.backend}, {capture.attach} XDP" if capture.attach else capture.backend
-        _say(f"recording {request.interface} ({how})")
-        recorder.run(duration=request.duration, count=request.count)
-    _say(_summary(recorder.statistics()))
+        say(f"recording {given.interface} ({how})")
+        recorder.run(duration=given.duration, count=given.count)
+    for line in _summary(recorder.statistics()):
+        say(line)
+    return 0
 
 
-def _say(text: str) -> None:
-    print(f"netring-bpf: {text}", file=sys.stderr, flush=True)
-
-
-def _say_written(path: Path) -> None:
-    _say(f"wrote {path}")
-
-
-def _summary(books: RecordStatistics) -> str:
+def _summary(books: RecordStatistics) -> list[str]:
     lines = [
         f"{books.written} frames written to {books.files} files, {books.bytes} bytes",
         f"{books.capture.seen} frames seen, {books.capture.lost} dropped by the kernel",
@@ -67,4 +91,4 @@ def _summary(books: RecordStatistics) -> str:
     if books.overwritten or books.held:
         lines.append(f"{books.overwritten + books.held} frames left the ring unwritten")
     lines += [f"books off: {law}" for law in books.equations() if not law.holds]
-    return "\nnetring-bpf: ".join(lines)
+    return lines

@@ -1,0 +1,152 @@
+"""Parsers, the flags that several commands share, and readers of values."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import math
+import sys
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+__all__ = [
+    "CommandParser",
+    "Formatter",
+    "OverviewFormatter",
+    "add_backend",
+    "add_bounds",
+    "add_filter",
+    "count",
+    "cpus",
+    "expression",
+    "names",
+    "number",
+    "say",
+]
+
+_BACKENDS: Final = ("auto", "af_xdp", "tpacket_v3")
+_T = TypeVar("_T")
+
+
+def say(text: str) -> None:
+    """Print a message on standard error."""
+    print(f"netring-bpf: {text}", file=sys.stderr)
+
+
+# -- parsers --
+
+
+class CommandParser(argparse.ArgumentParser):
+    """Parses the words of one command: those of a filter may stand between flags."""
+
+    _intermixing = False
+
+    def parse_known_args(self, *args: Any, **kwargs: Any) -> Any:
+        """Parse the words, or exit with a message that names this command."""
+        # Some versions of argparse call this method again to parse intermixed words.
+        if self._intermixing:
+            return super().parse_known_args(*args, **kwargs)
+        self._intermixing = True
+        try:
+            return self.parse_intermixed_args(*args, **kwargs), []
+        finally:
+            self._intermixing = False
+
+
+class Formatter(argparse.HelpFormatter):
+    """Begins the usage with a capital letter."""
+
+    def add_usage(self, usage, actions, groups, prefix="Usage: "):  # type: ignore[no-untyped-def]
+        """Add the usage; ``prefix`` is an empty text or None where argparse chooses it."""
+        super().add_usage(usage, actions, groups, prefix or "Usage: ")
+
+
+class OverviewFormatter(Formatter, argparse.RawDescriptionHelpFormatter):
+    """Keeps the lines of the examples, and lists the commands without a line above them."""
+
+    def _format_action(self, action: argparse.Action) -> str:
+        if action.nargs != argparse.PARSER:
+            return super()._format_action(action)
+        self._dedent()  # the commands indent themselves
+        listed = "".join(map(self._format_action, self._iter_indented_subactions(action)))
+        self._indent()
+        return listed
+
+
+# -- flags --
+
+
+def add_filter(parser: argparse.ArgumentParser) -> None:
+    """Add the words of a filter, which may be absent."""
+    parser.add_argument(
+        "expression", nargs="*", metavar="FILTER", help="a filter in tcpdump's language"
+    )
+
+
+def expression(given: argparse.Namespace) -> str | None:
+    """Return the words of the filter as one text, None where there are none."""
+    return " ".join(given.expression) or None
+
+
+def add_backend(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that choose how packets are captured."""
+    parser.add_argument("--backend", choices=_BACKENDS, default="auto", help="how to capture")
+    parser.add_argument(
+        "--steal",
+        action="store_true",
+        help="let AF_XDP take matching packets away from this host's own stack",
+    )
+
+
+def add_bounds(parser: argparse.ArgumentParser, things: str) -> None:
+    """Add the flags that end a capture by itself. ``things``: the name of what is counted."""
+    parser.add_argument("--duration", type=_duration, metavar="SECONDS", help="stop after so long")
+    parser.add_argument("-c", dest="count", type=count, metavar="N", help=f"stop after N {things}")
+
+
+# -- values --
+
+
+def count(text: str) -> int:
+    """Return a number of things, at least one."""
+    return _value(text, int, lambda value: value >= 1, "a number, at least 1")
+
+
+def cpus(text: str) -> tuple[int, ...]:
+    """Return the numbers of CPUs."""
+    return _value(text, _numbers, lambda cpus: min(cpus) >= 0, "numbers of CPUs, as 2,3")
+
+
+def number(highest: int) -> Callable[[str], int]:
+    """Return a reader of numbers from 0 to ``highest``."""
+    rule = f"a number from 0 to {highest}"
+    return lambda text: _value(text, int, lambda value: 0 <= value <= highest, rule)
+
+
+def names(known: tuple[str, ...], example: str) -> Callable[[str], tuple[str, ...]]:
+    """Return a reader of one or more of the known names."""
+    rule = f"some of {','.join(known)}, as {example}"
+    return lambda text: _value(text, _words, lambda words: set(words) <= set(known), rule)
+
+
+def _duration(text: str) -> float:
+    return _value(
+        text, float, lambda value: 0 <= value < math.inf, "a number of seconds, 0 or more"
+    )
+
+
+def _value(text: str, read: Callable[[str], _T], holds: Callable[[_T], bool], rule: str) -> _T:
+    # A ValueError would make argparse show the name of the reader.
+    with contextlib.suppress(ValueError):
+        value = read(text)
+        if holds(value):
+            return value
+    raise argparse.ArgumentTypeError(f"{text}: must be {rule}")
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(map(int, text.split(",")))
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split(","))

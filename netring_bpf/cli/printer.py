@@ -1,0 +1,148 @@
+"""Prints the events of a ``Netring`` on standard output, and a summary at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import sys
+from collections.abc import Sequence
+
+from netring_bpf.broadcast.broadcast import BatchSubscriber
+from netring_bpf.cli.lines import open_lines
+from netring_bpf.cli.output import Output
+from netring_bpf.events.batch import EventBatch
+from netring_bpf.events.event import CaptureError, Event
+from netring_bpf.netring import Netring, NetringStatistics
+
+__all__ = ["print_events"]
+
+_PATIENCE = 1.0  # seconds for the reader of standard output, once the capture is closed
+
+
+async def print_events(
+    ring: Netring,
+    format: str,
+    *,
+    salt: str,
+    expression: str | None,
+    duration: float | None,
+    count: int | None,
+) -> bool:
+    """Capture and print until a signal, the duration or the count.
+
+    ``salt``: makes the identifiers in the text of this capture. ``expression``: its filter, for
+    the message at the start.
+
+    Returns whether the capture ended without an error; the log has the error. Raises
+    ``NetringError``. A second signal cancels the closing.
+    """
+    stop = asyncio.Event()
+    _stop_on_signals(stop)
+    async with contextlib.AsyncExitStack() as stack:
+        await stack.enter_async_context(ring)
+        events = await stack.enter_async_context(ring.subscribe_batches(name="stdout"))
+        _say(_opening(ring, expression))
+        if ring.progress is not None and sys.stderr.isatty():
+            from netring_bpf.cli.progress import show_progress
+
+            stack.enter_context(show_progress(ring))
+        printer = asyncio.create_task(_print(events, format, salt, count, stop))
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), duration)
+        await ring.close()
+        try:
+            await asyncio.wait_for(printer, _PATIENCE)
+        except TimeoutError:
+            _say("netring-bpf: nobody reads standard output: not all events were printed")
+    _say(_summary(ring.statistics()))
+    return ring.error is None
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def _stop_on_signals(stop: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+    main = asyncio.current_task()
+
+    def on_signal() -> None:
+        if stop.is_set() and main is not None:
+            main.cancel()
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, on_signal)
+
+
+async def _print(
+    events: BatchSubscriber, format: str, salt: str, left: int | None, stop: asyncio.Event
+) -> None:
+    try:
+        with Output(sys.stdout.fileno()) as output:
+            lines = open_lines(format, salt=salt)
+            await output.write(lines.header())
+            async for batch in events:
+                # Past the count the rest is read, so that the books close, and not shown.
+                shown, left = _up_to(batch, left)
+                for part in lines.of(shown):
+                    await output.write(part)
+                if left == 0 or _has_error(batch):
+                    stop.set()
+    except BrokenPipeError:
+        pass  # the reader of the pipe has left (`| head`): no error
+    finally:
+        stop.set()
+
+
+def _is_of_flows(batch: Sequence[Event]) -> bool:
+    """What is no flow event comes in a batch of its own."""
+    return isinstance(batch, EventBatch)
+
+
+def _has_error(batch: Sequence[Event]) -> bool:
+    return not _is_of_flows(batch) and any(isinstance(event, CaptureError) for event in batch)
+
+
+def _up_to(batch: Sequence[Event], left: int | None) -> tuple[Sequence[Event], int | None]:
+    """The events up to and including the ``left``-th flow event, and how many are left then."""
+    if left is None:
+        return batch, None
+    if left == 0 or not _is_of_flows(batch):
+        return batch if left else (), left
+    shown = batch[:left]
+    return shown, left - len(shown)
+
+
+def _opening(ring: Netring, expression: str | None) -> str:
+    how = f"{ring.backend}, {ring.attach} XDP" if ring.attach else ring.backend
+    what = f", filter {expression!r}" if expression else ""
+    if ring.progress is not None:
+        return f"netring-bpf: reading {ring.interface}{what}"
+    return f"netring-bpf: capturing on {ring.interface} ({how}{what})"
+
+
+def _summary(statistics: NetringStatistics) -> str:
+    capture = statistics.capture
+    if capture.backend == "file":
+        lines = [
+            f"{capture.file_frames} frames read, {capture.file_filtered} filtered out, "
+            f"{capture.keyed} with a flow"
+        ]
+    else:
+        lines = [
+            f"{capture.received} frames received, {capture.keyed} with a flow",
+            f"{capture.seen} frames seen, {capture.passed} passed to the host",
+            f"{capture.lost} frames dropped by the kernel, {capture.events_lost} events lost",
+        ]
+    lines += [
+        f"{capture.flows.started} flows started, {sum(capture.flows.ended.values())} ended",
+    ]
+    lines += [
+        f"{sink.name}: {sink.accepted} flows accepted, {sink.acknowledged} acknowledged, "
+        f"{sum(sink.dropped.values())} dropped, {sink.pending} pending, {stream.lagged} missed"
+        for sink, stream in zip(statistics.sinks, statistics.streams, strict=True)
+    ]
+    lines += [f"books off: {law}" for law in statistics.equations() if not law.holds]
+    return "\n".join(lines)
