@@ -6,6 +6,8 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
+from netring_bpf.bpf.engine_names import ENGINES
+
 __all__ = ["DESCRIPTION", "SUMMARY", "add_flags", "run"]
 
 SUMMARY = "show what a filter compiles to, or count its matches in a file"
@@ -25,7 +27,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--engine",
-        choices=("libpcap", "python", "tpacket", "xdp"),
+        choices=ENGINES,
         default="python",
         help="what runs the filter on the frames of -r [default: python]",
     )

@@ -7,7 +7,9 @@ import contextlib
 import math
 import sys
 from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
+
+from netring_bpf.capture.backend import BACKENDS
 
 __all__ = [
     "CommandParser",
@@ -24,7 +26,6 @@ __all__ = [
     "say",
 ]
 
-_BACKENDS: Final = ("auto", "af_xdp", "tpacket_v3")
 _T = TypeVar("_T")
 
 
@@ -90,7 +91,7 @@ def expression(given: argparse.Namespace) -> str | None:
 
 def add_backend(parser: argparse.ArgumentParser) -> None:
     """Add the flags that choose how packets are captured."""
-    parser.add_argument("--backend", choices=_BACKENDS, default="auto", help="how to capture")
+    parser.add_argument("--backend", choices=BACKENDS, default="auto", help="how to capture")
     parser.add_argument(
         "--steal",
         action="store_true",

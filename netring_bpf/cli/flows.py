@@ -22,18 +22,17 @@ from netring_bpf.cli.flags import (
 )
 from netring_bpf.errors import OptionError
 from netring_bpf.formats.base import FORMATS
-from netring_bpf.ring.flow_options import FlowKey, FlowOptions
+from netring_bpf.ring.flow_options import MAX_TUNNEL_DEPTH, FlowKey, FlowOptions
+from netring_bpf.ring.options import PRESETS, TpacketOptions, XdpOptions
 
 if TYPE_CHECKING:
     from netring_bpf.netring import Netring
-    from netring_bpf.ring.options import TpacketOptions, XdpOptions
     from netring_bpf.sinks.base import Sink
 
-__all__ = ["DESCRIPTION", "SUMMARY", "add_flags", "run"]
+__all__ = ["DESCRIPTION", "SUMMARY", "add_flags", "ring_options", "run"]
 
 SUMMARY = "print flow events of an interface, or of a capture file"
 DESCRIPTION = "Print flow events as they happen, or those of a file; Ctrl-C ends with a summary."
-_PRESETS: Final = ("default", "throughput", "latency", "small-memory")
 _DEFAULT: Final = FlowOptions()
 _EVENTS: Final = {kind.__name__.removeprefix("Flow").lower(): kind for kind in _DEFAULT.events}
 _KEYS: Final = {key.value.replace("_", "-"): key for key in FlowKey}
@@ -85,7 +84,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add("--directional", action="store_true", help="each direction is a flow of its own")
     add(
         "--tunnel-depth",
-        type=number(_DEFAULT.tunnel_depth),
+        type=number(MAX_TUNNEL_DEPTH),
         default=_DEFAULT.tunnel_depth,
         metavar="N",
         help="how many tunnels to open [default: %(default)s]",
@@ -97,9 +96,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
     add("--active-timeout", type=float, metavar="SECONDS",
         help="end a flow that has lasted so long, and go on")  # fmt: skip
-    add("--preset", choices=_PRESETS, default="default",
+    add("--preset", choices=PRESETS, default="default",
         help="what the rings are set up for: docs/tuning.md")  # fmt: skip
-    add("--threads", type=count, default=1, metavar="N",
+    add("--threads", type=count, default=TpacketOptions().threads, metavar="N",
         help="threads of TPACKET_V3; of AF_XDP with --symmetric-rss")  # fmt: skip
     add("--cpus", type=cpus, metavar="N,N,...", help="the CPU of each thread")
     add("--symmetric-rss", action="store_true",
@@ -121,13 +120,11 @@ def run(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
     import logging
 
     from netring_bpf.cli.printer import print_events
-    from netring_bpf.cli.tuning import Tuning
 
     logging.basicConfig(format="netring-bpf: %(message)s", level=logging.WARNING)
     try:
         flow = _flow_options(given, shown)
-        tuning = Tuning(given.preset, given.threads, given.cpus, given.symmetric_rss)
-        xdp, tpacket = tuning.xdp(), tuning.tpacket()
+        xdp, tpacket = ring_options(given)
     except OptionError as error:
         parser.error(str(error))
     printing = print_events(
@@ -186,6 +183,21 @@ def _flow_options(given: argparse.Namespace, shown: str) -> FlowOptions:
         verify_checksums=given.verify_checksums,
         active_timeout=given.active_timeout,
         events=events,
+    )
+
+
+def ring_options(given: argparse.Namespace) -> tuple[XdpOptions, TpacketOptions]:
+    """Return the options of each backend's rings. Raises ``OptionError``.
+
+    AF_XDP runs several threads only with symmetric RSS.
+    """
+    threads = given.threads if given.symmetric_rss else 1
+    cpus = None if given.cpus is None else given.cpus[:threads]
+    return (
+        XdpOptions.preset(
+            given.preset, threads=threads, cpus=cpus, symmetric_rss=given.symmetric_rss
+        ),
+        TpacketOptions.preset(given.preset, threads=given.threads, cpus=given.cpus),
     )
 
 
