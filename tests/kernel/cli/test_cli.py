@@ -1,0 +1,76 @@
+"""The command line as a whole: its overview, its version, and wrong usage."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+
+import pytest
+
+import netring_bpf
+from tests.kernel.cli.command import COMMAND
+from tests.support.rig import PORT
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["flow"],
+        ["flows"],
+        ["flows", "-i", PORT, "--no-such-flag"],
+        ["flows", "-i", PORT, "--backend", "pcap"],
+        ["flows", "-i", PORT, "-c", "0"],
+        ["flows", "-i", PORT, "-c", "many"],
+        ["flows", "-i", PORT, "--duration", "-1"],
+        ["flows", "-i", PORT, "--duration", "nan"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_exits_with_2(arguments: list[str]) -> None:
+    done = subprocess.run(
+        [COMMAND, *arguments], check=False, capture_output=True, text=True, timeout=20.0
+    )
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert "Usage: netring-bpf" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "stream"), [([], 2, "stderr"), (["--help"], 0, "stdout")]
+)
+def test_without_a_command_the_help_says_which_there_are(
+    arguments: list[str], status: int, stream: str
+) -> None:
+    done = subprocess.run(
+        [COMMAND, *arguments], check=False, capture_output=True, text=True, timeout=20.0
+    )
+    said = {"stdout": done.stdout, "stderr": done.stderr}
+    shown = said.pop(stream)
+    assert done.returncode == status
+    assert list(said.values()) == [""]
+    assert shown.startswith("Usage: netring-bpf [-h] [--version] COMMAND ...\n")
+    listed = shown.partition("commands:\n")[2].partition("\n\n")[0]
+    assert [line.split()[0] for line in listed.splitlines()] == ["flows", "filter", "record"]
+    assert "netring-bpf flows -i eth1 tcp port 443\n" in shown
+    assert "COMMAND --help" in shown
+
+
+def test_an_unknown_flag_before_the_command_is_named() -> None:
+    done = subprocess.run(
+        [COMMAND, "--fast", "flows"], check=False, capture_output=True, text=True, timeout=20.0
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.endswith("netring-bpf: error: unrecognized arguments: --fast\n")
+
+
+def test_the_version_is_the_packages() -> None:
+    done = subprocess.run(
+        [COMMAND, "--version"], check=False, capture_output=True, text=True, timeout=20.0
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (
+        0,
+        f"netring-bpf {netring_bpf.__version__}\n",
+        "",
+    )
+    assert re.fullmatch(r"\d+\.\d+\.\d+", netring_bpf.__version__)

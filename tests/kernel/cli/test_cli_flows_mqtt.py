@@ -1,0 +1,146 @@
+"""``netring-bpf flows --mqtt``: what it publishes, and how it keeps a password."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.kernel.cli.command import HOW, LISTEN, Flows, opening, query, run, send, summary
+from tests.support.broker import Broker, MosquittoSub
+from tests.support.rig import PORT
+
+if TYPE_CHECKING:
+    from tests.support.lab import Namespace
+
+pytestmark = pytest.mark.requires("root", "netns", "bcc")
+
+PASSWORD = "correct-horse-battery"
+
+
+@pytest.mark.requires("broker")
+def test_flows_are_published(namespace: Namespace) -> None:
+    namespace.ip("link set lo up")
+    with (
+        Broker(namespace=namespace) as broker,
+        MosquittoSub(broker.port, "netring/+/flows", namespace=namespace) as subscriber,
+    ):
+        with Flows(namespace, *LISTEN, "--mqtt", broker.url).capturing() as command:
+            send(namespace, *(query(1000 + n) for n in range(5)))
+            command.printed("started", 1004)
+            done = command.finish(signal.SIGINT)
+        assert done.status == 0
+        messages = subscriber.wait_for(lambda got: len(records_of(got)) >= 5)
+    ended = [r for r in done.records if r["event"] == "ended"]
+    published = sorted(records_of(messages), key=lambda r: r["seq"])
+    assert [r.pop("seq") for r in published] == [1, 2, 3, 4, 5]
+    assert len({r.pop("capture") for r in published}) == 1
+    assert published == ended
+    said = " ".join(" ".join(done.err).split())
+    assert f"{broker.url}: 5 flows accepted, 5 acknowledged, 0 dropped, 0 pending, 0 missed" in said
+
+
+@pytest.mark.requires("broker")
+def test_of_the_events_that_are_made_those_are_published_that_always_are(
+    namespace: Namespace,
+) -> None:
+    namespace.ip("link set lo up")
+    with (
+        Broker(namespace=namespace) as broker,
+        MosquittoSub(broker.port, "netring/+/flows", namespace=namespace) as subscriber,
+    ):
+        flags = ["--events", "ended,started", "--mqtt", broker.url]
+        with Flows(namespace, *LISTEN, *flags).capturing() as command:
+            send(namespace, *(query(1000 + n) for n in range(5)))
+            command.printed("started", 1004)
+            done = command.finish(signal.SIGINT)
+        assert done.status == 0
+        messages = subscriber.wait_for(lambda got: len(records_of(got)) >= 5)
+    assert [record["event"] for record in records_of(messages)] == ["ended"] * 5
+    assert [record["event"] for record in done.records] == ["started"] * 5 + ["ended"] * 5
+
+
+@pytest.mark.requires("broker")
+def test_what_it_says_is_a_line_each_however_long(namespace: Namespace) -> None:
+    namespace.ip("link set lo up")
+    expression = " or ".join(f"port {number}" for number in range(50_000, 50_012))
+    with (
+        Broker(namespace=namespace) as broker,
+        Flows(namespace, *LISTEN, "--mqtt", broker.url, expression).capturing() as command,
+    ):
+        done = command.finish(signal.SIGINT)
+    assert done.err == [
+        opening(HOW["tpacket_v3"], expression),
+        *summary(0, keyed=0, seen=0, passed=0, started=0, ended=0),
+        f"{broker.url}: 0 flows accepted, 0 acknowledged, 0 dropped, 0 pending, 0 missed",
+    ]
+
+
+@pytest.mark.requires("broker")
+@pytest.mark.parametrize("where", ["file", "environment"])
+def test_a_password_is_shown_to_nobody(
+    namespace: Namespace, where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    namespace.ip("link set lo up")
+    arguments = []
+    if where == "file":
+        path = tmp_path / "credentials"
+        path.touch(0o600)
+        path.write_text(f"probe\n{PASSWORD}\n")
+        arguments = ["--mqtt-credentials", str(path)]
+    else:
+        monkeypatch.setenv("NETRING_MQTT_USERNAME", "probe")
+        monkeypatch.setenv("NETRING_MQTT_PASSWORD", PASSWORD)
+    with (
+        Broker(namespace=namespace, users={"probe": PASSWORD}) as broker,
+        MosquittoSub(
+            broker.port, "netring/+/flows", namespace=namespace,
+            extra=["-u", "probe", "-P", PASSWORD],
+        ) as subscriber,
+        Flows(namespace, *LISTEN, "--mqtt", broker.url, *arguments).capturing() as command,
+    ):  # fmt: skip
+        cmdline = Path(f"/proc/{command.process.pid}/cmdline").read_text()
+        assert PORT in cmdline.split("\0")
+        assert PASSWORD not in cmdline
+        send(namespace, query(1001))
+        command.printed("started", 1001)
+        done = command.finish(signal.SIGTERM)
+        subscriber.wait_for(lambda got: len(records_of(got)) == 1)
+    assert done.status == 0
+    assert PASSWORD not in "\n".join([*done.err, *done.out])
+
+
+@pytest.mark.requires("broker")
+def test_a_refused_password_is_not_repeated(
+    namespace: Namespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    namespace.ip("link set lo up")
+    monkeypatch.setenv("NETRING_MQTT_USERNAME", "probe")
+    monkeypatch.setenv("NETRING_MQTT_PASSWORD", PASSWORD)
+    with (
+        Broker(namespace=namespace, users={"probe": "another"}) as broker,
+        Flows(namespace, *LISTEN, "--mqtt", broker.url).capturing() as command,
+    ):
+        command.err.wait_for(lambda line: f"{broker.url}: " in line and "authorized" in line)
+        send(namespace, query(1001))
+        command.printed("started", 1001)
+        done = command.finish(signal.SIGTERM)
+    assert done.status == 0
+    assert PASSWORD not in "\n".join([*done.err, *done.out])
+    assert "Traceback (most recent call last):" not in done.err
+
+
+def test_a_password_in_the_url_is_refused_and_not_repeated(namespace: Namespace) -> None:
+    url = f"mqtt://probe:{PASSWORD}@127.0.0.1"
+    done = run(namespace, "flows", "-i", PORT, *LISTEN, "--mqtt", url)
+    assert done.status == 1
+    [line] = done.err
+    assert PASSWORD not in line
+    assert "NETRING_MQTT_PASSWORD" in line
+
+
+def records_of(messages: list[Any]) -> list[dict[str, Any]]:
+    return [record for message in messages for record in json.loads(message.text)]

@@ -1,0 +1,137 @@
+"""``netring-bpf flows`` on a terminal: a table, unless JSON is asked for."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import select
+import termios
+from typing import TYPE_CHECKING, Self
+
+import pytest
+
+from netring_bpf.cli.table import HEADER
+from tests.kernel.cli.command import HOW, LISTEN, A, B, Flows, opening, query, send, summary
+from tests.support.frames import udp
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.support.lab import Namespace
+
+pytestmark = pytest.mark.requires("root", "netns", "bcc")
+
+STYLE = re.compile(r"\x1b\[[0-9;]*m")
+
+
+class Terminal:
+    """A terminal with somebody in front of it."""
+
+    def __init__(self, columns: int) -> None:
+        self._keyboard, self.line = os.openpty()
+        termios.tcsetwinsize(self.line, (24, columns))
+        modes = termios.tcgetattr(self.line)
+        modes[3] &= ~termios.ECHO
+        termios.tcsetattr(self.line, termios.TCSANOW, modes)
+        self._shown = b""
+
+    @property
+    def lines(self) -> list[str]:
+        return STYLE.sub("", self._shown.decode()).replace("\r\n", "\n").splitlines()
+
+    def wait_for(self, text: str) -> None:
+        """Wait until ``text`` is on a line of its own or a part of one."""
+        while not any(text in line for line in self.lines):
+            assert self._read(), f"not shown: {self.lines}"
+
+    def read_to_the_end(self) -> list[str]:
+        """All lines, once nobody has the terminal open any more."""
+        while self._read():
+            pass
+        return self.lines
+
+    def type(self, keys: bytes) -> None:
+        os.write(self._keyboard, keys)
+
+    def _read(self) -> bool:
+        assert select.select([self._keyboard], [], [], 10.0)[0], f"silence after: {self.lines}"
+        try:
+            self._shown += os.read(self._keyboard, 1 << 16)
+        except OSError:  # EIO: the other end is closed
+            return False
+        return True
+
+    def hand_over(self) -> None:
+        """Only the process has the line from here on."""
+        os.close(self.line)
+        self.line = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.line >= 0:
+            os.close(self.line)
+        os.close(self._keyboard)
+
+
+@contextlib.contextmanager
+def on_a_terminal(
+    namespace: Namespace, *arguments: str, columns: int = 200
+) -> Iterator[tuple[Flows, Terminal]]:
+    """The command with a terminal that it has to itself, as under a login shell."""
+    with (
+        Terminal(columns) as terminal,
+        Flows(
+            namespace, *LISTEN, *arguments,
+            stdin=terminal.line, stdout=terminal.line, before=["setsid", "--ctty"],
+        ) as command,
+    ):  # fmt: skip
+        terminal.hand_over()
+        yield command.capturing(), terminal
+
+
+@pytest.mark.parametrize("columns", [80, 200])
+def test_on_a_terminal_it_is_a_table_that_ctrl_c_ends(
+    namespace: Namespace, columns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    frame = query(1001)
+    with on_a_terminal(namespace, columns=columns) as (command, terminal):
+        send(namespace, frame)
+        terminal.wait_for("started")
+        terminal.type(b"\x03")
+        done = command.finish()
+        header, *rows = terminal.read_to_the_end()
+    assert done.status == 0
+    assert header == HEADER
+    shared = ["udp", f"{A}:1001", f"{B}:53", "1", str(len(frame)), "0", "0", "0.000", "D"]
+    assert [row.split()[1:] for row in rows] == [
+        ["started", *shared],
+        ["ended", *shared, "shutdown"],
+    ]
+    for row in rows:
+        assert re.fullmatch(r"\d\d:\d\d:\d\d\.\d{6}", row.split()[0])
+    assert done.err == [
+        opening(HOW["tpacket_v3"]),
+        *summary(1, keyed=1, seen=1, passed=1, started=1, ended=1),
+    ]
+
+
+def test_on_a_terminal_addresses_are_shown_letter_for_letter(namespace: Namespace) -> None:
+    a, b = "fd00:a::1", "fd00:b::2"
+    with on_a_terminal(namespace, "-c", "1") as (command, terminal):
+        send(namespace, udp(a, b, 1001, 53))
+        assert command.finish().status == 0
+        _, row = terminal.read_to_the_end()
+    assert row.split()[3:5] == [f"[{a}]:1001", f"[{b}]:53"]
+
+
+def test_json_can_be_had_on_a_terminal(namespace: Namespace) -> None:
+    with on_a_terminal(namespace, "--json", "-c", "2", columns=40) as (command, terminal):
+        send(namespace, query(1001), query(1002))
+        assert command.finish().status == 0
+        lines = terminal.read_to_the_end()
+    assert [json.loads(line)["orig"]["port"] for line in lines] == [1001, 1002]
