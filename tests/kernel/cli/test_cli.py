@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 import subprocess
+import sys
 
 import pytest
 
 import netring_bpf
+from netring_bpf.cli.app import parser
 from tests.kernel.cli.command import COMMAND
 from tests.support.rig import PORT
 
@@ -74,3 +77,38 @@ def test_the_version_is_the_packages() -> None:
         "",
     )
     assert re.fullmatch(r"\d+\.\d+\.\d+", netring_bpf.__version__)
+
+
+def test_the_parser_has_a_subparser_for_each_command() -> None:
+    whole = parser()
+    [commands] = [action for action in whole._actions if action.nargs == argparse.PARSER]
+    assert isinstance(commands.choices, dict)
+    assert list(commands.choices) == ["flows", "filter", "record"]
+    for name, command in commands.choices.items():
+        assert command.prog == f"netring-bpf {name}"
+        flags = [flag for action in command._actions for flag in action.option_strings]
+        assert "-i" in flags
+        assert all(action.help for action in command._actions)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["flows", "--help"], ["flow"]])
+def test_help_and_errors_load_nothing_that_a_command_needs(arguments: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", COMMAND, *arguments],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=20.0,
+    )
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "netring_bpf.cli.flows" in loaded
+    needless = {
+        "msgspec",
+        "netring_bpf._core",
+        "netring_bpf.capture.capture",
+        "netring_bpf.netring",
+        "numpy",
+        "pyroute2",
+        "rich",
+    }
+    assert needless & loaded == set()
