@@ -1,4 +1,4 @@
-"""The command ``netring-bpf``: flags to a ``Netring`` and its sinks, nothing more."""
+"""The command ``netring-bpf``: turns flags into calls of the library."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def main() -> None:
             f"netring-bpf: the command line needs {error.name}, which is not installed; "
             'pip install "netring-bpf[cli]"'
         )
-    except BrokenPipeError:  # `| head`; the interpreter is not to try once more
+    except BrokenPipeError:  # `| head`; keep the interpreter from flushing once more
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except KeyboardInterrupt:  # before the command has its own handler
         sys.exit(130)
-    # The interpreter looks for garbage once more as it ends: in all modules, for 12 ms.
+    # Spare the interpreter its last search for garbage in all modules.
     gc.freeze()
     sys.exit(status)

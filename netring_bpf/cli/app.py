@@ -25,22 +25,22 @@ for example:
   netring-bpf flows -r file.pcap --format zeek
   netring-bpf record -i eth1 -w file.pcapng udp
 
-netring-bpf COMMAND --help tells the flags of a command."""
+netring-bpf COMMAND --help explains the flags of a command."""
 
 
 class _Command(Protocol):
-    """A file of this folder that is a command."""
+    """A file of this folder that has a command."""
 
-    SUMMARY: str  #: its line in the list of commands
-    DESCRIPTION: str  #: stands at the top of its own help
+    SUMMARY: str  #: for the list of commands
+    DESCRIPTION: str  #: for its own help
 
     def add_flags(self, parser: argparse.ArgumentParser) -> None:
-        """Add its flags."""
+        """Add the flags of the command."""
 
     def run(self, parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
-        """Run it and return its exit status.
+        """Run the command and return its exit status. Raises ``NetringError``.
 
-        ``parser`` reports wrong usage. Raises ``NetringError``.
+        ``parser`` reports wrong usage.
         """
 
 
@@ -70,10 +70,10 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return the parser of all commands; tools make help pages and completion from it."""
+    """Return the parser of all commands. Tools make man pages and shell completion from it."""
     whole = argparse.ArgumentParser(
         prog="netring-bpf",
-        description="Flows off a Linux interface, filtered in the kernel.",
+        description="Turn the packets of a Linux interface into flows, filtered in the kernel.",
         epilog=_EXAMPLES,
         formatter_class=OverviewFormatter,
         allow_abbrev=False,

@@ -1,4 +1,4 @@
-"""``netring-bpf filter``: shows what an expression compiles to, or counts a file's matches."""
+"""``netring-bpf filter``: shows the program of a filter, or counts its matches in a file."""
 
 from __future__ import annotations
 
@@ -10,35 +10,42 @@ from netring_bpf.bpf.engine_names import ENGINES
 
 __all__ = ["DESCRIPTION", "SUMMARY", "add_flags", "run"]
 
-SUMMARY = "show what a filter compiles to, or count its matches in a file"
-DESCRIPTION = "Show what a filter compiles to, or how many frames of a file match it."
+SUMMARY = "show the program of a filter, or count its matches in a file"
+DESCRIPTION = (
+    "Compile a filter and show its program, or count the frames of a capture file that match it."
+)
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of this command."""
     add = parser.add_argument
-    add("expression", nargs="+", metavar="FILTER", help="a filter in tcpdump's language")
-    add("-r", dest="file", type=Path, metavar="FILE", help="count the frames of this capture file")
+    add(
+        "expression",
+        nargs="+",
+        metavar="FILTER",
+        help="the words of a filter in tcpdump's language",
+    )
+    add("-r", dest="file", type=Path, metavar="FILE", help="count the matching frames of this file")
     add(
         "-i",
         dest="interface",
         metavar="IFACE",
-        help="compile as for live traffic of this interface",
+        help="compile for live traffic of this interface",
     )
     add(
         "--engine",
         choices=ENGINES,
         default="python",
-        help="what runs the filter on the frames of -r [default: python]",
+        help="run the filter on the frames of -r with this engine [default: %(default)s]",
     )
     add(
         "--count",
         action="store_true",
-        help="print the number of matching frames; of instructions without -r. The default; "
-        "beside --explain it must be asked for",
+        help="print the number of matching frames, or without -r of instructions [default without "
+        "--explain]",
     )
     add("--explain", action="store_true",
-        help="list the compiled program, as tcpdump -d does")  # fmt: skip
+        help="list the instructions of the program, as tcpdump -d does")  # fmt: skip
 
 
 def run(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:

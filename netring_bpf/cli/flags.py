@@ -38,7 +38,7 @@ def say(text: str) -> None:
 
 
 class CommandParser(argparse.ArgumentParser):
-    """Parses the words of one command: those of a filter may stand between flags."""
+    """Parses the words of one command; a filter's words may stand between flags."""
 
     _intermixing = False
 
@@ -55,10 +55,10 @@ class CommandParser(argparse.ArgumentParser):
 
 
 class Formatter(argparse.HelpFormatter):
-    """Begins the usage with a capital letter."""
+    """Writes ``Usage:`` with a capital letter."""
 
     def add_usage(self, usage, actions, groups, prefix="Usage: "):  # type: ignore[no-untyped-def]
-        """Add the usage; ``prefix`` is an empty text or None where argparse chooses it."""
+        """Add the usage line."""
         super().add_usage(usage, actions, groups, prefix or "Usage: ")
 
 
@@ -78,30 +78,41 @@ class OverviewFormatter(Formatter, argparse.RawDescriptionHelpFormatter):
 
 
 def add_filter(parser: argparse.ArgumentParser) -> None:
-    """Add the words of a filter, which may be absent."""
+    """Add the words of a filter, which are optional."""
     parser.add_argument(
-        "expression", nargs="*", metavar="FILTER", help="a filter in tcpdump's language"
+        "expression",
+        nargs="*",
+        metavar="FILTER",
+        help="the words of a filter in tcpdump's language, as tcp port 443 [default: all packets]",
     )
 
 
 def expression(given: argparse.Namespace) -> str | None:
-    """Return the words of the filter as one text, None where there are none."""
+    """Return the filter as one text, None without a filter."""
     return " ".join(given.expression) or None
 
 
 def add_backend(parser: argparse.ArgumentParser) -> None:
-    """Add the flags that choose how packets are captured."""
-    parser.add_argument("--backend", choices=BACKENDS, default="auto", help="how to capture")
+    """Add the flags that choose the backend."""
+    parser.add_argument(
+        "--backend",
+        choices=BACKENDS,
+        default="auto",
+        help="capture by this means; auto takes AF_XDP where possible, else TPACKET_V3 "
+        "[default: %(default)s]",
+    )
     parser.add_argument(
         "--steal",
         action="store_true",
-        help="let AF_XDP take matching packets away from this host's own stack",
+        help="let AF_XDP take matching packets away from the network stack of this host",
     )
 
 
 def add_bounds(parser: argparse.ArgumentParser, things: str) -> None:
-    """Add the flags that end a capture by itself. ``things``: the name of what is counted."""
-    parser.add_argument("--duration", type=_duration, metavar="SECONDS", help="stop after so long")
+    """Add the flags that limit a capture. ``things``: the plural of the things that -c counts."""
+    parser.add_argument(
+        "--duration", type=_duration, metavar="SECONDS", help="stop after this long"
+    )
     parser.add_argument("-c", dest="count", type=count, metavar="N", help=f"stop after N {things}")
 
 

@@ -31,8 +31,11 @@ if TYPE_CHECKING:
 
 __all__ = ["DESCRIPTION", "SUMMARY", "add_flags", "ring_options", "run"]
 
-SUMMARY = "print flow events of an interface, or of a capture file"
-DESCRIPTION = "Print flow events as they happen, or those of a file; Ctrl-C ends with a summary."
+SUMMARY = "print the flows of an interface or of a capture file"
+DESCRIPTION = (
+    "Print the flows of an interface or of a capture file as events: a flow starts, is updated, "
+    "ends. Ctrl-C stops the capture and prints a summary."
+)
 _DEFAULT: Final = FlowOptions()
 _EVENTS: Final = {kind.__name__.removeprefix("Flow").lower(): kind for kind in _DEFAULT.events}
 _KEYS: Final = {key.value.replace("_", "-"): key for key in FlowKey}
@@ -43,66 +46,104 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of this command."""
     add = parser.add_argument
     add_filter(parser)
-    add("--interface", "-i", metavar="IFACE", help="the interface to capture")
+    add("--interface", "-i", metavar="IFACE", help="capture on this interface")
     add(
         "-r",
         dest="file",
         type=Path,
         metavar="FILE",
-        help="a capture file instead: pcap or pcapng, gzip'd or not; - for standard input",
+        help="read this capture file instead: pcap or pcapng, also packed with gzip; - reads "
+        "standard input",
     )
     add(
         "--format",
         choices=("table", *FORMATS),
-        help="how to print; zeek, zeek-json, eve and csv print flows that have ended "
-        "[default: table on a terminal, else json]",
+        help="the format of the output; zeek, zeek-json, eve and csv print only ended flows "
+        "[default: table on a terminal, json elsewhere]",
     )
-    add("--json", action="store_true", help="the same as --format json")
+    add("--json", action="store_true", help="print JSON lines, as --format json does")
     add(
         "--events",
         type=names(tuple(_EVENTS), "started,ended"),
         metavar="KIND,KIND,...",
-        help=f"only these, of {', '.join(_EVENTS)}, printed and published: --events ended is one "
-        "record a flow [default: all; without --mqtt only ended where the format prints no others]",
+        help=f"print and publish only these kinds of events, out of {', '.join(_EVENTS)}; "
+        "--events ended gives one record per flow [default: all, or only ended where the format "
+        "prints no others and --mqtt is absent]",
     )
     add_backend(parser)
-    add("--mqtt", metavar="URL", help="publish flows too: mqtt://HOST or mqtts://HOST[:PORT]")
+    add(
+        "--mqtt",
+        metavar="URL",
+        help="also publish flows to this broker: mqtt://HOST[:PORT] or mqtts://HOST[:PORT]",
+    )
     add(
         "--mqtt-credentials",
         type=Path,
         metavar="FILE",
-        help="a file of mode 0600: user name, then password, a line each; or set "
-        "NETRING_MQTT_USERNAME and NETRING_MQTT_PASSWORD",
+        help="read the user name from the first line of this file and the password from the "
+        "second; its mode must be 0600 [default: the environment's NETRING_MQTT_USERNAME and "
+        "NETRING_MQTT_PASSWORD]",
     )
-    add("--key", choices=tuple(_KEYS), default=_KEY, help="what makes packets one flow")
+    add(
+        "--key",
+        choices=tuple(_KEYS),
+        default=_KEY,
+        help="the fields that the packets of a flow share [default: %(default)s]",
+    )
     vlan = parser.add_mutually_exclusive_group()
-    vlan.add_argument("--ignore-vlan", dest="ignore_vlan", action="store_const", const=True,
-                      help="flows are the same in all VLANs [default: for zeek and zeek-json, "
-                      "as in Zeek]")  # fmt: skip
-    vlan.add_argument("--key-vlan", dest="ignore_vlan", action="store_const", const=False,
-                      help="flows of different VLANs are different [default: else]")  # fmt: skip
-    add("--directional", action="store_true", help="each direction is a flow of its own")
+    vlan.add_argument(
+        "--ignore-vlan",
+        action="store_const",
+        const=True,
+        help="count packets of different VLANs as one flow [default of zeek and zeek-json, as in "
+        "Zeek]",
+    )
+    vlan.add_argument(
+        "--key-vlan",
+        dest="ignore_vlan",
+        action="store_const",
+        const=False,
+        help="keep flows of different VLANs apart [default of the other formats]",
+    )
+    add("--directional", action="store_true", help="count each direction as a flow of its own")
     add(
         "--tunnel-depth",
         type=number(MAX_TUNNEL_DEPTH),
         default=_DEFAULT.tunnel_depth,
         metavar="N",
-        help="how many tunnels to open [default: %(default)s]",
+        help=f"look into up to N nested tunnels, 0 to {MAX_TUNNEL_DEPTH} [default: %(default)s]",
     )
     add(
         "--verify-checksums",
         action="store_true",
-        help="do not believe packets whose checksum is wrong",
+        help="verify checksums: a packet with a wrong one is counted, but its content ignored",
     )
-    add("--active-timeout", type=float, metavar="SECONDS",
-        help="end a flow that has lasted so long, and go on")  # fmt: skip
-    add("--preset", choices=PRESETS, default="default",
-        help="what the rings are set up for: docs/tuning.md")  # fmt: skip
-    add("--threads", type=count, default=TpacketOptions().threads, metavar="N",
-        help="threads of TPACKET_V3; of AF_XDP with --symmetric-rss")  # fmt: skip
-    add("--cpus", type=cpus, metavar="N,N,...", help="the CPU of each thread")
-    add("--symmetric-rss", action="store_true",
-        help="the card brings both directions of a flow to one queue")  # fmt: skip
+    add(
+        "--active-timeout",
+        type=float,
+        metavar="SECONDS",
+        help="end a flow that has lasted this long, and continue it as a new one",
+    )
+    add(
+        "--preset",
+        choices=PRESETS,
+        default="default",
+        help="tune the rings for this goal; docs/tuning.md has the values [default: %(default)s]",
+    )
+    add(
+        "--threads",
+        type=count,
+        default=TpacketOptions().threads,
+        metavar="N",
+        help="capture with N threads; AF_XDP needs --symmetric-rss for more than one "
+        "[default: %(default)s]",
+    )
+    add("--cpus", type=cpus, metavar="N,N,...", help="run each thread on its CPU, as 2,3")
+    add(
+        "--symmetric-rss",
+        action="store_true",
+        help="assume that the network card brings both directions of a flow to one queue",
+    )
     add_bounds(parser, "flow events")
 
 
@@ -112,7 +153,7 @@ def run(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
     Raises ``NetringError``.
     """
     if sys.stdout is None:
-        say("standard output is closed; there is nowhere to print to")
+        say("standard output is closed, so the events cannot be printed")
         return 1
     shown = _format(parser, given)
 
@@ -139,7 +180,7 @@ def run(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
     try:
         return 0 if asyncio.run(printing) else 1
     except asyncio.CancelledError:
-        say("stopped before everything was closed in peace")
+        say("stopped by a second signal, before everything was closed")
         return 1
 
 

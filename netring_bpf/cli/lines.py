@@ -1,4 +1,4 @@
-"""What ``netring-bpf flows`` prints of a batch of events, in each of its formats."""
+"""Makes the lines that ``netring-bpf flows`` prints, in each format."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ class Lines(Protocol):
     """Makes the lines of a batch."""
 
     def header(self) -> bytes:
-        """What stands at the top; may be empty."""
+        """Return the lines before the first event; may be empty."""
 
     def of(self, events: Sequence[Event]) -> Iterable[bytes | memoryview]:
-        """The lines of these events, each with its newline, in parts: nothing of what is not shown.
+        """Return the lines of these events, each with its newline, in parts.
 
-        A part is valid until the next is asked for.
+        Events that the format leaves out have no line. A part is valid until the next one is
+        taken.
         """
 
 

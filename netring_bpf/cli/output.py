@@ -1,4 +1,4 @@
-"""Standard output without blocking the event loop, whatever it leads to."""
+"""Writes to standard output without blocking the event loop: a file, a pipe or a terminal."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from netring_bpf.errors import SyscallError
 
 __all__ = ["Output"]
 
-_CHUNK = select.PIPE_BUF  # what a pipe that polls writable takes without blocking
+_CHUNK = select.PIPE_BUF  # a writable pipe takes so many bytes without blocking
 
 
 class Output:
-    """Writes bytes to a descriptor, waiting in the event loop while its reader is slow.
+    """Writes bytes to a descriptor, and waits in the event loop while its reader is slow.
 
-    The descriptor stays as blocking as it was: a terminal's is shared with the shell. A pipe is
-    opened once more, without blocking: it takes 64 KiB at once then, instead of the 4 KiB that
-    it takes for sure. A context manager.
+    The descriptor's mode stays as it was, since a terminal shares it with the shell. A pipe is
+    opened a second time in non-blocking mode: one write can then fill the pipe, instead of the
+    PIPE_BUF bytes that never block. A context manager.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -32,9 +32,9 @@ class Output:
             self._own = _open_again(descriptor)
 
     async def write(self, data: bytes | memoryview) -> None:
-        """Write all of it.
+        """Write all the data.
 
-        Raises ``BrokenPipeError`` when the reader has left, ``SyscallError`` for the rest.
+        Raises ``BrokenPipeError`` when the reader has left, ``SyscallError`` for other errors.
         """
         view = memoryview(data)
         while view:
@@ -44,7 +44,7 @@ class Output:
                 else:
                     await self._writable()
                     written = os.write(self._descriptor, view[:_CHUNK] if self._waits else view)
-            except BlockingIOError:  # full; or somebody made the descriptor non-blocking
+            except BlockingIOError:  # the pipe is full, or another process made it non-blocking
                 await self._writable()
                 continue
             except BrokenPipeError:
@@ -61,7 +61,7 @@ class Output:
         ready = asyncio.Event()
         try:
             loop.add_writer(descriptor, ready.set)
-        except PermissionError:  # epoll(7) has no use for it: as /dev/null, it never blocks
+        except PermissionError:  # epoll(7) refuses files that never block, such as /dev/null
             self._waits = False
             return
         try:
@@ -70,7 +70,7 @@ class Output:
             loop.remove_writer(descriptor)
 
     def close(self) -> None:
-        """Close what was opened here; the descriptor itself stays open. Idempotent."""
+        """Close the second opening of a pipe; the descriptor itself stays open. Idempotent."""
         if self._own is not None:
             own, self._own = self._own, None
             os.close(own)

@@ -31,8 +31,7 @@ async def print_events(
 ) -> bool:
     """Capture and print until a signal, the duration or the count.
 
-    ``salt``: makes the identifiers in the text of this capture. ``expression``: its filter, for
-    the message at the start.
+    ``salt`` goes into Zeek's identifiers. ``expression`` is the filter, for the first message.
 
     Returns whether the capture ended without an error; the log has the error. Raises
     ``NetringError``. A second signal cancels the closing.
@@ -54,7 +53,7 @@ async def print_events(
         try:
             await asyncio.wait_for(printer, _PATIENCE)
         except TimeoutError:
-            _say("netring-bpf: nobody reads standard output: not all events were printed")
+            _say("netring-bpf: nothing reads standard output: some events were not printed")
     _say(_summary(ring.statistics()))
     return ring.error is None
 
@@ -84,20 +83,20 @@ async def _print(
             lines = open_lines(format, salt=salt)
             await output.write(lines.header())
             async for batch in events:
-                # Past the count the rest is read, so that the books close, and not shown.
+                # Read on past the count without printing, so that the books balance.
                 shown, left = _up_to(batch, left)
                 for part in lines.of(shown):
                     await output.write(part)
                 if left == 0 or _has_error(batch):
                     stop.set()
     except BrokenPipeError:
-        pass  # the reader of the pipe has left (`| head`): no error
+        pass  # the reader of the pipe has left (`| head`), which is no error
     finally:
         stop.set()
 
 
 def _is_of_flows(batch: Sequence[Event]) -> bool:
-    """What is no flow event comes in a batch of its own."""
+    """Whether the batch has flow events; all other events come in batches of their own."""
     return isinstance(batch, EventBatch)
 
 
@@ -106,7 +105,7 @@ def _has_error(batch: Sequence[Event]) -> bool:
 
 
 def _up_to(batch: Sequence[Event], left: int | None) -> tuple[Sequence[Event], int | None]:
-    """The events up to and including the ``left``-th flow event, and how many are left then."""
+    """Return the events up to the ``left``-th flow event, and the number left after them."""
     if left is None:
         return batch, None
     if left == 0 or not _is_of_flows(batch):

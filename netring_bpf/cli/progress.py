@@ -1,4 +1,4 @@
-"""How far a file was read, on the terminal."""
+"""A progress bar on the terminal while a file is read."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _INTERVAL = 0.2  # seconds
 
 @contextlib.contextmanager
 def show_progress(ring: Netring) -> Iterator[None]:
-    """Draw a bar on standard error while the file is read; inside of a running event loop."""
+    """Draw a bar on standard error while the file is read. Needs a running event loop."""
     columns = BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         size = (ring.progress or (0, 0))[1]

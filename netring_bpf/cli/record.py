@@ -1,4 +1,4 @@
-"""``netring-bpf record``: one capture into pcapng files, until a signal."""
+"""``netring-bpf record``: writes the frames of an interface into pcapng files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ __all__ = ["DESCRIPTION", "SUMMARY", "add_flags", "run"]
 
 SUMMARY = "write the frames of an interface into pcapng files"
 DESCRIPTION = (
-    "Record frames into pcapng, with nanoseconds and drop counts; Ctrl-C ends with a summary."
+    "Write the frames of an interface into pcapng files, with times in nanoseconds and counts of "
+    "dropped frames. Ctrl-C stops the capture and prints a summary."
 )
 
 
@@ -24,28 +25,30 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of this command."""
     add = parser.add_argument
     add_filter(parser)
-    add("--interface", "-i", required=True, metavar="IFACE", help="the interface to capture")
-    add(
-        "-w", dest="file", required=True, type=Path, metavar="FILE", help="the pcapng file to write"
-    )
+    add("--interface", "-i", required=True, metavar="IFACE", help="capture on this interface")
+    add("-w", dest="file", required=True, type=Path, metavar="FILE", help="write this pcapng file")
     add_backend(parser)
     add(
         "--rotate-size",
         type=int,
         metavar="BYTES",
-        help="begin another file before one is longer than this",
+        help="start a new file before one grows beyond this size",
     )
-    add("--rotate-time", type=float, metavar="SECONDS", help="begin another file after so long")
-    add("--max-files", type=int, metavar="N", help="keep only the latest so many files")
-    add("--ring-time", type=float, metavar="SECONDS",
-        help="keep the last so many seconds in memory; SIGUSR1 writes them")  # fmt: skip
+    add("--rotate-time", type=float, metavar="SECONDS", help="start a new file after this long")
+    add("--max-files", type=int, metavar="N", help="keep only the latest N files")
+    add(
+        "--ring-time",
+        type=float,
+        metavar="SECONDS",
+        help="keep the last SECONDS in memory, and write them to a file on SIGUSR1",
+    )
     add_bounds(parser, "frames")
 
 
 def run(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
     """Record until SIGINT or SIGTERM, the duration or the count; returns the exit status.
 
-    SIGUSR1 writes the ring to a file, where there is one. Raises ``NetringError``.
+    With ``--ring-time``, SIGUSR1 writes the ring to a file. Raises ``NetringError``.
     """
     import logging
     import signal

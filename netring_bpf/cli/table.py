@@ -1,4 +1,4 @@
-"""Events as lines of a table, for people."""
+"""Formats events as the lines of a table, for people."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ HEADER = _LINE.format(
 
 
 class Table:
-    """Makes the lines as bytes, with the colours of the terminal (none where NO_COLOR is set)."""
+    """Makes lines as bytes, in the colours of the terminal; NO_COLOR turns the colours off."""
 
     def __init__(self) -> None:
         self._text = io.StringIO()
-        # An address is text: neither markup nor the name of an emoji (`:a:`) is looked for in it.
+        # An IPv6 address may look like the name of an emoji (`:a:`).
         self._console = Console(
             file=self._text, force_terminal=True, highlight=False, markup=False, emoji=False
         )
 
     def header(self) -> bytes:
-        """The names of the columns."""
+        """Return the names of the columns."""
         return self._rendered(HEADER, "bold")
 
     def line(self, event: Event) -> bytes:
-        """The event's line."""
+        """Return the line of the event."""
         return self._rendered(*row(event))
 
     def _rendered(self, text: str, style: str) -> bytes:
@@ -55,7 +55,7 @@ class Table:
 
 
 def row(event: Event) -> tuple[str, str]:
-    """Return the event's line and its style (as rich names them)."""
+    """Return the line of the event and its style, by rich's name."""
     match event:
         case Lagged(missed=missed):
             return f"{_clock(event.ts)} {missed} events were missed: the terminal is slow", "red"
@@ -96,7 +96,7 @@ def _kind(event: Event) -> tuple[str, str]:
 
 
 def _endpoint(endpoint: Endpoint, proto: int) -> str:
-    # An ICMP "port" is a type or a code: it reads as one only with the protocol in mind.
+    # The "port" of ICMP is a type or a code, which would mislead as a port.
     return str(endpoint.addr) if proto in {1, 58} else str(endpoint)
 
 
