@@ -1,4 +1,4 @@
-"""The flags of the command line: where a filter's words may stand, and what the flags ask for."""
+"""The flags of the command line: the places of a filter's words, and the options of the rings."""
 
 from __future__ import annotations
 

@@ -23,10 +23,11 @@ COMMAND = str(Path(sys.executable).with_name("netring-bpf"))
 HOW = {"af_xdp": "af_xdp, native XDP", "tpacket_v3": "tpacket_v3"}
 LISTEN = ("--backend", "tpacket_v3")
 A, B = "10.0.0.1", "10.0.0.2"
+LIMIT = 60.0  # seconds; only a test that fails waits so long
 
 
 class Lines:
-    """What a process writes, line by line as it comes."""
+    """Reads the lines of a process as it writes them."""
 
     def __init__(self, stream: IO[str]) -> None:
         self._stream = stream
@@ -47,24 +48,24 @@ class Lines:
             self._changed.notify_all()
 
     def wait_for(self, holds: Callable[[str], bool]) -> str:
-        """The first line for which ``holds``; fails where the stream ends without one."""
+        """Return the first line for which ``holds``; fails if the stream ends without one."""
         with self._changed:
-            self._changed.wait_for(lambda: self._ended or any(map(holds, self._lines)), 15.0)
+            self._changed.wait_for(lambda: self._ended or any(map(holds, self._lines)), LIMIT)
             for line in self._lines:
                 if holds(line):
                     return line
             raise AssertionError(f"not among the lines: {self._lines}")
 
     def all(self) -> list[str]:
-        """Every line, once the stream has ended."""
-        self._reader.join(15.0)
+        """Return all lines, once the stream has ended."""
+        self._reader.join(LIMIT)
         assert not self._reader.is_alive()
         return self._lines
 
 
 @dataclass(frozen=True)
 class Finished:
-    """A command that has ended, and all it wrote."""
+    """A command that has ended, and its output."""
 
     status: int
     out: list[str]
@@ -93,7 +94,7 @@ class Flows:
         self.out = Lines(self.process.stdout) if self.process.stdout else None
 
     def capturing(self) -> Self:
-        """Wait until it captures."""
+        """Wait until the command captures."""
         try:
             self.err.wait_for(lambda line: "capturing on" in line)
         except BaseException:
@@ -102,7 +103,7 @@ class Flows:
         return self
 
     def printed(self, event: str, port: int) -> None:
-        """Wait until it has printed this event of the flow whose originator has this port."""
+        """Wait until this event of the flow from this port is printed."""
         assert self.out is not None
 
         def holds(line: str) -> bool:
@@ -112,10 +113,10 @@ class Flows:
         self.out.wait_for(holds)
 
     def finish(self, number: signal.Signals | None = None) -> Finished:
-        """Send the signal, if any, and wait for the end."""
+        """Send the signal, if given, and wait for the end."""
         if number is not None:
             self.process.send_signal(number)
-        status = self.process.wait(15.0)
+        status = self.process.wait(LIMIT)
         return Finished(status, self.out.all() if self.out else [], self.err.all())
 
     def __enter__(self) -> Self:
@@ -125,7 +126,7 @@ class Flows:
         self.close()
 
     def close(self) -> None:
-        """End it at once, if it has not ended."""
+        """Kill the process, if it still runs."""
         self.process.kill()
         self.process.wait()
         for lines in (self.out, self.err):
@@ -134,8 +135,8 @@ class Flows:
 
 
 def run(namespace: Namespace, *arguments: str) -> Finished:
-    """The whole command, from its start to its end."""
-    done = namespace.run([COMMAND, *arguments], check=False, timeout=20.0)
+    """Run the whole command, from its start to its end."""
+    done = namespace.run([COMMAND, *arguments], check=False, timeout=LIMIT)
     return Finished(done.returncode, done.stdout.splitlines(), done.stderr.splitlines())
 
 

@@ -11,7 +11,7 @@ import pytest
 
 import netring_bpf
 from netring_bpf.cli.app import parser
-from tests.kernel.cli.command import COMMAND
+from tests.kernel.cli.command import COMMAND, LIMIT
 from tests.support.rig import PORT
 
 
@@ -32,7 +32,7 @@ from tests.support.rig import PORT
 )
 def test_wrong_usage_exits_with_2(arguments: list[str]) -> None:
     done = subprocess.run(
-        [COMMAND, *arguments], check=False, capture_output=True, text=True, timeout=20.0
+        [COMMAND, *arguments], check=False, capture_output=True, text=True, timeout=LIMIT
     )
     assert done.returncode == 2
     assert done.stdout == ""
@@ -42,11 +42,11 @@ def test_wrong_usage_exits_with_2(arguments: list[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "status", "stream"), [([], 2, "stderr"), (["--help"], 0, "stdout")]
 )
-def test_without_a_command_the_help_says_which_there_are(
+def test_without_a_command_the_help_lists_the_commands(
     arguments: list[str], status: int, stream: str
 ) -> None:
     done = subprocess.run(
-        [COMMAND, *arguments], check=False, capture_output=True, text=True, timeout=20.0
+        [COMMAND, *arguments], check=False, capture_output=True, text=True, timeout=LIMIT
     )
     said = {"stdout": done.stdout, "stderr": done.stderr}
     shown = said.pop(stream)
@@ -61,7 +61,7 @@ def test_without_a_command_the_help_says_which_there_are(
 
 def test_an_unknown_flag_before_the_command_is_named() -> None:
     done = subprocess.run(
-        [COMMAND, "--fast", "flows"], check=False, capture_output=True, text=True, timeout=20.0
+        [COMMAND, "--fast", "flows"], check=False, capture_output=True, text=True, timeout=LIMIT
     )
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.endswith("netring-bpf: error: unrecognized arguments: --fast\n")
@@ -69,7 +69,7 @@ def test_an_unknown_flag_before_the_command_is_named() -> None:
 
 def test_the_version_is_the_packages() -> None:
     done = subprocess.run(
-        [COMMAND, "--version"], check=False, capture_output=True, text=True, timeout=20.0
+        [COMMAND, "--version"], check=False, capture_output=True, text=True, timeout=LIMIT
     )
     assert (done.returncode, done.stdout, done.stderr) == (
         0,
@@ -98,7 +98,7 @@ def test_help_and_errors_load_nothing_that_a_command_needs(arguments: list[str])
         check=False,
         capture_output=True,
         text=True,
-        timeout=20.0,
+        timeout=LIMIT,
     )
     loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert "netring_bpf.cli.flows" in loaded

@@ -74,14 +74,14 @@ def test_the_listing_of_a_file_is_for_its_link_type(tmp_path: Path) -> None:
 
 
 @pytest.mark.requires("root")
-def test_the_listing_of_an_interface_asks_for_the_tag_beside_the_frame() -> None:
+def test_the_listing_for_an_interface_loads_the_vlan_tag_beside_the_frame() -> None:
     assert "vlanp" in command("--explain", "-i", "lo", "vlan 7").stdout
     assert "vlanp" not in command("--explain", "vlan 7").stdout
 
 
 @pytest.mark.parametrize("engine", ["tpacket", "xdp"])
 @pytest.mark.requires("root", "bcc")
-def test_a_length_the_kernel_cannot_be_told_is_an_error(engine: str, tmp_path: Path) -> None:
+def test_a_cut_frame_s_length_is_an_error_in_the_kernel(engine: str, tmp_path: Path) -> None:
     path = pcap(tmp_path / "cut.pcap", FRAMES, cut=40)
     assert command("greater 60", "-r", path).stdout == "9\n"
     assert command("udp", "-r", path, "--engine", engine).stdout == "5\n"

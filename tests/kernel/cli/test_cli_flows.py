@@ -16,6 +16,7 @@ import pytest
 
 from tests.kernel.cli.command import (
     HOW,
+    LIMIT,
     LISTEN,
     A,
     B,
@@ -46,7 +47,7 @@ ARP = ethernet(0x0806, bytes(28))
 
 
 def has_a_child(pid: int) -> bool:
-    with contextlib.suppress(FileNotFoundError):  # a thread that has ended meanwhile
+    with contextlib.suppress(FileNotFoundError):  # a thread ended meanwhile
         tasks = Path(f"/proc/{pid}/task").iterdir()
         return any((task / "children").read_text() for task in tasks)
     return False
@@ -56,7 +57,7 @@ def has_a_child(pid: int) -> bool:
 
 
 def conversations() -> dict[tuple[Any, ...], tuple[list[bytes], list[bytes]]]:
-    """Frames from the originator and from the responder, by what the record says of the flow."""
+    """The frames of each side of a flow, keyed by the flow's values in the record."""
     v6a, v6b = "2001:db8:a::1", "2001:db8:b::2"
     return {
         ("udp", A, 1001, B, 53, ()): (
@@ -80,7 +81,7 @@ def conversations() -> dict[tuple[Any, ...], tuple[list[bytes], list[bytes]]]:
 
 
 def in_turn(forth: list[bytes], back: list[bytes]) -> list[bytes]:
-    """As on a wire: the originator first, then the responder, then the rest."""
+    """Return the frames as on a wire: the originator starts, then the responder answers."""
     return [*forth[:1], *back, *forth[1:]]
 
 
@@ -93,7 +94,7 @@ def test_every_flow_is_in_the_json_lines_with_its_counters(
         send(namespace, *(frame for both in flows.values() for frame in in_turn(*both)))
         command.printed("started", 1003)
         send(namespace, query(9999))
-        command.printed("started", 9999)  # the last frame: all before it are counted
+        command.printed("started", 9999)  # all frames before this last one are counted
         done = command.finish(signal.SIGINT)
     assert done.status == 0
     records = [record for record in done.records if record["orig"]["port"] != 9999]
@@ -170,10 +171,10 @@ def test_a_signal_ends_it_with_a_summary(
 def test_a_signal_while_it_opens_ends_it_too(
     namespace: Namespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("NETRING_BPF_CACHE", "")  # so that there is something to compile
+    monkeypatch.setenv("NETRING_BPF_CACHE", "")  # forces a compilation
     with Flows(namespace, "--backend", "af_xdp") as command:
-        # The helper that compiles the program is its only child; the handlers are set by then.
-        deadline = time.monotonic() + 10.0
+        # The compiler is the only child; the command sets its handlers before it starts one.
+        deadline = time.monotonic() + LIMIT
         while not has_a_child(command.process.pid):
             assert time.monotonic() < deadline
             assert command.process.poll() is None
@@ -240,16 +241,16 @@ def test_a_reader_that_reads_no_more_does_not_keep_it_from_ending(namespace: Nam
         Flows(namespace, *LISTEN, stdout=writing).capturing() as command,
     ):
         tail.close()
-        # About three times what a pipe holds.
+        # About three times the size of a pipe.
         send(namespace, *(query(port) for port in range(10_000, 10_800)))
-        assert select.select([stalled], [], [], 10.0)[0]
+        assert select.select([stalled], [], [], LIMIT)[0]
         command.process.send_signal(signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            command.process.wait(3.0)
+            command.process.wait(LIMIT)
         assert command.process.returncode == 0
 
 
-def test_a_full_disk_is_an_error_in_words(namespace: Namespace) -> None:
+def test_a_full_disk_is_an_error_without_a_traceback(namespace: Namespace) -> None:
     with (
         open("/dev/full", "wb") as full,
         Flows(namespace, *LISTEN, stdout=full.fileno()).capturing() as command,
@@ -274,7 +275,7 @@ def test_an_interface_deleted_ends_it_with_the_reason(namespace: Namespace, back
     reason = f"capture on {PORT}: the interface is gone"
     assert reason in done.records[2]["message"]
     assert "Traceback (most recent call last):" not in done.err
-    # Once is enough.
+    # The reason is printed once.
     assert sum(reason in line for line in done.err) == 1
 
 
@@ -302,7 +303,7 @@ def test_a_filter_may_be_several_words(namespace: Namespace, backend: str) -> No
         for r in done.records
         if r["event"] == "ended"
     ] == [(1001, 1, 1), (9999, 1, 0)]
-    # TPACKET_V3 sees what the filter let through; the XDP program sees all.
+    # TPACKET_V3 sees only frames that match; the XDP program sees all frames.
     seen, passed = (6, 3) if backend == "af_xdp" else (3, 3)
     assert done.err == [
         opening(HOW[backend], "udp port 53"),

@@ -1,4 +1,4 @@
-"""``netring-bpf flows --mqtt``: what it publishes, and how it keeps a password."""
+"""``netring-bpf flows --mqtt``: the flows it publishes, and the password it keeps."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_flows_are_published(namespace: Namespace) -> None:
 
 
 @pytest.mark.requires("broker")
-def test_of_the_events_that_are_made_those_are_published_that_always_are(
+def test_of_the_chosen_events_only_the_usual_kinds_are_published(
     namespace: Namespace,
 ) -> None:
     namespace.ip("link set lo up")
@@ -64,7 +64,7 @@ def test_of_the_events_that_are_made_those_are_published_that_always_are(
 
 
 @pytest.mark.requires("broker")
-def test_what_it_says_is_a_line_each_however_long(namespace: Namespace) -> None:
+def test_each_message_is_one_line_however_long(namespace: Namespace) -> None:
     namespace.ip("link set lo up")
     expression = " or ".join(f"port {number}" for number in range(50_000, 50_012))
     with (
@@ -81,7 +81,7 @@ def test_what_it_says_is_a_line_each_however_long(namespace: Namespace) -> None:
 
 @pytest.mark.requires("broker")
 @pytest.mark.parametrize("where", ["file", "environment"])
-def test_a_password_is_shown_to_nobody(
+def test_a_password_is_never_shown(
     namespace: Namespace, where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     namespace.ip("link set lo up")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Self
 import pytest
 
 from netring_bpf.cli.table import HEADER
-from tests.kernel.cli.command import HOW, LISTEN, A, B, Flows, opening, query, send, summary
+from tests.kernel.cli.command import HOW, LIMIT, LISTEN, A, B, Flows, opening, query, send, summary
 from tests.support.frames import udp
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ STYLE = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class Terminal:
-    """A terminal with somebody in front of it."""
+    """A pseudo-terminal with a keyboard and a screen."""
 
     def __init__(self, columns: int) -> None:
         self._keyboard, self.line = os.openpty()
@@ -42,12 +42,12 @@ class Terminal:
         return STYLE.sub("", self._shown.decode()).replace("\r\n", "\n").splitlines()
 
     def wait_for(self, text: str) -> None:
-        """Wait until ``text`` is on a line of its own or a part of one."""
+        """Wait until a line contains ``text``."""
         while not any(text in line for line in self.lines):
             assert self._read(), f"not shown: {self.lines}"
 
     def read_to_the_end(self) -> list[str]:
-        """All lines, once nobody has the terminal open any more."""
+        """Return all lines, once every process has closed the terminal."""
         while self._read():
             pass
         return self.lines
@@ -56,7 +56,7 @@ class Terminal:
         os.write(self._keyboard, keys)
 
     def _read(self) -> bool:
-        assert select.select([self._keyboard], [], [], 10.0)[0], f"silence after: {self.lines}"
+        assert select.select([self._keyboard], [], [], LIMIT)[0], f"silence after: {self.lines}"
         try:
             self._shown += os.read(self._keyboard, 1 << 16)
         except OSError:  # EIO: the other end is closed
@@ -64,7 +64,7 @@ class Terminal:
         return True
 
     def hand_over(self) -> None:
-        """Only the process has the line from here on."""
+        """Leave the line to the process alone."""
         os.close(self.line)
         self.line = -1
 
@@ -81,7 +81,7 @@ class Terminal:
 def on_a_terminal(
     namespace: Namespace, *arguments: str, columns: int = 200
 ) -> Iterator[tuple[Flows, Terminal]]:
-    """The command with a terminal that it has to itself, as under a login shell."""
+    """Run the command on a terminal of its own, as under a login shell."""
     with (
         Terminal(columns) as terminal,
         Flows(
@@ -129,7 +129,7 @@ def test_on_a_terminal_addresses_are_shown_letter_for_letter(namespace: Namespac
     assert row.split()[3:5] == [f"[{a}]:1001", f"[{b}]:53"]
 
 
-def test_json_can_be_had_on_a_terminal(namespace: Namespace) -> None:
+def test_json_on_a_terminal_prints_json_lines(namespace: Namespace) -> None:
     with on_a_terminal(namespace, "--json", "-c", "2", columns=40) as (command, terminal):
         send(namespace, query(1001), query(1002))
         assert command.finish().status == 0

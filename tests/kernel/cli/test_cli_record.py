@@ -1,4 +1,4 @@
-"""``netring-bpf record``: what it writes, how it ends, and wrong usage."""
+"""``netring-bpf record`` as a process: its file, its end, and wrong usage."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from netring_bpf.filter.libpcap import Savefile
-from tests.kernel.cli.command import COMMAND, Lines, query, run, send
+from tests.kernel.cli.command import COMMAND, LIMIT, Lines, query, run, send
 from tests.support.frames import tcp
 from tests.support.rig import PORT
 
@@ -32,7 +32,7 @@ def test_a_filter_may_be_several_words_between_flags(namespace: Namespace, tmp_p
         err.wait_for(lambda line: line.startswith(f"netring-bpf: recording {PORT} ("))
         send(namespace, query(1001, dport=54), query(1002), tcp("10.0.0.1", "10.0.0.2", 1, 53))
         send(namespace, query(1003))
-        assert process.wait(15.0) == 0
+        assert process.wait(LIMIT) == 0
     finally:
         process.kill()
         process.wait()
@@ -51,7 +51,7 @@ def test_a_signal_ends_it_with_a_summary(namespace: Namespace, tmp_path: Path) -
     try:
         err.wait_for(lambda line: line.startswith(f"netring-bpf: recording {PORT} ("))
         os.kill(process.pid, signal.SIGTERM)
-        assert process.wait(15.0) == 0
+        assert process.wait(LIMIT) == 0
     finally:
         process.kill()
         process.wait()
