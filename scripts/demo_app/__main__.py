@@ -1,8 +1,8 @@
-"""netring_bpf's main job, on real traffic, in a network of its own.
+"""The main job of netring_bpf, on real traffic, in a network of its own.
 
-A client and a server talk over a switch; its mirror port feeds a capture port, where netring_bpf
-captures what the filter matches, prints the flow events, and publishes flows over MQTT to a
-mosquitto of its own, from which a separate mosquitto_sub receives them. Needs root.
+A client and a server talk over a switch, whose mirror port feeds a capture port. There
+netring_bpf captures the packets that match a filter, prints the flow events, and publishes the
+flows to a mosquitto of its own over MQTT. A separate mosquitto_sub receives them. Needs root.
 """
 
 from __future__ import annotations
@@ -26,23 +26,30 @@ from network import CAPTURE_PORT, Network
 from summary import Events, Flows, Frames, Mqtt, Subscriber, Summary, offences
 
 from netring_bpf import FlowEnded, FlowSubscriber, MqttOptions, MqttSink, Netring, NetringError
+from netring_bpf.capture.backend import BACKENDS
 from netring_bpf.cli.table import HEADER, row
 from tests.support.broker import Broker, Message, MosquittoSub
 
 _ACTORS = str(Path(__file__).with_name("actors.py"))
 _RESERVE = 4.0  # seconds for opening, late ends and closing
-_CLOSE_DELAY = 1.5  # FlowOptions.close_delay, and a tick
+_LATE_PACKETS = 1.5  # seconds for the last packets of the connections
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="scripts/demo", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--json", action="store_true", help="print the summary as JSON, alone")
+    parser.add_argument("--json", action="store_true", help="print only the summary, as JSON")
     parser.add_argument(
-        "--seconds", type=float, default=8.0, metavar="N", help="how long it may take"
+        "--seconds",
+        type=float,
+        default=8.0,
+        metavar="N",
+        help="take at most N seconds [default: %(default)s]",
     )
-    parser.add_argument("--backend", choices=["af_xdp", "tpacket_v3"], help="force one")
+    parser.add_argument(
+        "--backend", choices=BACKENDS, default="auto", help="capture with this backend"
+    )
     return parser.parse_args()
 
 
@@ -98,7 +105,7 @@ async def _run(arguments: argparse.Namespace) -> tuple[Summary, list[str]]:
             ring = Netring(
                 CAPTURE_PORT,
                 filter=FILTER,
-                backend=arguments.backend or "auto",
+                backend=arguments.backend,
                 sinks=[sink],
                 netns=network.switch.path,
             )
@@ -108,15 +115,14 @@ async def _run(arguments: argparse.Namespace) -> tuple[Summary, list[str]]:
                 printer = asyncio.create_task(_print(subscribers[0], stream))
                 counter = asyncio.create_task(_count(subscribers[1]))
                 expected = await _talk(network, arguments.seconds - _RESERVE)
-                # The last connections end once their stragglers can no longer come.
-                await asyncio.sleep(_CLOSE_DELAY)
+                await asyncio.sleep(_LATE_PACKETS)
                 network.mirror(on=False)
                 offered = network.mirrored() - before
             ended = await printer
             await counter
             statistics = ring.statistics()
             acknowledged = sink.statistics().acknowledged
-            with contextlib.suppress(TimeoutError):  # the count tells
+            with contextlib.suppress(TimeoutError):  # the summary shows a missing flow
                 await asyncio.to_thread(
                     received.wait_for, lambda messages: _flows(messages) >= acknowledged, 5.0
                 )
@@ -134,7 +140,7 @@ async def _run(arguments: argparse.Namespace) -> tuple[Summary, list[str]]:
 
 
 def _flows(messages: list[Message]) -> int:
-    """Distinct flow records received: a repeated delivery of QoS 1 counts once."""
+    """Count distinct flow records; QoS 1 may deliver one twice."""
     return len({record["seq"] for message in messages for record in json.loads(message.text)})
 
 
@@ -149,7 +155,7 @@ def _summary(
         fallback_reason=ring.fallback_reason,
         frames=Frames(
             offered=offered,
-            # TPACKET_V3 only listens: every frame goes on to the host.
+            # With TPACKET_V3, which only listens, every frame reaches the host.
             passed=capture.passed if capture.queues else offered,
             redirected=capture.redirected,
             received=capture.received,
@@ -185,7 +191,7 @@ async def _main(arguments: argparse.Namespace) -> int:
         print("demo: stopped by a signal; everything is taken down", file=sys.stderr)
         return 128 + stopped[0] if stopped else 1
     except TimeoutError:
-        print("demo: it took far too long and was stopped", file=sys.stderr)
+        print("demo: stopped, because it ran far longer than --seconds", file=sys.stderr)
         return 1
     except (NetringError, RuntimeError, OSError) as error:
         print(f"demo: {error}", file=sys.stderr)
@@ -201,6 +207,6 @@ async def _main(arguments: argparse.Namespace) -> int:
 
 if __name__ == "__main__":
     if os.geteuid() != 0:
-        sys.exit("demo: it makes its own network namespaces: run it as root")
+        sys.exit("demo: run it as root: it makes its own network namespaces")
     with contextlib.suppress(KeyboardInterrupt):
         sys.exit(asyncio.run(_main(_arguments())))

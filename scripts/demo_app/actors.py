@@ -1,8 +1,8 @@
-"""The two ends of the demo's conversation, each run as a process in its own namespace.
+"""The client and the server of the demo, each a process in a namespace of its own.
 
-``actors.py server`` prints "ready" and serves until its standard input closes;
-``actors.py client SECONDS`` talks in rounds for so long (one at least), then prints as JSON how
-many flows of each kind it made.
+``actors.py server`` prints "ready" and serves until its standard input closes.
+``actors.py client SECONDS`` talks in rounds for that long, at least one, then prints the number
+of flows of each protocol as JSON.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def _udp(port: int) -> socket.socket:
 def _answer(sock: socket.socket) -> None:
     while True:
         query, peer = sock.recvfrom(512)
-        # A name server's answer: the id of the query, the response bit, and the question back.
+        # The answer of a name server: the query's id, the response bit, and the question again.
         sock.sendto(query[:2] + b"\x81\x80" + query[4:], peer)
 
 
@@ -60,7 +60,7 @@ def _swallow(sock: socket.socket) -> None:
 
 
 def serve() -> None:
-    """Serve HTTP, DNS-like UDP, and what the filter must reject."""
+    """Serve HTTP, DNS-like UDP, and the ports that the filter rejects."""
     for port in (HTTP_PORT, NOISE_TCP_PORT):
         server = http.server.ThreadingHTTPServer((SERVER, port), _Page)
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -99,7 +99,7 @@ def _ping(ident: int, count: int) -> None:
             echo = struct.pack("!BBHHH", 8, 0, 0, ident, sequence) + b"netring!"
             echo = echo[:2] + struct.pack("!H", _checksum(echo)) + echo[4:]
             sock.sendto(echo, (SERVER, 0))
-            while sock.recv(2048)[20] != 0:  # anything but the reply
+            while sock.recv(2048)[20] != 0:  # skip all but the reply
                 pass
 
 
@@ -111,7 +111,7 @@ def _noise() -> None:
 
 
 def talk(seconds: float) -> None:
-    """Talk in rounds, each with flows of its own, and say how many there were."""
+    """Talk in rounds, each with flows of its own, and print the number of flows."""
     deadline = time.monotonic() + seconds
     rounds = 0
     while rounds == 0 or time.monotonic() < deadline:
@@ -122,7 +122,7 @@ def talk(seconds: float) -> None:
         _ping((os.getpid() * 31 + rounds) % 0xFFFF + 1, _PINGS)
         _noise()
         rounds += 1
-        time.sleep(min(0.5, max(0.0, deadline - time.monotonic())))  # a person's pace
+        time.sleep(min(0.5, max(0.0, deadline - time.monotonic())))  # the pace of a person
     flows = {"tcp": rounds * _CONNECTIONS, "udp": rounds * _QUERIES, "icmp": rounds}
     print(json.dumps(flows), flush=True)
 

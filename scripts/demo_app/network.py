@@ -1,8 +1,8 @@
 """The demo's network: a client and a server on a switch with a mirror port.
 
-The switch is a bridge that learns nothing (``ageing_time 0``), so it repeats every frame on
-every port: the port ``span`` is what a SPAN port is on a real switch, and its peer ``tap`` is
-the capture port. All of it lives in anonymous namespaces, which end with this process.
+The switch is a bridge that learns no addresses (``ageing_time 0``), so it repeats every frame on
+every port. Its port ``span`` stands for the SPAN port of a real switch, and the peer ``tap`` is
+the capture port. Everything is in anonymous namespaces, which end with this process.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Network:
 
     def _build(self) -> None:
         for namespace in (self.switch, self.client, self.server):
-            # Nobody speaks IPv6 here: no router solicitations between the counted frames.
+            # Without IPv6 there are no router solicitations among the counted frames.
             namespace.run(["sh", "-c", "echo 1 > /proc/sys/net/ipv6/conf/default/disable_ipv6"])
         switch = self.switch
         switch.ip("link add br0 type bridge ageing_time 0 stp_state 0 mcast_snooping 0")
@@ -58,10 +58,10 @@ class Network:
         switch.ip(f"link set {CAPTURE_PORT} up")
 
     def mirror(self, on: bool) -> None:
-        """Connect the mirror port to the switch, or disconnect it: then no frame leaves it."""
+        """Connect the mirror port to the switch, or disconnect it and end the mirroring."""
         self.switch.ip(f"link set {_SPAN} {'master br0' if on else 'nomaster'}")
 
     def mirrored(self) -> int:
-        """Frames that the mirror port has sent, as its driver counts them."""
+        """Return the driver's count of the frames that left the mirror port."""
         shown = json.loads(self.switch.ip(f"-j -s link show {_SPAN}"))
         return int(shown[0]["stats64"]["tx"]["packets"])

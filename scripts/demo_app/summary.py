@@ -1,4 +1,4 @@
-"""What the demo found, as JSON for programs and as lines for people; and whether it holds."""
+"""The results of the demo, as JSON for programs and as lines for people, and their check."""
 
 from __future__ import annotations
 
@@ -88,10 +88,10 @@ def offences(
     ended: dict[str, int],
     received: int,
 ) -> list[str]:
-    """Every statement that does not hold, in words: none when the books balance.
+    """Return every statement that does not hold, in words; none when the books balance.
 
-    ``offered`` comes from the mirror port's driver, ``expected`` from the client, ``received``
-    from mosquitto_sub: none of them from the code that is being judged.
+    ``offered`` comes from the driver of the mirror port, ``expected`` from the client and
+    ``received`` from mosquitto_sub, so none of them comes from the code under test.
     """
     capture, sink = statistics.capture, statistics.sinks[0]
     passed = capture.passed if capture.queues else offered
