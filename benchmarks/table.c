@@ -3,6 +3,7 @@
  *     table steady FLOWS PACKETS tcp|udp   established connections (or datagrams both ways), then
  *                                  their packets in random order; then ends all flows and
  *                                  makes their Community IDs
+ *     table floor FLOWS PACKETS tcp|udp    the same packets through table_floor.c
  *     table whole PACKETS CAP      short connections, from the SYN to the last ACK, many at a time
  *     table flood PACKETS CAP how  SYNs of new 5-tuples, among which some connections go on;
  *                                  how: random, or collide (equal under an unkeyed xor)
@@ -16,6 +17,7 @@
 
 #include "formats/text_record.h"
 #include "loop/reader.h"
+#include "table_floor.h"
 
 enum { FRAME = 64, SEGMENT = 6, KNOWN = 1000, EVERY = 100, EVENT_SLOTS = 4096 };
 
@@ -152,11 +154,15 @@ struct ring {
     struct nr_frame frames[NR_BATCH];
 };
 
-static uint64_t run(nr_reader *reader, struct ring *ring) {
+static void describe(struct ring *ring) {
     for (uint32_t j = 0; j < NR_BATCH; j++) {
         ring->frames[j] = (struct nr_frame){
             .data = ring->bytes[j], .ts = clock_packets += 1000, .caplen = 60, .len = 60};
     }
+}
+
+static uint64_t run(nr_reader *reader, struct ring *ring) {
+    describe(ring);
     const uint64_t before = now_ns();
     nr_reader_dissect(reader, ring->frames, NR_BATCH);
     reader->handoff.tail = reader->handoff.head; /* the consumer keeps up */
@@ -185,23 +191,57 @@ static void end_all(nr_reader *reader, uint64_t *ending, uint64_t *naming) {
     }
 }
 
+/* Packets of flows that are open, in random order. */
+struct traffic {
+    uint8_t *frames; /* one of each flow */
+    uint32_t *sent;
+    uint32_t *order;
+    uint32_t flows, packets;
+    bool tcp;
+};
+
+static struct traffic create_traffic(uint32_t flows, uint32_t packets, bool tcp) {
+    const struct traffic t = {
+        .frames = malloc((size_t)flows * FRAME),
+        .sent = malloc(flows * sizeof *t.sent),
+        .order = malloc(packets * sizeof *t.order),
+        .flows = flows,
+        .packets = packets - packets % NR_BATCH,
+        .tcp = tcp,
+    };
+    memset(t.frames, 1, (size_t)flows * FRAME); /* resident before it is measured */
+    memset(t.sent, 0, flows * sizeof *t.sent);
+    for (uint32_t i = 0; i < packets; i++) {
+        t.order[i] = next_random() % flows;
+    }
+    return t;
+}
+
+static void destroy_traffic(struct traffic *t) {
+    free(t->frames);
+    free(t->sent);
+    free(t->order);
+}
+
+/* The next packets, from number `at` on. */
+static void fill(struct ring *ring, const struct traffic *t, uint32_t at) {
+    for (uint32_t j = 0; j < NR_BATCH; j++) {
+        const uint32_t n = t->order[at + j];
+        memcpy(ring->bytes[j], t->frames + (size_t)n * FRAME, FRAME);
+        if (t->tcp) {
+            set(ring->bytes[j], NR_FLAG_ACK, 1 + SEGMENT * ++t->sent[n], 1, SEGMENT);
+        }
+    }
+}
+
 static int steady(uint32_t flows, uint32_t packets, bool tcp) {
     static struct ring ring;
-    uint8_t *frames = malloc((size_t)flows * FRAME);
-    uint32_t *sent = malloc(flows * sizeof *sent);
-    uint32_t *order = malloc(packets * sizeof *order);
+    struct traffic traffic = create_traffic(flows, packets, tcp);
     uint8_t back[FRAME];
-    memset(frames, 1, (size_t)flows * FRAME); /* resident before it is measured */
-    for (uint32_t i = 0; i < flows; i++) {
-        sent[i] = 0;
-    }
-    for (uint32_t i = 0; i < packets; i++) {
-        order[i] = next_random() % flows;
-    }
     const uint64_t before = resident();
     nr_reader *reader = create(flows);
     for (uint32_t n = 0; n < flows; n++) {
-        uint8_t *there = frames + (size_t)n * FRAME;
+        uint8_t *there = traffic.frames + (size_t)n * FRAME;
         ends_of(n, there, back);
         (tcp ? open_connection : begin_exchange)(reader, there, back);
     }
@@ -211,15 +251,9 @@ static int steady(uint32_t flows, uint32_t packets, bool tcp) {
         reader->handoff.head < EVENT_SLOTS ? reader->handoff.head : EVENT_SLOTS;
     const uint64_t used = resident() - before - written * reader->handoff.slot_size;
     uint64_t took = 0, ending = 0, naming = 0;
-    packets -= packets % NR_BATCH;
+    packets = traffic.packets;
     for (uint32_t i = 0; i < packets; i += NR_BATCH) {
-        for (uint32_t j = 0; j < NR_BATCH; j++) {
-            const uint32_t n = order[i + j];
-            memcpy(ring.bytes[j], frames + (size_t)n * FRAME, FRAME);
-            if (tcp) {
-                set(ring.bytes[j], NR_FLAG_ACK, 1 + SEGMENT * ++sent[n], 1, SEGMENT);
-            }
-        }
+        fill(&ring, &traffic, i);
         took += run(reader, &ring);
     }
     const uint64_t first = tcp ? 5 : 2;
@@ -229,10 +263,51 @@ static int steady(uint32_t flows, uint32_t packets, bool tcp) {
     end_all(reader, &ending, &naming);
     printf("ns_per_packet %.1f\nbytes_per_flow %" PRIu64 "\nns_per_end %.1f\nns_per_id %.1f\n",
            (double)took / packets, used / flows, (double)ending / flows, (double)naming / flows);
-    free(frames);
-    free(sent);
-    free(order);
+    destroy_traffic(&traffic);
     nr_reader_destroy(reader);
+    return right ? 0 : 1;
+}
+
+/* -- the floor: the same frames, in batches of the same size, timed in the same way -- */
+
+static uint64_t run_floor(struct floor *floor, struct ring *ring) {
+    describe(ring);
+    const uint64_t before = now_ns();
+    floor_take(floor, ring->frames, NR_BATCH);
+    return now_ns() - before;
+}
+
+static int bare(uint32_t flows, uint32_t packets, bool tcp) {
+    static struct ring ring;
+    struct traffic traffic = create_traffic(flows, packets, tcp);
+    struct floor floor = floor_create(flows);
+    if (floor.slots == NULL) {
+        return 2;
+    }
+    uint8_t back[FRAME];
+    for (uint32_t n = 0; n < flows; n++) {
+        uint8_t *there = traffic.frames + (size_t)n * FRAME;
+        ends_of(n, there, back);
+        if (!tcp) {
+            make_datagram(there);
+            make_datagram(back);
+        }
+        const struct nr_frame both[] = {{.data = there, .caplen = 60, .len = 60},
+                                        {.data = back, .caplen = 60, .len = 60}};
+        floor_take(&floor, both, 2);
+    }
+    uint64_t took = 0, counted[2], bytes[2];
+    for (uint32_t i = 0; i < traffic.packets; i += NR_BATCH) {
+        fill(&ring, &traffic, i);
+        took += run_floor(&floor, &ring);
+    }
+    floor_sums(&floor, counted, bytes);
+    const uint64_t all = 2 * (uint64_t)flows + traffic.packets;
+    const bool right = floor.flows == flows && counted[0] == all - flows && counted[1] == flows &&
+                       bytes[0] + bytes[1] == 60 * all;
+    printf("ns_per_packet %.1f\n", (double)took / traffic.packets);
+    destroy_traffic(&traffic);
+    floor_destroy(&floor);
     return right ? 0 : 1;
 }
 
@@ -354,6 +429,9 @@ int main(int argc, char **argv) {
     if (argc == 5 && strcmp(argv[1], "steady") == 0) {
         return steady((uint32_t)atol(argv[2]), (uint32_t)atol(argv[3]),
                       strcmp(argv[4], "tcp") == 0);
+    }
+    if (argc == 5 && strcmp(argv[1], "floor") == 0) {
+        return bare((uint32_t)atol(argv[2]), (uint32_t)atol(argv[3]), strcmp(argv[4], "tcp") == 0);
     }
     if (argc == 4 && strcmp(argv[1], "whole") == 0) {
         return whole((uint32_t)atol(argv[2]), (uint32_t)atol(argv[3]));
