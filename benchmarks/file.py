@@ -1,9 +1,10 @@
 """From a capture file to flow records: whole commands, their start included.
 
-Ours, and what users would otherwise take, on files of a million and of ten million packets
-(``benchmarks/captures.py``), which lie in the page cache. Slow peers see the smaller one, twice,
-and two of them the larger one, once. They give one record a flow, or less, and are compared with
-what of ours does so too.
+Our commands and the tools that users would otherwise take read files of a million and of ten
+million packets (``captures.py``), which lie in the page cache. The floor is tcpdump, which reads
+the file and keeps no flows; it takes its turn in every round. Slow peers read the smaller file
+twice, and the patient ones read the larger file once. A slow peer gives one record a flow at most,
+so it is compared with the command of ours that does the same.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pathlib import Path
 
 from benchmarks.captures import CaptureFile, make
 from benchmarks.harness import Case, Options, Report, Results, Table, interleave
-from benchmarks.peers import install
+from benchmarks.peers import install, is_installed
 from benchmarks.process import run as run_process
 
 __all__ = ["run"]
@@ -27,35 +28,37 @@ __all__ = ["run"]
 _HERE = Path(__file__).resolve().parent
 _COMMAND = Path(sys.executable).with_name("netring-bpf")
 _SIZES = (1_000_000, 10_000_000)
-_SLICE = 50_000  # packets that scapy gets
+_SLICE = 50_000  # packets for scapy
 _PACKAGE = _HERE.parent / "netring_bpf"
 _ALL = "netring-bpf json"
 _ENDED = "netring-bpf json, one record a flow"
 _SLOW_ROUNDS = 2
+_FLOOR = "tcpdump"
+_NO_FLOOR = "No floor: tcpdump is not installed (`--against tcpdump` installs it)."
 
 
 @dataclass(frozen=True, slots=True)
 class _Contender:
-    """A command, and how many flows the files say that it has left behind: None: it does not."""
+    """A command. ``flows`` counts the flows in its output; None where the output has no count."""
 
     name: str
     command: Callable[[CaptureFile, Path], Sequence[str | Path]]
     flows: Callable[[Path], int | None]
     what: str
     is_slow: bool = False
-    is_patient: bool = False  # slow, and yet given the larger file, once
-    packets: int | None = None  # that it gets, where it is too slow for all
+    is_patient: bool = False  # slow, but fast enough to read the larger file once
+    packets: int | None = None  # as many as it reads of the file; None: all
 
 
 def _lines(pattern: bytes, folder: Path) -> int:
-    """How many lines of the output match."""
+    """Count the lines of the output that match."""
     matches = re.compile(pattern).match
     with (folder / "out").open("rb") as file:
         return sum(1 for line in file if matches(line))
 
 
 def _number(pattern: str, folder: Path) -> int:
-    """The sum of what the output says in these words."""
+    """Sum the numbers that the pattern finds in the output."""
     text = (folder / "out").read_text(errors="replace")
     return sum(int(found) for found in re.findall(pattern, text))
 
@@ -71,7 +74,7 @@ def _ours(name: str, flags: Sequence[str], line: bytes, note: str = "") -> _Cont
 
 _JSON = _ours(
     _ALL, ["--format", "json"], rb'\{"event":"ended"',
-    " (of flows that start, are established and go on, too)",
+    ": one when a flow starts, is established, goes on and ends",
 )  # fmt: skip
 _JSON_ENDED = _ours(_ENDED, ["--format", "json", "--events", "ended"], rb'\{"event":"ended"')
 _ZEEK = _ours("netring-bpf zeek", ["--format", "zeek"], rb"[^#]")
@@ -87,10 +90,10 @@ def _script(name: str) -> Path:
 
 def _tcpdump(program: Path) -> _Contender:
     return _Contender(
-        "tcpdump",
+        _FLOOR,
         lambda file, _: [program, "-r", file.path, "-w", "/dev/null"],
         lambda _: None,
-        "`tcpdump -r FILE -w /dev/null`: reading alone, no flows",
+        "`tcpdump -r FILE -w /dev/null`: the floor; it reads and keeps no flows",
     )
 
 
@@ -163,7 +166,7 @@ def _scapy(python: Path) -> _Contender:
         "scapy",
         lambda file, _: [python, _script("scapy"), file.path, str(_SLICE)],
         lambda _: None,
-        f"such a loop over scapy's `PcapReader`, for {_SLICE:,} packets; its time is extrapolated",
+        f"the same loop over scapy's `PcapReader`, for {_SLICE:,} packets; the time is scaled up",
         is_slow=True,
         packets=_SLICE,
     )
@@ -182,7 +185,7 @@ _PEERS: dict[str, Callable[[Path], _Contender]] = {
 
 
 def _measure(contender: _Contender, file: CaptureFile) -> Mapping[str, float]:
-    """One run, in a folder of its own; ours must find every flow."""
+    """Run it once in a folder of its own; our commands must find every flow."""
     with tempfile.TemporaryDirectory(dir=file.path.parent) as name:
         folder = Path(name)
         done = run_process(contender.command(file, folder), folder / "out")
@@ -203,55 +206,63 @@ def _race(contenders: Sequence[_Contender], file: CaptureFile, rounds: int) -> R
 def _rows(
     contenders: Sequence[_Contender], file: CaptureFile, results: Results, first: str
 ) -> Table:
-    """With the ratios to the contender ``first``."""
+    """One row a contender, with its times of the floor's and of the time of ``first``."""
+
+    def times(name: str, other: str, digits: int) -> str:
+        if other not in results.values:
+            return "none"
+        return "" if name == other else results.ratio(name, other, "wall").text(digits)
+
     rows = []
-    for contender in contenders:
-        name = contender.name
+    for name in (contender.name for contender in contenders):
         figures = results.values[name]
         wall = results.spread(name, "wall")
         rows.append(
             (
                 name,
+                times(name, _FLOOR, 2),
+                times(name, first, 1),
                 wall.text(2),
                 f"{results.median(name, 'cpu'):.2f}",
                 f"{file.packets / wall.median / 1e6:.2f}",
                 f"{max(figures['peak']) / (1 << 20):.0f}",
                 f"{figures['flows'][0]:,.0f}" if "flows" in figures else "",
-                "" if name == first else results.ratio(name, first, "wall").text(1),
             )
         )
     columns = (
-        "", "seconds", "CPU seconds", "million packets/s", "peak MB", "flows",
-        f"times that of {first}",
+        "", "times tcpdump's reading", f"times {first}", "seconds", "CPU seconds",
+        "million packets/s", "peak MB", "flows",
     )  # fmt: skip
     title = f"{file.packets:,} packets, {file.flows:,} flows, {file.size / (1 << 20):,.0f} MB"
     return Table(title, columns, tuple(rows))
 
 
 def run(options: Options) -> Report:
-    """Every contender on the smaller file, the fast ones on the larger one as well."""
-    # As pip does with what it installs; else, where Python is told to write no byte code, each run
-    # would compile ours anew, and not the peers.
+    """Race every contender on the smaller file, and the fast ones on the larger one as well."""
+    # pip compiles the peers' modules when it installs them. Where Python writes no byte code, each
+    # run would compile our modules anew.
     compileall.compile_dir(_PACKAGE, quiet=1)
     sizes = (20_000, 50_000) if options.quick else _SIZES
     ours = [_JSON, _JSON_ENDED, _ZEEK]
-    peers = [_peer(name) for name in options.against if name in _PEERS]
-    quick = [*ours, *(peer for peer in peers if not peer.is_slow)]
+    has_floor = _FLOOR in options.against or is_installed(_FLOOR)
+    floor = [_peer(_FLOOR)] if has_floor else []
+    peers = [_peer(name) for name in options.against if name in _PEERS and name != _FLOOR]
+    quick = [*floor, *ours, *(peer for peer in peers if not peer.is_slow)]
     slow = [peer for peer in peers if peer.is_slow]
     tables = []
     figures: dict[str, Mapping[str, Sequence[float]]] = {}
     races = [(quick, size, options.rounds, _ALL) for size in sizes]
     if slow:
         rounds = min(options.rounds, _SLOW_ROUNDS)
-        races.insert(1, ([_JSON, _JSON_ENDED, *slow], sizes[0], rounds, _ENDED))
+        races.insert(1, ([*floor, _JSON, _JSON_ENDED, *slow], sizes[0], rounds, _ENDED))
     patient = [peer for peer in peers if peer.is_patient]
     if patient:
-        races.append(([_JSON, _JSON_ENDED, *patient], sizes[1], 1, _ENDED))
+        races.append(([*floor, _JSON, _JSON_ENDED, *patient], sizes[1], 1, _ENDED))
     for contenders, size, rounds, first in races:
         file = make(size)
         results = _race(contenders, file, rounds)
         tables.append(_rows(contenders, file, results, first))
         for name, values in results.values.items():
             figures.setdefault(f"{name}, {size} packets", values)
-    notes = [f"- {contender.name}: {contender.what}." for contender in (*ours, *peers)]
-    return Report("file", tuple(tables), tuple(notes), figures)
+    notes = [f"- {contender.name}: {contender.what}." for contender in (*floor, *ours, *peers)]
+    return Report("file", tuple(tables), (*notes, *([] if floor else [_NO_FLOOR])), figures)

@@ -1,6 +1,6 @@
-"""The tools that users would otherwise pick: installed when asked for, never needed by the project.
+"""The tools that users would otherwise pick. The project needs none; a flag installs each.
 
-From Debian, or from PyPI into a virtual environment of their own under ``build/peers``.
+They come from Debian, or from PyPI into a virtual environment of their own under ``build/peers``.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["PEERS", "Peer", "install"]
+__all__ = ["PEERS", "Peer", "install", "is_installed"]
 
 _PLACE = Path(__file__).resolve().parents[2] / "build" / "peers"
 
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Where a peer comes from. ``program`` tells whether it is there already."""
+    """The packages of a peer. It is installed where ``program`` exists."""
 
     program: str
     debian: tuple[str, ...] = ()
@@ -25,7 +25,7 @@ class Peer:
 
 
 PEERS = {
-    "anyio": Peer("anyio", pypi=("anyio", "cffi")),  # cffi: for events off our own reader
+    "anyio": Peer("anyio", pypi=("anyio", "cffi")),  # the reader that makes the events needs cffi
     "argus": Peer("/usr/sbin/argus", debian=("argus-server", "argus-client")),
     "dpkt": Peer("dpkt", pypi=("dpkt",)),
     "nfpcapd": Peer("/usr/bin/nfpcapd", debian=("nfdump",)),
@@ -38,11 +38,16 @@ PEERS = {
 }
 
 
+def is_installed(name: str) -> bool:
+    """Whether a peer from Debian is there already."""
+    return Path(PEERS[name].program).exists()
+
+
 def install(name: str) -> Path:
     """Install the peer if it is missing; returns its program, or the Python that can import it."""
     peer = PEERS[name]
     if peer.debian:
-        if not Path(peer.program).exists():
+        if not is_installed(name):
             print(f"installing {' '.join(peer.debian)}", file=sys.stderr)
             command = ["apt-get", "install", "--yes", "--no-install-recommends", *peer.debian]
             environment = {
