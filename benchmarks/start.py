@@ -1,9 +1,9 @@
 """From nothing to a capture, and to the first event, with an empty and a warm cache.
 
-Each row is of processes of their own, on a veth pair in a network namespace of its own: what the
-imports take, ``Capture.open()``, and in another process the time to the first event: a ``Netring``
-is entered, a frame is sent at once, and its ``FlowStarted`` awaited in a coroutine. The last column
-begins before Python itself has started.
+Each row has processes and a network namespace with a veth pair of its own. One process times the
+imports and ``Capture.open()``. Another times the first event: it enters a ``Netring``, sends a
+frame at once, and awaits its ``FlowStarted`` in a coroutine. The last column begins before Python
+starts. The floor does as much with a raw socket and asyncio, without this library.
 """
 
 from __future__ import annotations
@@ -60,6 +60,23 @@ async def main():
 
 asyncio.run(main())
 """
+_SOCKET = """
+import asyncio, os, socket, time
+
+async def main():
+    receiver = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+    receiver.bind(("nrb1", 3))
+    receiver.setblocking(False)
+    sender = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+    sender.bind(("nrb0", 0))
+    sender.send(bytes.fromhex(os.environ["FRAME"]))
+    await asyncio.wait_for(asyncio.get_running_loop().sock_recv(receiver, 2048), 5)
+    heard = time.time_ns()
+    print("process", (heard - int(os.environ["BORN"])) / 1e9)
+
+asyncio.run(main())
+"""
+_FLOOR = "floor: a raw socket"
 _EXPRESSIONS = ("", "tcp port 80", "vlan 100 and tcp port 80")
 _TCP = "4500002800000000400600000a0000010a0000020400005000000001000000005002ffff".ljust(92, "0")
 _MACS = "02000000000b02000000000a"
@@ -96,7 +113,7 @@ def _child(cache: str, code: str, expression: str, backend: str) -> dict[str, fl
 
 
 def _measure(expression: str, backend: str, *, warm: bool) -> dict[str, float]:
-    """Two processes; with a cold cache each has an empty one."""
+    """Run both processes; without a warm cache, each has an empty one."""
     figures: dict[str, float] = {}
     cache = tempfile.mkdtemp(prefix="netring-bench-")
     try:
@@ -111,8 +128,9 @@ def _measure(expression: str, backend: str, *, warm: bool) -> dict[str, float]:
 
 
 def run(options: Options) -> Report:
-    """Measure each backend, with and without a filter, cold and warm."""
-    cases, names = [], []
+    """Measure each backend, with and without a filter, cold and warm, beside the floor."""
+    cases = [Case(_FLOOR, functools.partial(_child, "", _SOCKET, "", ""))]
+    names = []
     for backend in ("af_xdp", "tpacket_v3"):
         for expression in _EXPRESSIONS[:1] if options.quick else _EXPRESSIONS:
             for warm in (False, True) if backend == "af_xdp" else (True,):
@@ -123,13 +141,19 @@ def run(options: Options) -> Report:
                 cases.append(Case(name, run_once))
                 names.append((backend, shown, state, name))
     results = interleave(cases, options.rounds)
-    figures = ("import", "filter", "open", "event", "process")
-    rows = tuple(
-        (*words, *(results.spread(name, figure).text() for figure in figures))
-        for *words, name in names
-    )
+    figures = ("process", "import", "filter", "open", "event")
+    rows = [(_FLOOR, "", "-", "", results.spread(_FLOOR, "process").text(), *[""] * 4)]
+    for *words, name in names:
+        ratio = results.ratio(name, _FLOOR, "process").text(1)
+        rows.append((*words, ratio, *(results.spread(name, figure).text() for figure in figures)))
     columns = (
-        "backend", "filter", "cache", "import", "Filter", "open", "open to first event",
-        "process start to first event",
+        "backend", "filter", "cache", "times the floor", "process start to first event", "import",
+        "Filter", "open", "open to first event",
     )  # fmt: skip
-    return Report("start", (Table("Milliseconds", columns, rows, 3),), figures=results.values)
+    note = (
+        "The floor is a process of Python with asyncio and a raw socket, from its start to its "
+        "first frame; it is compared with the whole way, the column beside it."
+    )
+    return Report(
+        "start", (Table("Milliseconds", columns, tuple(rows), 3),), (note,), results.values
+    )
