@@ -1,8 +1,10 @@
-"""One stream to many subscribers, against a queue for each; what looking at the events costs;
-and what a slow subscriber costs the others.
+"""One stream to many subscribers, the cost of looking at its events, and of a slow subscriber.
 
-The events are the ends of TCP connections off a reader, published in batches of 1024 as a capture
-does; the publisher waits for the slowest subscriber, so that everybody receives everything.
+The peer of the first is an ``asyncio.Queue`` for each subscriber. The floor of the second is the
+hand-over alone, which decodes nothing. The third is compared with itself without the slow one.
+
+A reader makes the events, the ends of TCP connections. They are published in batches of 1024, as a
+capture does. The publisher waits for the slowest subscriber, so that everybody receives everything.
 """
 
 from __future__ import annotations
@@ -27,9 +29,11 @@ from netring_bpf.formats.json import encode_event
 __all__ = ["run"]
 
 _ROOT = Path(__file__).resolve().parent.parent
-_DELIVERIES = 800_000  # of a case, over all its subscribers
+_DELIVERIES = 800_000  # a case, over all its subscribers
 _SUBSCRIBERS = (1, 8, 64)
-_PAUSE = 0.001  # between the batches of 64 events whose way is timed
+_QUEUE = "asyncio.Queue"
+_UNDECODED = "batches, undecoded"
+_PAUSE = 0.001  # seconds between the batches of 64 events that are timed
 _T = TypeVar("_T")
 _Batches: TypeAlias = Sequence[EventBatch]
 _Work: TypeAlias = Coroutine[object, object, _T]
@@ -37,11 +41,11 @@ _Work: TypeAlias = Coroutine[object, object, _T]
 
 def _counted(received: Iterable[int], events: int) -> None:
     if set(received) != {events}:
-        raise RuntimeError(f"of {events} events these were received: {received}")
+        raise RuntimeError(f"{events} events were published, these were received: {received}")
 
 
 async def _publish(broadcast: FlowBroadcast, batches: Iterable[EventBatch]) -> float:
-    """Publish them, no faster than the slowest subscriber; returns when it began."""
+    """Publish them no faster than the slowest subscriber reads; returns the time of the first."""
     await asyncio.sleep(0)
     begin = time.perf_counter()
     for batch in batches:
@@ -115,12 +119,12 @@ def _anyio(python: Path, subscribers: int, events: int) -> Mapping[str, float]:
 
 
 def _fan_out(options: Options) -> tuple[Results, Table]:
-    """To 1, 8 and 64 subscribers, by each way there is."""
+    """Deliver to 1, 8 and 64 subscribers, in each way."""
     cases = []
-    names = ["batches", "events", "asyncio.Queue"]
+    names = ["batches", "events", _QUEUE]
     some = ended_batches(8192)
     for batch in some:
-        list(batch)  # decoded once for all: what is measured is the delivery
+        list(batch)  # decoded beforehand, so that only the delivery is measured
     for subscribers in _SUBSCRIBERS:
         wanted = (20_000 if options.quick else _DELIVERIES) // subscribers
         batches = list(islice(cycle(some), max(1, wanted // 1024)))
@@ -128,12 +132,12 @@ def _fan_out(options: Options) -> tuple[Results, Table]:
         for name, work in (
             ("batches", functools.partial(_ours, subscribers, batches, whole=True)),
             ("events", functools.partial(_ours, subscribers, batches, whole=False)),
-            ("asyncio.Queue", functools.partial(_queues, subscribers, batches)),
+            (_QUEUE, functools.partial(_queues, subscribers, batches)),
         ):
             run = functools.partial(_deliveries, work, subscribers, count)
             cases.append(Case(f"{name}, {subscribers}", run))
         if "anyio" in options.against:
-            fewer = max(1024, count // 16)  # it takes long
+            fewer = max(1024, count // 16)  # anyio takes long
             peer = functools.partial(_anyio, install("anyio"), subscribers, fewer)
             cases.append(Case(f"anyio, {subscribers}", peer))
     if "anyio" in options.against:
@@ -141,14 +145,21 @@ def _fan_out(options: Options) -> tuple[Results, Table]:
     results = interleave(cases, options.rounds)
     rows = []
     for name in names:
+        ratios = (
+            results.ratio(f"{name}, {n}", f"{_QUEUE}, {n}", "per_second").text(2)
+            for n in _SUBSCRIBERS
+        )
         spreads = (results.spread(f"{name}, {n}", "per_second") for n in _SUBSCRIBERS)
-        ratio = results.ratio(f"{name}, 8", "asyncio.Queue, 8", "per_second")
-        rows.append((name, *(spread.text(2, 1e6) for spread in spreads), ratio.text(1)))
-    columns = ("", *(f"to {n}" for n in _SUBSCRIBERS), "of asyncio.Queue, to 8")
-    return results, Table("Million deliveries a second", columns, tuple(rows))
+        rows.append((name, *ratios, *(spread.text(2, 1e6) for spread in spreads)))
+    columns = (
+        "",
+        *(f"times {_QUEUE}, to {n}" for n in _SUBSCRIBERS),
+        *(f"millions, to {n}" for n in _SUBSCRIBERS),
+    )
+    return results, Table("Deliveries a second", columns, tuple(rows))
 
 
-# -- one subscriber that looks at what it gets --
+# -- one subscriber that looks at its events --
 
 
 async def _few(subscriber: FlowSubscriber) -> None:
@@ -158,7 +169,7 @@ async def _few(subscriber: FlowSubscriber) -> None:
 
 
 async def _all(subscriber: FlowSubscriber) -> None:
-    """Every field of the event and of all that hangs on it is an object when it comes."""
+    """Read nothing: an event comes with every field of it and of its flow decoded."""
     async for _ in subscriber:
         pass
 
@@ -185,7 +196,7 @@ async def _undecoded(subscriber: FlowSubscriber) -> None:
 
 
 _LOOKS = {
-    "batches, undecoded": _undecoded,
+    _UNDECODED: _undecoded,
     "batches, a column summed": _columns,
     "batches, as JSON in C": _json_batch,
     "events, a few attributes read": _few,
@@ -208,7 +219,7 @@ async def _look(look: Callable[[FlowSubscriber], _Work[None]], batches: _Batches
 def _looks(options: Options) -> tuple[Results, Table]:
     batches = ended_batches(2048 if options.quick else 40_960)
     events = sum(map(len, batches))
-    fresh(batches[0]).columns()  # NumPy is loaded
+    fresh(batches[0]).columns()  # loads NumPy before it is timed
     cases = [
         Case(
             name, functools.partial(_deliveries, functools.partial(_look, look, batches), 1, events)
@@ -216,15 +227,23 @@ def _looks(options: Options) -> tuple[Results, Table]:
         for name, look in _LOOKS.items()
     ]
     results = interleave(cases, options.rounds)
-    rows = [(name, results.spread(name, "per_second").text(2, 1e6)) for name in _LOOKS]
-    return results, Table("Million events a second to one", ("", "of them"), tuple(rows))
+    rows = [
+        (
+            name,
+            results.ratio(name, _UNDECODED, "per_second").text(4),
+            results.spread(name, "per_second").text(2, 1e6),
+        )
+        for name in _LOOKS
+    ]
+    columns = ("", "of undecoded batches", "millions")
+    return results, Table("Events a second to one subscriber", columns, tuple(rows))
 
 
-# -- a slow one beside seven --
+# -- a slow subscriber beside seven --
 
 
 async def _way(slow: bool, batches: _Batches, published: int) -> list[float]:
-    """Seconds from the publishing of a batch to the receipt of each of its events, by seven."""
+    """Seconds from the publishing of a batch until each of seven has each of its events."""
     broadcast = FlowBroadcast()
     begins: list[float] = []
     ways: list[float] = []
@@ -253,7 +272,7 @@ async def _way(slow: bool, batches: _Batches, published: int) -> list[float]:
         dawdling.cancel()
         await asyncio.gather(dawdling, return_exceptions=True)
         if eighth.statistics().lagged == 0:
-            raise RuntimeError("the slow one kept up")
+            raise RuntimeError("the slow subscriber kept up")
     return ways
 
 
@@ -280,13 +299,14 @@ def _slow(options: Options) -> tuple[Results, Table]:
         ratio = results.ratio(case.name, cases[0].name, "p99")
         shown = ratio.text(2) if case is not cases[0] else ""
         spreads = (results.spread(case.name, figure).text() for figure in ("p50", "p99"))
-        rows.append((case.name, *spreads, shown))
-    columns = ("", "p50", "p99", "p99 of theirs without it")
-    return results, Table("µs from publish to receipt, of those that keep up", columns, tuple(rows))
+        rows.append((case.name, shown, *spreads))
+    columns = ("", "p99, times that without it", "p50", "p99")
+    title = "µs from publish to receipt, of the seven that keep up"
+    return results, Table(title, columns, tuple(rows))
 
 
 def run(options: Options) -> Report:
-    """All three."""
+    """Run all three parts."""
     parts = [_fan_out(options), _looks(options), _slow(options)]
     figures = {name: values for results, _ in parts for name, values in results.values.items()}
     return Report("fanout", tuple(table for _, table in parts), figures=figures)

@@ -1,8 +1,9 @@
-"""Thirty everyday filters in XDP: their size, and what they cost beside redirecting everything.
+"""Thirty everyday filters in XDP: their size, and their cost beside redirecting everything.
 
-BPF_PROG_TEST_RUN on a frame that the filter matches, with the plain program in turn on the same
-frame: the cost of a filter is the difference within a round, and the median of the rounds is
-given. A frame that does not match is not redirected, which saves more than the filter costs.
+BPF_PROG_TEST_RUN runs a filter on a frame that it matches, in turn with the program that redirects
+everything, which is the floor. The cost of a filter is the difference within a round; the median of
+the rounds is given, and the ratio with its spread. A frame that does not match is not redirected,
+which saves more than the filter costs.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import statistics
 
 from benchmarks.frames import SAMPLES
-from benchmarks.harness import Options, Report, Table
+from benchmarks.harness import Options, Report, Spread, Table
 from netring_bpf.bpf import program as program_module
 from netring_bpf.bpf.maps import Maps
 from netring_bpf.bpf.program import Program
@@ -60,8 +61,9 @@ def _time(program: Program, frame: bytes) -> int:
     return program.run(frame, RUNS)[1]
 
 
-def _costs(expression: str, rounds: int, *, by_helper: bool) -> tuple[float, float]:
-    original = program_module._capabilities  # noqa: SLF001 - the other kind of C, as it is
+def _costs(expression: str, rounds: int, *, by_helper: bool) -> list[tuple[int, int]]:
+    """Run the plain program and the filtering one, in turn; returns the ns of both, by round."""
+    original = program_module._capabilities  # noqa: SLF001 - selects the kind of C
     if by_helper:
         program_module._capabilities = lambda: THREE_CAPABILITIES  # noqa: SLF001
     try:
@@ -74,27 +76,38 @@ def _costs(expression: str, rounds: int, *, by_helper: bool) -> tuple[float, flo
             Program.load(filters, maps) as filtering,
         ):
             _time(plain, frame)
-            pairs = [(_time(plain, frame), _time(filtering, frame)) for _ in range(rounds)]
+            return [(_time(plain, frame), _time(filtering, frame)) for _ in range(rounds)]
     finally:
         program_module._capabilities = original  # noqa: SLF001
-    median = statistics.median
-    return median(p for p, _ in pairs), median(f - p for p, f in pairs)
 
 
 def run(options: Options) -> Report:
     """Measure every expression, with each kind of C."""
     rows, plains = [], []
     for expression in EXPRESSIONS[:3] if options.quick else EXPRESSIONS:
-        plain, direct = _costs(expression, options.rounds, by_helper=False)
-        other, helper = _costs(expression, options.rounds, by_helper=True)
-        plains += [plain, other]
+        kinds = [
+            _costs(expression, options.rounds, by_helper=by_helper) for by_helper in (False, True)
+        ]
+        plains += [plain for pairs in kinds for plain, _ in pairs]
+        costs = (statistics.median(ours - plain for plain, ours in pairs) for pairs in kinds)
+        times = (Spread.of(ours / plain for plain, ours in pairs) for pairs in kinds)
         size = len(Filter(expression).for_interface("lo").instructions)
         shown = expression
         if len(expression) > 2 * _SHOWN:
             shown = f"{expression[:_SHOWN]}… ({expression.count(' or ') + 1} hosts)"
         shown = shown.replace("|", "\\|")
-        rows.append((f"`{shown}`", str(size), f"{direct:+.0f}", f"{helper:+.0f}"))
-    columns = ("expression", "instructions", "ns with CAP_PERFMON", "ns without")
+        rows.append(
+            (
+                f"`{shown}`",
+                str(size),
+                *(spread.text(2) for spread in times),
+                *(f"{cost:+.0f}" for cost in costs),
+            )
+        )
+    columns = (
+        "expression", "instructions", "times redirecting everything, with CAP_PERFMON", "without",
+        "ns with CAP_PERFMON", "ns without",
+    )  # fmt: skip
     table = Table("What a filter costs", columns, tuple(rows))
     note = f"Redirecting everything: {statistics.median(plains):.0f} ns a frame."
     return Report("filters", (table,), (note,))

@@ -1,12 +1,12 @@
 """From a frame on the wire to the coroutine of a subscriber that hears of its flow.
 
-The generator writes the time into each frame that is the first of a flow, as it sends it. The
-subscriber compares that with the time at which it has the ``FlowStarted`` in its hands: kernel,
-reader, flow table, hand-off, event loop and decoding are all in it. On two CPUs the generator has
-one to itself, the reader's thread and the event loop share the other.
+The generator writes the time into the first frame of each flow as it sends it. The subscriber
+compares that with the time at which it holds the ``FlowStarted``, so that kernel, reader, flow
+table, hand-off, event loop and decoding all count. On two CPUs the generator has one to itself; the
+reader's thread and the event loop share the other.
 
-First as a user has it whose program waits for nobody on its CPU: sender and receiver run before
-all else of the machine (SCHED_FIFO). Then as one of many, which may have to wait for a CPU.
+The first table gives sender and receiver a real-time priority (SCHED_FIFO), so that they wait for
+no other program. The second runs them as ordinary programs, which may have to wait for a CPU.
 """
 
 from __future__ import annotations
@@ -26,22 +26,24 @@ __all__ = ["run"]
 
 _BUSY_POLLING = "af_xdp, busy polling"
 _WAYS = ("af_xdp", BESIDE_SENDER, "tpacket_v3", "tpacket_v3, 1 ms")
-_RATES = ((1_000, 1), (10_000, 1), (100_000, 10), (100_000, 1))  #: of how many one is a new flow
+#: Frames a second; one frame in so many begins a flow.
+_RATES = ((1_000, 1), (10_000, 1), (100_000, 10), (100_000, 1))
 _SECONDS = 3
 _COLUMNS = ("capture", "event loop", "frames/s", "new flows/s", "p50", "p99", "p99.9", "missed")
 _NOTES = (
-    "A busy event loop is one that another task keeps for a millisecond at a time: an event waits "
-    "for the callback that takes it, and once more for its subscriber's turn.",
-    "The kernel keeps 50 ms of each second for ordinary programs even so, where some want to run: "
-    "figures near that are of a machine that was not quiet.",
-    "Busy polling wants a CPU of its own for the reader, and has none here: it is measured in line "
-    "with the others only. Missed: the subscriber was more than 65,536 events behind.",
+    "These figures have no floor beside them: compare rows of one run, not runs of two machines.",
+    "Another task keeps the busy event loop for a millisecond at a time: an event waits for the "
+    "callback that takes it, and once more for its subscriber's turn.",
+    "The kernel keeps 50 ms of each second for ordinary programs that want to run, before any "
+    "real-time program: figures near 50 ms mean that the machine was not quiet.",
+    "Busy polling needs a CPU of its own for the reader and has none here, so it is measured in "
+    "line only. Missed events: the subscriber was more than 65,536 events behind.",
 )
 
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """What one row of a table measures."""
+    """One row of a table."""
 
     way: str
     beside: str
@@ -71,7 +73,7 @@ class _Row:
 
 
 def run(options: Options) -> Report:
-    """All ways at all rates, beside an idle and a busy event loop, first and in line."""
+    """Measure all ways at all rates, beside an idle and a busy event loop, first and in line."""
     rates, seconds = (((10_000, 1),), 0.2) if options.quick else (_RATES, _SECONDS)
     first = [
         _Row(way, beside, *rate, favoured=True)

@@ -1,8 +1,8 @@
-"""What of the traffic on a wire becomes flow events: beside a bare loop in C, and beside peers.
+"""From the traffic on a wire to flow events, beside a bare loop in C and beside peers.
 
-The generator offers UDP frames on a veth, pinned on CPU 0, where the kernel's receive path runs as
-well; the receiver is pinned on CPU 1. Every run starts with a cable and processes of its own, and
-its books must balance: what was offered is what the receiver's side of the kernel has counted.
+The generator offers UDP frames on a veth. It is pinned on CPU 0, where the kernel's receive path
+runs as well; the receiver is pinned on CPU 1. Every run has a cable and processes of its own, and
+its books must balance: the receiver's side of the kernel has counted every frame offered.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from tests.support.rig import PORT
 
 __all__ = ["run"]
 
-_SECONDS = 1.0  #: about so long each trial sends
-_SPEEDS = {"af_xdp native": 10e6, "af_xdp generic": 4e6, "tpacket_v3": 4e6}  #: roughly
+_SECONDS = 1.0  #: each trial sends for about so long
+_SPEEDS = {"af_xdp native": 10e6, "af_xdp generic": 4e6, "tpacket_v3": 4e6}  #: rough full speed
 _PEER_FRAMES = 3_000_000
 _ENOUGH = 0.95
-_SLOW = (100_000, 10_000, 2_000)  #: frames a second, for peers that receive less at full speed
+_SLOW = (100_000, 10_000, 2_000)  #: frames a second, for peers that lose frames at full speed
 _SLOW_SECONDS = 2
 _QUICK = 100_000
-_MANY, _OPENED = 100_000, 300_000  #: from so many flows on they are opened first, so many a second
+_MANY, _OPENED = 100_000, 300_000  #: so many flows or more are opened first, so many a second
 _MIXES = tuple((size, flows) for size in (60, 512) for flows in (1, 10_000, 1_000_000))
 _CURVE = (0.25, 0.5, 0.75, 1.0)
 _PLOT = Path(__file__).resolve().parents[1] / "build" / "live-loss.svg"
@@ -36,8 +36,8 @@ _NOTE = (
     "The floor is a loop in C that counts what is in the ring; the looking floor reads one byte of "
     "each frame as well, which moves a cache line between the CPUs. "
     "A million flows are opened beforehand, at 300,000 a second; the CPU time includes that. "
-    "In every run the books balanced: offered = received + lost + what the veth dropped, and each "
-    "equation of statistics()."
+    "The books balanced in every run: offered = received + lost + dropped by the veth, and each "
+    "equation of statistics() held. The table by speed has no floor: the loss should be 0."
 )
 
 
@@ -53,7 +53,7 @@ def _case(receiver: Receiver, load: Load, mix: str = "") -> Case:
     return Case(name, functools.partial(measure, Trial(receiver, load, first)))
 
 
-# -- full speed: ours beside the floor --
+# -- full speed, beside the floor --
 
 
 def _full_speed(options: Options, program: Path) -> tuple[Results, Table]:
@@ -73,9 +73,9 @@ def _full_speed(options: Options, program: Path) -> tuple[Results, Table]:
     results = interleave(cases, options.rounds)
     rows = [_full_speed_row(results, *name) for name in names]
     columns = (
-        "capture", "frames", "flows", "offered Mpps", "received Mpps", "received %",
-        "ns CPU a packet", "events lost", "floor Mpps", "its ns CPU", "looking floor Mpps",
-        "its ns CPU", "ours / floor", "ours / looking floor",
+        "capture", "frames", "flows", "ours / floor", "ours / looking floor", "received %",
+        "offered Mpps", "received Mpps", "ns CPU a packet", "events lost", "floor Mpps",
+        "its ns CPU", "looking floor Mpps", "its ns CPU",
     )  # fmt: skip
     return results, Table("At the generator's full speed", columns, tuple(rows))
 
@@ -87,17 +87,17 @@ def _full_speed_row(
         way,
         str(size),
         f"{flows:,}",
+        results.ratio(own, bare, "received_rate").text(2),
+        results.ratio(own, looking, "received_rate").text(2),
+        f"{100 * results.median(own, 'share'):.2f}",
         results.spread(own, "offered_rate").text(2, 1e6),
         results.spread(own, "received_rate").text(2, 1e6),
-        f"{100 * results.median(own, 'share'):.2f}",
         f"{results.median(own, 'cpu'):.0f}",
         f"{results.median(own, 'events_lost') + results.median(own, 'events_missed'):,.0f}",
         results.spread(bare, "received_rate").text(2, 1e6),
         f"{results.median(bare, 'cpu'):.0f}",
         results.spread(looking, "received_rate").text(2, 1e6),
         f"{results.median(looking, 'cpu'):.0f}",
-        results.ratio(own, bare, "received_rate").text(2),
-        results.ratio(own, looking, "received_rate").text(2),
     )
 
 
@@ -119,7 +119,7 @@ def _against_tpacket(results: Results, mixes: Sequence[tuple[int, int]]) -> Tabl
 
 
 def _curve(options: Options, program: Path) -> tuple[Results, Table]:
-    """Ours at parts of what the generator does at full speed into the floor of the same kind."""
+    """Ours at parts of the speed at which the generator fills the floor's ring."""
     flows = 10_000
     cases, names = [], []
     for way in WAYS:
@@ -151,14 +151,14 @@ def _curve(options: Options, program: Path) -> tuple[Results, Table]:
 
 
 def _beside_peers(options: Options, folder: Path) -> tuple[Results, Table]:
-    """At full speed; who is slower than that receives what it can, or nothing."""
+    """At full speed; a slower peer receives part of the frames, or none."""
     load = Load(_QUICK if options.quick else _PEER_FRAMES, flows=10_000)
     receivers = [ours(PORT, way, 20_000) for way in WAYS]
     receivers += [peer(PORT, name, folder) for name in options.against]
     results = interleave([_case(receiver, load) for receiver in receivers], options.rounds)
     columns = (
-        "receiver", "offered Mpps", "received Mpps", "received %", "ns CPU a packet",
-        "tpacket_v3 / it", "af_xdp native / it",
+        "receiver", "tpacket_v3 / it", "af_xdp native / it", "received %", "offered Mpps",
+        "received Mpps", "ns CPU a packet",
     )  # fmt: skip
     rows = tuple(_peer_row(results, receiver.name) for receiver in receivers)
     return results, Table("Beside others, 60-byte frames of 10,000 flows", columns, rows)
@@ -170,20 +170,21 @@ def _peer_row(results: Results, name: str) -> tuple[str, ...]:
         nothing = sum(received == 0 for received in results.values[name]["received"])
         rounds = len(results.values[name]["received"])
         received = results.spread(name, "received_rate").text(3, 1e6)
-        return (name, offered, f"{received}, nothing in {nothing} of {rounds}", *["-"] * 4)
+        received = f"{received}, nothing in {nothing} of {rounds}"
+        return (name, "-", "-", "-", offered, received, "-")
     return (
         name,
-        offered,
-        results.spread(name, "received_rate").text(3, 1e6),
-        f"{100 * results.median(name, 'share'):.2f}",
-        f"{results.median(name, 'cpu'):.0f}",
         results.ratio("tpacket_v3", name, "received_rate").text(2),
         results.ratio("af_xdp native", name, "received_rate").text(2),
+        f"{100 * results.median(name, 'share'):.2f}",
+        offered,
+        results.spread(name, "received_rate").text(3, 1e6),
+        f"{results.median(name, 'cpu'):.0f}",
     )
 
 
 def _slower(options: Options, folder: Path, full: Results) -> tuple[Results, Table]:
-    """Those peers that cannot take full speed, at speeds nearer to theirs."""
+    """Peers that lose frames at full speed, at lower speeds."""
     cases, names = [], []
     for peer_name in options.against:
         receiver = peer(PORT, peer_name, folder)
@@ -204,11 +205,11 @@ def _slower(options: Options, folder: Path, full: Results) -> tuple[Results, Tab
         for receiver, rate, name in names
     )
     columns = ("receiver", "frames/s", "received %", "ns CPU a packet")
-    return results, Table("Those who lose more than a twentieth, at lower speeds", columns, rows)
+    return results, Table("Peers that lose more than a twentieth, at lower speeds", columns, rows)
 
 
 def run(options: Options) -> Report:
-    """All tables, and the curve as ``build/live-loss.svg``."""
+    """Make all tables, and the curve as ``build/live-loss.svg``."""
     with tempfile.TemporaryDirectory() as folder:
         program = build(Path(folder), "floor")
         results, speeds = _full_speed(options, program)
