@@ -1,1 +1,1 @@
-"""What netring_bpf costs, by commands anyone can run: ``python -m benchmarks NAME``."""
+"""Commands that measure netring_bpf beside a floor or a peer: ``python -m benchmarks NAME``."""

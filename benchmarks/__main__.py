@@ -1,6 +1,6 @@
-"""``python -m benchmarks NAME``: as root, on a machine that is otherwise quiet.
+"""Run a benchmark, as root, on a machine that is otherwise quiet.
 
-Progress goes to standard error, the tables (Markdown, or JSON with ``--json``) to standard output.
+Progress goes to standard error, the tables (Markdown, or JSON with --json) to standard output.
 """
 
 from __future__ import annotations
@@ -17,18 +17,19 @@ NAMES = ("fanout", "file", "filters", "latency", "live", "mqtt", "scale", "start
 
 
 def main() -> None:
-    """Run one benchmark and print what it says."""
+    """Run one benchmark and print its report."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("name", choices=NAMES)
-    parser.add_argument("--rounds", type=int, default=5, help="how often each case is run")
+    parser.add_argument("--rounds", type=int, default=5, help="run each case so often (default: 5)")
     parser.add_argument(
         "--against", nargs="+", action="extend", default=[], choices=sorted(PEERS), metavar="PEER",
-        help=f"peers to install and to measure beside: {', '.join(sorted(PEERS))}",
+        help=f"install these peers and measure them as well: {', '.join(sorted(PEERS))}",
     )  # fmt: skip
-    parser.add_argument("--quick", action="store_true", help="a small load, to try the benchmark")
-    parser.add_argument("--json", action="store_true", help="all figures of all rounds, as JSON")
+    parser.add_argument("--quick", action="store_true", help="try the benchmark on a small load")
+    parser.add_argument("--json", action="store_true", help="print every figure of every round")
     arguments = parser.parse_args()
-    # A shell that runs this in the background has it ignored, and so would the peers that it stops.
+    # A shell that runs this in the background makes it ignore SIGINT. The peers would inherit that,
+    # and some of them are stopped by it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     options = Options(arguments.rounds, tuple(arguments.against), arguments.quick)
     report = importlib.import_module(f"benchmarks.{arguments.name}").run(options)

@@ -1,4 +1,4 @@
-"""Capture files of any number of packets, always the same: made once, kept in ``build/bench``."""
+"""Capture files of any number of packets, always the same; kept in ``build/bench``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SOURCE = _HERE / "captures.c"
 
 @dataclass(frozen=True, slots=True)
 class CaptureFile:
-    """A file, and what is in it."""
+    """A file, and the number of packets and flows in it."""
 
     path: Path
     packets: int
@@ -26,12 +26,12 @@ class CaptureFile:
 
     @property
     def size(self) -> int:
-        """Bytes of the file."""
+        """The file's size in bytes."""
         return self.path.stat().st_size
 
 
 def make(packets: int) -> CaptureFile:
-    """Return the file of so many packets; writes it where it is not there yet."""
+    """Return the file of so many packets; writes it if it is missing."""
     path = _PLACE / f"capture-{packets}.pcap"
     count = path.with_suffix(".flows")
     if not (count.exists() and count.stat().st_mtime >= _SOURCE.stat().st_mtime):
@@ -43,6 +43,6 @@ def make(packets: int) -> CaptureFile:
             subprocess.run(["gcc", *flags, "-o", program, _SOURCE, "-lm"], check=True)
             command = [program, path, str(packets)]
             done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-        os.sync()  # what is still to be written would slow down what is measured
+        os.sync()  # later writes to the disk would slow down the benchmark
         count.write_text(done.stdout, encoding="ascii")
     return CaptureFile(path, packets, int(count.read_text(encoding="ascii")))

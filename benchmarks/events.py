@@ -1,4 +1,4 @@
-"""Flow events for the benchmarks above the capture: made by a reader, from frames in memory."""
+"""Flow events for the benchmarks above the capture; a reader makes them from frames in memory."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from tests.support.replay import START, Frame
 
 __all__ = ["ended_batches", "fresh"]
 
-_BATCH = 1024  # what Netring takes at once
+_BATCH = 1024  # as many events as Netring takes at once
 
 
 def _connection(number: int) -> list[bytes]:
-    """The handshake of a TCP connection and a request; each has an address of its own."""
+    """The handshake of a TCP connection and a request, from an address of its own."""
     client, server, port = (
         f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}",
         "10.0.0.1",
@@ -27,7 +27,7 @@ def _connection(number: int) -> list[bytes]:
 
 
 def ended_batches(flows: int) -> list[EventBatch]:
-    """The ends of so many TCP connections, in batches as a capture hands them over."""
+    """Make the ends of so many TCP connections, in batches as a capture hands them over."""
     frames = [frame for number in range(1, flows + 1) for frame in _connection(number)]
     records = [Frame(data, START + n * 1000).record() for n, data in enumerate(frames)]
     options = FlowOptions(update_interval=None, max_flows=1 << 20, event_slots=1 << 20)
@@ -46,5 +46,5 @@ def ended_batches(flows: int) -> list[EventBatch]:
 
 
 def fresh(batch: EventBatch) -> EventBatch:
-    """The same bytes as a batch nobody has decoded yet, as a capture would hand it over."""
-    return EventBatch(batch.raw, batch._layout, rows=batch.rows)  # noqa: SLF001 - not decoded
+    """Return the same bytes as an undecoded batch, as a capture would hand it over."""
+    return EventBatch(batch.raw, batch._layout, rows=batch.rows)  # noqa: SLF001 - undecoded

@@ -1,4 +1,4 @@
-"""Frames for the benchmarks: one for each of the everyday filters to match."""
+"""Frames for the benchmarks: each everyday filter matches one of them."""
 
 from __future__ import annotations
 

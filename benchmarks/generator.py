@@ -1,8 +1,8 @@
-"""Traffic made in the kernel, as fast as one CPU can, and counted exactly.
+"""Traffic made in the kernel, as fast as one CPU can make it, and counted exactly.
 
-``Generator`` is a process of ``live_frames.py``, in a namespace and pinned on a CPU, that sends out
-of an interface, into a veth say. The other end takes such frames only with an XDP program on it,
-or with ``ethtool -K … gro on``.
+``Generator`` runs ``live_frames.py`` in a namespace, pinned on a CPU, and sends out of an interface
+such as a veth. The other end takes such frames only with an XDP program on it, or with
+``ethtool -K … gro on``.
 """
 
 from __future__ import annotations
@@ -25,15 +25,17 @@ _MINIMUM = {("udp", False): 60, ("udp", True): 62, ("tcp", False): 60, ("tcp", T
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What to send: ``count`` frames of ``size`` bytes (without the FCS).
+    """A load of ``count`` frames of ``size`` bytes (without the FCS).
 
-    ``flows`` at a time, each of which has a packet in turn, in another order each round. After
-    ``per_flow`` packets other flows take their places; 0: the same for ever. TCP connections are
-    whole: SYN to the last ACK in ``per_flow`` packets, those without data as short as they are.
-    ``rate`` in frames a second; 0: as many as there can be. ``stamp``: in every so many frames the
-    source address (and of IPv4 the last three bytes of the destination) is the time, by
-    CLOCK_MONOTONIC in ns, and the others are all of one flow; 0: in none.
-    ``seconds``: the end, however much was sent.
+    ``flows`` run at a time. Each has one packet a round, and the order differs from round to round.
+    After ``per_flow`` packets other flows take their places; 0 keeps the same flows. A TCP
+    connection is whole, from the SYN to the last ACK, in ``per_flow`` packets; packets without data
+    keep their natural length.
+
+    ``rate`` is in frames a second; 0 sends as fast as possible. With ``stamp``, one in so many
+    frames carries the time (CLOCK_MONOTONIC, in ns) in its source address and, for IPv4, the last
+    three bytes of its destination, and all others belong to one flow; 0 stamps none. Sending stops
+    after ``seconds``, even with frames left.
     """
 
     count: int
@@ -57,7 +59,7 @@ class Load:
 
     @property
     def started(self) -> int:
-        """How many flows have had a packet when all is sent."""
+        """The number of flows with at least one packet, once all is sent."""
         rounds, rest = divmod(self.count, self.flows)
         if self.per_flow == 0:
             return self.flows if rounds else rest
@@ -67,7 +69,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Offered:
-    """What was sent: so many frames, from the first to the last in so many ns."""
+    """The frames that were sent, and the ns from the first to the last."""
 
     frames: int
     ns: int
@@ -79,9 +81,10 @@ class Offered:
 
 
 class Generator:
-    """The process: loaded and ready when entered, sends when ``run()``, once.
+    """The process. It is ready when constructed and sends once, by ``run()``.
 
-    ``favoured``: before all else on its CPU, where nothing else can run while it sends.
+    A ``favoured`` generator runs before all else on its CPU, so that nothing else runs there while
+    it sends.
     """
 
     def __init__(
@@ -107,7 +110,7 @@ class Generator:
             raise RuntimeError("the generator did not start")
 
     def start(self) -> None:
-        """Send, and do not wait for it."""
+        """Start to send."""
         assert self._process.stdin is not None
         self._process.stdin.write("go\n")
         self._process.stdin.flush()

@@ -1,7 +1,7 @@
-"""Cases run in turn, several times, and what they come to: medians, spreads, ratios pair by pair.
+"""Cases run in turn, several times: medians, spreads, and ratios round by round.
 
-On a shared machine a figure by itself says little. What one run says of two cases that took turns
-is their ratio, round by round; that is what is compared and quoted.
+A figure by itself says little on a shared machine. Two cases that take turns give a ratio in each
+round; benchmarks compare and quote those ratios.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ __all__ = ["Case", "Options", "Report", "Results", "Spread", "Table", "interleav
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the command line asks for."""
+    """The choices of the command line."""
 
     rounds: int = 5
     against: tuple[str, ...] = ()  #: names of peers, beside our own cases
-    quick: bool = False  #: so small a load that only the benchmark itself is tried
+    quick: bool = False  #: a load so small that its figures mean nothing
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """Something that is run once a round: returns its figures, by name."""
+    """Something that runs once a round and returns its figures by name."""
 
     name: str
     run: Callable[[], Mapping[str, float]]
@@ -36,7 +36,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """The median of some figures, the least and the greatest."""
+    """The median, the least and the greatest of some figures."""
 
     median: float
     least: float
@@ -44,12 +44,12 @@ class Spread:
 
     @classmethod
     def of(cls, values: Iterable[float]) -> Spread:
-        """Of at least one value."""
+        """Make the spread of one value or more."""
         sorted_values = sorted(values)
         return cls(statistics.median(sorted_values), sorted_values[0], sorted_values[-1])
 
     def text(self, digits: int = 0, scale: float = 1.0) -> str:
-        """``median (least to greatest)``; the one figure where there is no other."""
+        """``median (least to greatest)``, or the median alone where all are equal."""
         if self.least == self.greatest:
             return f"{self.median / scale:,.{digits}f}"
         parts = (f"{value / scale:,.{digits}f}" for value in (self.least, self.greatest))
@@ -57,32 +57,32 @@ class Spread:
 
 
 class Results:
-    """The figures of all rounds: by case, then by the figure's name, a value a round."""
+    """The figures of all rounds: by case, then by name, one value a round."""
 
     def __init__(self) -> None:
         self.values: dict[str, dict[str, list[float]]] = {}
 
     def add(self, case: str, figures: Mapping[str, float]) -> None:
-        """Take in what one run of the case said."""
+        """Add the figures of one run of the case."""
         for name, value in figures.items():
             self.values.setdefault(case, {}).setdefault(name, []).append(value)
 
     def spread(self, case: str, figure: str) -> Spread:
-        """Over the rounds."""
+        """The figure's spread over the rounds."""
         return Spread.of(self.values[case][figure])
 
     def median(self, case: str, figure: str) -> float:
-        """Over the rounds."""
+        """The figure's median over the rounds."""
         return self.spread(case, figure).median
 
     def ratio(self, case: str, other: str, figure: str) -> Spread:
-        """The case's figure divided by the other's of the same round, over the rounds."""
+        """The case's figure divided by the other's of the same round, as a spread."""
         pairs = zip(self.values[case][figure], self.values[other][figure], strict=True)
         return Spread.of(a / b for a, b in pairs)
 
 
 def interleave(cases: Sequence[Case], rounds: int) -> Results:
-    """Run all cases once a round, every other round in reverse, so that none is always first."""
+    """Run all cases once a round. Every other round is reversed, so that no case always leads."""
     results = Results()
     for number in range(rounds):
         for case in cases if number % 2 == 0 else reversed(cases):
@@ -93,15 +93,15 @@ def interleave(cases: Sequence[Case], rounds: int) -> Results:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows under a heading; numbers are aligned to the right."""
+    """Rows under a heading. Columns of text are aligned to the left, the others to the right."""
 
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
-    left: int = 1  #: so many columns are text
+    left: int = 1  #: how many columns are text
 
     def as_markdown(self) -> str:
-        """As a table of Markdown."""
+        """The table as Markdown."""
         rule = ["---"] * self.left + ["---:"] * (len(self.columns) - self.left)
         lines = [self.columns, tuple(rule), *self.rows]
         text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
@@ -110,7 +110,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a benchmark says: its tables, what must be known to read them, and all figures."""
+    """The result of a benchmark: tables, notes that explain them, and every figure."""
 
     name: str
     tables: tuple[Table, ...]
@@ -118,12 +118,12 @@ class Report:
     figures: Mapping[str, Mapping[str, Sequence[float]]] = field(default_factory=dict)
 
     def as_markdown(self) -> str:
-        """For a person, and for docs/performance.md."""
+        """Tables, notes and the machine, to read and for docs/performance.md."""
         parts = [*(table.as_markdown() for table in self.tables), *self.notes]
         return "\n".join([*parts, "", describe()])
 
     def as_json(self) -> str:
-        """Every figure of every round."""
+        """Tables, notes and every figure of every round."""
         return json.dumps(
             {
                 "benchmark": self.name,

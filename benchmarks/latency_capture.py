@@ -1,12 +1,12 @@
-"""A subscriber that tells how old each flow is when it hears of it.
+"""A subscriber that notes the age of each flow when it hears of it.
 
     python -m benchmarks.latency_capture INTERFACE WAY idle|busy
 
-New flows on the interface are of one frame, whose addresses are the time at which it was made
-(``Load.stamp``); one more flow has all other frames. ``busy``: another task keeps the event loop
-for a millisecond at a time. Says "ready", ends when its standard input does, and prints "name
-value" lines, in ns. With a real-time priority a busy loop, or the sender, would never let the
-reader's thread run on their CPU: the thread is put before them.
+A new flow on the interface has one frame, and its addresses hold the time at which it was made
+(``Load.stamp``); all other frames belong to one more flow. With ``busy``, another task keeps the
+event loop for a millisecond at a time. The program prints "ready", ends when its standard input
+does, and prints "name value" lines, in ns. A busy loop or a sender with a real-time priority would
+never let the reader's thread run on its CPU, so the thread gets a higher one.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from benchmarks.processor import SENDER
 
 BESIDE_SENDER = "af_xdp, reader beside the sender"
 _SLICE = 1_000_000  # ns
-_OTHERS = 0x0A000000  # the address of the flow that has no time
-_STAMP = (1 << 56) - 1  # what of the time goes into two IPv4 addresses
+_OTHERS = 0x0A000000  # the address of the flow without a time
+_STAMP = (1 << 56) - 1  # the bits of the time that fit into two IPv4 addresses
 
 
 def options(way: str) -> dict[str, Any]:
-    """What ``Netring`` is given."""
+    """The arguments of ``Netring``."""
     match way:
         case "af_xdp":
             return {"backend": "af_xdp"}
@@ -55,7 +55,7 @@ async def _hog() -> None:
 
 
 def _put_before_the_loop() -> None:
-    """Give all other threads a higher priority than this one's, where it has a real-time one."""
+    """Raise all other threads above this one, if it has a real-time priority."""
     if os.sched_getscheduler(0) != os.SCHED_FIFO:
         return
     own = os.sched_getparam(0).sched_priority
@@ -85,7 +85,7 @@ async def _capture(interface: str, way: str, beside: str) -> dict[str, int]:
         ended = asyncio.create_task(asyncio.to_thread(sys.stdin.read))
         hog = None
         if beside == "busy" or way == BESIDE_SENDER:
-            await asyncio.sleep(0)  # until that has its thread
+            await asyncio.sleep(0)  # lets the task above start its thread
             _put_before_the_loop()
         if beside == "busy":
             hog = asyncio.create_task(_hog())
@@ -107,7 +107,7 @@ async def _capture(interface: str, way: str, beside: str) -> dict[str, int]:
 
 
 def main() -> None:
-    """Capture until standard input ends; say what came of it."""
+    """Capture until standard input ends, then print the figures."""
     for name, value in asyncio.run(_capture(*sys.argv[1:])).items():
         print(name, int(value))
 

@@ -1,9 +1,10 @@
-"""A capture as a user writes it: a Netring whose events are read by a subscriber.
+"""A capture as a user writes it: a subscriber reads the events of a Netring.
 
     python -m benchmarks.live_capture INTERFACE af_xdp|tpacket_v3 native|generic FLOWS
 
-Says "ready", ends when its standard input does, and prints "name value" lines: what was received,
-the events, the CPU time of the reader's thread and of the process, and whether the books balance.
+The program prints "ready", ends when its standard input does, and prints "name value" lines: frames
+received, events, the CPU time of the reader's thread and of the process, and whether the books
+balance.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _BUFFER = 1 << 16
 
 
 async def _read(batches: BatchSubscriber) -> tuple[int, int]:
-    """How many events came, and how many were missed."""
+    """Read to the end; returns how many events came, and how many were missed."""
     events = missed = 0
     async for batch in batches:
         if isinstance(batch, EventBatch):
@@ -87,7 +88,7 @@ def _figures(
 
 
 def main() -> None:
-    """Capture until standard input ends; say what came of it."""
+    """Capture until standard input ends, then print the figures."""
     interface, backend, attach, flows = sys.argv[1:]
     for name, value in asyncio.run(_capture(interface, backend, attach, int(flows))).items():
         print(name, int(value))

@@ -1,10 +1,10 @@
-"""Sends a load out of an interface: the process of ``Generator``.
+"""The process of ``Generator``: sends a load out of an interface.
 
     python -m benchmarks.live_frames INTERFACE LOAD
 
-The program of ``generator.c`` rewrites one frame over and over and redirects it (``live_run.py``).
-Says "ready" when it is loaded, sends when it reads "go", and says how many frames that were in how
-many ns.
+``generator.c`` rewrites one frame over and over and redirects it (``live_run.py``). The process
+prints "ready" when that program is loaded, sends when it reads "go", and prints the number of
+frames and the ns that they took.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ _CACHE = _HERE.parent / "build" / "bpf-cache"
 _ARRAY, _XDP = 2, 6
 _STATE = struct.Struct("=4Q5I8I4x")  # struct state of generator.c
 _CLOCKED = 500_000  # frames a second
-_TAKES = 0.1  # seconds: what a call costs that makes nothing, and then some
+_TAKES = 0.1  # seconds: more than a call takes that sends nothing
 _PORTS = {"udp": 9000, "tcp": 443}
 _PRIMES = (
     2654435761, 2246822519, 3266489917, 668265263, 374761393, 3628273133, 2860486313, 1299709,
 )  # fmt: skip
 
 
-# -- what it sends --
+# -- the frame and the program's definitions --
 
 
 def frame_of(load: Load) -> bytes:
-    """The frame that is rewritten: all that is the same in every packet."""
+    """The frame that the program rewrites, with all that is the same in every packet."""
     ethernet = bytes.fromhex("02000000000b02000000000a") + (b"\x86\xdd" if load.ipv6 else b"\x08\0")
     number = socket.IPPROTO_TCP if load.protocol == "tcp" else socket.IPPROTO_UDP
     ip_size = load.size - len(ethernet)
@@ -60,7 +60,7 @@ def frame_of(load: Load) -> bytes:
 
 
 def _group(load: Load) -> int:
-    """How many frames are due at once: at high rates the clock would cost too much for each."""
+    """How many frames fall due together: at high rates a clock reading a frame costs too much."""
     return 1 if load.rate <= _CLOCKED else 16
 
 
@@ -89,7 +89,7 @@ def _cflags(load: Load, index: int) -> tuple[str, ...]:
 
 
 def _strides(flows: int) -> tuple[int, ...]:
-    """Each visits every flow once in as many steps."""
+    """Strides that each visit every flow once a round."""
     return tuple(p % flows if math.gcd(p, flows) == 1 else 1 % flows for p in _PRIMES)
 
 
@@ -97,7 +97,7 @@ def _strides(flows: int) -> tuple[int, ...]:
 
 
 class _Program:
-    """The program in the kernel, and its state."""
+    """The program in the kernel and its state."""
 
     def __init__(self, load: Load, interface: str) -> None:
         text = (_HERE / "generator.c").read_text(encoding="ascii")
@@ -120,7 +120,7 @@ class _Program:
         return rc
 
     def state(self) -> tuple[int, ...]:
-        """What the program has written."""
+        """The state as the program has written it."""
         value = ffi.new("char[]", _STATE.size)
         self._checked(lib.nr_map_lookup(self._map, self._key, value))
         return _STATE.unpack(ffi.buffer(value))
@@ -128,7 +128,7 @@ class _Program:
 
 @contextlib.contextmanager
 def _limit(seconds: float) -> Iterator[None]:
-    """A signal ends the call that is under way."""
+    """Interrupt the call under way by a signal, after so many seconds."""
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield
@@ -137,7 +137,7 @@ def _limit(seconds: float) -> Iterator[None]:
 
 
 def _send(program: _Program, load: Load) -> Offered:
-    """Call until all is sent, or the time is over; most often that is one call."""
+    """Call until all is sent or the time is over, most often once."""
     left = load.seconds
     while True:
         sent, first, last = program.state()[:3]
@@ -145,7 +145,7 @@ def _send(program: _Program, load: Load) -> Offered:
         if missing == 0 or left <= 0:
             return Offered(sent, last - first)
         if load.rate:
-            # Most runs find that nothing is due: none are counted, the time is.
+            # Most runs of the program find nothing due, so the time limits the call, not a count.
             seconds = min(left, missing / load.rate + _TAKES)
             with _limit(seconds):
                 program.live.run((1 << 32) - 1, 16 if _group(load) == 1 else 64)
@@ -157,7 +157,7 @@ def _send(program: _Program, load: Load) -> Offered:
 
 
 def main() -> None:
-    """Send a load out of an interface: see ``Generator``."""
+    """Load the program, then send when told."""
     os.environ["NETRING_BPF_CACHE"] = str(_CACHE)
     interface, text = sys.argv[1:]
     load = Load(**json.loads(text))

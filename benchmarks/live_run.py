@@ -1,7 +1,7 @@
-"""Live frames: an XDP program run on one frame over and over, which goes where it redirects it.
+"""Live frames: the kernel runs an XDP program on one frame over and over, and redirects it.
 
-BPF_PROG_TEST_RUN with BPF_F_TEST_XDP_LIVE_FRAMES, Linux 5.18. Needs nothing but Python itself, as
-the distribution's own imports it too.
+This is BPF_PROG_TEST_RUN with BPF_F_TEST_XDP_LIVE_FRAMES, of Linux 5.18. The module needs nothing
+but Python, because the distribution's Python imports it too.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class _Attr(ctypes.Structure):
 
 
 class LiveRun:
-    """A loaded program, which stays the caller's, and the frame that it is run on."""
+    """A loaded program, which the caller still owns, and its frame."""
 
     def __init__(self, program_fd: int, frame: bytes) -> None:
         self._program_fd = program_fd
@@ -39,7 +39,7 @@ class LiveRun:
         self._libc = ctypes.CDLL(None, use_errno=True)
 
     def run(self, repeat: int, batch: int = 0) -> None:
-        """Run it so often, or until a signal comes; ``batch`` frames at once, 0: as many as fit."""
+        """Run it so often, or until a signal; ``batch`` frames at once, 0 for as many as fit."""
         attr = _Attr(
             prog_fd=self._program_fd,
             size_in=len(self._frame),

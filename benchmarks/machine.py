@@ -1,4 +1,4 @@
-"""The machine a figure was measured on, in a line."""
+"""The machine of a measurement, in one line."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def _first(path: str, label: str) -> str:
 
 
 def describe() -> str:
-    """Kernel, processor, cores, memory, system and Python."""
+    """Name the kernel, processor, CPUs, memory, system and Python."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / (1 << 30)
     return (
         f"Linux {platform.release()}, {_first('/proc/cpuinfo', 'model name')}, "

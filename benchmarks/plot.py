@@ -1,4 +1,4 @@
-"""A line chart as SVG: enough for a curve in the documents, and nothing to install."""
+"""A line chart as SVG, for a curve in the documents; it needs no package."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _COLOURS = ("#0b6e99", "#c0392b", "#2e8b57", "#8e44ad", "#b9770e", "#555555")
 def line_chart(
     title: str, x_label: str, y_label: str, series: Mapping[str, Sequence[tuple[float, float]]]
 ) -> str:
-    """The chart, of lines through points; both axes begin at 0."""
+    """Draw a line through the points of each series; both axes begin at 0."""
     points = [point for line in series.values() for point in line]
     x_most = max((x for x, _ in points), default=0) or 1
     y_most = max((y for _, y in points), default=0) or 1

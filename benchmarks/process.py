@@ -1,4 +1,4 @@
-"""A whole process, from its start to its end: what it took of time and of memory."""
+"""The time and memory of a whole process, from its start to its end."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Run", "run"]
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """``wall`` and ``cpu`` (user and system) in seconds, ``peak`` in bytes of resident memory."""
+    """``wall`` and ``cpu`` (user and system) in seconds, ``peak`` as resident bytes."""
 
     wall: float
     cpu: float
@@ -22,9 +22,9 @@ class Run:
 
 
 def run(command: Sequence[str | Path], output: Path, errors: Path | None = None) -> Run:
-    """Run it to its end with its standard output in a file. Raises if it fails.
+    """Run the command to its end, with its standard output in a file. Raises if it fails.
 
-    ``peak`` is at least that of this process: Linux hands it on to what is started.
+    ``peak`` is at least the peak of this process: a child inherits it on Linux.
     """
     with output.open("wb") as stdout, (errors or Path(os.devnull)).open("wb") as stderr:
         begin = time.perf_counter()

@@ -1,7 +1,7 @@
-"""What receives in ``live``: this library, the floors in C, and the peers; each in a process.
+"""The receivers of ``live``: this library, the floors in C and the peers, each in a process.
 
-A receiver is ready before anything is sent, and is told to stop by the end of its standard input;
-it then prints lines of a name and a number: ``received``, ``lost``, ``reader_ns`` and what else.
+A receiver is ready before anything is sent. The end of its standard input stops it; it then prints
+lines of a name and a number, ``received``, ``lost`` and ``reader_ns`` among them.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from nfstream import NFStreamer
 def wait_for_socket():
     while len(open("/proc/self/net/packet").readlines()) < 2:
         time.sleep(0.02)
-    time.sleep(2)  # its socket is there before it reads
+    time.sleep(2)  # it opens its socket before it reads
     print("ready", flush=True)
 threading.Thread(target=wait_for_socket, daemon=True).start()
 streamer = NFStreamer(source=sys.argv[1], n_dissections=0, n_meters=1, statistical_analysis=False,
@@ -56,10 +56,10 @@ print("received", sum(flow.bidirectional_packets for flow in streamer), flush=Tr
 
 @dataclass(frozen=True, slots=True)
 class Receiver:
-    """``command`` is run in the namespace of ``interface``; ``read`` makes figures of its output.
+    """A command that runs in the namespace of the interface; ``read`` parses its output.
 
-    ``ask`` is run before it is stopped, and what that prints belongs to the output. ``signal``
-    stops it, or else the end of its standard input.
+    ``ask`` runs before the receiver is stopped, and its output is added. ``signal`` stops the
+    receiver; without one, the end of its standard input does.
     """
 
     name: str
@@ -68,15 +68,15 @@ class Receiver:
     ask: Sequence[str] = ()
     signal: int | None = None
     read: Callable[[str], dict[str, float]] | None = None
-    settle: float = 0.1  #: seconds between the last frame and its end: five times a block's wait
-    trail: Load | None = None  #: sent after that, for one whose clock is the frames that come
-    exact: bool = True  #: it counts everything that it is given
-    favoured: bool = True  #: it runs before all else on its CPU, each of its threads in turn
-    native: bool = False  #: takes frames by native XDP; with others the veth must have GRO
+    settle: float = 0.1  #: seconds from the last frame to the stop: five times a block's wait
+    trail: Load | None = None  #: sent afterwards, to a receiver whose clock is the frames' times
+    exact: bool = True  #: it counts every frame it is given
+    favoured: bool = True  #: its threads run before all else on its CPU
+    native: bool = False  #: it takes frames by native XDP; for others the veth needs GRO
 
 
 class Running:
-    """A receiver that is ready. A context manager; ``stop()`` gives its figures."""
+    """A receiver that is ready. A context manager; ``stop()`` returns its figures."""
 
     def __init__(self, receiver: Receiver, namespace: Namespace) -> None:
         self._receiver, self._namespace = receiver, namespace
@@ -99,7 +99,7 @@ class Running:
         return os.pread(self._output.fileno(), 1 << 20, 0).decode(errors="replace")
 
     def stop(self) -> dict[str, float]:
-        """End it, and read what it says; ``reader_ns`` is the process's where it does not say."""
+        """Stop it and read its figures; ``reader_ns`` defaults to the process's CPU time."""
         asked = ""
         if self._receiver.ask:
             asked = self._namespace.run(self._receiver.ask).stdout
@@ -112,7 +112,7 @@ class Running:
         return {"reader_ns": used, **(self._receiver.read or _lines)(self._said() + asked)}
 
     def _wait(self) -> float:
-        """Wait for its end; the CPU time it has taken, in ns."""
+        """Wait for its end; returns its CPU time in ns."""
         deadline = time.monotonic() + _PATIENCE
         while True:
             pid, status, usage = os.wait4(self._process.pid, os.WNOHANG)
@@ -122,13 +122,13 @@ class Running:
             if time.monotonic() > deadline:
                 if self._receiver.exact:
                     raise RuntimeError(f"{self._receiver.name} does not end: {self._said()}")
-                # A peer that hangs has said nothing: that is its result.
+                # A peer that hangs has no output, and that is its result.
                 os.killpg(self._process.pid, signal.SIGKILL)
                 deadline = float("inf")
             time.sleep(0.01)
 
     def close(self) -> None:
-        """End it and what it has started, however it is. Idempotent."""
+        """Kill it and the processes it has started. Idempotent."""
         if self._process.returncode is None:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
@@ -149,7 +149,7 @@ def _lines(said: str) -> dict[str, float]:
 
 
 def _found(**patterns: str) -> Callable[[str], dict[str, float]]:
-    """The last number that each pattern finds, of those that find one."""
+    """Parse the last match of each pattern; a pattern without a match gives no figure."""
 
     def read(said: str) -> dict[str, float]:
         found = {name: re.findall(text, said) for name, text in patterns.items()}
@@ -158,13 +158,13 @@ def _found(**patterns: str) -> Callable[[str], dict[str, float]]:
     return read
 
 
-# -- who receives --
+# -- the receivers --
 
 WAYS = ("af_xdp native", "af_xdp generic", "tpacket_v3")
 
 
 def ours(interface: str, way: str, flows: int) -> Receiver:
-    """Flow events, read by a subscriber."""
+    """This library: a subscriber reads its flow events."""
     backend, _, mode = way.partition(" ")
     arguments = [interface, backend, mode or "native", str(flows)]
     command = python_on(RECEIVER, "benchmarks.live_capture", *arguments)
@@ -172,7 +172,7 @@ def ours(interface: str, way: str, flows: int) -> Receiver:
 
 
 def floor(interface: str, way: str, program: Path, *, look: bool = False) -> Receiver:
-    """The same ring, read by a loop in C; ``look``: at a byte of each frame, else at none."""
+    """A loop in C that reads the same ring; with ``look``, it reads one byte of each frame."""
     mode = way.partition(" ")[2]
     how = "look" if look else "pass"
     arguments = ["xsk" if mode else "tpacket", interface, how, *([mode] if mode else ())]
@@ -212,13 +212,13 @@ def peer(interface: str, name: str, folder: Path) -> Receiver:
             return Receiver(
                 "softflowd", command_on(RECEIVER, program, *arguments),
                 ready="starting data collection", signal=signal.SIGTERM, exact=False,
-                trail=Load(2000, rate=10_000),  # it is woken by blocks that are full
+                trail=Load(2000, rate=10_000),  # full blocks wake it up
                 ask=["softflowctl", "-c", control, "statistics"],
                 read=_found(received=r"Packets processed: (\d+)"),
             )  # fmt: skip
         case "nfstream":
             command = command_on(RECEIVER, program, "-c", _NFSTREAM, interface)
-            # It gives a flow out when later frames show that it is over.
+            # It reports a flow when the times of later frames show that the flow is over.
             return Receiver(
                 "nfstream", command, signal=signal.SIGINT, settle=1.5, exact=False, favoured=False,
                 trail=Load(60, rate=20),

@@ -1,4 +1,4 @@
-"""A capture with so many threads, as ``benchmarks/scale.py`` wants it.
+"""A capture with so many threads, for ``scale.py``.
 
     python -m benchmarks.scale_capture INTERFACE af_xdp|tpacket_v3 THREADS CPU,…
 
@@ -35,7 +35,7 @@ def _take_until_told(port: Capture) -> None:
 
 
 def main() -> None:
-    """Capture until standard input ends; say what came of it."""
+    """Capture until standard input ends, then print the figures."""
     interface, backend, threads, cpus = sys.argv[1:]
     each = {"threads": int(threads), "cpus": tuple(map(int, cpus.split(",")))}
     port = Capture(

@@ -1,4 +1,4 @@
-"""One run of a receiver: what it is offered, what it receives, and books that balance."""
+"""One run of a receiver, offered a load; its books must balance."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from tests.support.rig import PORT, SENDER, wire
 
 __all__ = ["Trial", "measure"]
 
-_SETTLE = 1.0  # seconds, for the events of flows that are opened beforehand
+_SETTLE = 1.0  # seconds, until the events of flows opened beforehand are read
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A receiver and what it is offered.
+    """A receiver and its load.
 
-    ``first``: before that, so that the flows are there; its frames are not in the figures.
+    ``first`` is sent beforehand, to open the flows; the figures leave its frames out.
     """
 
     receiver: Receiver
@@ -30,7 +30,7 @@ class Trial:
 
 
 def measure(trial: Trial) -> dict[str, float]:
-    """Offer the load to the receiver: what became of it, by name."""
+    """Offer the load to the receiver; returns the figures by name."""
     with wire() as namespace:
         if not trial.receiver.native:
             namespace.run(["ethtool", "-K", PORT, "gro", "on"])
@@ -43,14 +43,15 @@ def measure(trial: Trial) -> dict[str, float]:
             time.sleep(trial.receiver.settle)
             _send(namespace, trial.receiver.trail)
             figures = {"received": 0.0, **running.stop()}
-        # The cable's own losses: its ring was full, or (with native XDP: of redirects too) behind.
+        # The cable loses frames where its ring is full, and behind that. With native XDP the second
+        # counter holds redirects as well.
         full = counter(namespace, SENDER, "tx_queue_0_xdp_xmit_errors")
         drops = counter(namespace, PORT, "rx_queue_0_drops")
     drops = 0 if trial.receiver.native else drops
     _check(trial, before + offered.frames, full + drops, figures)
     cpu = figures["reader_ns"] / max(1.0, figures["received"])
     figures["received"] -= before
-    if trial.receiver.trail is not None:  # its frames are received as well, some of them
+    if trial.receiver.trail is not None:  # some of the trail's frames are counted as received
         figures["received"] = min(figures["received"], offered.frames)
     return {
         **figures,
@@ -72,14 +73,14 @@ def _send(namespace: Namespace, load: Load | None) -> int:
 
 
 def _check(trial: Trial, offered: int, veth: int, figures: Mapping[str, float]) -> None:
-    """The books: printed, and an error when they do not balance."""
+    """Print the books; raises where they do not balance."""
     name, wanted = trial.receiver.name, trial.load.count + (trial.first.count if trial.first else 0)
     if offered != wanted:
-        raise RuntimeError(f"{name}: {offered} frames instead of {wanted} in time")
+        raise RuntimeError(f"{name}: {offered} frames were sent in time, not {wanted}")
     if not trial.receiver.exact:
         return
     if not figures.get("received"):
-        raise RuntimeError(f"{name} received nothing, or did not say what")
+        raise RuntimeError(f"{name} received nothing, or printed no figure")
     received, lost = int(figures["received"]), int(figures["lost"])
     law = f"{offered} offered = {received} received + {lost} lost + {veth} in the veth"
     if offered != received + lost + veth or not figures.get("balanced", 1):

@@ -1,4 +1,4 @@
-"""anyio's memory streams, one for each subscriber, as benchmarks/fanout.py has its own cases.
+"""anyio's memory streams, one for each subscriber: the peer of ``fanout.py``.
 
 Run with the peer's Python: ``python -m benchmarks.peers.anyio_fanout SUBSCRIBERS EVENTS``.
 """
@@ -15,7 +15,7 @@ from benchmarks.events import ended_batches
 
 
 async def _fan_out(subscribers: int, events: int) -> float:
-    """Seconds for so many events to each of so many subscribers."""
+    """Send so many events to each of so many subscribers; returns the seconds."""
     batches = [list(batch) for batch in ended_batches(events)]
     streams = [anyio.create_memory_object_stream[object](4096) for _ in range(subscribers)]
 

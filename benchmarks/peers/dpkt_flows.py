@@ -9,7 +9,7 @@ import dpkt
 
 
 def main(path):
-    """Count packets and bytes by the five-tuple, whichever way they go."""
+    """Count packets and bytes by five-tuple, both directions as one flow."""
     flows = {}
     with open(path, "rb") as file:
         for _, data in dpkt.pcap.Reader(file):
@@ -20,7 +20,7 @@ def main(path):
             ends = sorted(
                 ((ip.src, getattr(transport, "sport", 0)), (ip.dst, getattr(transport, "dport", 0)))
             )
-            ident = getattr(getattr(transport, "data", None), "id", 0)  # of a ping
+            ident = getattr(getattr(transport, "data", None), "id", 0)  # a ping's
             flow = flows.setdefault((ip.p, *ends, ident), [0, 0])
             flow[0] += 1
             flow[1] += len(data)

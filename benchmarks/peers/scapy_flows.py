@@ -12,7 +12,7 @@ from scapy.utils import PcapReader
 
 
 def main(path, count):
-    """Count packets and bytes by the five-tuple, whichever way they go."""
+    """Count packets and bytes by five-tuple, both directions as one flow."""
     flows = {}
     with PcapReader(path) as reader:
         for packet in itertools.islice(reader, count):
