@@ -4,12 +4,16 @@
  *     floor xsk INTERFACE HOW native|generic     descriptors of an AF_XDP socket on queue 0
  *     floor tpacket INTERFACE HOW                frames of the blocks of a TPACKET_V3 ring
  *
- * HOW is "pass" or "look". "pass" neither reads nor fetches a byte of a frame. "look" reads one
- * byte of each, so that its cache line goes from the CPU that wrote it to this one, and back with
- * the next frame; frames of AF_XDP are fetched ahead as in the library. Prints "ready", ends when
- * its standard input does, and prints "name value" lines. receivers.py builds it against the C
- * core: the rings are the library's own, in its own sizes, and the XDP program is the shortest that
- * redirects. */
+ * HOW is "pass", "look" or "age":
+ *
+ *     pass   neither reads nor fetches a byte of a frame
+ *     look   reads one byte of each, so that its cache line goes from the CPU that wrote it to this
+ *            one, and back with the next frame; fetches frames of AF_XDP ahead as the library does
+ *     age    subtracts the time that the generator wrote into a frame from the time of reading it
+ *
+ * Prints "ready", ends when its standard input does, and prints "name value" lines. receivers.py
+ * builds it against the C core: the rings are the library's own, in its own sizes, and the XDP
+ * program is the shortest that redirects. */
 #include <errno.h>
 #include <inttypes.h>
 #include <net/if.h>
@@ -25,6 +29,7 @@
 #include "source/source.h"
 
 enum { XSKMAP = 17, PROG_XDP = 6, ALL = 1 << 16, NAP_NS = 50000, MANY = 256 };
+enum { AGES = 1 << 20, UNSTAMPED = 0x0a000000 };
 
 static int checked(const char *what, int rc) {
     if (rc < 0) {
@@ -81,6 +86,44 @@ static struct nr_source *open_tpacket(uint32_t ifindex) {
     return source;
 }
 
+/* -- ages: of frames that carry their time in their IPv4 addresses (Load.stamp) -- */
+
+static int64_t *ages; /* NULL: no ages are wanted */
+static uint32_t aged;
+
+static uint64_t load_be32(const uint8_t *at) {
+    return (uint64_t)at[0] << 24 | (uint64_t)at[1] << 16 | (uint64_t)at[2] << 8 | at[3];
+}
+
+static void note_age(const struct nr_frame *frame) {
+    const uint64_t low = load_be32(frame->data + 26), high = load_be32(frame->data + 30) & 0xffffff;
+    struct timespec now;
+    if (low == UNSTAMPED || aged == AGES) {
+        return;
+    }
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    const uint64_t ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+    ages[aged++] = (int64_t)((ns - (low | high << 32)) & (((uint64_t)1 << 56) - 1));
+}
+
+static int compare(const void *a, const void *b) {
+    const int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+    return (x > y) - (x < y);
+}
+
+static void print_ages(void) {
+    const struct {
+        const char *name;
+        uint32_t per_mille;
+    } shown[] = {{"p50", 500}, {"p99", 990}, {"p99.9", 999}};
+    qsort(ages, aged, sizeof *ages, compare);
+    printf("heard %" PRIu32 "\n", aged);
+    for (uint32_t i = 0; aged > 0 && i < 3; i++) {
+        const uint64_t at = (uint64_t)aged * shown[i].per_mille / 1000;
+        printf("%s %" PRIi64 "\n", shown[i].name, ages[at]);
+    }
+}
+
 /* Reads all frames in the ring, and returns their number. */
 static uint64_t read_ring(struct nr_source *source, bool look, uint64_t *bytes) {
     struct nr_frame frames[NR_BATCH];
@@ -95,6 +138,9 @@ static uint64_t read_ring(struct nr_source *source, bool look, uint64_t *bytes) 
             *bytes += frames[i].len;
             if (look) {
                 sum += frames[i].data[12];
+            }
+            if (ages != NULL) {
+                note_age(&frames[i]);
             }
         }
         source->ops->release(source);
@@ -131,6 +177,10 @@ int main(int argc, char **argv) {
     } else {
         return 2;
     }
+    if (argv[3][0] == 'a') {
+        ages = malloc(AGES * sizeof *ages);
+        memset(ages, 1, AGES * sizeof *ages); /* resident before the first frame */
+    }
     (void)prctl(PR_SET_TIMERSLACK, 1000);
     puts("ready");
     fflush(stdout);
@@ -141,6 +191,10 @@ int main(int argc, char **argv) {
            source->lent, bytes, source->rx_dropped + source->rx_ring_full + source->tp_drops,
            (uint64_t)(used.ru_utime.tv_sec + used.ru_stime.tv_sec) * 1000000000u +
                (uint64_t)(used.ru_utime.tv_usec + used.ru_stime.tv_usec) * 1000u);
+    if (ages != NULL) {
+        print_ages();
+        free(ages);
+    }
     source->ops->destroy(source);
     return 0;
 }

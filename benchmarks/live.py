@@ -66,7 +66,7 @@ def _full_speed(options: Options, program: Path) -> tuple[Results, Table]:
             receivers = (
                 ours(PORT, way, 2 * flows + 1000),
                 floor(PORT, way, program),
-                floor(PORT, way, program, look=True),
+                floor(PORT, way, program, "look"),
             )
             cases += [_case(receiver, load, mix) for receiver in receivers]
             names.append((way, size, flows, *(case.name for case in cases[-3:])))

@@ -171,10 +171,9 @@ def ours(interface: str, way: str, flows: int) -> Receiver:
     return Receiver(way, command, native=mode == "native")
 
 
-def floor(interface: str, way: str, program: Path, *, look: bool = False) -> Receiver:
-    """A loop in C that reads the same ring; with ``look``, it reads one byte of each frame."""
+def floor(interface: str, way: str, program: Path, how: str = "pass") -> Receiver:
+    """A loop in C that reads the same ring; ``floor.c`` has the other ways, "look" and "age"."""
     mode = way.partition(" ")[2]
-    how = "look" if look else "pass"
     arguments = ["xsk" if mode else "tpacket", interface, how, *([mode] if mode else ())]
     name = f"floor, {how}: {way}"
     command = command_on(RECEIVER, str(program), *arguments)
