@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -59,7 +59,9 @@ def floor(tmp_path_factory: pytest.TempPathFactory) -> Floor:
 
 @pytest.mark.parametrize("make", [tcp, udp])
 @pytest.mark.parametrize(("low", "high"), [("10.0.0.1", "10.0.0.2"), ("2001:db8::1", "fd00::1")])
-def test_both_directions_are_one_flow_counted_by_end(floor: Floor, make, low, high) -> None:
+def test_both_directions_are_one_flow_counted_by_end(
+    floor: Floor, make: Callable[..., bytes], low: str, high: str
+) -> None:
     there, back = make(low, high, 4000, 53, b"x" * 20), make(high, low, 53, 4000, b"x" * 99)
     counted, flows, sums = floor.take([there, back, there])
     assert (counted, flows) == (3, 1)
