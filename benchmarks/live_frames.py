@@ -60,7 +60,7 @@ def frame_of(load: Load) -> bytes:
 
 
 def _group(load: Load) -> int:
-    """How many frames fall due together: at high rates a clock reading a frame costs too much."""
+    """The frames that fall due together: at high rates a clock reading for each costs too much."""
     return 1 if load.rate <= _CLOCKED else 16
 
 
