@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from netring_bpf.filter.libpcap import Savefile
-from tests.native.test_savefile import FORMS
+from tests.native.source.test_savefile import FORMS
 from tests.support.frames import icmp_echo, tcp, udp
 
 ORACLES = Path(__file__).resolve().parents[3] / "shared" / "oracles"

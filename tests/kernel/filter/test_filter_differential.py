@@ -16,7 +16,7 @@ from tests.support.grammar import Frames, Grammar
 
 pytestmark = pytest.mark.requires("root", "bcc")
 
-ORACLES = Path(__file__).resolve().parents[3] / "shared" / "oracles" / "filter"
+ORACLES = Path(__file__).resolve().parents[4] / "shared" / "oracles" / "filter"
 JOBS = 10
 PAIRS = 100_000
 SEED = 20_261_124

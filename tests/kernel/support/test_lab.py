@@ -20,7 +20,7 @@ from tests.support.sender import send_frames
 
 pytestmark = pytest.mark.requires("root", "netns")
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 FRAME = frames.udp("10.0.0.1", "10.0.0.2", 1, 2)
 
 

@@ -14,7 +14,7 @@ from tests.support.replay import replay_file
 
 pytestmark = pytest.mark.requires("oracles")
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 ORACLES = ROOT.parent / "shared" / "oracles" / "zeek"
 COMPARED = (
     "id.orig_h", "id.orig_p", "id.resp_h", "id.resp_p", "proto", "orig_bytes", "resp_bytes",

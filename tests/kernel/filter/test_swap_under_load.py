@@ -18,7 +18,7 @@ pytestmark = [
     pytest.mark.timeout(300),
 ]
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 SWAPS = {"native": 1000, "generic": 200, "tpacket_v3": 1000}
 RATE = 700_000  # packets a second
 LIMIT = 250  # seconds

@@ -37,7 +37,7 @@ with warnings.catch_warnings():
     from scapy.packet import Packet
 
 FRAMES = int(os.environ.get("NETRING_FRAMES", "100000"))
-ORACLES = Path(__file__).resolve().parents[3] / "shared" / "oracles"
+ORACLES = Path(__file__).resolve().parents[4] / "shared" / "oracles"
 # Each frame is a flow of its own, which ends before the next; no first fragment is remembered.
 ALONE = FlowOptions(
     idle_tcp=0.001, idle_udp=0.001, idle_icmp=0.001, idle_other=0.001, half_open=0.001,

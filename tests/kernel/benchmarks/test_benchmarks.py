@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.__main__ import NAMES
 
-_ROOT = Path(__file__).resolve().parents[2]
+_ROOT = Path(__file__).resolve().parents[3]
 _NEEDS = {"mqtt": ("broker",)}
 
 pytestmark = pytest.mark.requires("root", "netns", "bcc")

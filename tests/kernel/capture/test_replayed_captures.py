@@ -15,7 +15,7 @@ from tests.support.sender import send_frames
 
 pytestmark = pytest.mark.requires("root", "netns", "bcc", "oracles")
 
-ORACLES = Path(__file__).resolve().parents[3] / "shared" / "oracles" / "zeek"
+ORACLES = Path(__file__).resolve().parents[4] / "shared" / "oracles" / "zeek"
 ETHERNET, LONGEST = 1, 1514
 # On the wire the frames come at once: nothing may end by a timeout, in the file neither.
 NEVER = 1e6

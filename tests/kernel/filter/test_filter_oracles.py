@@ -14,7 +14,7 @@ from netring_bpf.bpf.engines import EngineName, open_engine
 from netring_bpf.errors import FilterError
 from netring_bpf.filter.libpcap import FileFrame, Interpreter, Savefile
 
-ORACLES = Path(__file__).resolve().parents[3] / "shared" / "oracles" / "filter"
+ORACLES = Path(__file__).resolve().parents[4] / "shared" / "oracles" / "filter"
 # What this libpcap does otherwise than the development version that gave the answers. A newer
 # one may compile these; then they are compared like the rest. docs/testing.md has the reasons.
 NOT_COMPILED = {

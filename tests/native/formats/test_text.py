@@ -22,7 +22,7 @@ from netring_bpf.ring.reader import Reader
 from tests.support.formatters import text_in_python
 from tests.support.replay import replay_file
 
-ORACLES = Path(__file__).resolve().parents[3] / "shared" / "oracles"
+ORACLES = Path(__file__).resolve().parents[4] / "shared" / "oracles"
 SALT = "the salt \udcff"
 NUMBERS = st.integers(0, 2**62)  # sums of two still fit
 SMALL = st.integers(0, 2**32 - 1)

@@ -13,7 +13,7 @@ from netring_bpf import FlowOptions
 from netring_bpf.events.community_id import community_id
 from tests.support.replay import replay_file
 
-ORACLES = Path(__file__).resolve().parents[3] / "shared" / "oracles" / "community-id"
+ORACLES = Path(__file__).resolve().parents[4] / "shared" / "oracles" / "community-id"
 CAPTURES = ("icmp", "icmp6", "ipv6", "rsvp", "sctp", "tcp", "udp", "combined")
 
 
