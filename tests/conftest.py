@@ -16,15 +16,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.ordinary_user import OrdinaryUser
+from tests.support.paths import ORACLES, ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-_HERE = Path(__file__).resolve().parent
-_ORACLES = _HERE.parent.parent / "shared" / "oracles"
 # Where descriptors are the matter at hand; elsewhere the collection would only cost time.
 _GRACE = 2.0  # for what ends by itself a moment after a test
-_FD_CHECKED = tuple(_HERE / name for name in ("broker", "kernel", "native"))
+_FD_CHECKED = tuple(ROOT / "tests" / name for name in ("broker", "kernel", "native"))
 
 
 def _lack_of_root() -> str | None:
@@ -61,7 +60,7 @@ def _lack_of_clang() -> str | None:
 
 
 def _lack_of_oracles() -> str | None:
-    return None if _ORACLES.is_dir() else "the oracles are not beside the checkout"
+    return None if ORACLES.is_dir() else "the oracles are not beside the checkout"
 
 
 def _complaint(*argv: str) -> str | None:

@@ -13,10 +13,9 @@ import pytest
 
 from tests.support.broker import Broker, BrokerError, MosquittoSub
 from tests.support.lab import Namespace
+from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.requires("broker")
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def publish(port: int, topic: str, payload: str, *extra: str) -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 from netring_bpf.filter.libpcap import Savefile
 from tests.native.source.test_savefile import FORMS
 from tests.support.frames import icmp_echo, tcp, udp
+from tests.support.paths import ORACLES
 
-ORACLES = Path(__file__).resolve().parents[3] / "shared" / "oracles"
 MAX_FILE = 16_384
 MAX_FRAMES = 40  # of one capture
 LINKS = {1: 0, 101: 1, 12: 1, 228: 1, 0: 2, 108: 2, 113: 3, 276: 4, 9: 5, 105: 6, 127: 7, 239: 8}

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 
+from tests.support.paths import ROOT
 from tests.support.process import spawn
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.requires("root", "netns", "bcc", "broker")
 
-DEMO = str(Path(__file__).resolve().parents[2] / "scripts" / "demo")
+DEMO = str(ROOT / "scripts" / "demo")
 BACKENDS = ["af_xdp", "tpacket_v3"]
 ATTACH = {"af_xdp": "native", "tpacket_v3": None}
 GRACE = 2.0  # for what the kernel takes down a moment after a process

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from tests.support.frames import tcp
 from tests.support.lab import Namespace, VethPair, xdp_attached
+from tests.support.paths import ROOT
 from tests.support.sender import send_frames
 
 pytestmark = pytest.mark.requires("root", "netns", "bcc")
 
-EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "flows.py"
+EXAMPLE = ROOT / "examples" / "flows.py"
 FLOW = [
     tcp("10.0.0.1", "10.0.0.2", 40000, 443, flags="S", seq=1),
     tcp("10.0.0.2", "10.0.0.1", 443, 40000, flags="SA", seq=1, ack=2),

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.paths import ROOT
+
 HERE = Path(__file__).resolve().parent
-RING = HERE.parents[1] / "netring_bpf" / "ring"
+RING = ROOT / "netring_bpf" / "ring"
 STRICT = ["-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", "-g", "-O1", f"-I{RING}"]
 
 

@@ -16,9 +16,9 @@ import select
 import socket
 import sys
 import time
-from pathlib import Path
 
 from benchmarks.live_run import LiveRun
+from tests.support.paths import ROOT
 
 SOURCE = """
 struct state { u64 start; u64 sent; };
@@ -56,7 +56,7 @@ def _frame() -> bytes:
 
 
 def main() -> None:
-    headers = Path(__file__).resolve().parents[2] / "netring_bpf" / "bpf" / "headers"
+    headers = ROOT / "netring_bpf" / "bpf" / "headers"
     os.environ["BCC_KERNEL_SOURCE"] = str(headers)
     import bcc  # only the distribution's Python has it
 

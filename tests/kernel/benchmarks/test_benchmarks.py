@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from benchmarks.__main__ import NAMES
+from tests.support.paths import ROOT
 
-_ROOT = Path(__file__).resolve().parents[3]
 _NEEDS = {"mqtt": ("broker",)}
 
 pytestmark = pytest.mark.requires("root", "netns", "bcc")
@@ -23,7 +22,7 @@ pytestmark = pytest.mark.requires("root", "netns", "bcc")
 def test_a_benchmark_runs(name: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks", name, "--quick", "--rounds", "1", "--json"],
-        cwd=_ROOT, capture_output=True, text=True, timeout=110, check=False,
+        cwd=ROOT, capture_output=True, text=True, timeout=110, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)

@@ -9,13 +9,14 @@ import pytest
 
 from netring_bpf import Flow, FlowOptions
 from netring_bpf.filter.libpcap import Savefile
+from tests.support.paths import ORACLES
 from tests.support.replay import replay_file
 from tests.support.rig import SENDER, WAYS, assert_balanced, capture, wire
 from tests.support.sender import send_frames
 
 pytestmark = pytest.mark.requires("root", "netns", "bcc", "oracles")
 
-ORACLES = Path(__file__).resolve().parents[4] / "shared" / "oracles" / "zeek"
+ZEEK = ORACLES / "zeek"
 ETHERNET, LONGEST = 1, 1514
 # On the wire the frames come at once: nothing may end by a timeout, in the file neither.
 NEVER = 1e6
@@ -34,7 +35,7 @@ def frames_of(path: Path) -> list[bytes] | None:
 
 
 def captures() -> dict[str, list[bytes]]:
-    paths = sorted(p for p in ORACLES.glob("*.pcap*") if p.suffix != ".log")
+    paths = sorted(p for p in ZEEK.glob("*.pcap*") if p.suffix != ".log")
     return {path.name: frames for path in paths if (frames := frames_of(path)) is not None}
 
 
@@ -62,7 +63,7 @@ def test_the_flows_of_the_wire_are_those_of_the_file(way: str) -> None:
                 flow=OPTIONS,
             )
             assert_balanced(outcome.statistics)
-            story = replay_file(ORACLES / name, OPTIONS)
+            story = replay_file(ZEEK / name, OPTIONS)
             live = Counter(told(event.flow) for event in outcome.ended())
             if live != Counter(told(event.flow) for event in story.ended):
                 differ.append(name)

@@ -5,18 +5,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from netring_bpf import Filter
 from netring_bpf.errors import FilterError
 from tests.support.differential import Outcome, frames_of, run
 from tests.support.grammar import Frames, Grammar
+from tests.support.paths import ORACLES
 
 pytestmark = pytest.mark.requires("root", "bcc")
 
-ORACLES = Path(__file__).resolve().parents[4] / "shared" / "oracles" / "filter"
 JOBS = 10
 PAIRS = 100_000
 SEED = 20_261_124
@@ -25,7 +23,7 @@ SEED = 20_261_124
 @pytest.mark.parametrize("job", range(JOBS))
 def test_the_engines_agree_on_every_pair(job: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NETRING_BPF_CACHE", "")  # every expression is new
-    captured = frames_of(sorted(ORACLES.glob("*.pcap")))  # none, where they are absent
+    captured = frames_of(sorted((ORACLES / "filter").glob("*.pcap")))  # none, where they are absent
     outcome: Outcome = run(SEED, PAIRS, 1000, captured, job=job, jobs=JOBS)
     assert outcome.mismatches == []
     assert outcome.pairs * JOBS >= PAIRS

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,8 +12,9 @@ from netring_bpf import Filter
 from netring_bpf.bpf.engines import EngineName, open_engine
 from netring_bpf.errors import FilterError
 from netring_bpf.filter.libpcap import FileFrame, Interpreter, Savefile
+from tests.support.paths import ORACLES
 
-ORACLES = Path(__file__).resolve().parents[4] / "shared" / "oracles" / "filter"
+CASES = ORACLES / "filter"
 # What this libpcap does otherwise than the development version that gave the answers. A newer
 # one may compile these; then they are compared like the rest. docs/testing.md has the reasons.
 NOT_COMPILED = {
@@ -35,13 +35,13 @@ MIN_XDP = 14  # bytes: the kernel runs no XDP program on a shorter frame
 
 
 def cases() -> list[dict[str, Any]]:
-    path = ORACLES / "cases.json"
+    path = CASES / "cases.json"
     return json.loads(path.read_text()) if path.exists() else []
 
 
 @cache
 def frames_of(capture: str) -> tuple[int, int, list[FileFrame]]:
-    with Savefile(ORACLES / capture) as savefile:
+    with Savefile(CASES / capture) as savefile:
         return savefile.linktype, savefile.snaplen, list(savefile)
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import time
-from pathlib import Path
 
 import pytest
 
 from netring_bpf import FlowEnded, FlowOptions, Netring
 from tests.support.lab import Namespace, counter
+from tests.support.paths import ROOT
 from tests.support.rig import PORT, SENDER, WAYS, Way, assert_balanced, wire
 
 pytestmark = [
@@ -18,7 +18,6 @@ pytestmark = [
     pytest.mark.timeout(300),
 ]
 
-ROOT = Path(__file__).resolve().parents[3]
 SWAPS = {"native": 1000, "generic": 200, "tpacket_v3": 1000}
 RATE = 700_000  # packets a second
 LIMIT = 250  # seconds

@@ -16,11 +16,11 @@ import pytest
 from tests.support import frames
 from tests.support.hugepages import TOTAL
 from tests.support.lab import LabError, Namespace, VethPair, link, xdp_attached
+from tests.support.paths import ROOT
 from tests.support.sender import send_frames
 
 pytestmark = pytest.mark.requires("root", "netns")
 
-ROOT = Path(__file__).resolve().parents[3]
 FRAME = frames.udp("10.0.0.1", "10.0.0.2", 1, 2)
 
 

@@ -14,13 +14,13 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator
 from ipaddress import ip_address
-from pathlib import Path
 
 import pytest
 
 from netring_bpf import FlowEnded, FlowOptions
 from netring_bpf.filter.libpcap import Savefile
 from tests.support.frames import ethernet, icmp_echo, ip, tcp, udp
+from tests.support.paths import ORACLES
 from tests.support.replay import SECOND, START, Frame, replay
 
 with warnings.catch_warnings():
@@ -37,7 +37,6 @@ with warnings.catch_warnings():
     from scapy.packet import Packet
 
 FRAMES = int(os.environ.get("NETRING_FRAMES", "100000"))
-ORACLES = Path(__file__).resolve().parents[4] / "shared" / "oracles"
 # Each frame is a flow of its own, which ends before the next; no first fragment is remembered.
 ALONE = FlowOptions(
     idle_tcp=0.001, idle_udp=0.001, idle_icmp=0.001, idle_other=0.001, half_open=0.001,

@@ -11,23 +11,24 @@ import pytest
 
 from netring_bpf import FlowOptions
 from netring_bpf.events.community_id import community_id
+from tests.support.paths import ORACLES
 from tests.support.replay import replay_file
 
-ORACLES = Path(__file__).resolve().parents[4] / "shared" / "oracles" / "community-id"
+EXAMPLES = ORACLES / "community-id"
 CAPTURES = ("icmp", "icmp6", "ipv6", "rsvp", "sctp", "tcp", "udp", "combined")
 
 
 def expected(name: str) -> list[dict[str, object]]:
-    text = (ORACLES / f"{name}.json").read_text(encoding="ascii")
+    text = (EXAMPLES / f"{name}.json").read_text(encoding="ascii")
     return list(json.loads(text))
 
 
 def capture(name: str, folder: Path) -> Path:
-    plain = ORACLES / f"{name}.pcap"
+    plain = EXAMPLES / f"{name}.pcap"
     if plain.exists():
         return plain
     path = folder / f"{name}.pcap"
-    path.write_bytes(gzip.decompress((ORACLES / f"{name}.pcap.gz").read_bytes()))
+    path.write_bytes(gzip.decompress((EXAMPLES / f"{name}.pcap.gz").read_bytes()))
     return path
 
 

@@ -20,9 +20,9 @@ from netring_bpf.formats.batch_text import TextEncoder
 from netring_bpf.formats.json import encode_event
 from netring_bpf.ring.reader import Reader
 from tests.support.formatters import text_in_python
+from tests.support.paths import ORACLES
 from tests.support.replay import replay_file
 
-ORACLES = Path(__file__).resolve().parents[4] / "shared" / "oracles"
 SALT = "the salt \udcff"
 NUMBERS = st.integers(0, 2**62)  # sums of two still fit
 SMALL = st.integers(0, 2**32 - 1)

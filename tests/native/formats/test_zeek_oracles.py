@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
 from netring_bpf import FlowOptions
 from netring_bpf.formats.zeek import HEADER
 from tests.support.formatters import text_in_python
+from tests.support.paths import ORACLES, ROOT
 from tests.support.replay import replay_file
 
 pytestmark = pytest.mark.requires("oracles")
 
-ROOT = Path(__file__).resolve().parents[3]
-ORACLES = ROOT.parent / "shared" / "oracles" / "zeek"
+ZEEK = ORACLES / "zeek"
 COMPARED = (
     "id.orig_h", "id.orig_p", "id.resp_h", "id.resp_p", "proto", "orig_bytes", "resp_bytes",
     "conn_state", "history", "orig_pkts", "orig_ip_bytes", "resp_pkts", "resp_ip_bytes",
@@ -48,7 +47,7 @@ def rows(text: str) -> Counter[tuple[str, ...]]:
 
 def captures() -> list[tuple[str, bool]]:
     """Each with whether Zeek was told to ignore checksums."""
-    index = ORACLES / "INDEX.tsv"
+    index = ZEEK / "INDEX.tsv"
     if not index.exists():
         return []
     lines = index.read_text(encoding="utf-8").splitlines()[1:]
@@ -58,10 +57,10 @@ def captures() -> list[tuple[str, bool]]:
 def missing(capture: str, *, verify_checksums: bool) -> tuple[int, int]:
     """How many of Zeek's rows are not among ours, and how many it has."""
     options = FlowOptions(update_interval=None, verify_checksums=verify_checksums)
-    story = replay_file(ORACLES / capture, options)
+    story = replay_file(ZEEK / capture, options)
     assert story.error is None
     ours = rows((HEADER + text_in_python("zeek", story.ended)).decode())
-    theirs = rows((ORACLES / f"{capture}.conn.log").read_text(encoding="utf-8"))
+    theirs = rows((ZEEK / f"{capture}.conn.log").read_text(encoding="utf-8"))
     return (theirs - ours).total(), theirs.total()
 
 
