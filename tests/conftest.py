@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support import sizes
 from tests.support.ordinary_user import OrdinaryUser
 from tests.support.paths import ORACLES, ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+_GRACE = 20.0  # seconds, for what ends by itself a moment after a test
 # Where descriptors are the matter at hand; elsewhere the collection would only cost time.
-_GRACE = 2.0  # for what ends by itself a moment after a test
 _FD_CHECKED = tuple(ROOT / "tests" / name for name in ("broker", "kernel", "native"))
 
 
@@ -65,7 +66,7 @@ def _lack_of_oracles() -> str | None:
 
 def _complaint(*argv: str) -> str | None:
     try:
-        done = subprocess.run(argv, check=False, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(argv, check=False, capture_output=True, text=True)
     except FileNotFoundError:
         return f"{argv[0]} is not installed"
     said = done.stderr.strip().splitlines()
@@ -100,19 +101,28 @@ def _check_names(names: frozenset[str], where: str) -> None:
         raise pytest.UsageError(f"{where}: unknown feature {', '.join(unknown)}; known: {known}")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="all tests, each at its full size")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """A misspelt promise would be no promise; and the user's cache is the user's."""
+    sizes.is_long = config.getoption("--long")
     _check_names(_required(), "NETRING_REQUIRE")
     cache = tempfile.mkdtemp(prefix="netring-cache-")
     config.add_cleanup(functools.partial(shutil.rmtree, cache))
     os.environ["NETRING_BPF_CACHE"] = cache
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A misspelt feature would skip for ever."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """A misspelt feature would skip for ever; and the long tests are for ``--long``."""
     for item in items:
         for mark in item.iter_markers("requires"):
             _check_names(frozenset(mark.args), item.nodeid)
+    if not config.getoption("--long"):
+        left_out = [item for item in items if item.get_closest_marker("long")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
