@@ -14,13 +14,14 @@ import pytest
 from tests.support.broker import Broker, BrokerError, MosquittoSub
 from tests.support.lab import Namespace
 from tests.support.paths import ROOT
+from tests.support.patience import PATIENCE
 
 pytestmark = pytest.mark.requires("broker")
 
 
 def publish(port: int, topic: str, payload: str, *extra: str) -> None:
     argv = ["mosquitto_pub", "-h", "127.0.0.1", "-p", str(port), "-q", "1"]
-    subprocess.run([*argv, "-t", topic, "-m", payload, *extra], check=True, timeout=30)
+    subprocess.run([*argv, "-t", topic, "-m", payload, *extra], check=True)
 
 
 def test_messages_arrive_as_they_were() -> None:
@@ -67,7 +68,7 @@ def test_passwords() -> None:
 def test_a_password_file(tmp_path: Path) -> None:
     file = tmp_path / "passwords"
     hashing = ["mosquitto_passwd", "-c", "-b", str(file), "nina", "secret"]
-    subprocess.run(hashing, check=True, capture_output=True, timeout=30)
+    subprocess.run(hashing, check=True, capture_output=True)
     with Broker(password_file=file) as broker:
         with pytest.raises(BrokerError, match="not authorised"):
             MosquittoSub(broker.port)
@@ -117,6 +118,6 @@ os.kill(os.getpid(), signal.SIGKILL)
     except ProcessLookupError:
         return
     try:
-        assert select.select([fd], [], [], 10.0)[0], "the broker outlived its parent"
+        assert select.select([fd], [], [], PATIENCE)[0], "the broker outlived its parent"
     finally:
         os.close(fd)

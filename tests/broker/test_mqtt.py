@@ -18,6 +18,7 @@ from netring_bpf.formats.json import encode_event
 from tests.support.broker import Broker, Message, MosquittoSub
 from tests.support.events import ended, started
 from tests.support.frames import udp
+from tests.support.patience import until
 from tests.support.process import spawn
 from tests.support.replay import one_batch
 
@@ -37,12 +38,6 @@ def distinct(messages: list[Message]) -> set[object]:
 
 def assert_balanced(books: SinkStatistics) -> None:
     assert books.accepted == books.acknowledged + sum(books.dropped.values()) + books.pending
-
-
-async def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.005)  # there is no event for a counter
 
 
 def publish_through(
@@ -286,6 +281,7 @@ def test_a_wrong_password_is_said_once_and_never_shown(
 
         async def script(broadcast: FlowBroadcast) -> None:
             broadcast.publish([ended(1)])
+            await until(lambda: "check the user name and the password" in caplog.text)
 
         books = publish_through(sink, script)
     assert (books.acknowledged, books.pending) == (0, 1)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Self
 import pytest
 
 from tests.support.paths import ROOT
+from tests.support.patience import PATIENCE
 from tests.support.process import spawn
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ pytestmark = pytest.mark.requires("root", "netns", "bcc", "broker")
 DEMO = str(ROOT / "scripts" / "demo")
 BACKENDS = ["af_xdp", "tpacket_v3"]
 ATTACH = {"af_xdp": "native", "tpacket_v3": None}
-GRACE = 2.0  # for what the kernel takes down a moment after a process
 KEYS = {
     "backend", "attach", "fallback_reason", "frames", "flows", "events", "subscribers", "mqtt",
     "books", "setup_seconds",
@@ -134,7 +134,9 @@ class Demo:
         """Wait until a line of stderr holds: with --json the events go there."""
         with self._changed:
             written = self._written["err"]
-            self._changed.wait_for(lambda: "err" in self._ended or any(map(holds, written)), 15.0)
+            self._changed.wait_for(
+                lambda: "err" in self._ended or any(map(holds, written)), PATIENCE
+            )
             assert any(map(holds, written)), written
 
     def in_the_middle(self) -> dict[int, list[str]]:
@@ -150,11 +152,11 @@ class Demo:
             new = {child for pid in new for child in children_of(pid)} - found
         return sorted(found)
 
-    def finish(self, timeout: float = 20.0) -> int:
+    def finish(self, timeout: float = PATIENCE) -> int:
         """Wait for the end, and until all its output is read."""
         status = self.process.wait(timeout)
         for reader in self._readers:
-            reader.join(GRACE)
+            reader.join(PATIENCE)
             assert not reader.is_alive(), "somebody still has the demo's output open"
         return status
 
@@ -165,7 +167,7 @@ class Demo:
         self.process.kill()
         self.process.wait()
         for reader in self._readers:
-            reader.join(GRACE)
+            reader.join(PATIENCE)
 
 
 def command_line(pid: int) -> list[str]:
@@ -216,7 +218,7 @@ def home(tmp_path: Path) -> Iterator[Path]:
     with adopting():
         yield tmp_path / "temporary"
         orphans = children_of(os.getpid()) - children
-        left = {pid: command_line(pid) for pid in orphans if not ended_within(pid, GRACE)}
+        left = {pid: command_line(pid) for pid in orphans if not ended_within(pid, PATIENCE)}
         for pid in left:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
@@ -226,9 +228,9 @@ def home(tmp_path: Path) -> Iterator[Path]:
 
 def assert_nothing_left(commands: Mapping[int, list[str]], programs: set[int]) -> None:
     """None of its processes, hence none of its namespaces; no program in the kernel."""
-    left = {pid: argv for pid, argv in commands.items() if not ended_within(pid, GRACE)}
+    left = {pid: argv for pid, argv in commands.items() if not ended_within(pid, PATIENCE)}
     assert left == {}
-    deadline = time.monotonic() + GRACE
+    deadline = time.monotonic() + PATIENCE
     while loaded := programs & loaded_programs():
         assert time.monotonic() < deadline, f"XDP programs left in the kernel: {loaded}"
 
@@ -318,7 +320,7 @@ def test_two_at_once_are_strangers(home: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("how", ["term", "ctrl-c", "kill"])
 def test_stopped_in_the_middle_it_leaves_nothing(home: Path, backend: str, how: str) -> None:
-    with Demo(home, "--json", "--seconds", "8", "--backend", backend) as demo:
+    with Demo(home, "--json", "--seconds", "60", "--backend", backend) as demo:
         commands = demo.in_the_middle()
         holders = those_of(commands, "cat")
         assert len(holders) == 3
@@ -327,7 +329,6 @@ def test_stopped_in_the_middle_it_leaves_nothing(home: Path, backend: str, how: 
         programs = programs_of(demo.process.pid)
         assert len(programs) == (1 if backend == "af_xdp" else 0)
         assert programs <= loaded_programs()
-        begin = time.monotonic()
         match how:
             case "term":
                 demo.process.terminate()
@@ -336,7 +337,6 @@ def test_stopped_in_the_middle_it_leaves_nothing(home: Path, backend: str, how: 
             case "kill":
                 demo.process.kill()
         status = demo.finish()
-        took = time.monotonic() - begin
         assert_nothing_left(commands, programs)
     assert demo.out == []
     if how == "kill":
@@ -348,11 +348,10 @@ def test_stopped_in_the_middle_it_leaves_nothing(home: Path, backend: str, how: 
     assert_no_files_left(demo)
     assert demo.err[-1] == "demo: stopped by a signal; everything is taken down"
     assert [line for line in demo.err if "Traceback" in line] == []
-    assert took < 3.0
 
 
 def test_an_impatient_second_ctrl_c_leaves_nothing_either(home: Path) -> None:
-    with Demo(home, "--json", "--seconds", "8", "--backend", "af_xdp") as demo:
+    with Demo(home, "--json", "--seconds", "60", "--backend", "af_xdp") as demo:
         commands = demo.in_the_middle()
         programs = programs_of(demo.process.pid)
         for _ in range(2):
@@ -392,7 +391,7 @@ def test_without_mosquitto_sub_it_says_so_and_leaves_nothing(
 
 @pytest.mark.parametrize("role", ["client", "server"])
 def test_without_one_of_its_actors_it_says_so_and_leaves_nothing(home: Path, role: str) -> None:
-    with Demo(home, "--json", "--seconds", "8", "--backend", "af_xdp") as demo:
+    with Demo(home, "--json", "--seconds", "60", "--backend", "af_xdp") as demo:
         commands = demo.in_the_middle()
         programs = programs_of(demo.process.pid)
         [actor] = those_of(commands, "actors.py", role)
@@ -409,7 +408,7 @@ def test_without_its_broker_the_books_are_off_and_nothing_is_left(home: Path) ->
         commands = demo.in_the_middle()
         [broker] = those_of(commands, "mosquitto")
         os.kill(broker, signal.SIGKILL)
-        status = demo.finish(30.0)
+        status = demo.finish()
         assert_nothing_left(commands, set())
         assert_no_files_left(demo)
     assert status == 1

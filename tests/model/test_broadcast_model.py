@@ -26,6 +26,7 @@ from netring_bpf import (
 from tests.support.events import ended, started
 from tests.support.frames import udp
 from tests.support.replay import START, one_batch
+from tests.support.sizes import size
 
 Where: TypeAlias = Callable[[Event], object] | None
 
@@ -357,4 +358,6 @@ class Broadcasting(RuleBasedStateMachine):
 
 
 TestBroadcasting = Broadcasting.TestCase
-TestBroadcasting.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
+TestBroadcasting.settings = settings(
+    max_examples=size(50, 200), stateful_step_count=40, deadline=None
+)

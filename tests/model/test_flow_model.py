@@ -1,14 +1,9 @@
-"""Random packets: the C core tells of every flow what the slow model tells of it.
-
-``NETRING_EXAMPLES`` sets how many examples are tried.
-"""
+"""Random packets: the C core tells of every flow what the slow model tells of it."""
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -17,8 +12,8 @@ from netring_bpf.ring.reader import Reader
 from tests.model import flow_model as model
 from tests.support.frames import icmp_echo, tcp, udp
 from tests.support.replay import SECOND, START, Frame
+from tests.support.sizes import size
 
-EXAMPLES = int(os.environ.get("NETRING_EXAMPLES", "10000"))
 A, B = "10.0.0.1", "10.0.0.2"
 TCP_ENDS = [((A, 40_000), (B, 50_000)), ((A, 40_001), (B, 80)), ((B, 40_000), (A, 50_000))]
 UDP_ENDS = [((A, 1000), (B, 2000)), ((A, 1001), (B, 53))]
@@ -126,8 +121,7 @@ def told_by_core(frames: list[Frame], chosen: model.Limits) -> list[tuple[object
     ]  # fmt: skip
 
 
-@pytest.mark.timeout(3600)
-@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=size(500, 10_000), deadline=None, suppress_health_check=list(HealthCheck))
 @given(conversations, limits)
 def test_the_core_agrees_with_the_model(
     operations: list[tuple[Any, ...]], chosen: model.Limits

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.paths import ROOT
+from tests.support.sizes import size
 
 HERE = Path(__file__).resolve().parent
 RING = ROOT / "netring_bpf" / "ring"
@@ -23,7 +24,7 @@ def build(out: Path, program: str, *sanitize: str) -> Path:
 
 
 def run(command: list[str]) -> list[str]:
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
     return done.stdout.splitlines()
 
@@ -34,16 +35,17 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build(tmp_path_factory.mktemp("asan") / "hostile", "hostile.c", *flags)
 
 
-SEEDS = range(1, 25)  # each draws its own options
+SEEDS = range(1, size(4, 24) + 1)  # each draws its own options
+FRAMES = 100_000
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_hostile_frames_are_read_within_their_bounds_and_counted(hostile: Path, seed: int) -> None:
-    *counts, verdict = run([str(hostile), str(seed), "100000"])
+    *counts, verdict = run([str(hostile), str(seed), str(FRAMES)])
     assert verdict == "balanced"
     by_reason = {name: int(count) for name, count in map(str.split, counts)}
     assert by_reason.pop("inner") + by_reason.pop("fragments") >= 0
-    assert sum(by_reason.values()) == 100_000
+    assert sum(by_reason.values()) == FRAMES
     tally(seed, by_reason)
 
 
@@ -64,7 +66,7 @@ def slots(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_key_is_found_and_no_other_where_each_has_its_own_hash(slots: Path) -> None:
-    run([str(slots), "1000", "1000", "200000"])
+    run([str(slots), "1000", "1000", str(size(20_000, 200_000))])
 
 
 def test_every_key_is_found_where_all_hashes_are_equal_and_the_counts_are_full(slots: Path) -> None:
@@ -72,7 +74,7 @@ def test_every_key_is_found_where_all_hashes_are_equal_and_the_counts_are_full(s
 
 
 def test_every_key_is_found_where_hashes_share_groups_and_counts(slots: Path) -> None:
-    run([str(slots), "2000", "16", "50000"])
+    run([str(slots), "2000", "16", str(size(10_000, 50_000))])
 
 
 def test_the_hand_off_is_free_of_races(tmp_path: Path) -> None:
@@ -85,7 +87,7 @@ def test_the_hand_off_is_free_of_races(tmp_path: Path) -> None:
 def test_hostile_filters_stay_within_their_bounds_and_end(tmp_path: Path) -> None:
     flags = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
     hostile = build(tmp_path / "filters", "filter_hostile.c", *flags)
-    [counts] = run([str(hostile), "1", "300000"])
+    [counts] = run([str(hostile), "1", str(size(30_000, 300_000))])
     checked, accepted = map(int, counts.split())
     # Enough pass the check, and run to either end.
     assert 1000 < accepted < checked - 1000

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from tests.support.patience import PATIENCE
 from tests.support.process import spawn, stop
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from tests.support.lab import Namespace
 
 _HOST = "127.0.0.1"
-_START_TIMEOUT = 10.0
 
 
 class BrokerError(RuntimeError):
@@ -145,7 +145,7 @@ class Broker:
         with (self._home / "log").open("w") as log:
             start = self._namespace.popen if self._namespace else spawn
             process = start([_program("mosquitto"), "-c", str(config)], stdout=log, stderr=log)
-        deadline = time.monotonic() + _START_TIMEOUT
+        deadline = time.monotonic() + PATIENCE
         while process.poll() is None and time.monotonic() < deadline:
             # Its own word first: it might be somebody else who answers on that port.
             if " running" in self.log and self._accepts(port):
@@ -179,7 +179,7 @@ class Broker:
         for name, password in users.items():
             # One by one: -U, which hashes a whole file, cuts a password at a colon.
             hashing = [_program("mosquitto_passwd"), "-b", str(path), name, password]
-            subprocess.run(hashing, check=True, capture_output=True, timeout=30)
+            subprocess.run(hashing, check=True, capture_output=True)
         return path
 
 
@@ -251,7 +251,7 @@ class MosquittoSub:
         return [(message.topic, message.text) for message in self.received]
 
     def wait_for(
-        self, predicate: Callable[[list[Message]], bool], timeout: float = 10.0
+        self, predicate: Callable[[list[Message]], bool], timeout: float = PATIENCE
     ) -> list[Message]:
         """Wait until ``predicate`` holds for all messages received; return them."""
         with self._changed:
@@ -259,7 +259,7 @@ class MosquittoSub:
                 raise TimeoutError(f"after {timeout} s: {len(self._received)} messages")
             return list(self._received)
 
-    def wait_subscribed(self, times: int = 1, timeout: float = 10.0) -> None:
+    def wait_subscribed(self, times: int = 1, timeout: float = PATIENCE) -> None:
         """Wait until it has subscribed so many times: once more after each broker restart."""
         with self._changed:
             self._changed.wait_for(lambda: self._subscribed >= times or self._ended, timeout)

@@ -15,6 +15,7 @@ import subprocess
 import time
 from typing import IO, TYPE_CHECKING, Any, Self
 
+from tests.support.patience import PATIENCE
 from tests.support.process import spawn
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ class Namespace:
         *,
         check: bool = True,
         input: str | None = None,
-        timeout: float | None = 60.0,
+        timeout: float | None = PATIENCE,
     ) -> subprocess.CompletedProcess[str]:
         """Run a command inside and capture its output; LabError if it fails and ``check``."""
         done = subprocess.run(
@@ -183,7 +184,7 @@ def counter(namespace: Namespace, ifname: str, name: str) -> int:
     return sum(map(int, re.findall(rf"\b{name}: (\d+)", shown)))
 
 
-def _wait_until_running(namespace: Namespace, ifname: str, timeout: float = 5.0) -> None:
+def _wait_until_running(namespace: Namespace, ifname: str, timeout: float = PATIENCE) -> None:
     # The kernel makes a new link ready from a work queue: until it has a queueing discipline,
     # frames sent are accepted and lost.
     deadline = time.monotonic() + timeout

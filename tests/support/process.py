@@ -6,6 +6,8 @@ import os
 import subprocess
 from typing import IO, TYPE_CHECKING
 
+from tests.support.patience import PATIENCE
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -43,7 +45,7 @@ def spawn(
     )
 
 
-def stop(process: subprocess.Popen[str], *, timeout: float = 10.0) -> int:
+def stop(process: subprocess.Popen[str], *, timeout: float = PATIENCE) -> int:
     """End ``process`` with SIGTERM, with SIGKILL if it does not listen; return its status.
 
     Its pipes stay open: whoever made them closes them.

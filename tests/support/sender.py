@@ -8,20 +8,21 @@ import socket
 import time
 from typing import TYPE_CHECKING
 
+from tests.support.patience import PATIENCE
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from tests.support.lab import Namespace
 
 _FULL = frozenset({errno.ENOBUFS, errno.EAGAIN})
-_PATIENCE = 10.0
 
 
 def send_frames(namespace: Namespace, ifname: str, frames: Iterable[bytes]) -> int:
     """Send every frame out of the interface, waiting where it is full; return how many.
 
     A veth that drops for want of room says so (ENOBUFS) since Linux 6.16, so that every frame
-    counted is on the wire once. Raises the error where one is refused for 10 seconds on end.
+    counted is on the wire once. Raises the error where one is refused all the time.
     """
     # Protocol 0: the socket receives nothing, so nothing piles up in it.
     with namespace.enter():
@@ -40,7 +41,7 @@ def send_frames(namespace: Namespace, ifname: str, frames: Iterable[bytes]) -> i
 
 
 def _send_when_there_is_room(sock: socket.socket, frame: bytes, error: OSError) -> None:
-    deadline = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + PATIENCE
     while True:
         if error.errno not in _FULL or time.monotonic() > deadline:
             raise error

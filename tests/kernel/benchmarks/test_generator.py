@@ -12,6 +12,7 @@ from scapy.layers.l2 import Ether
 from benchmarks.generator import Generator, Load, Offered
 from netring_bpf import Capture, FlowOptions
 from tests.support.lab import counter
+from tests.support.patience import PATIENCE
 from tests.support.rig import PORT, SENDER, WAYS, Outcome, assert_balanced, capture, wire
 
 pytestmark = pytest.mark.requires("root", "netns", "bcc")
@@ -68,7 +69,7 @@ def _frames(load: Load) -> list[bytes]:
         Generator(namespace, SENDER, load) as generator,
     ):
         generator.start()
-        frames = [packet.data for packet in ring.packets(count=load.count, timeout=10)]
+        frames = [packet.data for packet in ring.packets(count=load.count, timeout=PATIENCE)]
         generator.wait()
         return frames
 

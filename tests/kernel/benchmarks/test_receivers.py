@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks.receivers import Receiver, Running
 from tests.support.lab import Namespace
+from tests.support.patience import PATIENCE
 
 pytestmark = pytest.mark.requires("root", "netns")
 
@@ -19,6 +20,6 @@ def test_closing_ends_a_receiver_and_what_it_has_started() -> None:
         with Running(Receiver("two processes", command, favoured=False), namespace) as running:
             child = os.pidfd_open(int(running._said().split()[0]))
         try:
-            assert select.select([child], [], [], 10.0)[0] == [child]  # it has ended
+            assert select.select([child], [], [], PATIENCE)[0] == [child]  # it has ended
         finally:
             os.close(child)

@@ -30,6 +30,7 @@ from netring_bpf.interface import Interface
 from tests.support.frames import udp
 from tests.support.lab import Namespace, link, xdp_attached
 from tests.support.ordinary_user import OrdinaryUser
+from tests.support.patience import PATIENCE
 from tests.support.rig import PORT, SENDER, wire
 from tests.support.sender import send_frames
 
@@ -127,7 +128,7 @@ def test_two_captures_by_redirecting_cannot_share_an_interface() -> None:
             with capture(namespace) as second:
                 assert second.backend == "tpacket_v3"
             send_frames(namespace, SENDER, [udp("10.0.0.1", "10.0.0.2", 1, 2)])
-            assert len(list(first.packets(count=1, timeout=5.0))) == 1
+            assert len(list(first.packets(count=1, timeout=PATIENCE))) == 1
         with capture(namespace, backend="af_xdp") as again:
             assert again.backend == "af_xdp"
 
@@ -170,7 +171,7 @@ def test_an_interface_is_captured_by_another_of_its_names(name: str) -> None:
         namespace.ip(f"link property add dev {PORT} altname {name}")
         with Capture(name, netns=namespace.path, backend="af_xdp", xdp=SMALL) as port:
             send_frames(namespace, SENDER, [frame])
-            assert [packet.data for packet in port.packets(count=1, timeout=5.0)] == [frame]
+            assert [packet.data for packet in port.packets(count=1, timeout=PATIENCE)] == [frame]
 
 
 def test_no_such_interface_and_one_that_is_down_are_errors_of_every_backend() -> None:

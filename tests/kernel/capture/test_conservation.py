@@ -6,10 +6,11 @@ import pytest
 
 from tests.support.frames import icmp_echo, tcp, udp
 from tests.support.rig import WAYS, Outcome, assert_balanced, capture, send_repeatedly, wire
+from tests.support.sizes import size
 
 pytestmark = pytest.mark.requires("root", "netns", "bcc")
 
-FRAMES = 120_000
+FRAMES = size(12_000, 120_000)
 ENDS = {4: ("10.0.0.1", "10.0.0.2"), 6: ("fd00::1", "fd00::2")}
 
 

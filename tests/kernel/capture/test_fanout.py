@@ -28,6 +28,7 @@ from netring_bpf.interface import Interface
 from netring_bpf.ring.readers import Readers
 from tests.support.frames import icmp_echo, ip, tcp, udp
 from tests.support.lab import Namespace
+from tests.support.patience import PATIENCE
 from tests.support.rig import PORT, SENDER, Outcome, Way, assert_balanced, capture, wire
 from tests.support.sender import send_frames
 
@@ -147,11 +148,11 @@ def test_sockets_that_join_under_traffic_take_no_frame_twice_and_none_unfiltered
                 # All that is sent fits into the ring of one socket: nothing is lost, whoever waits.
                 tpacket=dataclasses.replace(QUICK, block_size=1 << 20, block_count=64),
             ) as port:
-                packets = list(port.packets(count=20_000, timeout=5.0))
+                packets = list(port.packets(count=20_000, timeout=PATIENCE))
                 stop.set()
                 sending.join()
                 port.quiesce()
-                packets += port.packets(timeout=0.2)
+                packets += port.packets(timeout=1.0)
         finally:
             stop.set()
             sending.join()
@@ -211,7 +212,7 @@ def test_a_filter_that_one_socket_refuses_is_taken_back_from_the_others() -> Non
             readers.set_filter(Filter("dst port 2000").instructions)
         assert caught.value.errno == errno.ENOTSOCK
         send_frames(namespace, SENDER, frames)
-        assert [p.data for p in readers.each[0].packets(9, 5.0)] == [frames[0], frames[2]]
+        assert [p.data for p in readers.each[0].packets(9, PATIENCE)] == [frames[0], frames[2]]
 
 
 def test_two_captures_have_groups_of_their_own() -> None:
@@ -223,7 +224,7 @@ def test_two_captures_have_groups_of_their_own() -> None:
         with first, second:
             send_frames(namespace, SENDER, frames)
             for port in (first, second):
-                assert len(list(port.packets(count=500, timeout=5.0))) == 500
+                assert len(list(port.packets(count=500, timeout=PATIENCE))) == 500
 
 
 def test_the_table_s_cap_is_divided_and_every_eviction_is_in_the_books() -> None:
@@ -248,7 +249,7 @@ def test_when_the_interface_goes_all_threads_end_and_it_is_told_once() -> None:
         async with ring:
             errors = ring.subscribe(kinds=CaptureError)
             namespace.ip(f"link del dev {PORT}")
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE):
                 return [event async for event in errors]
 
     with wire() as namespace:

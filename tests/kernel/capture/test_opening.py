@@ -10,6 +10,7 @@ import pytest
 from netring_bpf import Event, FlowSubscriber, Netring, XdpOptions
 from netring_bpf.errors import ClosedError, InterfaceNotFoundError
 from tests.support.lab import xdp_attached
+from tests.support.patience import PATIENCE
 from tests.support.rig import PORT, wire
 
 pytestmark = pytest.mark.requires("root", "netns", "bcc")
@@ -18,7 +19,7 @@ SMALL = XdpOptions(ring_size=64, chunks=128)
 
 
 async def rest_of(subscriber: FlowSubscriber) -> list[Event]:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         return [event async for event in subscriber]
 
 

@@ -10,6 +10,7 @@ from netring_bpf import Capture, Filter, TpacketOptions, XdpMode, XdpOptions
 from netring_bpf.errors import ClosedError, InterfaceGoneError
 from tests.support.frames import SMAC, ethernet, icmp_echo, tcp, udp
 from tests.support.lab import Namespace
+from tests.support.patience import PATIENCE
 from tests.support.rig import PORT, SENDER, WAYS, wire
 from tests.support.sender import send_frames
 
@@ -40,7 +41,7 @@ def capture(namespace: Namespace, way: str, **options: object) -> Capture:
 def test_frames_come_whole_and_in_order(way: str) -> None:
     with wire() as namespace, capture(namespace, way) as port:
         send_frames(namespace, SENDER, FRAMES * 5)
-        packets = list(port.packets(count=len(FRAMES) * 5, timeout=5.0))
+        packets = list(port.packets(count=len(FRAMES) * 5, timeout=PATIENCE))
         assert [p.data for p in packets] == FRAMES * 5
         assert [p.len for p in packets] == [len(f) for f in FRAMES * 5]
         assert [p.ts for p in packets] == sorted(p.ts for p in packets)
@@ -55,17 +56,18 @@ def test_the_filter_holds_and_the_count_is_exact(way: str) -> None:
     with wire() as namespace, capture(namespace, way, filter=expression) as port:
         send_frames(namespace, SENDER, FRAMES)
         matching = [FRAMES[0], FRAMES[1], FRAMES[4]]
-        first = list(port.packets(count=2, timeout=5.0))
+        first = list(port.packets(count=2, timeout=PATIENCE))
         assert [p.data for p in first] == matching[:2]
-        assert [p.data for p in port.packets(timeout=0.3)] == matching[2:]
-        assert list(port.packets(timeout=0.0)) == []
+        last = list(port.packets(count=1, timeout=PATIENCE))
+        assert [p.data for p in last] == matching[2:]
+        assert list(port.packets(timeout=0.1)) == []
 
 
 @pytest.mark.parametrize("way", WAYS)
 def test_what_was_not_read_is_in_the_books_as_in_the_ring(way: str) -> None:
     with wire() as namespace, capture(namespace, way) as port:
         send_frames(namespace, SENDER, FRAMES)
-        assert len(list(port.packets(count=2, timeout=5.0))) == 2
+        assert len(list(port.packets(count=2, timeout=PATIENCE))) == 2
         port.close()
         books = port.statistics()
         assert (books.received, books.handed_out, books.in_ring) == (2, 2, len(FRAMES) - 2)
@@ -84,7 +86,7 @@ def test_a_snaplen_cuts_the_bytes_and_not_the_length(way: str) -> None:
     only = Filter("udp or vlan", snaplen=64)
     with wire() as namespace, capture(namespace, way, filter=only) as port:
         send_frames(namespace, SENDER, frames)
-        packets = list(port.packets(count=4, timeout=5.0))
+        packets = list(port.packets(count=4, timeout=PATIENCE))
     assert [p.len for p in packets] == [len(frame) for frame in frames]
     assert [p.data for p in packets] == [plain[:64], tagged[:68], double[:68], short]
 
@@ -92,8 +94,12 @@ def test_a_snaplen_cuts_the_bytes_and_not_the_length(way: str) -> None:
 @pytest.mark.parametrize("way", WAYS)
 def test_closing_from_another_thread_ends_the_iteration(way: str) -> None:
     with wire() as namespace, capture(namespace, way) as port:
-        threading.Timer(0.1, port.stop).start()
-        assert list(port.packets()) == []
+        send_frames(namespace, SENDER, FRAMES[:1])
+        stop = threading.Timer(0.1, port.stop)  # by then the loop waits for the next one
+        for number, packet in enumerate(port.packets()):
+            assert (number, packet.data) == (0, FRAMES[0])
+            stop.start()
+        stop.join()
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -112,7 +118,7 @@ def test_after_closing_there_is_nothing_to_read_and_the_books_stay() -> None:
             list(port.packets())
         with port:
             send_frames(namespace, SENDER, FRAMES)
-            assert len(list(port.packets(count=len(FRAMES), timeout=5.0))) == len(FRAMES)
+            assert len(list(port.packets(count=len(FRAMES), timeout=PATIENCE))) == len(FRAMES)
         with pytest.raises(ClosedError):
             list(port.packets())
         with pytest.raises(ClosedError):
@@ -127,4 +133,4 @@ def test_a_mirror_port_s_frames_are_seen_though_they_are_for_others() -> None:
         for way in WAYS:
             with capture(namespace, way) as port:
                 send_frames(namespace, SENDER, [frame])
-                assert [p.data for p in port.packets(count=1, timeout=5.0)] == [frame]
+                assert [p.data for p in port.packets(count=1, timeout=PATIENCE)] == [frame]

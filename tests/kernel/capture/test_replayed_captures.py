@@ -50,7 +50,6 @@ def test_enough_captures_can_be_sent() -> None:
     assert len(captures()) == 45
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("way", WAYS)
 def test_the_flows_of_the_wire_are_those_of_the_file(way: str) -> None:
     differ = []

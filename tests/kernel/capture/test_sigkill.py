@@ -11,12 +11,14 @@ import time
 import pytest
 
 from tests.support.lab import Namespace, xdp_attached
+from tests.support.patience import wait_until
 from tests.support.process import spawn
 from tests.support.rig import PORT, wire
+from tests.support.sizes import size
 
 pytestmark = pytest.mark.requires("root", "netns", "bcc")
 
-RUNS = 20
+RUNS = size(6, 20)
 CAPTURE = """
 import asyncio, sys, netring_bpf
 async def main():
@@ -26,15 +28,6 @@ async def main():
             pass
 asyncio.run(main())
 """
-
-
-def detached_within(namespace: Namespace, seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while xdp_attached(namespace, PORT):
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.005)
-    return True
 
 
 def start(namespace: Namespace) -> subprocess.Popen[str]:
@@ -65,7 +58,7 @@ def test_no_program_is_left_when_a_capture_is_killed_at_a_random_moment() -> Non
                 time.sleep(moments.uniform(0.0, 0.1))
             attached += xdp_attached(namespace, PORT)
             kill(process)
-            assert detached_within(namespace, 1.0), f"run {run}"
+            wait_until(lambda: not xdp_attached(namespace, PORT))
     assert attached >= RUNS // 2
 
 

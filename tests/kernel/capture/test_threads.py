@@ -22,6 +22,7 @@ from netring_bpf.errors import InterfaceGoneError, OptionError
 from tests.support.frames import udp
 from tests.support.hugepages import reserved
 from tests.support.lab import Namespace, VethPair, xdp_attached
+from tests.support.patience import PATIENCE
 from tests.support.rig import PORT, SENDER, WAYS, Way, assert_balanced, capture, wire
 from tests.support.sender import send_frames
 
@@ -163,7 +164,7 @@ def test_the_reader_alone_has_short_slices_unless_something_else_was_chosen(
                 port.start(lambda _: None)
                 assert slice_of(own) == before
             send_frames(namespace, SENDER, [udp("10.0.0.1", "10.0.0.2", 1000, 53)])
-            assert select.select([port.fileno()], [], [], 5.0)[0]  # so its loop has begun
+            assert select.select([port.fileno()], [], [], PATIENCE)[0]  # so its loop has begun
             [reader] = readers()
             assert (os.sched_getscheduler(reader), slice_of(reader)) == (policy, slice_ns)
             assert slice_of(own) == usual
@@ -244,7 +245,7 @@ def test_packets_come_from_every_ring(way: str) -> None:
             PORT, netns=namespace.path, backend=WAYS[way].backend, xdp=xdp, tpacket=tpacket
         ) as port:
             count = send_both_ways(namespace)
-            assert len(list(port.packets(count=count, timeout=5.0))) == count
+            assert len(list(port.packets(count=count, timeout=PATIENCE))) == count
             assert list(port.packets(timeout=0.1)) == []
         assert [str(law) for law in port.statistics().equations() if not law.holds] == []
 
@@ -268,7 +269,7 @@ def test_huge_pages_are_used_where_there_are_some_and_announced_where_not(pages:
             assert notice.startswith("normal pages instead of huge ones")
             assert "8192 KiB a queue" in notice
         send_frames(namespace, SENDER, frames)
-        got = list(port.packets(count=FLOWS, timeout=5.0))
+        got = list(port.packets(count=FLOWS, timeout=PATIENCE))
         assert [packet.data for packet in got] == frames
 
 
@@ -281,7 +282,7 @@ def test_the_options_in_force_tell_what_was_chosen() -> None:
             assert port.xdp == XdpOptions(ring_size=256, chunks=256, chunk_size=4096)
             long = udp("10.0.0.1", "10.0.0.2", 1, 2, bytes(2900))
             send_frames(namespace, SENDER, [long])
-            [packet] = port.packets(count=1, timeout=5.0)
+            [packet] = port.packets(count=1, timeout=PATIENCE)
             assert packet.data == long
         with Capture(PORT, netns=namespace.path, backend="tpacket_v3", tpacket=LITTLE) as other:
             assert other.xdp is None
@@ -310,7 +311,7 @@ def test_blocks_of_pcapng_come_from_every_ring_and_end_when_it_is_quiet() -> Non
             count = send_both_ways(namespace)
             got = 0
             while got < count:
-                blocks = port.blocks(count, 5.0)
+                blocks = port.blocks(count, PATIENCE)
                 assert blocks is not None
                 got += blocks.frames
             assert got == count
@@ -336,9 +337,9 @@ def test_closing_ends_who_waits_for_packets_of_several_rings() -> None:
             reader = threading.Thread(target=read)
             reader.start()
             send_frames(namespace, SENDER, [udp("10.0.0.1", "10.0.0.2", 1, 2)])
-            assert first.wait(10.0)
+            assert first.wait(PATIENCE)
             port.stop()
-            reader.join(10.0)
+            reader.join(PATIENCE)
             assert not reader.is_alive()
         assert len(got) == 1
 

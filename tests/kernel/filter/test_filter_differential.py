@@ -12,11 +12,12 @@ from netring_bpf.errors import FilterError
 from tests.support.differential import Outcome, frames_of, run
 from tests.support.grammar import Frames, Grammar
 from tests.support.paths import ORACLES
+from tests.support.sizes import size
 
 pytestmark = pytest.mark.requires("root", "bcc")
 
-JOBS = 10
-PAIRS = 100_000
+JOBS = size(1, 10)
+PAIRS = size(10_000, 100_000)
 SEED = 20_261_124
 
 

@@ -14,6 +14,7 @@ from netring_bpf.bpf import program as program_module
 from netring_bpf.errors import ClosedError, FilterError, NetringError, VerifierError
 from tests.support.frames import udp
 from tests.support.lab import Namespace
+from tests.support.patience import PATIENCE
 from tests.support.rig import PORT, SENDER, WAYS, assert_balanced, wire
 from tests.support.sender import send_frames
 
@@ -87,7 +88,7 @@ def test_the_old_filter_stays_when_the_new_one_fails(
                 with pytest.raises((VerifierError, NetringError)):
                     port.set_filter({"named": "udp dst port 2000"})
             send_frames(namespace, SENDER, frames(2000, 3) + frames(1000, 5))
-            packets = list(port.packets(count=5, timeout=5.0))
+            packets = list(port.packets(count=5, timeout=PATIENCE))
             assert [p.data for p in packets] == frames(1000, 5)
             assert port.statistics().received == 5
             assert port.statistics().matches == {}
@@ -103,7 +104,7 @@ def test_the_snaplen_follows_the_filter(way: str) -> None:
         for snaplen, expected in ((50, frame[:50]), (20, frame[:20]), (60, frame)):
             port.set_filter(Filter("udp", snaplen=snaplen))
             send_frames(namespace, SENDER, [frame])
-            [packet] = port.packets(count=1, timeout=5.0)
+            [packet] = port.packets(count=1, timeout=PATIENCE)
             assert (packet.data, packet.len) == (expected, len(frame))
 
 
@@ -116,7 +117,7 @@ def test_a_vlan_filter_can_be_put_in_force_in_another_namespace(
     with wire() as namespace, Capture(PORT, netns=namespace.path, **options(way)) as port:
         port.set_filter("vlan 8")
         send_frames(namespace, SENDER, [*frames(1, 3), *tagged])
-        [packet] = port.packets(count=1, timeout=5.0)
+        [packet] = port.packets(count=1, timeout=PATIENCE)
         assert packet.data == tagged[1]
 
 
@@ -142,18 +143,18 @@ def test_named_filters_count_every_match_in_the_kernel_and_go_on_over_swaps(way:
             send_frames(
                 namespace, SENDER, frames(80, 3) + frames(53, 5) + frames(9, 7) + frames(5000, 9)
             )
-            assert len(list(port.packets(count=15, timeout=5.0))) == 15
+            assert len(list(port.packets(count=15, timeout=PATIENCE))) == 15
             # Any match counts: a frame to port 80 is both "web" and "low".
             assert port.statistics().matches == {"web": 3, "low": 15, "dns": 5}
             port.set_filter({"dns": "dst port 53", "web": "dst port 80", "new": "dst port 7"})
             send_frames(
                 namespace, SENDER, frames(80, 1) + frames(53, 1) + frames(7, 2) + frames(9, 4)
             )
-            assert len(list(port.packets(count=4, timeout=5.0))) == 4
+            assert len(list(port.packets(count=4, timeout=PATIENCE))) == 4
             assert port.statistics().matches == {"dns": 6, "web": 4, "new": 2}
             port.set_filter("dst port 9")
             send_frames(namespace, SENDER, frames(80, 1) + frames(9, 1))
-            assert len(list(port.packets(count=1, timeout=5.0))) == 1
+            assert len(list(port.packets(count=1, timeout=PATIENCE))) == 1
             assert port.statistics().matches == {}
             port.set_filter({"low": "dst portrange 1-1023"})
             assert port.statistics().matches == {"low": 0}
@@ -168,6 +169,6 @@ def test_sixty_four_names_can_be_swapped_for_sixty_four_others() -> None:
         with Capture(PORT, filter=first, **settings) as port:
             port.set_filter(second)
             send_frames(namespace, SENDER, frames(64, 2))
-            assert len(list(port.packets(count=2, timeout=5.0))) == 2
+            assert len(list(port.packets(count=2, timeout=PATIENCE))) == 2
             expected = {name: 2 if name == "b63" else 0 for name in second}
             assert port.statistics().matches == expected

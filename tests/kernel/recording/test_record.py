@@ -18,6 +18,7 @@ from netring_bpf.errors import CaptureFileError, OptionError
 from netring_bpf.filter.libpcap import Savefile
 from tests.support.frames import icmp_echo, tcp, udp
 from tests.support.lab import Namespace
+from tests.support.patience import PATIENCE
 from tests.support.replay import replay_file
 from tests.support.rig import PORT, SENDER, WAYS, wire
 from tests.support.sender import send_frames
@@ -127,14 +128,14 @@ def test_files_rotate_by_size_and_only_the_latest_are_kept(tmp_path: Path) -> No
 
 
 def test_files_rotate_by_time(tmp_path: Path) -> None:
-    options = RecordOptions(rotate_time=0.05)
+    options = RecordOptions(rotate_time=0.5)
     with wire() as namespace:
         recorder = Recorder(port(namespace, "native"), tmp_path / "r.pcapng", options)
         with recorder:
             for _ in range(3):
                 send_frames(namespace, SENDER, FRAMES)
                 recorder.run(count=4)
-                recorder.run(duration=0.1)
+                recorder.run(duration=0.6)
     assert [recorded(path) for path in recorder.files] == [FRAMES] * 3
 
 
@@ -161,12 +162,12 @@ def test_a_trigger_writes_the_last_seconds(tmp_path: Path) -> None:
 
 def test_the_ring_forgets_what_is_too_old_or_too_much(tmp_path: Path) -> None:
     with wire() as namespace:
-        options = RecordOptions(ring_time=0.05)
+        options = RecordOptions(ring_time=0.5)
         recorder = Recorder(port(namespace, "native"), tmp_path / "a.pcapng", options)
         with recorder:
             send_frames(namespace, SENDER, FRAMES)
             recorder.run(count=4)
-            recorder.run(duration=0.2)
+            recorder.run(duration=0.6)
             send_frames(namespace, SENDER, FRAMES)
             recorder.run(count=4)
             recorder.trigger()
@@ -190,7 +191,7 @@ def test_stop_from_another_thread_ends_the_run(tmp_path: Path) -> None:
             runner = threading.Thread(target=recorder.run)
             runner.start()
             recorder.stop()
-            runner.join(5)
+            runner.join(PATIENCE)
             assert not runner.is_alive()
 
 
@@ -223,7 +224,7 @@ def test_the_command(tmp_path: Path) -> None:
             assert "wrote" in process.stderr.readline()
             process.send_signal(signal.SIGINT)
             said = process.stderr.read()
-            assert process.wait(10) == 0
+            assert process.wait(PATIENCE) == 0
     # The signal may have been heard before the last frames were read: those stayed in the ring.
     written = int(re.findall(r"(\d+) frames written to 1 files", said)[0])
     left = sum(map(int, re.findall(r"(\d+) frames left the ring", said)))

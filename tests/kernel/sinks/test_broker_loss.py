@@ -9,18 +9,13 @@ import pytest
 from netring_bpf import FlowEnded, FlowOptions, MqttOptions, MqttSink, Netring
 from tests.support.broker import Broker, MosquittoSub
 from tests.support.frames import udp
+from tests.support.patience import until
 from tests.support.rig import PORT, SENDER, assert_balanced, wire
 from tests.support.sender import send_frames
 
 pytestmark = pytest.mark.requires("root", "netns", "bcc", "broker")
 
 FLOWS = 3000
-
-
-async def until(condition: object, seconds: float = 20.0) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():  # type: ignore[operator]
-            await asyncio.sleep(0.005)  # there is no event for a counter
 
 
 def test_the_capture_goes_on_and_the_sink_connects_again() -> None:

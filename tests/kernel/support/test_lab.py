@@ -17,6 +17,7 @@ from tests.support import frames
 from tests.support.hugepages import TOTAL
 from tests.support.lab import LabError, Namespace, VethPair, link, xdp_attached
 from tests.support.paths import ROOT
+from tests.support.patience import PATIENCE
 from tests.support.sender import send_frames
 
 pytestmark = pytest.mark.requires("root", "netns")
@@ -82,7 +83,7 @@ with Namespace() as ns:
         assert len(fds) == 2
         process.kill()
         for fd in fds:
-            assert select.select([fd], [], [], 10.0)[0], "it outlived its parent"
+            assert select.select([fd], [], [], PATIENCE)[0], "it outlived its parent"
 
 
 def test_entering_moves_only_this_block() -> None:

@@ -1,12 +1,8 @@
-"""Keys, VLANs and lengths beside scapy's reading of the same frames, good and mutated.
-
-``NETRING_FRAMES`` sets how many are compared.
-"""
+"""Keys, VLANs and lengths beside scapy's reading of the same frames, good and mutated."""
 
 from __future__ import annotations
 
 import itertools
-import os
 import random
 import struct
 import traceback
@@ -15,13 +11,12 @@ from collections import Counter
 from collections.abc import Iterator
 from ipaddress import ip_address
 
-import pytest
-
 from netring_bpf import FlowEnded, FlowOptions
 from netring_bpf.filter.libpcap import Savefile
 from tests.support.frames import ethernet, icmp_echo, ip, tcp, udp
 from tests.support.paths import ORACLES
 from tests.support.replay import SECOND, START, Frame, replay
+from tests.support.sizes import size
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of what scapy's ciphers will become
@@ -36,7 +31,7 @@ with warnings.catch_warnings():
     from scapy.layers.l2 import Dot1AD, Dot1Q, Ether
     from scapy.packet import Packet
 
-FRAMES = int(os.environ.get("NETRING_FRAMES", "100000"))
+FRAMES = size(10_000, 100_000)
 # Each frame is a flow of its own, which ends before the next; no first fragment is remembered.
 ALONE = FlowOptions(
     idle_tcp=0.001, idle_udp=0.001, idle_icmp=0.001, idle_other=0.001, half_open=0.001,
@@ -299,7 +294,6 @@ def _ports(proto: int, data: bytes, version: int) -> tuple[int, int] | None:
     return 0, 0
 
 
-@pytest.mark.timeout(1200)
 def test_scapy_reads_the_same() -> None:
     all_frames = list(frames())
     ours = by_us(all_frames)

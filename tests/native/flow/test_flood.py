@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.table import build, run_once
+from tests.support.sizes import size
 
-PACKETS, CAP = 10_000_000, 65_536
+PACKETS, CAP = size(1_000_000, 10_000_000), 65_536
 
 
 @pytest.fixture(scope="module")

@@ -13,11 +13,12 @@ import pytest
 from netring_bpf import Event, FlowBroadcast, FlowEnded, FlowSubscriber, Lagged
 from netring_bpf.errors import ClosedError, OptionError
 from tests.support.events import ended, started
+from tests.support.patience import PATIENCE
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:
     async def bounded() -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             await main
 
     asyncio.run(bounded())

@@ -25,6 +25,7 @@ from netring_bpf import (
 )
 from netring_bpf.errors import CaptureFileError, InternalError, OptionError
 from tests.support.frames import icmp_echo, tcp, udp
+from tests.support.patience import PATIENCE
 from tests.support.replay import SECOND, START, Frame
 from tests.support.savefiles import pcap
 
@@ -102,7 +103,7 @@ def test_the_slowest_of_several_is_waited_for(many: Path) -> None:
 
 def test_leaving_early_waits_for_nobody(many: Path) -> None:
     async def run() -> int:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             async with Netring.replay(many, buffer=4, flow=NO_UPDATES) as ring:
                 ring.subscribe(name="never read")
                 subscriber = ring.subscribe()
@@ -115,7 +116,7 @@ def test_leaving_early_waits_for_nobody(many: Path) -> None:
 def test_without_subscribers_the_file_is_read_all_the_same(many: Path) -> None:
     async def run() -> int:
         async with Netring.replay(many, flow=NO_UPDATES) as ring:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE):
                 while not ring.broadcast.closed:
                     await asyncio.sleep(0.001)
         return ring.statistics().capture.keyed
@@ -150,7 +151,7 @@ def test_what_fails_inside_ends_the_stream_with_an_error(tmp_path: Path) -> None
 
     async def run(ring: Netring) -> list[list[Event]]:
         subscribers = [ring.subscribe(), ring.subscribe()]
-        async with asyncio.timeout(10), ring:
+        async with asyncio.timeout(PATIENCE), ring:
             return [[event async for event in subscriber] for subscriber in subscribers]
 
     ring = Netring.replay(fifo)
@@ -208,7 +209,7 @@ def test_what_a_replay_is(story: Path) -> None:
 
 def run(*arguments: str | Path, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
     command = [COMMAND, "flows", *map(str, arguments)]
-    return subprocess.run(command, input=stdin, capture_output=True, timeout=60, check=False)
+    return subprocess.run(command, input=stdin, capture_output=True, check=False)
 
 
 def lines(path: Path, *arguments: str) -> list[str]:
@@ -326,7 +327,7 @@ def test_the_reader_of_the_pipe_may_leave(many: Path) -> None:
         assert json.loads(process.stdout.readline())["event"] == "started"
         process.stdout.close()
         said = process.stderr.read().decode()
-        assert process.wait(30.0) == 0
+        assert process.wait(PATIENCE) == 0
     assert "Traceback" not in said
     assert f"{FLOWS} flows started, {FLOWS} ended" in said
     assert "books off" not in said
@@ -369,6 +370,6 @@ def test_a_bar_shows_the_progress_on_a_terminal(tmp_path: Path) -> None:
         with contextlib.suppress(OSError), os.fdopen(here, "rb", buffering=0) as terminal:
             while data := terminal.read(4096):  # EIO once the other end is closed
                 seen += data
-        assert process.wait(30) == 0
+        assert process.wait(PATIENCE) == 0
     assert "━".encode() in seen
     assert b"100000 frames read" in seen

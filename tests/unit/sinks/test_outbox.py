@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from netring_bpf.errors import ClosedError
 from netring_bpf.sinks.outbox import Outbox
+from tests.support.patience import PATIENCE
 
 
 def box(limit: int = 10, records: int = 4, size: int = 1000) -> Outbox:
@@ -125,7 +126,7 @@ def test_waiting_ends_with_a_full_batch_with_patience_or_with_the_close() -> Non
         assert outbox.finished
 
     async def bounded() -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             await main()
 
     asyncio.run(bounded())
