@@ -16,8 +16,8 @@ from tests.support.sizes import size
 
 pytestmark = pytest.mark.requires("root", "bcc")
 
-JOBS = size(1, 10)
-PAIRS = size(10_000, 100_000)
+JOBS = size(2, 10)
+PAIRS = JOBS * 10_000
 SEED = 20_261_124
 
 
