@@ -21,6 +21,7 @@ import pytest
 from tests.support.paths import ROOT
 from tests.support.patience import PATIENCE
 from tests.support.process import spawn
+from tests.support.sizes import size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -29,6 +30,7 @@ pytestmark = pytest.mark.requires("root", "netns", "bcc", "broker")
 
 DEMO = str(ROOT / "scripts" / "demo")
 BACKENDS = ["af_xdp", "tpacket_v3"]
+WAYS_TO_STOP = ["term", "ctrl-c", "kill"]
 ATTACH = {"af_xdp": "native", "tpacket_v3": None}
 KEYS = {
     "backend", "attach", "fallback_reason", "frames", "flows", "events", "subscribers", "mqtt",
@@ -242,7 +244,7 @@ def assert_no_files_left(demo: Demo) -> None:
 # -- the whole of it --
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", size(BACKENDS[:1], BACKENDS))
 def test_the_books_of_a_whole_run_balance(home: Path, backend: str) -> None:
     begin = time.monotonic()
     with Demo(home, "--json", "--seconds", "4", "--backend", backend) as demo:
@@ -289,6 +291,7 @@ def test_the_books_of_a_whole_run_balance(home: Path, backend: str) -> None:
     assert (kinds.count("started"), kinds.count("established"), kinds.count("ended")) == (9, 3, 9)
 
 
+@pytest.mark.long
 def test_for_people_it_prints_a_table_and_a_summary(home: Path) -> None:
     with Demo(home, "--seconds", "4", "--backend", "tpacket_v3") as demo:
         assert demo.finish() == 0, demo.err
@@ -300,6 +303,7 @@ def test_for_people_it_prints_a_table_and_a_summary(home: Path) -> None:
     assert books == "books: balanced"
 
 
+@pytest.mark.long
 def test_two_at_once_are_strangers(home: Path, tmp_path: Path) -> None:
     with (
         Demo(home, "--json", "--seconds", "4", "--backend", "af_xdp") as one,
@@ -317,8 +321,8 @@ def test_two_at_once_are_strangers(home: Path, tmp_path: Path) -> None:
 # -- stopped in the middle --
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("how", ["term", "ctrl-c", "kill"])
+@pytest.mark.parametrize("backend", size(BACKENDS[:1], BACKENDS))
+@pytest.mark.parametrize("how", size(WAYS_TO_STOP[1:], WAYS_TO_STOP))
 def test_stopped_in_the_middle_it_leaves_nothing(home: Path, backend: str, how: str) -> None:
     with Demo(home, "--json", "--seconds", "60", "--backend", backend) as demo:
         commands = demo.in_the_middle()
@@ -350,6 +354,7 @@ def test_stopped_in_the_middle_it_leaves_nothing(home: Path, backend: str, how: 
     assert [line for line in demo.err if "Traceback" in line] == []
 
 
+@pytest.mark.long
 def test_an_impatient_second_ctrl_c_leaves_nothing_either(home: Path) -> None:
     with Demo(home, "--json", "--seconds", "60", "--backend", "af_xdp") as demo:
         commands = demo.in_the_middle()
@@ -389,7 +394,7 @@ def test_without_mosquitto_sub_it_says_so_and_leaves_nothing(
     assert demo.err == ["demo: mosquitto_sub is not installed"]
 
 
-@pytest.mark.parametrize("role", ["client", "server"])
+@pytest.mark.parametrize("role", size(["server"], ["client", "server"]))
 def test_without_one_of_its_actors_it_says_so_and_leaves_nothing(home: Path, role: str) -> None:
     with Demo(home, "--json", "--seconds", "60", "--backend", "af_xdp") as demo:
         commands = demo.in_the_middle()
@@ -403,6 +408,7 @@ def test_without_one_of_its_actors_it_says_so_and_leaves_nothing(home: Path, rol
     assert demo.err[-1] == "demo: the demo's client failed"
 
 
+@pytest.mark.long
 def test_without_its_broker_the_books_are_off_and_nothing_is_left(home: Path) -> None:
     with Demo(home, "--json", "--seconds", "5", "--backend", "tpacket_v3") as demo:
         commands = demo.in_the_middle()

@@ -11,14 +11,17 @@ import pytest
 from benchmarks.__main__ import NAMES
 from tests.support.paths import ROOT
 
-_NEEDS = {"mqtt": ("broker",)}
+NEEDS = {"mqtt": [pytest.mark.requires("broker")]}
+SHORT = {"fanout", "file", "filters"}
 
 pytestmark = pytest.mark.requires("root", "netns", "bcc")
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=pytest.mark.requires(*_NEEDS.get(n, ()))) for n in NAMES]
-)
+def marks(name: str) -> list[pytest.MarkDecorator]:
+    return [*NEEDS.get(name, ()), *(() if name in SHORT else [pytest.mark.long])]
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=marks(name)) for name in NAMES])
 def test_a_benchmark_runs(name: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks", name, "--quick", "--rounds", "1", "--json"],

@@ -14,6 +14,7 @@ from netring_bpf.bpf.engines import open_engine
 from netring_bpf.filter.libpcap import Interpreter
 from tests.support.frames import udp
 from tests.support.grammar import Frames
+from tests.support.sizes import size
 
 pytestmark = pytest.mark.requires("root", "bcc")
 
@@ -26,7 +27,7 @@ LARGE: dict[str, tuple[int, Callable[[int], str]]] = {
 
 
 @pytest.mark.parametrize("held", [-1, THREE_CAPABILITIES], ids=["root", "capabilities"])
-@pytest.mark.parametrize("name", LARGE)
+@pytest.mark.parametrize("name", size(["arithmetic"], list(LARGE)))
 def test_a_filter_of_the_largest_size_loads_and_is_right(
     name: str, held: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -42,7 +43,7 @@ def test_a_filter_of_the_largest_size_loads_and_is_right(
     assert said == [judge.run(frame, len(frame)) != 0 for frame in frames]
 
 
-@pytest.mark.parametrize("expression", EXPRESSIONS)
+@pytest.mark.parametrize("expression", size(EXPRESSIONS[::8], EXPRESSIONS))
 def test_every_everyday_filter_loads_and_matches_what_it_should(expression: str) -> None:
     """Those of the table in docs/filters.md."""
     live = Filter(expression).for_interface("lo")
@@ -52,6 +53,7 @@ def test_every_everyday_filter_loads_and_matches_what_it_should(expression: str)
     assert any(said)
 
 
+@pytest.mark.long
 def test_four_hundred_hosts_are_one_filter() -> None:
     hosts = [f"10.{n >> 8}.{n & 255}.7" for n in range(400)]
     many = Filter(" or ".join(f"host {host}" for host in hosts))

@@ -125,7 +125,7 @@ def good_frames() -> list[bytes]:
         with Savefile(path) as file:
             if file.linktype == 1:
                 frames = [f.data for f in file if 14 <= len(f.data) <= 1514]
-                found += frames[:200]
+                found += frames[: size(20, 200)]
     return found
 
 
