@@ -31,7 +31,7 @@ with warnings.catch_warnings():
     from scapy.layers.l2 import Dot1AD, Dot1Q, Ether
     from scapy.packet import Packet
 
-MUTATED = size(5_000, 95_000)
+FRAMES = size(10_000, 100_000)
 # Each frame is a flow of its own, which ends before the next; no first fragment is remembered.
 ALONE = FlowOptions(
     idle_tcp=0.001, idle_udp=0.001, idle_icmp=0.001, idle_other=0.001, half_open=0.001,
@@ -134,7 +134,7 @@ def frames() -> Iterator[bytes]:
     source = random.Random(20_261_124)
     good = good_frames()
     yield from good
-    for _ in range(MUTATED):
+    for _ in range(FRAMES - len(good)):
         frame = bytearray(source.choice(good))
         for _ in range(source.choice((1, 1, 2, 4))):
             at = source.randrange(12, min(len(frame), 80))
