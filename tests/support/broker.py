@@ -221,7 +221,7 @@ class MosquittoSub:
         self._received: list[Message] = []
         self._output: list[str] = []
         self._subscribed = 0
-        self._ended = False
+        self._ended = self._closing = False
         # -d: it then says when its subscription was acknowledged; -oL: and says so at once, where
         # it would otherwise keep it for a full buffer.
         argv = ["stdbuf", "-oL", _program("mosquitto_sub"), "-h", _HOST, "-p", str(port)]
@@ -268,6 +268,8 @@ class MosquittoSub:
 
     def close(self) -> None:
         """End it; what it received stays readable."""
+        with self._changed:
+            self._closing = True
         stop(self._process)
         self._reader.join()
 
@@ -282,7 +284,9 @@ class MosquittoSub:
         with self._process.stdout as lines:
             for line in lines:
                 with self._changed:
-                    self._take(line.rstrip("\n"))
+                    # The signal that ends it makes it speak in the middle of a line.
+                    if not self._closing:
+                        self._take(line.rstrip("\n"))
                     self._changed.notify_all()
         with self._changed:
             self._ended = True
