@@ -1,4 +1,4 @@
-"""What every test gets: honest skips, and a watch for what a test leaves behind."""
+"""Every test gets honest skips, and a watch for what it leaves behind."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _GRACE = 20.0  # seconds, for what ends by itself a moment after a test
-# Where descriptors are the matter at hand; elsewhere the collection would only cost time.
+# Descriptors matter in these folders; elsewhere the collection would only cost time.
 _FD_CHECKED = tuple(ROOT / "tests" / name for name in ("broker", "kernel", "native"))
 
 
@@ -137,7 +137,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture(scope="session")
 def ordinary_user() -> Iterator[OrdinaryUser]:
-    """Who runs the package without root's rights."""
+    """A user who runs the package without root's rights."""
     with OrdinaryUser.with_a_copy() as user:
         yield user
 

@@ -165,7 +165,7 @@ def test_a_killed_broker_loses_no_flow() -> None:
             await until(lambda: sink.statistics().acknowledged == 2000)
 
         books = publish_through(sink, script)
-        # What was acknowledged before the crash was with the broker, which then forgot it.
+        # The broker forgot in the crash some of what it had acknowledged.
         messages = sub.wait_for(lambda m: 2000 in distinct(m))
     for moment in balanced:
         assert_balanced(moment)

@@ -1,4 +1,4 @@
-"""What the fuzzers begin with: ``python -m tests.fuzz.seeds dissect|savefile FOLDER``."""
+"""The fuzzers' first corpus: ``python -m tests.fuzz.seeds dissect|savefile FOLDER``."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ class Limits:
 
 @dataclass
 class Side:
-    """What one side has sent."""
+    """The packets and bytes that one side has sent."""
 
     packets: int = 0
     bytes: int = 0
@@ -295,7 +295,7 @@ def tcp_packet(flow: Flow, number: int, p: Packet) -> int:
 
 
 def holes(side: Side, until: int) -> tuple[int, int]:
-    """How many runs of bytes from ``delivered`` up to ``until`` were not seen, and how many."""
+    """Count the unseen runs of bytes from ``delivered`` up to ``until``, and their bytes."""
     seen = sorted(b for b in side.got if side.delivered <= b < until)
     edges = [side.delivered - 1, *seen, until]
     runs = [b - a - 1 for a, b in itertools.pairwise(edges) if b - a > 1]

@@ -70,7 +70,7 @@ def is_same(got: Event, expected: Event | int) -> bool:
 
 
 class MoodyError(Exception):
-    """What a ``where`` raises."""
+    """The error that a ``where`` raises."""
 
 
 def in_thirds(event: Event) -> int:
@@ -90,7 +90,7 @@ LIMITS = st.none() | st.integers(1, 8)
 
 @dataclass
 class Model:
-    """What one subscriber has yet to see, as plainly as it can be said.
+    """The events that one subscriber has yet to see, in the plainest form.
 
     ``unseen``: events, each with the number of the batch that it came in; ``came_in``: that of the
     latest batch. ``error``: what ``where`` has raised, and is yet to be raised again.
@@ -107,7 +107,7 @@ class Model:
         self.delivered = self.lagged = self.filtered = 0
 
     def missed(self) -> int:
-        """How many are lost to it now."""
+        """Drop and count the events that are lost to it now."""
         if (missed := len(self.unseen) - self.buffer) <= 0:
             return 0
         del self.unseen[:missed]
@@ -167,7 +167,7 @@ class Model:
 
 
 def raised_by(function: Callable[[], Any]) -> tuple[Any, tuple[object, ...]]:
-    """What it returns, and what it raises."""
+    """Return the result of a call, and the arguments of its error."""
     try:
         return function(), ()
     except MoodyError as error:
@@ -175,7 +175,7 @@ def raised_by(function: Callable[[], Any]) -> tuple[Any, tuple[object, ...]]:
 
 
 async def at_once(coroutine: Coroutine[Any, Any, Any], at_end: object) -> Any:
-    """What comes without waiting, or None."""
+    """Return the result that comes without waiting, or None."""
     task = asyncio.ensure_future(coroutine)
     for _ in range(TURNS):
         await asyncio.sleep(0)

@@ -81,7 +81,7 @@ def test_hostile_frames_are_read_within_their_bounds_and_counted(hostile: str, s
     tally(seed, by_reason)
 
 
-# What a set of options can end in differs: all together they must end in every way there is.
+# Each set of options reaches other reasons; all sets together must reach every reason.
 _ENDED_IN: dict[int, set[str]] = {}
 
 

@@ -1,1 +1,1 @@
-"""What the tests (and the demo) stand on: namespaces, frames, a sender, a broker."""
+"""The base of the tests and the demo: namespaces, frames, a sender, a broker."""

@@ -61,7 +61,7 @@ class Broker:
         self._settings = [
             "persistence false",
             "log_dest stderr",
-            # Where root starts it: the user mosquitto could not read our files.
+            # Started by root it would become the user mosquitto, who cannot read our files.
             *(["user root"] if os.geteuid() == 0 else []),
             f"allow_anonymous {'false' if password_file else 'true'}",
             *([f"password_file {password_file}"] if password_file else []),
@@ -76,7 +76,7 @@ class Broker:
 
     @property
     def url(self) -> str:
-        """Where it listens, as ``mqtt://127.0.0.1:PORT`` (``mqtts`` with TLS)."""
+        """Its address, as ``mqtt://127.0.0.1:PORT`` (``mqtts`` with TLS)."""
         return f"{self._scheme}://{_HOST}:{self.port}"
 
     @property
@@ -88,7 +88,7 @@ class Broker:
 
     @property
     def log(self) -> str:
-        """What the broker printed since its latest start."""
+        """The broker's output since its latest start."""
         try:
             return (self._home / "log").read_text(errors="replace")
         except FileNotFoundError:

@@ -1,6 +1,6 @@
 """Random filters on random frames, engine against engine: ``scripts/fuzz-filter``.
 
-A pair is one expression and one frame. Of each, libpcap's own interpreter, ``Filter.matches``
+A pair is one expression and one frame. For each pair, libpcap's own interpreter, ``Filter.matches``
 and the XDP program in the kernel must say the same. Everything follows from the seed.
 """
 

@@ -1,4 +1,4 @@
-"""What the tests of filters share beside the package's own engines."""
+"""Helpers that the tests of filters share."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ echo $(($(cat {TOTAL}) - got)) >{TOTAL}
 
 
 def free_pages() -> int:
-    """How many huge pages nobody uses."""
+    """Count the huge pages that nobody uses."""
     lines = Path("/proc/meminfo").read_text().splitlines()
     [free] = [line.split()[1] for line in lines if line.startswith("HugePages_Free:")]
     return int(free)

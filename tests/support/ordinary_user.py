@@ -36,7 +36,7 @@ class OrdinaryUser:
             yield cls(Path(name))
 
     def command(self, code: str, *arguments: str, capabilities: tuple[str, ...]) -> list[str]:
-        """What runs ``code`` as that user, with these capabilities and no others."""
+        """Return the command that runs ``code`` as that user, with these capabilities only."""
         held = ",".join(["-all", *(f"+{name}" for name in capabilities)])
         # The interpreter of the .venv is behind a link; -P ignores the package in this folder.
         python = str(Path(sys.executable).resolve())

@@ -1,4 +1,4 @@
-"""Where the checkout is, and the captures that others made."""
+"""The paths of the checkout, and of the captures that others made."""
 
 from __future__ import annotations
 

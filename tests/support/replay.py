@@ -72,7 +72,7 @@ def _taken_while(thread: threading.Thread, take: Callable[[int], EventBatch]) ->
 
 @dataclass(frozen=True)
 class FileStory:
-    """What a capture file gave: every batch, the books, and what was wrong with it."""
+    """The outcome of a capture file: every batch, the books, and the file's error."""
 
     batches: Sequence[Sequence[FlowEvent]]
     books: CaptureStatistics

@@ -37,7 +37,7 @@ WAYS = {
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a finished capture published, and its books."""
+    """The events that a finished capture published, and its books."""
 
     offered: int
     events: list[Event]

@@ -1,4 +1,4 @@
-"""How much a run of the tests does: a part, or with ``--long`` all."""
+"""The sizes of the tests: small, or full with ``--long``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the benchmarks start to receive is gone when they are done with it."""
+"""The receivers that a benchmark starts are gone when it is done with them."""
 
 from __future__ import annotations
 

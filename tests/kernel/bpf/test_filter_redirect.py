@@ -1,4 +1,4 @@
-"""What the filter rejects still reaches the host; what it matches is the capture's alone."""
+"""Rejected frames still reach the host; matching frames are the capture's alone."""
 
 from __future__ import annotations
 

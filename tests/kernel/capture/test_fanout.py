@@ -61,7 +61,7 @@ def conversations(family: int, vlans: tuple[int, ...]) -> list[bytes]:
 
 
 def tables(outcome: Outcome) -> Counter[int]:
-    """How many flows ended in each thread's table: their ids tell."""
+    """Count the flows that ended in each thread's table, by their ids."""
     return Counter((event.flow.id - 1) % THREADS for event in outcome.ended())
 
 
@@ -106,7 +106,7 @@ def fragments(a: str, b: str, ident: int) -> list[bytes]:
 
 
 def test_the_fragments_of_a_datagram_meet_and_find_no_whole_ones() -> None:
-    """What docs/tuning.md says of PACKET_FANOUT_HASH, and of what it cannot do."""
+    """docs/tuning.md describes PACKET_FANOUT_HASH and its limits."""
     datagrams = [fragments("10.0.0.1", f"10.0.1.{n}", n + 1) for n in range(200)]
     with wire() as namespace:
         outcome = run(namespace, list(itertools.chain(*datagrams)))

@@ -42,7 +42,7 @@ async def send_one(namespace: Namespace, port: int) -> None:
 
 
 async def share_of_a_cpu(events: FlowSubscriber) -> float:
-    """Of one CPU, while nothing is to come: a thread that spins takes all of it."""
+    """Return the share of one CPU used while nothing is to come: a spinning thread takes it all."""
     before = os.times()
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(anext(events), QUIET)

@@ -90,7 +90,7 @@ def test_a_loop_that_cancels_everything_still_takes_the_capture_down() -> None:
         assert xdp_attached(namespace, PORT)
         closing = asyncio.create_task(ring.close())
         await asyncio.sleep(0)  # one turn: the shutdown's task is made, and has not begun
-        # What asyncio.run does to tasks that are left: all of them are cancelled.
+        # asyncio.run cancels all tasks that are left.
         others = asyncio.all_tasks() - {asyncio.current_task()}
         for task in others:
             task.cancel()

@@ -91,12 +91,12 @@ def readers() -> list[int]:
 
 
 def places() -> list[set[int]]:
-    """Where each of the readers' threads may run."""
+    """The CPUs on which each reader thread may run."""
     return [os.sched_getaffinity(reader) for reader in readers()]
 
 
 def slice_of(thread: int) -> int | None:
-    """How many ns of the CPU the thread gets at a time; None where the kernel does not tell."""
+    """The thread's time slice in ns; None where the kernel does not tell."""
     text = Path(f"/proc/self/task/{thread}/sched").read_text()
     found = re.search(r"^se\.slice\s*:\s*(\d+)$", text, re.MULTILINE)
     return int(found[1]) if found else None

@@ -16,8 +16,8 @@ from tests.support.paths import ORACLES
 from tests.support.sizes import size
 
 CASES = ORACLES / "filter"
-# What this libpcap does otherwise than the development version that gave the answers. A newer
-# one may compile these; then they are compared like the rest. docs/testing.md has the reasons.
+# The answers are those of a development version of libpcap, from which this one differs here. A
+# newer one may compile these; then they are compared like the rest: see docs/testing.md.
 NOT_COMPILED = {
     "mstp_link_src_host", "mstp_link_dst_host", "mstp_link_src_and_dst_host", "wlan_dir_nods_PPI",
     "vxlan", "vxlan_100", "vxlan_101", "gateway_eth_ipv4_noipv6", "ip_gateway_eth_ipv4_ipv6",

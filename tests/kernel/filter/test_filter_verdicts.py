@@ -1,4 +1,4 @@
-"""What the filter says in XDP is what libpcap's own interpreter says, frame by frame."""
+"""The filter in XDP and libpcap's own interpreter agree, frame by frame."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the dissector makes of good, cut, tagged and nonsensical frames."""
+"""The dissector reads good, cut, tagged and nonsensical frames."""
 
 from __future__ import annotations
 

@@ -167,7 +167,7 @@ NOT_READ = {51, 60, 0, 43, 44, 135, 139, 140}  # extensions scapy has not steppe
 
 
 def by_scapy(frame: bytes) -> Told | str | None:
-    """What scapy's layers say; None where they say there is no flow; else why it is not asked.
+    """The key by scapy's layers, None for no flow, or the reason why scapy is not asked.
 
     scapy raises errors of any type on broken bytes, from layers and from fields read later.
     """

@@ -1,4 +1,4 @@
-"""What makes packets one flow: each kind of key, ICMP, and what is measured of a flow's packets."""
+"""Keys of flows: each kind of key, ICMP, and the statistics of a flow's packets."""
 
 from __future__ import annotations
 

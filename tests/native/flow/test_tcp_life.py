@@ -1,4 +1,4 @@
-"""What the packets of one TCP connection tell: letters, states, bytes, gaps, and its end."""
+"""One TCP connection from its packets: letters, states, bytes, gaps, and its end."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ def test_every_entry_of_the_specification_by_itself() -> None:
     assert len(entries) == 23
     for entry in entries:
         src, dst = (ip_address(str(entry[name])).packed for name in ("saddr", "daddr"))
-        # Of ICMP the list has the answering type where there is one; the code is 0 then.
+        # For ICMP the list has the answering type if there is one, and then the code 0.
         ports = (int(str(entry[name] or 0)) for name in ("sport", "dport"))
         found = community_id(int(str(entry["proto"])), src, next(ports), dst, next(ports))
         assert found == entry["communityid"]

@@ -85,7 +85,7 @@ NATIVE_EVENTS = st.fixed_dictionaries(
 
 @pytest.fixture(scope="module")
 def layout() -> object:
-    """Of a reader with nothing behind its events."""
+    """The layout of a reader whose events have nothing behind them."""
     with Reader(FlowOptions()) as reader:
         return reader.take(1)._layout
 

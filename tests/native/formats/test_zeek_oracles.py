@@ -55,7 +55,7 @@ def captures() -> list[tuple[str, bool]]:
 
 
 def missing(capture: str, *, verify_checksums: bool) -> tuple[int, int]:
-    """How many of Zeek's rows are not among ours, and how many it has."""
+    """Count Zeek's rows that are not among ours, and all of its rows."""
     options = FlowOptions(update_interval=None, verify_checksums=verify_checksums)
     story = replay_file(ZEEK / capture, options)
     assert story.error is None

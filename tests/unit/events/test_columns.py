@@ -59,7 +59,7 @@ def batch_of(options: FlowOptions) -> EventBatch:
 
 
 def as_row(event: FlowEvent) -> dict[str, object]:
-    """What the columns say of an event, made from the event."""
+    """The row of columns for an event, made from the event."""
     flow, key, tunnel = event.flow, event.flow.key, event.flow.tunnel
     families = {4: 4, 16: 6, 6: 0}
     none = (bytes(16), 0)
@@ -175,7 +175,7 @@ def test_an_empty_batch_has_columns() -> None:
 
 
 def arrow_row(event: FlowEvent) -> dict[str, object]:
-    """What the record batch says of an event, made from the event."""
+    """The row of the record batch for an event, made from the event."""
     flow, key, tunnel = event.flow, event.flow.key, event.flow.tunnel
     row: dict[str, object] = {
         "ts": event.ts,

@@ -1,4 +1,4 @@
-"""Where the broker is and how one logs in: what is accepted, and what is never repeated."""
+"""Broker addresses and credentials: which are accepted, and that no secret is repeated."""
 
 from __future__ import annotations
 
