@@ -23,7 +23,7 @@ def test_the_capture_goes_on_and_the_sink_connects_again() -> None:
 
     async def run() -> None:
         sink = MqttSink(broker.url, MqttOptions(node="box", reconnect_max=0.2))
-        options = FlowOptions(idle_udp=0.05, update_interval=None)
+        options = FlowOptions(idle_udp=0.05, port_timeouts=(), update_interval=None)
         ring = Netring(PORT, netns=namespace.path, backend="af_xdp", sinks=[sink], flow=options)
         ends = ring.subscribe(kinds=FlowEnded)
 
