@@ -13,6 +13,7 @@ from tests.support.paths import ORACLES
 from tests.support.replay import replay_file
 from tests.support.rig import SENDER, WAYS, assert_balanced, capture, wire
 from tests.support.sender import send_frames
+from tests.support.sizes import size
 
 pytestmark = pytest.mark.requires("root", "netns", "bcc", "oracles")
 
@@ -54,7 +55,7 @@ def test_enough_captures_can_be_sent() -> None:
 def test_the_flows_of_the_wire_are_those_of_the_file(way: str) -> None:
     differ = []
     with wire() as namespace:
-        for name, frames in captures().items():
+        for name, frames in list(captures().items())[:: size(5, 1)]:
             outcome = capture(
                 namespace,
                 WAYS[way],

@@ -72,7 +72,7 @@ def test_on_bytes_every_answer_is_libpcap_s(case: dict[str, Any]) -> None:
 
 @pytest.mark.requires("oracles", "root", "bcc")
 @pytest.mark.parametrize("engine", ["tpacket", "xdp"])
-@pytest.mark.parametrize("case", size(cases()[::8], cases()), ids=lambda case: case["name"])
+@pytest.mark.parametrize("case", size(cases()[::16], cases()), ids=lambda case: case["name"])
 def test_in_the_kernel_every_verdict_is_libpcap_s(case: dict[str, Any], engine: EngineName) -> None:
     program, frames, answers = compiled(case)
     if program.has_loop or (engine == "tpacket" and case["name"] in DIRECTION):

@@ -22,6 +22,7 @@ from netring_bpf.ring.reader import Reader
 from tests.support.formatters import text_in_python
 from tests.support.paths import ORACLES
 from tests.support.replay import replay_file
+from tests.support.sizes import size
 
 SALT = "the salt \udcff"
 NUMBERS = st.integers(0, 2**62)  # sums of two still fit
@@ -135,7 +136,7 @@ def test_headers_name_the_fields_of_the_lines(layout: object) -> None:
 )
 def test_the_events_of_every_capture_are_the_same_text(options: FlowOptions) -> None:
     events = 0
-    for path in captures():
+    for path in size(captures()[::2], captures()):
         for batch in replay_file(path, options).batches:
             assert isinstance(batch, EventBatch)
             events += len(batch)
