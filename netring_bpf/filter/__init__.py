@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 from netring_bpf.lazy import hand_on
 
 if TYPE_CHECKING:
-    from netring_bpf.filter.filter import Filter
+    from netring_bpf.filter.filter import Filter, Instruction
     from netring_bpf.filter.filter_set import FilterLike, FilterSet
 
 __all__ = [
     "Filter",
     "FilterLike",
     "FilterSet",
+    "Instruction",
 ]
 
 __getattr__ = hand_on(
@@ -22,5 +23,6 @@ __getattr__ = hand_on(
         "Filter": "netring_bpf.filter.filter",
         "FilterLike": "netring_bpf.filter.filter_set",
         "FilterSet": "netring_bpf.filter.filter_set",
+        "Instruction": "netring_bpf.filter.filter",
     },
 )
