@@ -29,7 +29,7 @@ static inline char nr_unpack_letter(uint64_t letters, uint32_t at) {
 
 /* Moves packed letters into an extra. */
 static inline void nr_unpack_history(uint64_t letters, struct extra *extra) {
-    extra->length = nr_packed_length(letters) & 15;
+    extra->length = nr_packed_length(letters);
     for (uint32_t n = 0; n < extra->length; n++) {
         extra->history[n] = nr_unpack_letter(letters, n);
     }
