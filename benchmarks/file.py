@@ -239,8 +239,8 @@ def _rows(
 
 def run(options: Options) -> Report:
     """Race every contender on the smaller file, and the fast ones on the larger one as well."""
-    # pip compiles the peers' modules when it installs them. Where Python writes no byte code, each
-    # run would compile our modules anew.
+    # pip compiles the peers' modules when it installs them. Each run would compile our modules anew
+    # if Python writes no byte code.
     compileall.compile_dir(_PACKAGE, quiet=1)
     sizes = (20_000, 50_000) if options.quick else _SIZES
     ours = [_JSON, _JSON_ENDED, _ZEEK]

@@ -9,10 +9,10 @@ it: offsets from 12 on skip the tag, ``len`` does not count it, and the tag is a
 other filter sees the bytes as they are. Bytes beyond ``MAX_OFFSET`` count as outside, a bound the
 verifier needs.
 
-In XDP a load at a fixed offset is a comparison and an access. So is a load at a computed offset
-(``tcp port 80`` on IPv4, whose header's length varies), but the verifier refuses that one to a
-process without CAP_PERFMON; the macro NETRING_LOAD_BY_HELPER makes it a ``bpf_xdp_load_bytes``.
-A socket filter loads everything by ``bpf_skb_load_bytes``.
+In XDP a load is a comparison and an access. The verifier refuses that to a process without
+CAP_PERFMON if the offset is computed (``tcp port 80`` on IPv4, whose header's length varies); the
+macro NETRING_LOAD_BY_HELPER makes such a load a ``bpf_xdp_load_bytes``. A socket filter loads
+everything by ``bpf_skb_load_bytes``.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
  * from a pool. */
 #include "flow/table_internal.h"
 
-/* So many bytes beyond a hole without any acknowledgement: the capture sees one side only. */
+/* The capture sees one side only if this many bytes beyond a hole come unacknowledged. */
 #define BEYOND_UNACKED 16384
 
 void nr_stream_begin(struct nr_table *t, uint32_t i, int side, uint32_t start) {
