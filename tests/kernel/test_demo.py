@@ -88,7 +88,7 @@ def children_of(pid: int) -> set[int]:
 class Demo:
     """The demo as a process in a session of its own.
 
-    What it leaves behind becomes our child: see ``adopting``.
+    Processes that it leaves behind become our children: see ``adopting``.
     """
 
     def __init__(self, home: Path, *arguments: str, path: str | None = None) -> None:

@@ -123,7 +123,7 @@ def ethernet(
 
 def checksum(data: bytes) -> int:
     """Compute the internet checksum (RFC 1071) of ``data``."""
-    # As 2**16 is 1 modulo 65535, the ones' complement sum is the whole number modulo 65535;
+    # The ones' complement sum is the whole number modulo 65535, because 2**16 is 1 modulo 65535;
     # only the two forms of zero need care.
     number = int.from_bytes(data + b"\0" * (len(data) % 2), "big")
     folded = number % 0xFFFF

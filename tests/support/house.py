@@ -82,7 +82,7 @@ class Arrow:
         return room in allowed or path in allowed
 
     def complaint(self) -> str:
-        """What is wrong, and what to do about it."""
+        """The use that the table forbids, and the remedy."""
         allowed = ", ".join(sorted(MAY_IMPORT.get(self.source_room, ()))) or "nothing of ours"
         return (
             f"netring_bpf/{self.source} ({self.source_room}) uses netring_bpf/{self.target} "

@@ -32,7 +32,7 @@ def spawn(
     """Start ``argv``; the kernel kills it when the calling thread ends, however that happens.
 
     It has a session of its own: a Ctrl-C at the terminal is for us to act upon.
-    So call it from a thread that lives as long as the process shall.
+    Call this from a thread that lives as long as the process shall.
     """
     return subprocess.Popen(
         [*_DIE_WITH_PARENT, str(os.getpid()), *argv],

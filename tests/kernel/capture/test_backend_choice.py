@@ -1,4 +1,4 @@
-"""Which backend is taken, and why: the host's own traffic, other owners, missing rights."""
+"""The choice of the backend: the host's own traffic, other owners, missing rights."""
 
 from __future__ import annotations
 
