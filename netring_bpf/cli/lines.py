@@ -26,7 +26,7 @@ class Lines(Protocol):
 
 
 def open_lines(format: str, *, salt: str) -> Lines:
-    """Return what makes the lines of the format. ``salt``: what Zeek's ``uid`` follows from."""
+    """Return the maker of the format's lines. ``salt``: what Zeek's ``uid`` follows from."""
     if format == "table":
         return _TableLines()
     return _JsonLines() if format == "json" else _FormatLines(format, salt)

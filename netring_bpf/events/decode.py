@@ -37,7 +37,7 @@ _ADDRESS_SIZE = {4: 4, 6: 16, 0: 6}  # by nr_event.family
 
 
 def _event_of(address_size: int) -> struct.Struct:
-    """Return what reads an event with addresses of this size, all but its tunnel."""
+    """Return the reader of an event with addresses of this size, without its tunnel."""
     address = f"{address_size}s"
     codes = {"orig": _SIDE, "resp": _SIDE, "orig_h": address, "resp_h": address}
     return format_of("nr_event", _EVENT_FIELDS, codes)
