@@ -23,8 +23,8 @@ static uint32_t events_per_frame(const nr_reader *r) {
 
 /* Returns how many frames of a file may be taken when the consumer has come to `tail`. There must
  * be room for all events of these frames, and for all that the timers may report before each
- * packet. Then no event is put off, and a file gives the same events however slow its consumer is. A
- * hand-off too small for that has room for the events of the packets themselves. */
+ * packet. Then no event is put off, and a file gives the same events however slow its consumer is.
+ * A hand-off too small for that has room for the events of the packets themselves. */
 static uint32_t replay_allowance(const nr_reader *r, uint64_t tail) {
     const uint32_t slots = r->handoff.mask + 1;
     const uint32_t room = slots - (uint32_t)(r->handoff.head - tail);
