@@ -161,6 +161,7 @@ def test_named_filters_count_every_match_in_the_kernel_and_go_on_over_swaps(way:
         assert [str(law) for law in port.statistics().equations() if not law.holds] == []
 
 
+@pytest.mark.long
 def test_sixty_four_names_can_be_swapped_for_sixty_four_others() -> None:
     with wire() as namespace:
         settings = {**options("tpacket_v3"), "netns": namespace.path}
