@@ -1,8 +1,9 @@
-"""Every error netring_bpf raises.
+r"""Every error netring_bpf raises.
 
 NetringError
 ├── UnavailableError              this machine cannot do it
-│   ├── PermissionDeniedError     a capability is missing                     .capability
+│   ├── PermissionDeniedError     a capability is missing, or a policy denies .capability
+│   ├── ResourceLimitError        memory, descriptors or threads ran out      .resource
 │   ├── MemlockError              the UMEM is over the memory-lock limit      .needed .limit
 │   ├── KernelFeatureError        the kernel or the driver lacks it           .feature
 │   ├── BccMissingError           BCC is not installed, or another package has its name
@@ -28,12 +29,17 @@ NetringError
 └── SyscallError                  any other error of the kernel (also an OSError)   .call
 
 A message names the action and its object, the reason (in the kernel's own words if it gave any),
-and the remedy. Loss is never an error: it is a counter, and ``Lagged`` in the stream.
+and the remedy. It may quote names that others chose (files, interfaces, brokers), so it shows
+control characters as ``\x1b``: none of them reaches a terminal. Loss is never an error: it is a
+counter, and ``Lagged`` in the stream.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 __all__ = [
@@ -58,16 +64,40 @@ __all__ = [
     "PermissionDeniedError",
     "ProgramError",
     "QueueBusyError",
+    "ResourceLimitError",
     "SinkError",
     "SyscallError",
     "UnavailableError",
     "VerifierError",
     "XdpBusyError",
+    "limits_explained",
+    "printable",
 ]
+
+
+def printable(text: str) -> str:
+    r"""Return the text with everything that a terminal might obey shown as ``\x1b``.
+
+    For whatever quotes names that others chose. Line ends and marks of direction count too.
+    """
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else _shown(ord(char)) for char in text)
+
+
+def _shown(code: int) -> str:
+    if 0xDC80 <= code <= 0xDCFF:  # a byte of a name that is no UTF-8 (PEP 383)
+        code -= 0xDC00
+    if code <= 0xFF:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
 
 
 class NetringError(Exception):
     """The root of every error netring_bpf raises on purpose."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
 
 
 class UnavailableError(NetringError):
@@ -75,9 +105,10 @@ class UnavailableError(NetringError):
 
 
 class PermissionDeniedError(UnavailableError):
-    """The process lacks a capability.
+    """The process lacks a capability, or something else denies what its capabilities allow.
 
-    ``capability`` has the missing ones, as ``"CAP_BPF"`` or ``"CAP_NET_ADMIN, CAP_NET_RAW"``.
+    ``capability`` has the missing ones, as ``"CAP_BPF"`` or ``"CAP_NET_ADMIN, CAP_NET_RAW"``; it is
+    empty if none is missing.
     """
 
     def __init__(self, message: str, *, capability: str) -> None:
@@ -92,6 +123,14 @@ class MemlockError(UnavailableError):
         super().__init__(message)
         self.needed = needed
         self.limit = limit
+
+
+class ResourceLimitError(UnavailableError):
+    """The process ran out of ``resource``: ``"memory"``, ``"descriptors"`` or ``"threads"``."""
+
+    def __init__(self, message: str, *, resource: str) -> None:
+        super().__init__(message)
+        self.resource = resource
 
 
 class KernelFeatureError(UnavailableError):
@@ -241,4 +280,43 @@ class SyscallError(NetringError, OSError):
         self.call = call
 
     def __str__(self) -> str:
-        return f"{self.call}: {self.strerror} (errno {self.errno})"
+        return printable(f"{self.call}: {self.strerror} (errno {self.errno})")
+
+
+_REMEDIES = {
+    "memory": "make the flow table (FlowOptions.max_flows) or the rings smaller, or give it more "
+    "(ulimit -v, systemd: MemoryMax=, a container's memory limit)",
+    "descriptors": "raise the limit on open files (ulimit -n, systemd: LimitNOFILE=), or find "
+    "out who leaves files open",
+    "threads": "raise the limit on processes (ulimit -u, systemd: TasksMax=, a container's pids "
+    "limit), or ask for fewer threads",
+}
+_SPENT = {errno.ENOMEM: "memory", errno.EMFILE: "descriptors", errno.ENFILE: "descriptors"}
+
+
+@contextlib.contextmanager
+def limits_explained(what: str) -> Iterator[None]:
+    """Give an error of the block its place in the tree, if the process ran into a limit.
+
+    That is memory, descriptors or threads: ``ResourceLimitError``. Other errors of the operating
+    system become ``SyscallError``. ``what``: the action, for the message.
+    """
+    try:
+        yield
+    except MemoryError as error:
+        raise _limit(f"{what}: out of memory", "memory") from error
+    except OSError as error:
+        if error.errno in _SPENT:
+            call = f"{error.call}: " if isinstance(error, SyscallError) else ""
+            raise _limit(f"{what}: {call}{error.strerror}", _SPENT[error.errno]) from error
+        if isinstance(error, SyscallError) or error.errno is None:
+            raise
+        raise SyscallError(what, error.errno) from error
+    except RuntimeError as error:
+        if str(error) != "can't start new thread":
+            raise
+        raise _limit(f"{what}: no thread can be started", "threads") from error
+
+
+def _limit(text: str, resource: str) -> ResourceLimitError:
+    return ResourceLimitError(f"{text}; {_REMEDIES[resource]}", resource=resource)

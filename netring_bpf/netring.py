@@ -16,10 +16,19 @@ from typing import TYPE_CHECKING, Self, get_args
 
 from netring_bpf.broadcast.broadcast import BatchSubscriber, FlowBroadcast, FlowSubscriber
 from netring_bpf.broadcast.file_pump import FilePump
+from netring_bpf.broadcast.subscriber import OnError
 from netring_bpf.capture.backend import HasOpened, Opened
 from netring_bpf.capture.replay import Replay
-from netring_bpf.errors import ClosedError, InterfaceGoneError, InternalError, NetringError
-from netring_bpf.events.event import CaptureError, Event, FlowEvent, LinkDown, LinkUp
+from netring_bpf.errors import (
+    ClosedError,
+    InterfaceGoneError,
+    InternalError,
+    NetringError,
+    OptionError,
+    SinkError,
+    limits_explained,
+)
+from netring_bpf.events.event import CaptureError, Event, FlowEvent, LinkDown, LinkUp, SinkFailed
 from netring_bpf.events.select import Kinds, check_made
 from netring_bpf.netring_statistics import NetringStatistics
 from netring_bpf.sinks.base import Sink
@@ -108,9 +117,14 @@ class Netring(HasOpened):
         self, source: Source, buffer: int, sinks: Sequence[Sink], flow: FlowOptions | None
     ) -> None:
         self._made = get_args(FlowEvent) if flow is None else flow.events
+        _check_sinks(sinks)
         for sink in sinks:
             check_made(sink.kinds, self._made, f"sink {sink.name}")
         self._broadcast = FlowBroadcast(buffer)
+        self._broadcast.expect(
+            f"{source.interface} is not open, so no event will come; iterate inside of "
+            "`async with` on the Netring"
+        )
         self._capture = source
         self._sinks = tuple(sinks)
         self._streams: list[FlowSubscriber] = []
@@ -126,6 +140,7 @@ class Netring(HasOpened):
         )
         self._shutdown: asyncio.Task[None] | None = None
         self._error: NetringError | None = None
+        self._sink_errors: dict[str, NetringError] = {}
 
     # -- the source --
 
@@ -151,8 +166,12 @@ class Netring(HasOpened):
 
     @property
     def error(self) -> NetringError | None:
-        """The error that ended the capture, or None; subscribers got it as ``CaptureError``."""
-        return self._error
+        """The error that ended the capture, else the first that ended a sink; or None.
+
+        The subscribers had it too: raised at their end, or as ``CaptureError``; that of a sink as
+        ``SinkFailed``, unless the stream had ended by then.
+        """
+        return self._error or next(iter(self._sink_errors.values()), None)
 
     # -- use --
 
@@ -161,27 +180,33 @@ class Netring(HasOpened):
         *,
         kinds: Kinds = None,
         where: Callable[[Event], bool] | None = None,
+        errors: OnError = "raise",
         name: str | None = None,
     ) -> FlowSubscriber:
         """Return a new subscriber, as ``FlowBroadcast.subscribe``.
 
-        Raises ``OptionError`` for kinds that ``FlowOptions.events`` leaves out.
+        After the last event its iteration raises the error that ended the capture, if one did;
+        with ``errors="event"`` it comes as a ``CaptureError`` in the stream. To iterate a ring
+        that was never entered raises ``ClosedError``. Raises ``OptionError`` for kinds that
+        ``FlowOptions.events`` leaves out.
         """
         check_made(kinds, self._made, "subscribe")
-        return self._broadcast.subscribe(kinds=kinds, where=where, name=name)
+        return self._broadcast.subscribe(kinds=kinds, where=where, errors=errors, name=name)
 
     def subscribe_batches(
         self,
         *,
         kinds: Kinds = None,
+        errors: OnError = "raise",
         name: str | None = None,
     ) -> BatchSubscriber:
         """Return a new subscriber of whole batches, as ``FlowBroadcast.subscribe_batches``.
 
-        Raises ``OptionError`` for kinds that ``FlowOptions.events`` leaves out.
+        Errors are as in ``subscribe``. Raises ``OptionError`` for kinds that
+        ``FlowOptions.events`` leaves out.
         """
         check_made(kinds, self._made, "subscribe_batches")
-        return self._broadcast.subscribe_batches(kinds=kinds, name=name)
+        return self._broadcast.subscribe_batches(kinds=kinds, errors=errors, name=name)
 
     async def set_filter(self, filter: FilterLike) -> None:
         """Swap the filter: as ``Capture.set_filter``, without blocking the event loop.
@@ -198,16 +223,19 @@ class Netring(HasOpened):
             sinks=tuple(sink.statistics() for sink in self._sinks),
             streams=tuple(stream.statistics() for stream in self._streams),
             announced=self._announced,
+            failed_sinks={name: str(error) for name, error in self._sink_errors.items()},
         )
 
     async def __aenter__(self) -> Self:
         if self._loop is not None:
             raise ClosedError(f"{self.interface}: this Netring was used before; make a new one")
         self._loop = asyncio.get_running_loop()
+        self._broadcast.expect(None)
         try:
-            self._opening = self._loop.run_in_executor(None, self._capture.open)
-            await asyncio.shield(self._opening)
-            self._start(self._loop)
+            with limits_explained(f"capture on {self.interface}"):
+                self._opening = self._loop.run_in_executor(None, self._capture.open)
+                await asyncio.shield(self._opening)
+                self._start(self._loop)
         except BaseException:
             await self.close()
             raise
@@ -215,7 +243,8 @@ class Netring(HasOpened):
 
     def _start(self, loop: asyncio.AbstractEventLoop) -> None:
         for sink in self._sinks:
-            events = self._broadcast.subscribe(kinds=sink.kinds, name=sink.name)
+            # As an event: a sink has to deliver what it has before it ends.
+            events = self._broadcast.subscribe(kinds=sink.kinds, errors="event", name=sink.name)
             self._streams.append(events)
             task = loop.create_task(self._run_sink(sink, events), name=f"netring-{sink.name}")
             self._sink_tasks.append(task)
@@ -386,5 +415,39 @@ class Netring(HasOpened):
         async with events:
             try:
                 await sink.run(events)
-            except Exception:  # noqa: BLE001 - a sink may raise anything; the log has it whole
-                _log.exception("sink %s ended by an error", sink.name)
+            except Exception as error:  # noqa: BLE001 - a sink may raise anything
+                self._tell_of_sink(sink.name, error)
+
+    def _tell_of_sink(self, name: str, cause: Exception) -> None:
+        """Tell every subscriber that a sink has failed, or ``error`` alone after their end."""
+        error = _sink_error(name, cause)
+        self._sink_errors[name] = error
+        _log.error("%s", error, exc_info=error.__cause__)
+        self._announce(SinkFailed(time.time_ns(), name, error))
+
+
+def _sink_error(name: str, cause: Exception) -> NetringError:
+    while isinstance(cause, ExceptionGroup) and len(cause.exceptions) == 1:
+        cause = cause.exceptions[0]
+    if isinstance(cause, NetringError):
+        return cause
+    error = SinkError(
+        f"sink {name}: it failed: {type(cause).__name__}: {cause}; the capture and the other "
+        "subscribers go on without it; please report it with the traceback"
+    )
+    error.__cause__ = cause
+    return error
+
+
+def _check_sinks(sinks: object) -> None:
+    """Raise ``OptionError`` unless it is a sequence of sinks."""
+    if not isinstance(sinks, Sequence) or isinstance(sinks, str | bytes):
+        raise OptionError(
+            f"sinks={sinks!r}: must be a list of sinks, as sinks=[MqttSink(…)]", option="sinks"
+        )
+    for sink in sinks:
+        if not all(hasattr(sink, part) for part in ("name", "kinds", "run", "statistics")):
+            raise OptionError(
+                f"sinks: {sink!r} is no sink; docs of netring_bpf.Sink say what one has",
+                option="sinks",
+            )

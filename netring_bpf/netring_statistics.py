@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from netring_bpf.broadcast.broadcast import BroadcastStatistics, SubscriberStatistics
 from netring_bpf.sinks.base import SinkStatistics
@@ -18,6 +19,7 @@ class NetringStatistics:
     ``streams``: the books of each sink's subscriber, in the order of ``sinks``. They stay when
     the sink has ended, while ``broadcast.subscribers`` has only the open ones.
     ``announced``: the number of link changes and errors, published beside the flow events.
+    ``failed_sinks``: the sinks that ended by an error, with its message.
     """
 
     capture: CaptureStatistics
@@ -25,6 +27,7 @@ class NetringStatistics:
     sinks: tuple[SinkStatistics, ...]
     streams: tuple[SubscriberStatistics, ...]
     announced: int
+    failed_sinks: Mapping[str, str] = field(default_factory=dict)
 
     def equations(self) -> tuple[Equation, ...]:
         """Return the laws of conservation with the figures put in."""

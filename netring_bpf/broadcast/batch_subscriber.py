@@ -16,8 +16,10 @@ class BatchSubscriber(Subscriber):
 
     Made by ``FlowBroadcast.subscribe_batches``. Each batch is a sequence of at least one event.
     Flow events come as the ``EventBatch`` they were published in, or as the part of it that is
-    for this subscriber. Other events (``Lagged``, link changes, errors) come in tuples of their
-    own. One task iterates it at a time. Events count as delivered when their batch is handed out.
+    for this subscriber. Other events (``Lagged``, link changes, errors) come in sequences of
+    their own. One task iterates it at a time. Events count as delivered when their batch is
+    handed out. At the end the iteration first raises the capture's error, unless that comes as
+    an event.
     """
 
     def __aiter__(self) -> Self:
@@ -30,5 +32,5 @@ class BatchSubscriber(Subscriber):
         raise StopAsyncIteration
 
     def next_nowait(self) -> Sequence[Event] | None:
-        """Return the next batch, or ``None`` if there is none yet."""
+        """Return the next batch, or ``None`` if there is none yet; raises at the end, as above."""
         return self._batch_nowait()

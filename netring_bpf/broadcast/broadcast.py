@@ -9,6 +9,9 @@ broadcast channel, at the grain of single events:
   exactly the number it missed, and goes on with the oldest retained event;
 - a new subscriber sees only later events;
 - after ``close()`` subscribers still receive the retained events, then their iteration ends.
+
+Beside tokio's: a ``CaptureError`` in the stream is never lost. A subscriber either gets it in its
+place or has its error raised at the end.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from dataclasses import dataclass
 from netring_bpf.broadcast.batch_subscriber import BatchSubscriber
 from netring_bpf.broadcast.event_subscriber import FlowSubscriber
 from netring_bpf.broadcast.retained import Retained
-from netring_bpf.broadcast.subscriber import Subscriber, SubscriberStatistics
+from netring_bpf.broadcast.subscriber import OnError, Subscriber, SubscriberStatistics
 from netring_bpf.errors import ClosedError, OptionError
 from netring_bpf.events.event import Event
 from netring_bpf.events.select import Kinds
@@ -80,32 +83,47 @@ class FlowBroadcast:
         *,
         kinds: Kinds = None,
         where: Callable[[Event], bool] | None = None,
+        errors: OnError = "raise",
         name: str | None = None,
     ) -> FlowSubscriber:
         """Return a new subscriber, which receives the events published from now on.
 
-        ``kinds``: only events of these classes (``Lagged`` always comes). ``where``: only events
-        for which it returns true; its exceptions are raised in the subscriber's own iteration.
+        ``kinds``: only events of these classes. ``where``: only events for which it returns true;
+        its exceptions are raised in the subscriber's own iteration. Neither hides ``Lagged``,
+        ``SinkFailed`` and the error of the capture. ``errors``: with ``"raise"`` the iteration
+        raises that error after the last event; with ``"event"``, or ``CaptureError`` among
+        ``kinds``, it comes as ``CaptureError`` in its place, and the iteration ends as ever.
+        Raises ``OptionError``.
         """
-        return FlowSubscriber(self._retained, kinds=kinds, where=where, name=self._name(name))
+        return FlowSubscriber(
+            self._retained, kinds=kinds, where=where, errors=errors, name=self._name(name)
+        )
 
     def subscribe_batches(
         self,
         *,
         kinds: Kinds = None,
+        errors: OnError = "raise",
         name: str | None = None,
     ) -> BatchSubscriber:
         """Return a new subscriber that receives whole batches, as they were published.
 
         Use it for many events at a time, for columns, and for bytes: flow events come as
-        ``EventBatch``, which decodes an event when you look at it. ``kinds``: only events of
-        these classes (``Lagged`` always comes).
+        ``EventBatch``, which decodes an event when you look at it. ``kinds`` and ``errors``: as
+        ``subscribe``. Raises ``OptionError``.
         """
-        return BatchSubscriber(self._retained, kinds=kinds, name=self._name(name))
+        return BatchSubscriber(self._retained, kinds=kinds, errors=errors, name=self._name(name))
 
     def _name(self, given: str | None) -> str:
         self._subscribed += 1
         return given or f"subscriber-{self._subscribed}"
+
+    def expect(self, unopened: str | None) -> None:
+        """Say why nothing will be published yet; None if something may, as at first.
+
+        A subscriber that would wait meanwhile gets ``ClosedError`` with this text.
+        """
+        self._retained.unopened = unopened
 
     def publish(self, events: Sequence[Event]) -> None:
         """Publish a batch in order. Never blocks; the batch must not change afterwards.
@@ -136,6 +154,7 @@ class FlowBroadcast:
 
     def close(self) -> None:
         """End the stream: subscribers receive the retained events, then stop. Idempotent."""
+        self._retained.unopened = None
         self._retained.close()
 
     def statistics(self) -> BroadcastStatistics:

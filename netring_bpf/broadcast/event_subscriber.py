@@ -7,9 +7,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Self
 
 from netring_bpf.broadcast.retained import Retained
-from netring_bpf.broadcast.subscriber import Subscriber
-from netring_bpf.events.event import Event
-from netring_bpf.events.select import Kinds, LazyBatch, events_at, last_ts, places_of
+from netring_bpf.broadcast.subscriber import OnError, Subscriber
+from netring_bpf.events.event import CaptureError, Event
+from netring_bpf.events.select import (
+    NEVER_HIDDEN,
+    Kinds,
+    LazyBatch,
+    events_at,
+    last_ts,
+    places_of,
+)
 
 __all__ = ["FlowSubscriber"]
 
@@ -31,9 +38,10 @@ class FlowSubscriber(Subscriber):
         *,
         kinds: Kinds,
         where: Callable[[Event], bool] | None,
+        errors: OnError,
         name: str,
     ) -> None:
-        super().__init__(retained, kinds=kinds, name=name)
+        super().__init__(retained, kinds=kinds, errors=errors, name=name)
         self._where = where
         self._at_hand: Iterator[Event] = iter(())  # of this turn
         self._error: Exception | None = None  # the next call raises it
@@ -42,7 +50,11 @@ class FlowSubscriber(Subscriber):
         return self
 
     async def __anext__(self) -> Event:
-        """Wait for the next event and return it. Ends when the broadcast is closed and read."""
+        """Wait for the next event and return it. Ends when the broadcast is closed and read.
+
+        At the end it first raises the capture's error, if there was one and the subscriber did
+        not ask for it as an event.
+        """
         if self._cursor >= self._retained.oldest:
             for event in self._at_hand:
                 self._cursor += 1
@@ -54,7 +66,8 @@ class FlowSubscriber(Subscriber):
         """Return the next batch, at most ``limit`` events of it; ``[]`` at the end.
 
         The batch is that of a ``BatchSubscriber``. With a ``where`` it is a list of the events
-        that pass; an exception of ``where`` is raised after the events before it.
+        that pass; an exception of ``where``, or the capture's, is raised after the events before
+        it.
         """
         if self._where is None:
             self._at_hand = iter(())  # the broadcast still retains them
@@ -66,7 +79,7 @@ class FlowSubscriber(Subscriber):
         try:
             while len(events) != limit and (event := self.next_nowait()) is not None:
                 events.append(event)
-        except Exception as error:  # noqa: BLE001 - whatever ``where`` raises
+        except Exception as error:  # noqa: BLE001 - whatever ``where`` raises, or the capture's
             self._error = error
         return events
 
@@ -82,16 +95,18 @@ class FlowSubscriber(Subscriber):
             await self._wait()
 
     def next_nowait(self) -> Event | None:
-        """Return the next event, or ``None`` if there is none yet."""
+        """Return the next event, or ``None`` if there is none yet; raises at the end, as above."""
         retained = self._retained
         if self._error is not None:
             error, self._error = self._error, None
             raise error
         while self._end is None:
             if self._cursor < retained.oldest:
-                lagged = self._missed()
+                told = self._missed()
                 self._lay_down()
-                return lagged
+                if told is not None:
+                    return told
+                continue
             for event in self._at_hand:
                 self._cursor += 1
                 self._delivered += 1
@@ -99,6 +114,7 @@ class FlowSubscriber(Subscriber):
             retained.advanced()
             if self._cursor == retained.published:
                 self._lay_down()
+                self._raise_at_end()
                 return None
             self._take_up()
         return None
@@ -111,8 +127,8 @@ class FlowSubscriber(Subscriber):
         self._last_ts = last_ts(events)
         self._turn_taken = True
         self._at_hand = self._made(events)
-        if self._where is not None:
-            self._at_hand = self._passing(events, self._where)
+        if self._where is not None or self._withholds(events):
+            self._at_hand = self._passing(events)
         elif self._kinds is not None:
             places = places_of(events, self._kinds)
             if len(places) < len(events):
@@ -133,12 +149,22 @@ class FlowSubscriber(Subscriber):
             yield event
         self._pass_over(begin + end - self._cursor)
 
-    def _passing(self, events: Sequence[Event], where: Callable[[Event], bool]) -> Iterator[Event]:
-        kinds = self._kinds
+    def _passing(self, events: Sequence[Event]) -> Iterator[Event]:
+        kinds, where = self._kinds, self._where
+        only_flows = isinstance(events, LazyBatch)
         for event in events:
+            if not only_flows and isinstance(event, NEVER_HIDDEN):
+                if not (self._raises and isinstance(event, CaptureError)):
+                    yield event
+                    continue
+                self._cursor += 1
+                self._delivered += 1  # at the end
+                continue
             passed = False
             try:
-                passed = (kinds is None or isinstance(event, kinds)) and bool(where(event))
+                passed = (kinds is None or isinstance(event, kinds)) and (
+                    where is None or bool(where(event))
+                )
             finally:  # an event whose ``where`` raised is not delivered again
                 self._pass_over(not passed)
             if passed:

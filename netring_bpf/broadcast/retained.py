@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from operator import itemgetter
 from typing import Generic, Protocol, TypeVar
 
-from netring_bpf.events.event import Event
+from netring_bpf.events.event import CaptureError, Event
+from netring_bpf.events.select import LazyBatch
 
 __all__ = ["Retained"]
 
@@ -36,6 +37,8 @@ class Retained(Generic[_S]):
     Events are numbered from 0: ``oldest`` is the first that is retained, ``published`` the next
     to come. A batch that every subscriber has read goes earlier, as nobody will ask for it:
     Python's garbage collector would walk through it again and again (docs/tuning.md, "Latency").
+    ``error``: the first ``CaptureError`` with its number; it is kept for those who are behind.
+    ``unopened``: why nothing will ever come, until that changes; None if something may.
     """
 
     def __init__(self, buffer: int) -> None:
@@ -43,6 +46,8 @@ class Retained(Generic[_S]):
         self.published = 0
         self.oldest = 0
         self.closed = False
+        self.error: tuple[int, CaptureError] | None = None
+        self.unopened: str | None = None
         self.subscribers: weakref.WeakSet[_S] = weakref.WeakSet()
         self._batches: deque[tuple[int, Sequence[Event]]] = deque()  # with their first's number
         self._look_at = _LOOK  # the number of the event at which to search next
@@ -63,6 +68,8 @@ class Retained(Generic[_S]):
 
     def append(self, events: Sequence[Event]) -> None:
         """Retain these events, drop those that are too old, and wake the subscribers."""
+        if self.error is None and not isinstance(events, LazyBatch):
+            self._note_error(events)
         batches = self._batches
         batches.append((self.published, events))
         self.published += len(events)
@@ -72,6 +79,13 @@ class Retained(Generic[_S]):
         if self.published >= self._look_at:
             self._forget_read()
         self.wake()
+
+    def _note_error(self, events: Sequence[Event]) -> None:
+        if CaptureError in map(type, events):
+            for number, event in enumerate(events, self.published):
+                if isinstance(event, CaptureError):
+                    self.error = number, event
+                    return
 
     def slowest(self) -> int:
         """Return the number of the next event of the subscriber that is furthest behind."""

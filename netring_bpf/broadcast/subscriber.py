@@ -5,23 +5,36 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Literal, Self, TypeAlias, get_args
 
 from netring_bpf.broadcast.retained import Retained
-from netring_bpf.events.event import Event, Lagged
-from netring_bpf.events.select import Kinds, events_at, last_ts, places_of
+from netring_bpf.errors import ClosedError, OptionError
+from netring_bpf.events.event import CaptureError, Event, Lagged
+from netring_bpf.events.select import (
+    NEVER_HIDDEN,
+    Kinds,
+    LazyBatch,
+    classes_of,
+    events_at,
+    last_ts,
+    places_of,
+)
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-__all__ = ["Subscriber", "SubscriberStatistics"]
+__all__ = ["ON_ERROR", "OnError", "Subscriber", "SubscriberStatistics"]
+
+OnError: TypeAlias = Literal["raise", "event"]
+ON_ERROR: Final[tuple[OnError, ...]] = get_args(OnError)
 
 
 @dataclass(frozen=True, slots=True)
 class SubscriberStatistics:
     """One subscriber's books: published = delivered + lagged + filtered + pending.
 
-    ``published``: events since it subscribed, until it closed. ``delivered``: handed to it.
+    ``published``: events since it subscribed, until it closed. ``delivered``: handed to it, or,
+    of a ``CaptureError``, to be raised at the end.
     ``lagged``: overwritten before it read them, the sum of its ``Lagged``. ``filtered``: left out
     by its ``kinds`` or ``where``. ``pending``: not yet read.
     """
@@ -37,10 +50,20 @@ class SubscriberStatistics:
 class Subscriber:
     """A place in the stream, and the books of the events that came there."""
 
-    def __init__(self, retained: Retained[Subscriber], *, kinds: Kinds, name: str) -> None:
+    def __init__(
+        self, retained: Retained[Subscriber], *, kinds: Kinds, errors: OnError, name: str
+    ) -> None:
+        if errors not in ON_ERROR:
+            raise OptionError(
+                f"errors={errors!r}: must be one of {', '.join(ON_ERROR)}", option="errors"
+            )
+        asked = classes_of(kinds, "subscribe")
         self.name = name
         self._retained = retained
-        self._kinds = kinds
+        self._kinds = None if asked is None else (*asked, *NEVER_HIDDEN)
+        # Naming the class in ``kinds`` asks for the event.
+        self._raises = errors == "raise" and CaptureError not in (asked or ())
+        self._raised = False
         self._start = self._cursor = retained.published
         self._end: int | None = None
         self._delivered = self._lagged = self._filtered = 0
@@ -54,18 +77,50 @@ class Subscriber:
         """The number of the next event it will read."""
         return self._cursor
 
-    def _missed(self) -> Lagged:
-        """Go on with the oldest retained event, and return how many were missed."""
-        missed = self._retained.oldest - self._cursor
-        self._cursor = self._retained.oldest
+    def _missed(self) -> Event | None:
+        """Go on with the oldest retained event; return what there is to tell of those before it.
+
+        The stream's error is not missed: it comes by itself, between two ``Lagged`` if need be.
+        """
+        retained = self._retained
+        missed = step = retained.oldest - self._cursor
+        error = retained.error
+        if error is not None and 0 <= (before := error[0] - self._cursor) < step:
+            if self._raises:
+                missed -= 1
+                self._delivered += 1
+            elif before == 0:
+                self._cursor += 1
+                self._delivered += 1
+                return error[1]
+            else:
+                missed = step = before
+        self._cursor += step
         self._lagged += missed
-        return Lagged(ts=self._last_ts, missed=missed)
+        return Lagged(ts=self._last_ts, missed=missed) if missed else None
+
+    def _withholds(self, events: Sequence[Event]) -> bool:
+        """Whether there are errors among the events, and they are raised at the end instead."""
+        return (
+            self._raises
+            and self._retained.error is not None
+            and not isinstance(events, LazyBatch)
+            and CaptureError in map(type, events)
+        )
+
+    def _raise_at_end(self) -> None:
+        """Raise the stream's error, once, if the stream has ended."""
+        retained = self._retained
+        if retained.closed and self._raises and not self._raised and retained.error is not None:
+            self._raised = True
+            raise retained.error[1].error
 
     async def next_batch(self, limit: int | None = None) -> Sequence[Event]:
         """Return the next batch, at most ``limit`` events of it; ``[]`` at the end.
 
         Waits for one. The batch is the published one, by reference: flow events as an
-        ``EventBatch``, or the part of it that is for this subscriber.
+        ``EventBatch``, or the part of it that is for this subscriber. At the end it first raises
+        the capture's error, if there was one and the subscriber did not ask for it as an event.
         """
         if self._turn_taken and self._cursor < self._retained.published:
             await asyncio.sleep(0)
@@ -82,9 +137,11 @@ class Subscriber:
         retained = self._retained
         if self._end is not None:
             return None
-        if self._cursor < retained.oldest:
-            return (self._missed(),)
         while self._cursor < retained.published:
+            if self._cursor < retained.oldest:
+                if (told := self._missed()) is not None:
+                    return (told,)
+                continue
             start, events = retained.find(self._cursor)
             if self._cursor > start or limit is not None:
                 at = self._cursor - start
@@ -95,8 +152,11 @@ class Subscriber:
             self._delivered += len(chosen)
             self._filtered += len(events) - len(chosen)
             retained.advanced()
+            if self._withholds(chosen):
+                chosen = [event for event in chosen if not isinstance(event, CaptureError)]
             if chosen:
                 return chosen
+        self._raise_at_end()
         return None
 
     def _choose(self, events: Sequence[Event]) -> Sequence[Event]:
@@ -110,6 +170,10 @@ class Subscriber:
             raise RuntimeError(f"{self.name}: two tasks iterate one subscriber; subscribe twice")
         self._waiting = True
         try:
+            if self._retained.unopened is not None:
+                await asyncio.sleep(0)  # the task that opens it may come right after this one
+            if self._retained.unopened is not None:
+                raise ClosedError(f"{self.name}: {self._retained.unopened}")
             await self._retained.wait()
         finally:
             self._waiting = False

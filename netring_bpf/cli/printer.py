@@ -40,7 +40,9 @@ async def print_events(
     _stop_on_signals(stop)
     async with contextlib.AsyncExitStack() as stack:
         await stack.enter_async_context(ring)
-        events = await stack.enter_async_context(ring.subscribe_batches(name="stdout"))
+        events = await stack.enter_async_context(
+            ring.subscribe_batches(errors="event", name="stdout")
+        )
         _say(_opening(ring, expression))
         if ring.progress is not None and sys.stderr.isatty():
             from netring_bpf.cli.progress import show_progress

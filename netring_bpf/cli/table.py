@@ -7,6 +7,7 @@ import time
 
 from rich.console import Console
 
+from netring_bpf.errors import printable
 from netring_bpf.events.event import (
     CaptureError,
     Endpoint,
@@ -17,6 +18,7 @@ from netring_bpf.events.event import (
     Lagged,
     LinkDown,
     LinkUp,
+    SinkFailed,
 )
 
 __all__ = ["HEADER", "Table", "row"]
@@ -61,8 +63,8 @@ def row(event: Event) -> tuple[str, str]:
             return f"{_clock(event.ts)} {missed} events were missed: the terminal is slow", "red"
         case LinkDown(interface=interface) | LinkUp(interface=interface):
             state = "up" if isinstance(event, LinkUp) else "down"
-            return f"{_clock(event.ts)} {interface} is {state}", "yellow"
-        case CaptureError(error=error):
+            return f"{_clock(event.ts)} {printable(interface)} is {state}", "yellow"
+        case CaptureError(error=error) | SinkFailed(error=error):
             return f"{_clock(event.ts)} {error}", "red"
     flow, key = event.flow, event.flow.key
     kind, style = _kind(event)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         LinkDown,
         LinkUp,
         Packet,
+        SinkFailed,
     )
     from netring_bpf.events.flow import (
         Counters,
@@ -56,6 +57,7 @@ __all__ = [
     "LinkUp",
     "Packet",
     "PacketStatistics",
+    "SinkFailed",
     "Spread",
     "TcpState",
     "Tunnel",
@@ -85,6 +87,7 @@ __getattr__ = hand_on(
         "LinkUp": "netring_bpf.events.event",
         "Packet": "netring_bpf.events.event",
         "PacketStatistics": "netring_bpf.events.flow",
+        "SinkFailed": "netring_bpf.events.event",
         "Spread": "netring_bpf.events.flow",
         "TcpState": "netring_bpf.events.flow",
         "Tunnel": "netring_bpf.events.flow",

@@ -47,6 +47,7 @@ __all__ = [
     "LinkUp",
     "Packet",
     "PacketStatistics",
+    "SinkFailed",
     "Spread",
     "TcpState",
     "Tunnel",
@@ -140,6 +141,15 @@ class CaptureError(NamedTuple):
 
 
 @_distinct
+class SinkFailed(NamedTuple):
+    """A sink of this name failed and ended alone; the capture and the other subscribers go on."""
+
+    ts: int
+    sink: str
+    error: NetringError
+
+
+@_distinct
 class Lagged(NamedTuple):
     """This subscriber fell behind and missed exactly so many events."""
 
@@ -148,7 +158,7 @@ class Lagged(NamedTuple):
 
 
 FlowEvent: TypeAlias = FlowStarted | FlowEstablished | FlowUpdated | FlowEnded
-Event: TypeAlias = FlowEvent | LinkDown | LinkUp | CaptureError | Lagged
+Event: TypeAlias = FlowEvent | LinkDown | LinkUp | CaptureError | SinkFailed | Lagged
 
 
 @dataclass(frozen=True, slots=True)

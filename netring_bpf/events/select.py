@@ -4,15 +4,27 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import TypeAlias, get_args
+from typing import Final, TypeAlias, get_args
 
 from netring_bpf.errors import OptionError
-from netring_bpf.events.event import Event, FlowEvent
+from netring_bpf.events.event import CaptureError, Event, FlowEvent, Lagged, SinkFailed
 
-__all__ = ["Classes", "Kinds", "LazyBatch", "check_made", "events_at", "last_ts", "places_of"]
+__all__ = [
+    "NEVER_HIDDEN",
+    "Classes",
+    "Kinds",
+    "LazyBatch",
+    "check_made",
+    "classes_of",
+    "events_at",
+    "last_ts",
+    "places_of",
+]
 
 Classes: TypeAlias = type[Event] | tuple[type[Event], ...]
 Kinds: TypeAlias = Classes | None
+#: The events that neither ``kinds`` nor ``where`` of a subscriber leaves out.
+NEVER_HIDDEN: Final[tuple[type[Event], ...]] = (CaptureError, SinkFailed, Lagged)
 
 
 class LazyBatch:
@@ -62,9 +74,31 @@ def last_ts(events: Sequence[Event]) -> int:
     return events.last_ts if isinstance(events, LazyBatch) else events[-1].ts
 
 
+def classes_of(kinds: Kinds, who: str) -> tuple[type[Event], ...] | None:
+    """Return ``kinds`` as a tuple of event classes; None for all.
+
+    Raises ``OptionError`` unless it is a class of events, several of them, or a union.
+    """
+    if kinds is None:
+        return None
+    asked = kinds if isinstance(kinds, tuple | list) else get_args(kinds) or (kinds,)
+    known = get_args(Event)
+    if not all(kind in known for kind in asked):
+        names = ", ".join(kind.__name__ for kind in known)
+        raise OptionError(
+            f"{who}: kinds={kinds!r}: must be a class of events or a tuple of classes, as "
+            f"kinds=FlowEnded; the classes are {names}",
+            option="kinds",
+        )
+    return tuple(asked)
+
+
 def check_made(kinds: Kinds, made: Sequence[type[FlowEvent]], who: str) -> None:
-    """Raise ``OptionError`` if ``kinds`` has flow events that ``FlowOptions.events`` leaves out."""
-    asked = kinds if isinstance(kinds, tuple) else (kinds,)
+    """Raise ``OptionError`` if ``kinds`` has flow events that ``FlowOptions.events`` leaves out.
+
+    Also if it is no class of events.
+    """
+    asked = classes_of(kinds, who) or ()
     for kind in get_args(FlowEvent):
         if kind in asked and kind not in made:
             raise OptionError(

@@ -1,7 +1,8 @@
 """The wire format: events as JSON objects. No I/O.
 
-C encodes the batches of a capture (``batch_text.py``). This file encodes flow events that somebody
-else has made and published, and all events that are not of flows.
+C encodes the batches of a capture (``batch_text.py``). This file encodes all events that are not of
+flows, by Python's own means, and hands flow events that somebody else has made and published to
+``json_flow.py``.
 
 Every object has ``event`` and ``ts`` (nanoseconds since the Unix epoch). The flow events,
 ``started``, ``established``, ``updated`` and ``ended``, have besides, in this order:
@@ -22,82 +23,38 @@ Every object has ``event`` and ``ts`` (nanoseconds since the Unix epoch). The fl
 - ``reason``: of ``ended`` only, a value of ``FlowEnd``
 - ``capture``, ``seq``: if the caller gives them; they tell one record from every other
 
-``link_down`` and ``link_up`` have ``interface``, ``error`` has ``message``, ``lagged`` has
-``missed``, the number of events. Fields may be added; these keep their names and meanings.
+``link_down`` and ``link_up`` have ``interface``, ``error`` has ``message``, ``sink_failed`` has
+``sink`` and ``message``, ``lagged`` has ``missed``, the number of events. Fields may be added;
+these keep their names and meanings.
 """
 
 from __future__ import annotations
 
+import json
+import re
 from typing import Final
-
-import msgspec
-from msgspec import UNSET, UnsetType
 
 from netring_bpf.events.event import (
     CaptureError,
-    Endpoint,
     Event,
-    FlowEnded,
-    FlowEstablished,
-    FlowStarted,
-    FlowUpdated,
     Lagged,
     LinkDown,
     LinkUp,
+    SinkFailed,
 )
 
 __all__ = ["encode_event"]
 
-_ICMP: Final = (1, 58)
-_MAC: Final = 6  # bytes of a station's address
-_FLOW_EVENTS: Final = {
-    FlowStarted: "started",
-    FlowEstablished: "established",
-    FlowUpdated: "updated",
-    FlowEnded: "ended",
-}
-
-
-class _Endpoint(msgspec.Struct, gc=False):
-    addr: str
-    port: int
-
-
-class _FlowRecord(msgspec.Struct, gc=False):
-    event: str
-    ts: int
-    id: int
-    proto: str
-    orig: _Endpoint
-    resp: _Endpoint
-    vlans: tuple[int, ...]
-    icmp_id: int | UnsetType
-    start: int
-    last: int
-    orig_packets: int
-    orig_bytes: int
-    resp_packets: int
-    resp_bytes: int
-    orig_ip_bytes: int
-    orig_payload: int
-    resp_ip_bytes: int
-    resp_payload: int
-    history: str
-    conn_state: str
-    community_id: str | UnsetType
-    network: int | UnsetType
-    tunnel: str | UnsetType
-    icmp_errors: int | UnsetType
-    reason: str | UnsetType
-    capture: str | UnsetType
-    seq: int | UnsetType
-
-
-_encode = msgspec.json.Encoder().encode
+# A terminal may obey these, and JSON need not escape them: DEL and the controls of ISO 6429.
+_CONTROLS: Final = re.compile("[\x7f-\x9f]")
 
 
 def encode_event(event: Event, *, capture: str | None = None, seq: int | None = None) -> bytes:
-    """Return the event as one JSON object, without a newline."""
+    """Return the event as one JSON object, without a newline.
+
+    Raises ``PackageMissingError`` for a flow event if msgspec is not installed.
+    """
+    fields: dict[str, str | int]
     match event:
         case LinkDown(ts=ts, interface=interface):
             fields = {"event": "link_down", "ts": ts, "interface": _text(interface)}
@@ -105,10 +62,21 @@ def encode_event(event: Event, *, capture: str | None = None, seq: int | None = 
             fields = {"event": "link_up", "ts": ts, "interface": _text(interface)}
         case CaptureError(ts=ts, error=error):
             fields = {"event": "error", "ts": ts, "message": _text(str(error))}
+        case SinkFailed(ts=ts, sink=sink, error=error):
+            fields = {
+                "event": "sink_failed",
+                "ts": ts,
+                "sink": _text(sink),
+                "message": _text(str(error)),
+            }
         case Lagged(ts=ts, missed=missed):
             fields = {"event": "lagged", "ts": ts, "missed": missed}
         case _:
-            return _encode(_flow_record(event, capture, seq))
+            from netring_bpf.formats.json_flow import (  # noqa: PLC0415 - msgspec is optional
+                encode_flow_event,
+            )
+
+            return encode_flow_event(event, capture=capture, seq=seq)
     if capture is not None:
         fields["capture"] = capture
     if seq is not None:
@@ -116,46 +84,9 @@ def encode_event(event: Event, *, capture: str | None = None, seq: int | None = 
     return _encode(fields)
 
 
-def _flow_record(
-    event: FlowStarted | FlowEstablished | FlowUpdated | FlowEnded,
-    capture: str | None,
-    seq: int | None,
-) -> _FlowRecord:
-    flow = event.flow
-    key = flow.key
-    return _FlowRecord(
-        _FLOW_EVENTS[type(event)],
-        event.ts,
-        flow.id,
-        key.proto_name,
-        _endpoint(key.orig),
-        _endpoint(key.resp),
-        key.vlans,
-        key.icmp_id if key.proto in _ICMP else UNSET,
-        flow.start,
-        flow.last,
-        flow.orig.packets,
-        flow.orig.bytes,
-        flow.resp.packets,
-        flow.resp.bytes,
-        flow.orig.ip_bytes,
-        flow.orig.payload,
-        flow.resp.ip_bytes,
-        flow.resp.payload,
-        flow.history,
-        flow.conn_state,
-        UNSET if len(key.orig.packed) == _MAC else key.community_id(),
-        UNSET if key.network is None else key.network,
-        UNSET if flow.tunnel is None else flow.tunnel.kind.value,
-        flow.icmp_errors or UNSET,
-        event.reason.value if isinstance(event, FlowEnded) else UNSET,
-        UNSET if capture is None else capture,
-        UNSET if seq is None else seq,
-    )
-
-
-def _endpoint(endpoint: Endpoint) -> _Endpoint:
-    return _Endpoint(endpoint.text, endpoint.port)
+def _encode(fields: dict[str, str | int]) -> bytes:
+    text = json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
+    return _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text).encode()
 
 
 def _text(text: str) -> str:

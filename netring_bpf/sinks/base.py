@@ -33,7 +33,7 @@ class Sink(Protocol):
     """Takes events somewhere else. ``Netring(sinks=…)`` gives each one a subscriber and a task.
 
     A sink that fails raises from ``run``. It ends alone: the capture and the other subscribers
-    go on.
+    go on, and hear of it by ``SinkFailed``.
     """
 
     @property
@@ -42,7 +42,10 @@ class Sink(Protocol):
 
     @property
     def kinds(self) -> tuple[type[Event], ...] | None:
-        """The event classes that it wants; None for all."""
+        """The event classes that it wants; None for all.
+
+        ``CaptureError``, ``SinkFailed`` and ``Lagged`` come whether it wants them or not.
+        """
 
     async def run(self, events: FlowSubscriber) -> None:
         """Consume the stream to its end, and deliver what was accepted before returning.

@@ -131,8 +131,9 @@ class MqttSink:
         if isinstance(events, EventBatch):
             self._encoder.seq = sequence
             return self._encoder.encode_records(events).records()
-        # The subscriber's own books count Lagged.
-        told = (event for event in events if not isinstance(event, Lagged))
+        # Lagged is counted in the subscriber's own books.
+        wanted = self._options.kinds
+        told = (e for e in events if isinstance(e, wanted) and not isinstance(e, Lagged))
         return [
             encode_event(event, capture=self._capture, seq=number)
             for number, event in enumerate(told, sequence)

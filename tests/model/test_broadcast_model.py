@@ -14,6 +14,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initial
 
 from netring_bpf import (
     BatchSubscriber,
+    CaptureError,
     Event,
     EventBatch,
     FlowBroadcast,
@@ -22,6 +23,8 @@ from netring_bpf import (
     FlowSubscriber,
     Lagged,
     LinkDown,
+    NetringError,
+    SinkFailed,
 )
 from tests.support.events import ended, started
 from tests.support.frames import udp
@@ -83,8 +86,9 @@ def moody(event: Event) -> bool:
     return number_of(event) % 4 < 3
 
 
-KINDS = st.sampled_from([None, FlowEnded, (FlowStarted, LinkDown)])
+KINDS = st.sampled_from([None, FlowEnded, (FlowStarted, LinkDown), (FlowEnded, CaptureError)])
 WHERE = st.sampled_from([None, in_thirds, moody])
+ON_ERROR = st.sampled_from(["raise", "event"])
 LIMITS = st.none() | st.integers(1, 8)
 
 
@@ -93,29 +97,57 @@ class Model:
     """The events that one subscriber has yet to see, in the plainest form.
 
     ``unseen``: events, each with the number of the batch that it came in; ``came_in``: that of the
-    latest batch. ``error``: what ``where`` has raised, and is yet to be raised again.
+    latest batch, -1 where it was overwritten. ``error``: what ``where`` has raised, and is yet to
+    be raised again. ``stream_error``: the first ``CaptureError``, also of before it subscribed;
+    ``ended``: whether the stream has ended.
     """
 
     buffer: int
     kinds: Any
     where: Where = None
+    on_error: str = "event"
+    stream_error: CaptureError | None = None
+    ended: bool = False
 
     def __post_init__(self) -> None:
         self.unseen: list[tuple[int, Event]] = []
         self.came_in = -1
-        self.error: MoodyError | None = None
+        self.error: Exception | None = None
         self.delivered = self.lagged = self.filtered = 0
+        named = isinstance(self.kinds, tuple) and CaptureError in self.kinds
+        self.raises = self.on_error == "raise" and not named
 
-    def missed(self) -> int:
-        """Drop and count the events that are lost to it now."""
-        if (missed := len(self.unseen) - self.buffer) <= 0:
+    def missed(self) -> Event | int:
+        """Drop and count the events that are lost to it now; return the stream's error instead."""
+        if (over := len(self.unseen) - self.buffer) <= 0:
             return 0
-        del self.unseen[:missed]
-        self.lagged += missed
-        return missed
+        lost = [event for _, event in self.unseen[:over]]
+        if self.stream_error in lost:
+            if self.raises:
+                self.delivered += 1
+                lost.remove(self.stream_error)
+            elif lost[0] is self.stream_error:
+                self.delivered += 1
+                del self.unseen[0]
+                return lost[0]
+            else:
+                del lost[lost.index(self.stream_error) :]
+                over = len(lost)
+        del self.unseen[:over]
+        self.lagged += len(lost)
+        return len(lost)
 
     def is_of_kind(self, event: Event) -> bool:
-        return self.kinds is None or isinstance(event, self.kinds)
+        return self.kinds is None or isinstance(event, (self.kinds, CaptureError | SinkFailed))
+
+    def is_raised(self, event: Event) -> bool:
+        """Whether it is an error, and raised at the end instead of handed out."""
+        return self.raises and isinstance(event, CaptureError)
+
+    def raise_at_end(self) -> None:
+        if self.ended and self.raises and self.stream_error is not None:
+            self.raises = False
+            raise self.stream_error.error
 
     def next(self) -> Event | int | None:
         """The next event, the number missed, or None."""
@@ -127,10 +159,16 @@ class Model:
         while self.unseen:
             _, event = self.unseen.pop(0)
             self.filtered += 1  # also if this raises
-            if self.is_of_kind(event) and (self.where is None or self.where(event)):
+            if self.is_of_kind(event) and (
+                self.where is None
+                or isinstance(event, CaptureError | SinkFailed)
+                or self.where(event)
+            ):
                 self.filtered -= 1
                 self.delivered += 1
-                return event
+                if not self.is_raised(event):
+                    return event
+        self.raise_at_end()
         return None
 
     def next_batch(self, limit: int | None) -> list[Event | int] | None:
@@ -139,6 +177,7 @@ class Model:
 
     def _published(self, limit: int | None) -> list[Event | int] | None:
         if missed := self.missed():
+            self.came_in = -1
             return [missed]
         while self.unseen:
             self.came_in = self.unseen[0][0]
@@ -147,8 +186,10 @@ class Model:
             chosen: list[Event | int] = [event for event in batch if self.is_of_kind(event)]
             self.delivered += len(chosen)
             self.filtered += len(batch) - len(chosen)
+            chosen = [e for e in chosen if isinstance(e, int) or not self.is_raised(e)]
             if chosen:
                 return chosen
+        self.raise_at_end()
         return None
 
     def _passing(self, limit: int | None) -> list[Event | int] | None:
@@ -158,7 +199,7 @@ class Model:
         try:
             while len(events) != limit and (event := self.next()) is not None:
                 events.append(event)
-        except MoodyError as error:
+        except (MoodyError, NetringError) as error:
             self.error = error
         return events
 
@@ -170,7 +211,7 @@ def raised_by(function: Callable[[], Any]) -> tuple[Any, tuple[object, ...]]:
     """Return the result of a call, and the arguments of its error."""
     try:
         return function(), ()
-    except MoodyError as error:
+    except (MoodyError, NetringError) as error:
         return None, error.args
 
 
@@ -203,19 +244,20 @@ class Broadcasting(RuleBasedStateMachine):
         self.broadcast = FlowBroadcast(buffer)
         self.open: list[Pair | BatchPair] = []
         self.number = 0
+        self.stream_error: CaptureError | None = None
         self.batches: list[Sequence[Event]] = []
 
-    @rule(target=subscribers, kinds=KINDS, where=WHERE)
-    def subscribe(self, kinds: Any, where: Any) -> Pair:
-        subscriber = self.broadcast.subscribe(kinds=kinds, where=where)
-        pair = subscriber, Model(self.broadcast.buffer, kinds, where)
+    @rule(target=subscribers, kinds=KINDS, where=WHERE, errors=ON_ERROR)
+    def subscribe(self, kinds: Any, where: Any, errors: Any) -> Pair:
+        subscriber = self.broadcast.subscribe(kinds=kinds, where=where, errors=errors)
+        pair = subscriber, Model(self.broadcast.buffer, kinds, where, errors, self.stream_error)
         self.open.append(pair)
         return pair
 
-    @rule(target=batch_subscribers, kinds=KINDS)
-    def subscribe_batches(self, kinds: Any) -> BatchPair:
-        subscriber = self.broadcast.subscribe_batches(kinds=kinds)
-        pair = subscriber, Model(self.broadcast.buffer, kinds)
+    @rule(target=batch_subscribers, kinds=KINDS, errors=ON_ERROR)
+    def subscribe_batches(self, kinds: Any, errors: Any) -> BatchPair:
+        subscriber = self.broadcast.subscribe_batches(kinds=kinds, errors=errors)
+        pair = subscriber, Model(self.broadcast.buffer, kinds, None, errors, self.stream_error)
         self.open.append(pair)
         return pair
 
@@ -255,6 +297,19 @@ class Broadcasting(RuleBasedStateMachine):
     def announce(self) -> None:
         down = (LinkDown(self.number, "eth0"),)
         self.publish(down, down)
+
+    @rule(number=st.integers(0, 2))
+    def fail(self, number: int) -> None:
+        """An error, between other events of the same batch."""
+        error = CaptureError(self.number, NetringError(f"error {self.number}"))
+        failed = SinkFailed(self.number, "sink", NetringError("sink"))
+        downs = [LinkDown(self.number + n, "eth0") for n in range(number)]
+        events: list[Event] = [*downs, error, failed, *downs]
+        if self.stream_error is None:
+            self.stream_error = error
+            for _, model in self.open:
+                model.stream_error = error
+        self.publish(events, events)
 
     # -- receiving --
 
@@ -301,7 +356,7 @@ class Broadcasting(RuleBasedStateMachine):
             return
         assert len(got) == len(expected)
         assert all(map(is_same, got, expected))
-        if model.where is None and not isinstance(expected[0], int):
+        if model.where is None and model.came_in >= 0:
             published = self.batches[model.came_in]
             assert isinstance(got, EventBatch) == isinstance(published, EventBatch)
             if limit is None and len(got) == len(published):
@@ -325,13 +380,14 @@ class Broadcasting(RuleBasedStateMachine):
         try:
             self.broadcast.close()
             for subscriber, model in self.open:
+                model.ended = True
                 self.read_to_the_end(subscriber, model)
             self.books_balance()
         finally:
             self.loop.close()
 
     def read_to_the_end(self, subscriber: FlowSubscriber | BatchSubscriber, model: Model) -> None:
-        while model.unseen or model.error:
+        while model.unseen or model.error or (model.raises and model.stream_error):
             if isinstance(subscriber, BatchSubscriber):
                 self.check_batch(model, lambda: self.at_once(subscriber.__anext__()))
             else:

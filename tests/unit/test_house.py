@@ -13,7 +13,7 @@ DOORS = {
     "bcc": set[str](),  # bpf/helper.py loads it by file location, which no import shows
     "pyroute2": {"interface.py"},
     "aiomqtt": {"sinks/mqtt.py"},
-    "msgspec": {"formats/json.py"},
+    "msgspec": {"formats/json_flow.py"},
     "numpy": {"events/arrow.py", "events/columns.py"},
     "pyarrow": {"events/arrow.py", "events/batch.py"},
     "rich": {"cli/progress.py", "cli/table.py"},

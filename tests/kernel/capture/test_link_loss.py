@@ -55,7 +55,8 @@ async def share_of_a_cpu(events: FlowSubscriber) -> float:
 def test_down_up_and_deletion_reach_every_subscriber(way: str) -> None:
     async def run(namespace: Namespace) -> None:
         ring = Netring(PORT, netns=namespace.path, **WAYS[way].options())
-        async with ring, ring.subscribe() as events, ring.subscribe() as other:
+        events, other = ring.subscribe(errors="event"), ring.subscribe(errors="event")
+        async with ring, events, other:
             await send_one(namespace, 1)
             first = await expect(events, FlowStarted)
             await asyncio.to_thread(namespace.ip, f"link set {PORT} down")
@@ -92,7 +93,7 @@ def test_down_up_and_deletion_reach_every_subscriber(way: str) -> None:
 def test_moving_the_interface_away_ends_the_stream(way: str) -> None:
     async def run(namespace: Namespace, elsewhere: Namespace) -> None:
         ring = Netring(PORT, netns=namespace.path, **WAYS[way].options())
-        async with ring, ring.subscribe() as events:
+        async with ring, ring.subscribe(errors="event") as events:
             await asyncio.to_thread(namespace.ip, f"link set {PORT} netns {elsewhere.pid}")
             kinds = [type(event) async for event in events]
         assert kinds == [LinkDown, CaptureError]

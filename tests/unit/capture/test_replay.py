@@ -62,7 +62,7 @@ def story(tmp_path: Path) -> Path:
 async def read(ring: Netring, *, pause_every: int = 0) -> list[Event]:
     events: list[Event] = []
     async with ring:
-        async for event in ring.subscribe():
+        async for event in ring.subscribe(errors="event"):
             events.append(event)
             if pause_every and len(events) % pause_every == 0:
                 await asyncio.sleep(0)
@@ -150,7 +150,7 @@ def test_what_fails_inside_ends_the_stream_with_an_error(tmp_path: Path) -> None
     os.mkfifo(fifo)
 
     async def run(ring: Netring) -> list[list[Event]]:
-        subscribers = [ring.subscribe(), ring.subscribe()]
+        subscribers = [ring.subscribe(errors="event") for _ in range(2)]
         async with asyncio.timeout(PATIENCE), ring:
             return [[event async for event in subscriber] for subscriber in subscribers]
 

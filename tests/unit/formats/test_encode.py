@@ -24,6 +24,7 @@ from netring_bpf import (
     LinkDown,
     LinkUp,
     NetringError,
+    SinkFailed,
 )
 from netring_bpf.errors import SinkError
 from netring_bpf.formats.json import encode_event
@@ -102,7 +103,15 @@ def test_each_reason_is_said_in_its_word(reason: FlowEnd) -> None:
         (Lagged(3, 42), {"event": "lagged", "ts": 3, "missed": 42}),
         (
             CaptureError(4, NetringError('it broke: "x"\n')),
-            {"event": "error", "ts": 4, "message": 'it broke: "x"\n'},
+            {"event": "error", "ts": 4, "message": 'it broke: "x"\\x0a'},
+        ),
+        (
+            SinkFailed(5, "mqtt://b:1883", SinkError("sink: no")),
+            {"event": "sink_failed", "ts": 5, "sink": "mqtt://b:1883", "message": "sink: no"},
+        ),
+        (
+            LinkUp(6, "e\x1b[2J\x9b\x7f"),
+            {"event": "link_up", "ts": 6, "interface": "e\x1b[2J\x9b\x7f"},
         ),
         (LinkDown(1, "\udcff"), {"event": "link_down", "ts": 1, "interface": "\\udcff"}),
     ],
@@ -113,6 +122,12 @@ def test_what_is_no_flow(event: Event, expected: dict[str, object]) -> None:
 
 def test_a_protocol_without_a_name_is_its_number() -> None:
     assert json.loads(encode_event(FlowStarted(1, flow(1, proto=253))))["proto"] == "253"
+
+
+def test_no_character_of_a_name_that_a_terminal_obeys_is_in_the_text() -> None:
+    assert encode_event(LinkUp(6, "e\x1b[2J\x9b\x7f")) == (
+        b'{"event":"link_up","ts":6,"interface":"e\\u001b[2J\\u009b\\u007f"}'
+    )
 
 
 def test_a_record_is_one_line() -> None:
