@@ -309,7 +309,7 @@ def limits_explained(what: str) -> Iterator[None]:
         if error.errno in _SPENT:
             call = f"{error.call}: " if isinstance(error, SyscallError) else ""
             raise _limit(f"{what}: {call}{error.strerror}", _SPENT[error.errno]) from error
-        if isinstance(error, SyscallError) or error.errno is None:
+        if isinstance(error, NetringError | BrokenPipeError) or error.errno is None:
             raise
         raise SyscallError(what, error.errno) from error
     except RuntimeError as error:

@@ -23,7 +23,8 @@ from pyroute2.ethtool.ioctl import EthtoolError, IoctlEthtool
 from pyroute2.netlink.exceptions import NetlinkError
 from pyroute2.netlink.rtnl.marshal import MarshalRtnl
 
-from netring_bpf.errors import InterfaceNotFoundError, PermissionDeniedError, SyscallError
+from netring_bpf.errors import InterfaceNotFoundError, SyscallError
+from netring_bpf.privileges import explain_refusal
 
 __all__ = ["Interface", "LinkChange", "LinkWatch", "Promiscuous", "in_namespace"]
 
@@ -70,13 +71,10 @@ def _enter(descriptor: int, name: str) -> None:
     try:
         netns.setns(descriptor, flags=0)
     except OSError as error:
-        if error.errno == errno.EPERM:
-            raise PermissionDeniedError(
-                f"enter network namespace {name}: the process lacks CAP_SYS_ADMIN; run it as root "
-                "or start it inside the namespace (ip netns exec)",
-                capability="CAP_SYS_ADMIN",
-            ) from error
-        raise SyscallError(f"enter network namespace {name}", error.errno or 0) from error
+        what, number = f"enter network namespace {name}", error.errno or 0
+        within = "; or start it inside the namespace (ip netns exec)"
+        denied = explain_refusal(what, number, "CAP_SYS_ADMIN", instead=within)
+        raise (denied or SyscallError(what, number)) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,11 +223,11 @@ class Promiscuous:
         # With protocol 0 the socket never receives a frame.
         try:
             self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
-        except PermissionError as error:
-            raise PermissionDeniedError(
-                f"capture on {interface.name}: the process lacks CAP_NET_RAW; run it as root or "
-                "give it CAP_BPF, CAP_NET_ADMIN and CAP_NET_RAW",
-                capability="CAP_NET_RAW",
+        except OSError as error:
+            what = f"capture on {interface.name}: open a packet socket"
+            number = error.errno or 0
+            raise (
+                explain_refusal(what, number, "CAP_NET_RAW") or SyscallError(what, number)
             ) from error
         membership = struct.pack("@iHH8s", interface.index, _PACKET_MR_PROMISC, 0, b"")
         try:

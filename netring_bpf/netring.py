@@ -390,7 +390,14 @@ class Netring(HasOpened):
         finally:
             self._broadcast.close()
             await asyncio.gather(*self._sink_tasks, return_exceptions=True)
+            await self._close_capture()
+
+    async def _close_capture(self) -> None:
+        try:
             await asyncio.to_thread(self._capture.close)
+        except NetringError as error:  # ``close()`` raises it
+            self._error = self._error or error
+            raise
 
     def _release(self, _: asyncio.Future[None]) -> None:
         """Free everything after ``_finish()``, which may have been cancelled before it began."""

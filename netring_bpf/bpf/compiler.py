@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import functools
 import hashlib
 import json
@@ -21,7 +22,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from netring_bpf.errors import BccMissingError, CompileError, NetringError, ProgramError
+from netring_bpf.errors import (
+    BccMissingError,
+    CompileError,
+    NetringError,
+    ProgramError,
+    ResourceLimitError,
+    SyscallError,
+)
+from netring_bpf.privileges import explain_refusal
 from netring_bpf.program_cache import Cache, directory
 
 __all__ = ["Bytecode", "Source", "compile_c"]
@@ -149,6 +158,15 @@ def _ask_helper(request: dict[str, Any]) -> dict[str, Any]:
             timeout=_TIMEOUT,
             check=False,
         )
+    except OSError as error:
+        what = "compile the XDP program: start the helper process"
+        if error.errno == errno.EAGAIN:
+            raise ResourceLimitError(
+                f"{what}: {error.strerror}; raise the limit on processes (ulimit -u, systemd: "
+                "TasksMax=, a container's pids limit)",
+                resource="threads",
+            ) from error
+        raise SyscallError(what, error.errno or 0) from error
     except subprocess.TimeoutExpired:
         raise ProgramError(
             f"compile the XDP program: the helper process was not done in {_TIMEOUT:.1f} s"
@@ -178,6 +196,15 @@ def _failure(answer: dict[str, Any]) -> NetringError:
         case "bcc-broken":
             return BccMissingError(f"load BCC: {message}; {_INSTALL}")
         case _ if found := re.search(r"could not open bpf map: (.*), error: (.*)", log):
+            if found[2] == os.strerror(errno.EPERM) and (
+                denied := explain_refusal(
+                    f"compile the XDP program: create its map {found[1]!r}",
+                    errno.EPERM,
+                    "CAP_BPF",
+                    "CAP_NET_ADMIN",
+                )
+            ):
+                return denied
             return ProgramError(
                 f"compile the XDP program: create its map {found[1]!r}: {found[2]}; on kernels "
                 "before 5.11 raise the memory-lock limit (ulimit -l), else free memory",

@@ -15,7 +15,6 @@ import json
 import os
 import struct
 import sys
-import tempfile
 import warnings
 from pathlib import Path
 from types import ModuleType
@@ -85,7 +84,8 @@ class _CapturedStderr:
     """Keeps the text that C++ prints to descriptor 2."""
 
     def __enter__(self) -> Self:
-        self._file = tempfile.TemporaryFile()
+        # In memory: the file system may be read-only.
+        self._file = open(os.memfd_create("stderr"), "w+b")
         self._saved = os.dup(2)
         os.dup2(self._file.fileno(), 2)
         return self

@@ -19,11 +19,12 @@ from netring_bpf.errors import (
     InterfaceGoneError,
     InterfaceNotFoundError,
     KernelFeatureError,
-    PermissionDeniedError,
     SyscallError,
     XdpBusyError,
+    printable,
 )
 from netring_bpf.interface import Interface
+from netring_bpf.privileges import explain_refusal
 
 __all__ = ["XdpLink"]
 
@@ -56,7 +57,8 @@ class XdpLink:
             if fd >= 0:
                 reason = "; ".join(refusals) or None
                 if reason:
-                    _log.warning("XDP on %s is %s: %s", interface.name, candidate.value, reason)
+                    name = printable(interface.name)
+                    _log.warning("XDP on %s is %s: %s", name, candidate.value, reason)
                 return cls(fd, interface.name, candidate, reason)
             _raise_final(interface, -fd)
             refusals.append(_refusal(interface, candidate, -fd))
@@ -107,12 +109,10 @@ def _raise_final(interface: Interface, error: int) -> None:
             interface=interface.name,
             program_id=program_id,
         )
-    if error in {errno.EPERM, errno.EACCES}:
-        raise PermissionDeniedError(
-            f"attach XDP to {interface.name}: {os.strerror(error)}; the process needs CAP_BPF and "
-            "CAP_NET_ADMIN in the network namespace of the interface",
-            capability="CAP_NET_ADMIN",
-        )
+    if denied := explain_refusal(
+        f"attach XDP to {interface.name}", error, "CAP_NET_ADMIN", "CAP_BPF"
+    ):
+        raise denied
     if error == errno.ENODEV:
         raise InterfaceNotFoundError(
             f"attach XDP to {interface.name}: no such interface any more",
@@ -125,6 +125,11 @@ def _refusal(interface: Interface, mode: XdpMode, error: int) -> str:
     if mode is XdpMode.NATIVE and error == errno.ERANGE:
         hint = (
             f": its MTU of {interface.mtu}, or its peer's, is over what the driver takes with XDP"
+        )
+    elif mode is XdpMode.NATIVE and error == errno.ENOSPC and interface.kind == "veth":
+        hint = (
+            ": the other end of the cable has more transmit queues than this one has receive "
+            "queues; make them even (ethtool -L NAME rx N here, tx N there)"
         )
     elif mode is XdpMode.NATIVE and error == errno.EOPNOTSUPP:
         hint = f": the driver ({interface.kind or 'unknown'}) has no native XDP"

@@ -8,21 +8,24 @@ from collections.abc import Sequence
 from typing import Self
 
 from netring_bpf._core import ffi, lib
-from netring_bpf.errors import ClosedError, ProgramError, SyscallError
+from netring_bpf.errors import ClosedError, NetringError, ProgramError, SyscallError
 from netring_bpf.filter.filter_set import MAX_NAMES
+from netring_bpf.privileges import explain_refusal
 
 __all__ = ["SLOTS", "Maps"]
 
 SLOTS = 2 * MAX_NAMES  #: for the names in force, and for those of the next swap
 _PERCPU_ARRAY, _XSKMAP = 6, 17  # BPF_MAP_TYPE_*
 _COUNTERS = 4  # struct netring_counters of xdp_redirect.c
+_MOST_CPUS = 8192 + 1  # NR_CPUS of the largest kernels, and one that stays untouched
+_UNTOUCHED = (1 << 64) - 1
 
 
 class Maps:
     """XSKMAP, counters by queue and matches by name; closed by ``close()`` or by ``with``.
 
-    ``queues``: the number of slots in the first two. Raises ``ProgramError`` if the kernel
-    refuses a map.
+    ``queues``: the number of slots in the first two. Raises ``PermissionDeniedError``,
+    ``ProgramError`` or ``SyscallError`` if the kernel refuses a map.
     """
 
     def __init__(self, queues: int) -> None:
@@ -32,6 +35,7 @@ class Maps:
             self._create("xsks_map", _XSKMAP, 4, queues)
             self._create("counters", _PERCPU_ARRAY, 8 * _COUNTERS, queues)
             self._create("matches", _PERCPU_ARRAY, 8, SLOTS)
+            self._cpus = self._possible_cpus()
         except BaseException:
             self.close()
             raise
@@ -39,10 +43,7 @@ class Maps:
     def _create(self, name: str, kind: int, value_size: int, entries: int) -> None:
         fd = lib.nr_map_create(kind, 4, value_size, entries, name.encode())
         if fd < 0:
-            raise ProgramError(
-                f"load the XDP program: create its map {name!r}: {os.strerror(-fd)}; on kernels "
-                "before 5.11 raise the memory-lock limit (ulimit -l), else free memory"
-            )
+            raise _refusal(f"load the XDP program: create its map {name!r}", -fd)
         self.descriptors[name] = fd
 
     # -- sockets --
@@ -73,19 +74,32 @@ class Maps:
 
     def clear_slot(self, slot: int) -> None:
         """Set a slot's count to 0, before another filter gets it."""
-        zeros = ffi.new("uint64_t[]", _possible_cpus())
+        zeros = ffi.new("uint64_t[]", self._cpus)
         error = lib.nr_map_update(self._fd("matches"), ffi.new("uint32_t *", slot), zeros)
         if error:
             raise SyscallError(f"clear the count in slot {slot}", -error)
 
     def _sums(self, name: str, key: int, words: int) -> Sequence[int]:
         """Return the words of a per-CPU value, each summed over the CPUs."""
-        cpus = _possible_cpus()
+        cpus = self._cpus
         values = ffi.new("uint64_t[]", cpus * words)
         error = lib.nr_map_lookup(self._fd(name), ffi.new("uint32_t *", key), values)
         if error:
-            raise SyscallError(f"read entry {key} of map {name!r}", -error)
+            what = f"read entry {key} of map {name!r}"
+            denied = explain_refusal(what, -error, "CAP_BPF", "CAP_NET_ADMIN")
+            raise denied or SyscallError(what, -error)
         return [sum(values[cpu * words + word] for cpu in range(cpus)) for word in range(words)]
+
+    def _possible_cpus(self) -> int:
+        """Return the number of values a per-CPU entry has: one a possible CPU, online or not.
+
+        The kernel itself tells, as /sys may be absent: it writes so many zeros over these ones.
+        """
+        ones = ffi.new("uint64_t[]", [_UNTOUCHED] * _MOST_CPUS)
+        error = lib.nr_map_lookup(self._fd("matches"), ffi.new("uint32_t *", 0), ones)
+        if error:
+            raise _refusal("read map 'matches'", -error)
+        return next(cpu for cpu in range(_MOST_CPUS) if ones[cpu] == _UNTOUCHED)
 
     # -- life --
 
@@ -106,9 +120,12 @@ class Maps:
         self.close()
 
 
-def _possible_cpus() -> int:
-    """Return the number of values the kernel gives: one a possible CPU, online or not."""
-    # The file has a list as "0-3" or "0,2-5".
-    with open("/sys/devices/system/cpu/possible", encoding="ascii") as file:
-        last = file.read().strip().split(",")[-1]
-    return int(last.split("-")[-1]) + 1
+def _refusal(what: str, error: int) -> NetringError:
+    if error in {errno.EMFILE, errno.ENFILE}:
+        return SyscallError(what, error)
+    if denied := explain_refusal(what, error, "CAP_BPF", "CAP_NET_ADMIN"):
+        return denied
+    return ProgramError(
+        f"{what}: {os.strerror(error)}; on kernels before 5.11 raise the memory-lock limit "
+        "(ulimit -l), else free memory"
+    )

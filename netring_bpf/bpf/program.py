@@ -5,8 +5,8 @@ Needs CAP_BPF and CAP_NET_ADMIN.
 
 from __future__ import annotations
 
+import errno
 import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
@@ -17,21 +17,27 @@ from netring_bpf.bpf.compiler import Bytecode, Source, compile_c
 from netring_bpf.bpf.maps import Maps
 from netring_bpf.errors import (
     ClosedError,
-    PermissionDeniedError,
     ProgramError,
     SyscallError,
     VerifierError,
 )
 from netring_bpf.filter.filter_set import FilterSet
+from netring_bpf.privileges import (
+    CAP_PERFMON,
+    CAP_SYS_ADMIN,
+    effective,
+    explain_refusal,
+    missing,
+)
 
 __all__ = ["Hook", "Program", "check_capabilities"]
 
 _HERE = Path(__file__).resolve().parent
 _INSTRUCTION_SIZE = 8
 _LOG_SIZE = 1 << 22
-_CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_BPF": 39}
-_CAP_SYS_ADMIN = 1 << 21
-_COMPUTED_ADDRESSES = _CAP_SYS_ADMIN | 1 << 38  # CAP_PERFMON
+_NEEDED = ("CAP_NET_ADMIN", "CAP_BPF")
+_COMPUTED_ADDRESSES = CAP_SYS_ADMIN | CAP_PERFMON
+_LOAD = "load an XDP program"
 _FILES = {
     Hook.XDP: ("xdp_redirect.c", "netring_redirect", ("xsks_map", "counters")),
     Hook.SOCKET: ("socket_filter.c", "netring_socket", ()),
@@ -61,7 +67,7 @@ class Program:
         ``ProgramError`` (``CompileError``, ``VerifierError``).
         """
         check_capabilities()
-        held = _capabilities()
+        held = effective()
         source = _source(filters, maps, hook, slots, may_compute=bool(held & _COMPUTED_ADDRESSES))
         bytecode = compile_c(source)
         try:
@@ -121,14 +127,16 @@ def _load(bytecode: Bytecode, maps: Maps, hook: Hook) -> int:
     fd = int(lib.nr_program_load(hook.value, code, count, ffi.NULL, 0))
     if fd >= 0:
         return fd
-    bytecode.forget()
     log = ffi.new("char[]", _LOG_SIZE)
     again = int(lib.nr_program_load(hook.value, code, count, log, _LOG_SIZE))
     if again >= 0:
         return again
     said = ffi.string(log).decode(errors="replace")
-    if not said:
-        raise ProgramError(f"load the XDP program: {os.strerror(-fd)}")
+    if not said:  # it did not get to the verifier, whose refusals have the same numbers
+        if denied := explain_refusal(_LOAD, -again, *_NEEDED):
+            raise denied
+        raise SyscallError(_LOAD, -again)
+    bytecode.forget()
     raise VerifierError(
         f"load the XDP program: the kernel's verifier refused it: {_telling(said)}; try a "
         "simpler filter or backend='tpacket_v3', and report it with the .log of this error",
@@ -143,26 +151,12 @@ def _telling(log: str) -> str:
     return " / ".join([line for line in lines if not line.startswith(noise)][-2:])
 
 
-def _capabilities() -> int:
-    """Return the effective set of this thread, as a bit mask (linux/capability.h)."""
-    status = Path("/proc/thread-self/status").read_text(encoding="ascii")
-    found = re.search(r"^CapEff:\s*([0-9a-f]+)$", status, re.MULTILINE)
-    return int(found[1], 16) if found else 0
-
-
 def check_capabilities() -> None:
     """Raise ``PermissionDeniedError`` if the kernel would refuse maps and programs.
 
     This comes first because BCC would only say "Failed to compile BPF module".
     """
-    held = _capabilities()
-    if held & _CAP_SYS_ADMIN:
+    if effective() & CAP_SYS_ADMIN or not missing(*_NEEDED):
         return
-    missing = [name for name, bit in _CAPABILITIES.items() if not held >> bit & 1]
-    if missing:
-        names = ", ".join(missing)
-        raise PermissionDeniedError(
-            f"load an XDP program: the process lacks {names}; run it as root, or give it "
-            "CAP_BPF, CAP_NET_ADMIN and CAP_NET_RAW (systemd: AmbientCapabilities=)",
-            capability=names,
-        )
+    if denied := explain_refusal(_LOAD, errno.EPERM, *_NEEDED):
+        raise denied

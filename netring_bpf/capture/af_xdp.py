@@ -14,7 +14,7 @@ from netring_bpf.capture.backend import Opened
 from netring_bpf.capture.open_backend import Rings
 from netring_bpf.capture.open_errors import explain_busy_poll, explain_queue
 from netring_bpf.capture.ring_sizes import RingSizes, choose_sizes
-from netring_bpf.errors import KernelFeatureError, OptionError, SyscallError
+from netring_bpf.errors import KernelFeatureError, OptionError, SyscallError, printable
 from netring_bpf.filter.filter_set import FilterSet
 from netring_bpf.interface import Interface
 from netring_bpf.ring.flow_options import FlowOptions
@@ -53,7 +53,7 @@ def open_xdp(
             _log.warning(
                 "%s: in generic mode frames longer than %d bytes are dropped and counted "
                 "(rx_dropped): switch tso, gso and gro off where they occur (ethtool -K)",
-                interface.name,
+                printable(interface.name),
                 queues.sizes.chunk_size - 256,
             )
         rings = XdpRings(

@@ -18,6 +18,7 @@ from netring_bpf.errors import (
     InterfaceGoneError,
     NetringError,
     SyscallError,
+    limits_explained,
 )
 from netring_bpf.events.batch import EventBatch
 from netring_bpf.events.event import Packet
@@ -111,7 +112,11 @@ class Capture(HasOpened):
         """Open the capture. Blocks while XDP is compiled, unless the program is in the cache."""
         if self._rings is not None:
             raise ClosedError(f"capture on {self._name}: opened twice; make a new one")
-        with contextlib.ExitStack() as undo, in_namespace(self._netns):
+        with (
+            limits_explained(f"capture on {self._name}"),
+            contextlib.ExitStack() as undo,
+            in_namespace(self._netns),
+        ):
             interface = self._find()
             rings = open_rings(interface, self._options)
             undo.callback(rings.close)
@@ -273,10 +278,19 @@ class Capture(HasOpened):
         """Detach and free everything. Idempotent; may block for some milliseconds."""
         if self._rings is None or self._final is not None:
             return
-        self.stop()
-        self._rings.readers.flush()
-        self._final = self._rings.statistics()
-        self._stack.close()
+        with self._stack:  # it frees everything even if the books cannot be read
+            self.stop()
+            self._rings.readers.flush()
+            self._final = self._last_books(self._rings)
+
+    def _last_books(self, rings: Rings) -> CaptureStatistics:
+        """Return the final books; if the maps cannot be read, keep those of the readers."""
+        try:
+            return rings.statistics()
+        except NetringError:
+            opened = rings.opened
+            self._final = rings.readers.statistics(opened.backend, opened.attach, (), {})
+            raise
 
     def __enter__(self) -> Self:
         self.open()

@@ -9,7 +9,7 @@ from netring_bpf.capture.af_xdp import open_xdp
 from netring_bpf.capture.backend import BackendOptions
 from netring_bpf.capture.open_backend import Rings, for_kernel
 from netring_bpf.capture.tpacket import open_tpacket
-from netring_bpf.errors import InterfaceInUseError, NetringError, OptionError
+from netring_bpf.errors import InterfaceInUseError, NetringError, OptionError, printable
 from netring_bpf.filter.filter_set import FilterSet
 from netring_bpf.interface import Interface
 
@@ -34,7 +34,8 @@ def open_rings(interface: Interface, options: BackendOptions) -> Rings:
     except OptionError:
         raise
     except NetringError as error:
-        _log.warning("%s: TPACKET_V3 instead of AF_XDP: %s", interface.name, error)
+        name = printable(interface.name)
+        _log.warning("%s: TPACKET_V3 instead of AF_XDP: %s", name, error)
         return _fall_back(interface, options, filters, str(error))
 
 

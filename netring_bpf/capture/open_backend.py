@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 
 from netring_bpf.bpf.match_slots import Slots
 from netring_bpf.capture.backend import Opened
-from netring_bpf.errors import FilterError
+from netring_bpf.errors import FilterError, printable
 from netring_bpf.filter.filter_set import FilterSet
 from netring_bpf.interface import Interface
 from netring_bpf.ring.readers import Readers
@@ -53,7 +53,7 @@ class Rings(ABC):
         if notice in notices:
             return
         self.opened = dataclasses.replace(self.opened, notices=(*notices, notice))
-        _log.warning("%s: %s", self._interface.name, notice)
+        _log.warning("%s", printable(f"{self._interface.name}: {notice}"))
 
     def set_filter(self, wanted: FilterSet) -> None:
         """Swap the filters of all queues at once; on an error the old ones stay.

@@ -11,24 +11,21 @@ from netring_bpf.errors import (
     MemlockError,
     NetringError,
     OptionError,
-    PermissionDeniedError,
     QueueBusyError,
     SyscallError,
 )
 from netring_bpf.interface import Interface
+from netring_bpf.privileges import explain_refusal
 
 __all__ = ["explain_busy_poll", "explain_queue", "explain_socket"]
 
 
 def explain_socket(error: SyscallError, where: str) -> NetringError:
     """Return the error for a socket on ``where``; one that needs no explanation is kept."""
-    match error.errno:
-        case errno.EPERM | errno.EACCES:
-            return PermissionDeniedError(
-                f"{error.call} on {where}: the process lacks CAP_NET_RAW; run it as root, or "
-                "give it CAP_BPF, CAP_NET_ADMIN and CAP_NET_RAW",
-                capability="CAP_NET_RAW",
-            )
+    number = error.errno or 0
+    if denied := explain_refusal(f"{error.call} on {where}", number, "CAP_NET_RAW"):
+        return denied
+    match number:
         case errno.EAFNOSUPPORT | errno.EOPNOTSUPP | errno.ENOPROTOOPT:
             return KernelFeatureError(
                 f"{error.call} on {where}: {error.strerror}; this kernel was built without it",
@@ -75,13 +72,14 @@ def explain_queue(
 
 def explain_busy_poll(error: SyscallError, interface: Interface) -> NetringError:
     """Return the error for setting the busy polling of an AF_XDP socket."""
-    match error.errno:
-        case errno.EPERM | errno.EACCES:
-            return PermissionDeniedError(
-                f"{error.call} on {interface.name}: the process lacks CAP_NET_ADMIN; give it, or "
-                "leave XdpOptions(busy_poll=) out",
-                capability="CAP_NET_ADMIN",
-            )
+    number = error.errno or 0
+    without = "; or leave XdpOptions(busy_poll=) out"
+    denied = explain_refusal(
+        f"{error.call} on {interface.name}", number, "CAP_NET_ADMIN", instead=without
+    )
+    if denied is not None:
+        return denied
+    match number:
         case errno.ENOPROTOOPT:
             return KernelFeatureError(
                 f"{error.call} on {interface.name}: {error.strerror}; the kernel is older than "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import io
 import os
@@ -22,6 +23,7 @@ from netring_bpf.errors import (
     NetringError,
     OptionError,
     SyscallError,
+    limits_explained,
 )
 from netring_bpf.events.batch import EventBatch
 from netring_bpf.ring.flow_options import FlowOptions
@@ -152,7 +154,8 @@ class Replay:
         """Open the file. Raises ``CaptureFileError``, ``FilterError``."""
         if self._reader is not None:
             raise ClosedError(f"replay of {self._path}: opened twice; make a new one")
-        with contextlib.ExitStack() as undo:
+        what = f"open capture file {self._path}"
+        with limits_explained(what), contextlib.ExitStack() as undo:
             self._descriptor = self._open_file(undo)
             self._feeder = self._feed(undo)
             reader = undo.enter_context(Reader(self._flow))
@@ -172,6 +175,8 @@ class Replay:
             undo.callback(os.close, descriptor)
             kind = os.fstat(descriptor)
         except OSError as error:
+            if error.errno in {errno.EMFILE, errno.ENFILE}:
+                raise  # the file is not to blame
             raise CaptureFileError(
                 f"open capture file {self._path}: {error.strerror}", path=self._path
             ) from error

@@ -18,7 +18,7 @@ def main() -> None:
         if sys.stdout is not None:
             sys.stdout.flush()
     except ModuleNotFoundError as error:
-        if error.name not in {"rich", "msgspec"}:
+        if error.name != "rich":
             raise
         sys.exit(
             f"netring-bpf: the command line needs {error.name}, which is not installed; "

@@ -14,8 +14,8 @@ from typing import Final, Protocol
 import netring_bpf
 from netring_bpf.cli import filter as filter_command
 from netring_bpf.cli import flows, record
-from netring_bpf.cli.flags import CommandParser, Formatter, OverviewFormatter, say
-from netring_bpf.errors import NetringError
+from netring_bpf.cli.flags import CommandParser, Formatter, OverviewFormatter, Parser, say
+from netring_bpf.errors import NetringError, limits_explained
 
 __all__ = ["parser", "run"]
 
@@ -62,7 +62,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         whole.print_help(sys.stderr)
         return 2
     try:
-        status: int = given.run(given)
+        with limits_explained(given.command):
+            status: int = given.run(given)
     except NetringError as error:
         say(str(error))
         return 1
@@ -71,7 +72,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of all commands. Tools make man pages and shell completion from it."""
-    whole = argparse.ArgumentParser(
+    whole = Parser(
         prog="netring-bpf",
         description="Turn the packets of a Linux interface into flows, filtered in the kernel.",
         epilog=_EXAMPLES,

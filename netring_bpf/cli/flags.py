@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib.util
 import math
 import sys
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from netring_bpf.capture.backend import BACKENDS
+from netring_bpf.errors import printable
 
 __all__ = [
     "CommandParser",
     "Formatter",
     "OverviewFormatter",
+    "Parser",
     "add_backend",
     "add_bounds",
     "add_filter",
     "count",
     "cpus",
     "expression",
+    "has_rich",
     "names",
     "number",
     "say",
@@ -30,14 +34,27 @@ _T = TypeVar("_T")
 
 
 def say(text: str) -> None:
-    """Print a message on standard error."""
-    print(f"netring-bpf: {text}", file=sys.stderr)
+    """Print a message on standard error, in one line."""
+    print(f"netring-bpf: {printable(text)}", file=sys.stderr)
+
+
+def has_rich() -> bool:
+    """Whether the package is installed that draws tables and progress bars."""
+    return importlib.util.find_spec("rich") is not None
 
 
 # -- parsers --
 
 
-class CommandParser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
+    """Quotes the words of the command line so that a terminal obeys none of them."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the usage and the message, and exit with 2."""
+        super().error(printable(message))
+
+
+class CommandParser(Parser):
     """Parses the words of one command; a filter's words may stand between flags."""
 
     _intermixing = False

@@ -16,11 +16,12 @@ from netring_bpf.cli.flags import (
     count,
     cpus,
     expression,
+    has_rich,
     names,
     number,
     say,
 )
-from netring_bpf.errors import OptionError
+from netring_bpf.errors import OptionError, PackageMissingError
 from netring_bpf.formats.base import FORMATS
 from netring_bpf.ring.flow_options import MAX_TUNNEL_DEPTH, FlowKey, FlowOptions
 from netring_bpf.ring.options import PRESETS, TpacketOptions, XdpOptions
@@ -156,13 +157,19 @@ def run(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
         say("standard output is closed, so the events cannot be printed")
         return 1
     shown = _format(parser, given)
+    if shown == "table" and not has_rich():
+        raise PackageMissingError(
+            'print a table: rich is not installed; pip install "netring-bpf[cli]", or choose '
+            "--format json",
+            package="rich",
+        )
 
     import asyncio
-    import logging
 
+    from netring_bpf.cli.log import write_log
     from netring_bpf.cli.printer import print_events
 
-    logging.basicConfig(format="netring-bpf: %(message)s", level=logging.WARNING)
+    write_log()
     try:
         flow = _flow_options(given, shown)
         xdp, tpacket = ring_options(given)

@@ -9,8 +9,10 @@ import sys
 from collections.abc import Sequence
 
 from netring_bpf.broadcast.broadcast import BatchSubscriber
+from netring_bpf.cli.flags import has_rich
 from netring_bpf.cli.lines import open_lines
 from netring_bpf.cli.output import Output
+from netring_bpf.errors import printable
 from netring_bpf.events.batch import EventBatch
 from netring_bpf.events.event import CaptureError, Event
 from netring_bpf.netring import Netring, NetringStatistics
@@ -44,7 +46,7 @@ async def print_events(
             ring.subscribe_batches(errors="event", name="stdout")
         )
         _say(_opening(ring, expression))
-        if ring.progress is not None and sys.stderr.isatty():
+        if ring.progress is not None and sys.stderr.isatty() and has_rich():
             from netring_bpf.cli.progress import show_progress
 
             stack.enter_context(show_progress(ring))
@@ -61,7 +63,7 @@ async def print_events(
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr)
+    print("\n".join(map(printable, text.split("\n"))), file=sys.stderr)
 
 
 def _stop_on_signals(stop: asyncio.Event) -> None:
@@ -120,8 +122,8 @@ def _opening(ring: Netring, expression: str | None) -> str:
     how = f"{ring.backend}, {ring.attach} XDP" if ring.attach else ring.backend
     what = f", filter {expression!r}" if expression else ""
     if ring.progress is not None:
-        return f"netring-bpf: reading {ring.interface}{what}"
-    return f"netring-bpf: capturing on {ring.interface} ({how}{what})"
+        return f"netring-bpf: reading {printable(ring.interface)}{what}"
+    return f"netring-bpf: capturing on {printable(ring.interface)} ({how}{what})"
 
 
 def _summary(statistics: NetringStatistics) -> str:
@@ -141,8 +143,9 @@ def _summary(statistics: NetringStatistics) -> str:
         f"{capture.flows.started} flows started, {sum(capture.flows.ended.values())} ended",
     ]
     lines += [
-        f"{sink.name}: {sink.accepted} flows accepted, {sink.acknowledged} acknowledged, "
-        f"{sum(sink.dropped.values())} dropped, {sink.pending} pending, {stream.lagged} missed"
+        f"{printable(sink.name)}: {sink.accepted} flows accepted, "
+        f"{sink.acknowledged} acknowledged, {sum(sink.dropped.values())} dropped, "
+        f"{sink.pending} pending, {stream.lagged} missed"
         for sink, stream in zip(statistics.sinks, statistics.streams, strict=True)
     ]
     lines += [f"books off: {law}" for law in statistics.equations() if not law.holds]

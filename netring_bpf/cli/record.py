@@ -50,13 +50,13 @@ def run(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
 
     With ``--ring-time``, SIGUSR1 writes the ring to a file. Raises ``NetringError``.
     """
-    import logging
     import signal
 
     from netring_bpf.capture.capture import Capture
+    from netring_bpf.cli.log import write_log
     from netring_bpf.recording.recorder import Recorder, RecordOptions
 
-    logging.basicConfig(format="netring-bpf: %(message)s", level=logging.WARNING)
+    write_log()
     try:
         options = RecordOptions(
             rotate_size=given.rotate_size,

@@ -325,7 +325,7 @@ typedef struct {
 typedef struct nr_reader nr_reader;
 
 /* -- life of a reader: create, add sources, run in one thread, stop, flush, destroy -- */
-nr_reader *nr_reader_create(const nr_flow_options *options); /* NULL: out of memory */
+nr_reader *nr_reader_create(const nr_flow_options *options); /* NULL: errno tells why */
 void nr_reader_destroy(nr_reader *reader);
 
 /* These return the source's index, or -errno. */

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from netring_bpf._core import ffi, lib
-from netring_bpf.errors import ClosedError, SyscallError
+from netring_bpf.errors import ClosedError, SyscallError, limits_explained
 from netring_bpf.events.batch import EventBatch
 from netring_bpf.events.event import Packet
 from netring_bpf.events.layout import Layout, mask_of
@@ -96,16 +96,23 @@ class Reader:
                 "id_step": id_step,
             },
         )
-        self._reader = lib.nr_reader_create(native)
-        if self._reader == ffi.NULL:
-            raise MemoryError(f"a flow table of {options.max_flows} flows")
-        self._layout = Layout(
-            lib.nr_reader_event_size(self._reader),
-            options.packet_statistics,
-            options.first_packets,
-        )
-        self._take_limit = min(options.event_slots, 4096)
-        self._events = ffi.new("uint64_t[]", self._take_limit * self._layout.size // 8)
+        what = f"make a flow table of {options.max_flows} flows"
+        with limits_explained(what):
+            self._reader = lib.nr_reader_create(native)
+            if self._reader == ffi.NULL:
+                self._reader = None
+                raise SyscallError(what, ffi.errno)
+            try:
+                self._layout = Layout(
+                    lib.nr_reader_event_size(self._reader),
+                    options.packet_statistics,
+                    options.first_packets,
+                )
+                self._take_limit = min(options.event_slots, 4096)
+                self._events = ffi.new("uint64_t[]", self._take_limit * self._layout.size // 8)
+            except BaseException:
+                self.close()
+                raise
         self._keep: list[Any] = []
         self._block_buffer: Any = None
         self._sources = 0
@@ -381,7 +388,7 @@ class Reader:
         if self._reader is not None:
             reader, self._reader = self._reader, None
             lib.nr_reader_destroy(reader)
-            self._keep.clear()
+            self._keep = []
 
     def __enter__(self) -> Self:
         return self

@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Sequence
 
 from netring_bpf.broadcast.broadcast import BatchSubscriber, FlowSubscriber
-from netring_bpf.errors import SinkError
+from netring_bpf.errors import SinkError, printable
 from netring_bpf.events.batch import EventBatch
 from netring_bpf.events.event import Event, Lagged
 from netring_bpf.formats.batch_text import TextEncoder
@@ -247,7 +247,10 @@ class MqttSink:
         remedy = "; check the user name and the password" if _code(error) in _REFUSED_LOGIN else ""
         # As text: a log record with the error would keep the failed connection alive.
         _log.warning(
-            "%s: %s%s; trying again, flows wait in the outbox", self.name, str(error), remedy
+            "%s: %s%s; trying again, flows wait in the outbox",
+            self.name,
+            printable(str(error)),
+            remedy,
         )
 
 

@@ -100,6 +100,13 @@ class Broker:
             )
         if parts.scheme not in {"mqtt", "mqtts"} or not parts.hostname:
             raise SinkError("MQTT URL: must be mqtt://HOST[:PORT] or mqtts://HOST[:PORT]")
+        try:
+            parts.hostname.encode("idna")
+        except UnicodeError as error:
+            raise SinkError(
+                "MQTT URL: the host is no name that can be looked up: a label of it is empty or "
+                "over 63 characters"
+            ) from error
         if parts.path not in {"", "/"} or parts.query or parts.fragment:
             raise SinkError(
                 "MQTT URL: nothing may follow HOST:PORT; topics are set by node and prefix"

@@ -17,12 +17,14 @@ nr_reader *nr_reader_create(const nr_flow_options *options) {
     nr_reader *r = NULL;
     /* The hand-off inside is aligned to cache lines. */
     if (posix_memalign((void **)&r, 64, sizeof *r) != 0) {
+        errno = ENOMEM;
         return NULL;
     }
     memset(r, 0, sizeof *r);
     r->finite = true;
     r->nap_ns = UINT64_MAX;
     r->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    const int no_stop = r->stop_fd < 0 ? errno : 0;
     r->fds[0] = (struct pollfd){.fd = r->stop_fd, .events = POLLIN};
     const int rc = nr_handoff_create(&r->handoff, options->event_slots, nr_event_size(options));
     r->table = nr_table_create(options, &r->handoff);
@@ -31,6 +33,7 @@ nr_reader *nr_reader_create(const nr_flow_options *options) {
     r->decode = options->decode;
     if (r->stop_fd < 0 || rc != 0 || r->table == NULL || r->fragments == NULL) {
         nr_reader_destroy(r);
+        errno = no_stop != 0 ? no_stop : rc != 0 ? -rc : ENOMEM;
         return NULL;
     }
     return r;

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from netring_bpf import Event, FlowSubscriber, Netring, XdpOptions
-from netring_bpf.errors import ClosedError, InterfaceNotFoundError
+from netring_bpf.errors import ClosedError, InterfaceNotFoundError, ResourceLimitError
 from tests.support.lab import xdp_attached
 from tests.support.patience import PATIENCE
 from tests.support.rig import PORT, wire
@@ -72,9 +72,10 @@ def test_a_reader_thread_that_cannot_start_leaves_nothing_open(
     async def run() -> None:
         ring = Netring(PORT, netns=namespace.path, backend="af_xdp", xdp=SMALL)
         waiting = asyncio.create_task(rest_of(ring.subscribe()))
-        with pytest.raises(RuntimeError, match="can't start new thread"):
+        with pytest.raises(ResourceLimitError) as caught:
             async with ring:
                 pass
+        assert caught.value.resource == "threads"
         assert await waiting == []
         assert not xdp_attached(namespace, PORT)
 
