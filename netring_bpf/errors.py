@@ -307,8 +307,9 @@ def limits_explained(what: str) -> Iterator[None]:
         raise _limit(f"{what}: out of memory", "memory") from error
     except OSError as error:
         if error.errno in _SPENT:
-            call = f"{error.call}: " if isinstance(error, SyscallError) else ""
-            raise _limit(f"{what}: {call}{error.strerror}", _SPENT[error.errno]) from error
+            call = error.call if isinstance(error, SyscallError) else what
+            where = call if call.startswith(what) else f"{what}: {call}"
+            raise _limit(f"{where}: {error.strerror}", _SPENT[error.errno]) from error
         if isinstance(error, NetringError | BrokenPipeError) or error.errno is None:
             raise
         raise SyscallError(what, error.errno) from error

@@ -107,7 +107,8 @@ def _compile(request: dict[str, Any]) -> dict[str, Any]:
         with captured:
             bpf = bcc.BPF(text=request["source"].encode(), cflags=request["cflags"])
             code = bpf.dump_func(request["function"].encode())
-            maps = [bpf[name].map_fd for name in request["maps"]]
+            # Not by bpf[name]: that needs /sys to tell the number of CPUs.
+            maps = [bcc.lib.bpf_table_fd(bpf.module, name.encode()) for name in request["maps"]]
     except Exception as error:  # BCC raises it bare; all of it is reported
         raise _FailedError("compile", str(error), captured.text) from error
     numbered = _number_maps(code, maps)

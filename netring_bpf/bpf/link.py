@@ -113,6 +113,8 @@ def _raise_final(interface: Interface, error: int) -> None:
         f"attach XDP to {interface.name}", error, "CAP_NET_ADMIN", "CAP_BPF"
     ):
         raise denied
+    if error in {errno.EMFILE, errno.ENFILE, errno.ENOMEM}:
+        raise SyscallError(f"attach XDP to {interface.name}", error)
     if error == errno.ENODEV:
         raise InterfaceNotFoundError(
             f"attach XDP to {interface.name}: no such interface any more",

@@ -202,7 +202,11 @@ class _Queues:
             except SyscallError as error:
                 raise explain_busy_poll(error, self._interface) from error
         self._maps.put_socket(queue, descriptor)
-        self._undo.callback(self._maps.remove_socket, queue)
+        self._undo.callback(self._remove, queue)
+
+    def _remove(self, queue: int) -> None:
+        with contextlib.suppress(SyscallError):  # the map goes next
+            self._maps.remove_socket(queue)
 
     def check_threads(self) -> None:
         """Raise ``OptionError`` if a thread has no queue."""
