@@ -289,9 +289,15 @@ _REMEDIES = {
     "descriptors": "raise the limit on open files (ulimit -n, systemd: LimitNOFILE=), or find "
     "out who leaves files open",
     "threads": "raise the limit on processes (ulimit -u, systemd: TasksMax=, a container's pids "
-    "limit), or ask for fewer threads",
+    "limit) or on memory (ulimit -v), or ask for fewer threads",
 }
 _SPENT = {errno.ENOMEM: "memory", errno.EMFILE: "descriptors", errno.ENFILE: "descriptors"}
+
+
+_LOADER_SAYS = {  # ld.so(8) has no numbers
+    errno.ENOMEM: "failed to map segment from shared object",
+    errno.EMFILE: f"Error {errno.EMFILE}",
+}
 
 
 @contextlib.contextmanager
@@ -305,6 +311,11 @@ def limits_explained(what: str) -> Iterator[None]:
         yield
     except MemoryError as error:
         raise _limit(f"{what}: out of memory", "memory") from error
+    except ImportError as error:  # a library needs memory and a descriptor to be loaded
+        for number, said in _LOADER_SAYS.items():
+            if said in str(error):
+                raise _limit(f"{what}: {error}", _SPENT[number]) from error
+        raise
     except OSError as error:
         if error.errno in _SPENT:
             call = error.call if isinstance(error, SyscallError) else what

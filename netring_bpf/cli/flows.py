@@ -189,6 +189,8 @@ def run(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
     except asyncio.CancelledError:
         say("stopped by a second signal, before everything was closed")
         return 1
+    finally:
+        printing.close()  # it has not begun if there can be no event loop
 
 
 def _format(parser: argparse.ArgumentParser, given: argparse.Namespace) -> str:

@@ -22,7 +22,7 @@ class OrdinaryUser:
     """Imports the package from a copy that everybody can read."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
 
     @classmethod
     @contextlib.contextmanager
@@ -41,7 +41,7 @@ class OrdinaryUser:
         # The interpreter of the .venv is behind a link; -P ignores the package in this folder.
         python = str(Path(sys.executable).resolve())
         return [
-            *("env", f"PYTHONPATH={self._folder}"),
+            *("env", f"PYTHONPATH={self.folder}"),
             *("setpriv", "--reuid", _UID, "--clear-groups"),
             *("--inh-caps", held, "--ambient-caps", held),
             *(python, "-P", "-c", code, *arguments),
