@@ -11,7 +11,7 @@ from netring_bpf._core import ffi
 from netring_bpf.events.decode import decode
 from netring_bpf.events.event import Event, FlowEvent
 from netring_bpf.events.layout import KINDS, Layout, format_of, slice_of
-from netring_bpf.events.select import Classes, LazyBatch
+from netring_bpf.events.select import Classes, LazyBatch, classes_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -87,8 +87,11 @@ class EventBatch(Sequence[FlowEvent], LazyBatch):
         return int(_TS.unpack_from(self._raw, self._rows[-1] * self._layout.size)[0])
 
     def of_kinds(self, kinds: Classes) -> EventBatch:
-        """Return the events of these classes; this batch itself if all are. Decodes nothing."""
-        places = self.places(kinds)
+        """Return the events of these classes; this batch itself if all are. Decodes nothing.
+
+        Raises ``OptionError`` for what is no class of events.
+        """
+        places = self.places(classes_of(kinds, "of_kinds") or ())
         return self if len(places) == len(self._rows) else self.at(places)
 
     def places(self, kinds: Classes) -> Sequence[int]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from abc import ABC, abstractmethod
-from typing import Any, Generic, Self, TypeAlias, TypeVar
+from typing import Any, Self, TypeAlias, TypeVar
 
 from netring_bpf.errors import OptionError
 
@@ -22,7 +22,7 @@ _MAC = re.compile(r"[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}")
 _FLAGS = ("fin", "syn", "rst", "push", "ack", "urg", "ece", "cwr")
 
 
-class _Word(Generic[_F]):
+class _Word:
     """A class attribute that is a filter, such as ``Filter.tcp``."""
 
     def __init__(self, expression: str, doc: str) -> None:
@@ -41,16 +41,16 @@ class FilterWords(ABC):
 
     __slots__ = ()
 
-    ip: _Word[Self] = _Word("ip", "IPv4.")
-    ip6: _Word[Self] = _Word("ip6", "IPv6.")
-    arp: _Word[Self] = _Word("arp", "ARP.")
-    tcp: _Word[Self] = _Word("tcp", "TCP over IPv4 or IPv6.")
-    udp: _Word[Self] = _Word("udp", "UDP over IPv4 or IPv6.")
-    sctp: _Word[Self] = _Word("sctp", "SCTP over IPv4 or IPv6.")
-    icmp: _Word[Self] = _Word("icmp", "ICMP, which is IPv4's.")
-    icmp6: _Word[Self] = _Word("icmp6", "ICMPv6.")
-    broadcast: _Word[Self] = _Word("ether broadcast", "Sent to the Ethernet broadcast address.")
-    multicast: _Word[Self] = _Word("ether multicast", "Sent to an Ethernet group address.")
+    ip = _Word("ip", "IPv4.")
+    ip6 = _Word("ip6", "IPv6.")
+    arp = _Word("arp", "ARP.")
+    tcp = _Word("tcp", "TCP over IPv4 or IPv6.")
+    udp = _Word("udp", "UDP over IPv4 or IPv6.")
+    sctp = _Word("sctp", "SCTP over IPv4 or IPv6.")
+    icmp = _Word("icmp", "ICMP, which is IPv4's.")
+    icmp6 = _Word("icmp6", "ICMPv6.")
+    broadcast = _Word("ether broadcast", "Sent to the Ethernet broadcast address.")
+    multicast = _Word("ether multicast", "Sent to an Ethernet group address.")
 
     @classmethod
     @abstractmethod

@@ -119,7 +119,9 @@ class FlowOptions:
 
     def __post_init__(self) -> None:
         check(
-            "events", self.events, bool(self.events) and set(self.events) <= set(_EVENTS),
+            "events", self.events,
+            isinstance(self.events, tuple | list) and bool(self.events)
+            and all(event in _EVENTS for event in self.events),
             "one or more of FlowStarted, FlowEstablished, FlowUpdated and FlowEnded",
         )  # fmt: skip
         for name in ("idle_tcp", "idle_udp", "idle_icmp", "idle_other", "half_open"):

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from netring_bpf.errors import OptionError, SinkError
 from netring_bpf.events.event import Event, FlowEnded, FlowUpdated
+from netring_bpf.events.select import classes_of
 
 __all__ = ["Broker", "Credentials", "MqttOptions"]
 
@@ -54,6 +55,7 @@ class MqttOptions:
     cafile: Path | None = None
 
     def __post_init__(self) -> None:
+        classes_of(self.kinds, "MqttOptions")
         rules = {
             "node": (bool(self.node) and "\0" not in self.node, "a text without NUL"),
             "prefix": (

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -22,6 +25,22 @@ def test_the_first_example_is_the_file_that_the_tests_run() -> None:
     example = (ROOT / "examples" / "flows.py").read_text()
     assert blocks(README, "python")[0] == example
     assert len([line for line in example.splitlines() if line]) == 12
+
+
+def test_the_examples_of_the_readme_are_typed(tmp_path: Path) -> None:
+    head = "import netring_bpf as nr\n\n\nasync def example(ring: nr.Netring) -> None:\n"
+    for number, block in enumerate(blocks(README, "python")):
+        whole = block if "import" in block else head + textwrap.indent(block, "    ")
+        (tmp_path / f"example_{number}.py").write_text(whole)
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "--allow-untyped-defs", "--allow-untyped-calls",
+         "--cache-dir", ROOT / ".mypy_cache", *sorted(tmp_path.iterdir())],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

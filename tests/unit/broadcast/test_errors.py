@@ -29,7 +29,7 @@ from netring_bpf import (
 from netring_bpf.errors import CaptureFileError, ClosedError, OptionError, SinkError
 from tests.support.events import ended, started
 from tests.support.frames import udp
-from tests.support.replay import Frame
+from tests.support.replay import Frame, one_batch
 from tests.support.savefiles import pcap
 
 BOOM = NetringError("boom")
@@ -79,7 +79,7 @@ async def one(subscriber: FlowSubscriber) -> list[Event]:
     return [] if event is None else [event]
 
 
-async def one_batch(subscriber: BatchSubscriber) -> list[Event]:
+async def batch_by_batch(subscriber: BatchSubscriber) -> list[Event]:
     return list(await anext(subscriber, []))
 
 
@@ -128,7 +128,7 @@ def test_the_error_is_raised_after_the_last_event_or_comes_in_its_place(
     asyncio.run(run())
 
 
-@pytest.mark.parametrize("read", [one_batch, next_batch])
+@pytest.mark.parametrize("read", [batch_by_batch, next_batch])
 def test_batches_tell_the_error_too(read: Any) -> None:
     async def run() -> None:
         broadcast = FlowBroadcast()
@@ -164,7 +164,7 @@ def test_a_subscriber_too_slow_for_the_error_is_told_all_the_same() -> None:
         last: list[Event] = [ended(2), ended(3)]
         assert await hear(raising, one) == ([Lagged(0, 4), *last], [BOOM])
         assert await hear(telling, one) == ([Lagged(0, 3), ERROR, Lagged(0, 1), *last], [])
-        assert await hear(batches, one_batch) == ([Lagged(0, 4)], [BOOM])
+        assert await hear(batches, batch_by_batch) == ([Lagged(0, 4)], [BOOM])
         assert [s.lagged for s in broadcast.statistics().subscribers] == [4, 4, 4]
 
     asyncio.run(run())
@@ -195,6 +195,11 @@ def test_kinds_that_are_no_events_are_refused_and_the_classes_named(kinds: Any) 
             "the classes are FlowStarted, FlowEstablished, FlowUpdated, FlowEnded, LinkDown, "
             "LinkUp, CaptureError, SinkFailed, Lagged"
         )
+
+
+def test_a_batch_is_asked_for_classes_of_events_too() -> None:
+    with pytest.raises(OptionError, match="the classes are FlowStarted"):
+        one_batch([udp("10.0.0.1", "10.0.0.2", 1, 53)]).of_kinds("ended")  # type: ignore[arg-type]
 
 
 def test_errors_are_raised_or_events_and_nothing_else() -> None:
