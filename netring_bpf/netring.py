@@ -104,7 +104,7 @@ class Netring(HasOpened):
         The dissector and the flow table are those of live traffic; times are the file's. ``path``
         ``"-"`` is standard input. Nothing is lost: the slowest open subscriber sets the pace, so
         close those that you do not read. The stream ends with the file. A broken file gives the
-        flows up to the break, then ``CaptureError`` with a ``CaptureFileError``. Raises
+        flows up to the break, then its subscribers raise ``CaptureFileError``. Raises
         ``FilterError``, ``OptionError``, and on entering ``CaptureFileError``.
         """
         ring = cls.__new__(cls)
@@ -354,9 +354,14 @@ class Netring(HasOpened):
         self._fail(self._named(error))
 
     def _named(self, error: Exception) -> NetringError:
-        if isinstance(error, NetringError):
-            return error
-        return InternalError(f"capture on {self.interface}", error)
+        what = f"capture on {self.interface}"
+        try:
+            with limits_explained(what):
+                raise error
+        except NetringError as named:
+            return named
+        except Exception as other:  # noqa: BLE001 - it came from inside
+            return InternalError(what, other)
 
     def _tell(self, error: NetringError) -> None:
         if self._error is None:

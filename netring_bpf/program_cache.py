@@ -14,6 +14,8 @@ import os
 import stat
 from pathlib import Path
 
+from netring_bpf.errors import printable
+
 __all__ = ["MAX_ENTRIES", "Cache", "directory"]
 
 MAX_ENTRIES = 128  #: of at most 1 MiB each; the least recently used entry goes
@@ -60,7 +62,9 @@ class Cache:
                 with open(fd, "rb") as file:
                     if not _is_ours(os.fstat(fd), stat.S_IFREG):
                         _log.warning(
-                            "cache entry %s/%s is not ours alone: not used", self._path, key
+                            "cache entry %s/%s is not ours alone: not used",
+                            printable(str(self._path)),
+                            key,
                         )
                         return None
                     text = file.read(_MAX_SIZE + _DIGEST_SIZE + 1)
@@ -68,7 +72,7 @@ class Cache:
             except FileNotFoundError:
                 return None
             except OSError as error:
-                _log.info("cache %s cannot be read: %s", self._path, error)
+                _log.info("%s", printable(f"cache {self._path} cannot be read: {error}"))
                 return None
         digest, content = text[:_DIGEST_SIZE], text[_DIGEST_SIZE:]
         return content if hashlib.sha256(content).digest() == digest else None
@@ -95,7 +99,7 @@ class Cache:
                     raise
                 _trim(folder)
             except OSError as error:
-                _log.info("cache %s cannot be written: %s", self._path, error)
+                _log.info("%s", printable(f"cache {self._path} cannot be written: {error}"))
 
     def remove(self, key: str) -> None:
         """Remove the entry, if there is one."""
@@ -114,7 +118,7 @@ class Cache:
             _log.warning(
                 "cache %s is not used: it must belong to user %d and be closed to others "
                 "(chmod 0700)",
-                self._path,
+                printable(str(self._path)),
                 os.geteuid(),
             )
             return None

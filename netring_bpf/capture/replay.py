@@ -68,7 +68,12 @@ class _Feeder:
         with contextlib.suppress(OSError):  # an unprivileged user may have reached the limit
             fcntl.fcntl(self._sink, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
         self._thread = threading.Thread(target=self._run, name="netring-unpack", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except BaseException:
+            os.close(self.descriptor)
+            os.close(self._sink)
+            raise
 
     def _run(self) -> None:
         try:

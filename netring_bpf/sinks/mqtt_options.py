@@ -100,6 +100,8 @@ class Broker:
                 "MQTT URL: it has credentials in it, which every user of the machine can read; "
                 f"put them in a file of mode 0600 or in {_USERNAME} and {_PASSWORD}"
             )
+        if parts.hostname and not parts.hostname.isprintable():
+            raise SinkError("MQTT URL: the host has characters that no name has")
         if parts.scheme not in {"mqtt", "mqtts"} or not parts.hostname:
             raise SinkError("MQTT URL: must be mqtt://HOST[:PORT] or mqtts://HOST[:PORT]")
         try:

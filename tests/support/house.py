@@ -25,7 +25,7 @@ MAY_IMPORT: Final[dict[str, frozenset[str]]] = {
     for room, allowed in {
         "errors": "",
         "lazy": "",
-        "program_cache": "",
+        "program_cache": "errors",
         "privileges": "errors",
         "statistics": "errors",
         "interface": "privileges errors",

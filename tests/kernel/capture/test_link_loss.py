@@ -90,6 +90,28 @@ def test_down_up_and_deletion_reach_every_subscriber(way: str) -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
+def test_deletion_is_raised_whatever_a_subscriber_asks_for(way: str) -> None:
+    async def run(namespace: Namespace) -> None:
+        ring = Netring(PORT, netns=namespace.path, **WAYS[way].options())
+        async with ring:
+            events = ring.subscribe(kinds=FlowEnded, where=lambda event: event.ts < 0)
+            batches = ring.subscribe_batches(kinds=FlowEnded)
+            await send_one(namespace, 1)
+            await asyncio.to_thread(namespace.ip, f"link del {PORT}")
+            with pytest.raises(InterfaceGoneError) as caught:
+                await anext(events)
+            assert caught.value is ring.error
+            assert [type(event) for event in await batches.next_batch()] == [FlowEnded]
+            with pytest.raises(InterfaceGoneError):
+                await batches.next_batch()
+            assert await batches.next_batch() == []
+        assert_balanced(ring.statistics())
+
+    with wire() as namespace:
+        asyncio.run(asyncio.wait_for(run(namespace), PATIENCE))
+
+
+@pytest.mark.parametrize("way", WAYS)
 def test_moving_the_interface_away_ends_the_stream(way: str) -> None:
     async def run(namespace: Namespace, elsewhere: Namespace) -> None:
         ring = Netring(PORT, netns=namespace.path, **WAYS[way].options())
