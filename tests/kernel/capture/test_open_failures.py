@@ -63,6 +63,20 @@ def test_bpf_that_a_seccomp_filter_hides_is_named_too() -> None:
     assert "Function not implemented: a seccomp filter hides it" in outcome.texts
 
 
+def test_the_capabilities_of_a_user_namespace_are_told_from_those_of_the_machine() -> None:
+    wire_inside = (
+        f"ip link add {SENDER} type veth peer name {PORT} && ip link set {SENDER} up && "
+        f'ip link set {PORT} up && exec "$@"'
+    )
+    with Namespace() as namespace:
+        inside = ["unshare", "--user", "--map-root-user", "--net", "sh", "-c", wire_inside, "sh"]
+        outcome = fail(namespace, "plain", "af_xdp", before=inside)
+        listening = fail(namespace, "plain", "tpacket_v3", before=inside)
+    assert outcome.types == {"PermissionDeniedError"}
+    assert "its capabilities are those of a user namespace" in outcome.texts
+    assert listening.errors == []
+
+
 def test_auto_falls_back_where_bpf_is_denied_and_says_why() -> None:
     outcome = failure("bpf denied", "auto")
     assert outcome.errors == []
