@@ -107,12 +107,19 @@ def _compile(request: dict[str, Any]) -> dict[str, Any]:
         with captured:
             bpf = bcc.BPF(text=request["source"].encode(), cflags=request["cflags"])
             code = bpf.dump_func(request["function"].encode())
-            # Not by bpf[name]: that needs /sys to tell the number of CPUs.
-            maps = [bcc.lib.bpf_table_fd(bpf.module, name.encode()) for name in request["maps"]]
+            maps = [_map_fd(bcc, bpf, name) for name in request["maps"]]
     except Exception as error:  # BCC raises it bare; all of it is reported
         raise _FailedError("compile", str(error), captured.text) from error
     numbered = _number_maps(code, maps)
     return {"code": base64.b64encode(numbered).decode(), "made_by": _makers(bcc)}
+
+
+def _map_fd(bcc: ModuleType, bpf: Any, name: str) -> int:
+    # bpf[name] would read the number of CPUs from /sys, which may be absent.
+    fd = int(bcc.lib.bpf_table_fd(bpf.module, name.encode()))
+    if fd < 0:
+        raise KeyError(name)
+    return fd
 
 
 def _number_maps(code: bytes, maps: list[int]) -> bytes:
