@@ -96,7 +96,7 @@ def _shown(code: int) -> str:
 class NetringError(Exception):
     """The root of every error netring_bpf raises on purpose."""
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str = "") -> None:
         super().__init__(printable(message))
 
 

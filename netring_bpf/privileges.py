@@ -47,10 +47,10 @@ def explain_refusal(what: str, error: int, *needed: str, instead: str = "") -> N
     way to do without them.
     """
     if error == errno.ENOSYS:
-        hidden = "a seccomp filter hides it" if _filtered() else "the kernel was built without it"
-        return KernelFeatureError(
-            f"{what}: {os.strerror(error)}: {hidden}; {_SECCOMP_REMEDY}", feature="system call"
-        )
+        why = "the kernel was built without it; choose another kernel, or backend='tpacket_v3'"
+        if _filtered():
+            why = f"a seccomp filter hides it; {_SECCOMP_REMEDY}"
+        return KernelFeatureError(f"{what}: {os.strerror(error)}: {why}", feature="system call")
     if error not in {errno.EPERM, errno.EACCES}:
         return None
     if lacking := missing(*needed):
