@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
-import io
 import os
 import stat
+import sys
 import threading
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from netring_bpf.capture.backend import Opened
+from netring_bpf.capture.feeder import GZIP_MAGIC, Feeder
 from netring_bpf.errors import (
     CaptureFileError,
     ClosedError,
@@ -31,8 +30,6 @@ from netring_bpf.ring.reader import Reader
 from netring_bpf.statistics import CaptureStatistics
 
 if TYPE_CHECKING:
-    import gzip
-
     from netring_bpf.filter.filter import Filter
     from netring_bpf.filter.filter_set import FilterLike
     from netring_bpf.interface import LinkWatch
@@ -46,52 +43,21 @@ _LINKTYPES = {
     for number in (1, 0, 9, 12, 14, 50, 101, 105, 108, 113, 127, 228, 229, 239, 276)
 }
 _OPENED = Opened(backend="file")
-_GZIP_MAGIC = b"\x1f\x8b"
-_PIPE_SIZE = 1 << 20
-_CHUNK = 1 << 18
+_GRACE = 0.5  # seconds without progress after which a stream's last bytes are left unread
 
 
-def _unpacked(stream: io.BufferedReader) -> gzip.GzipFile:
-    import gzip
+def _open(path: str | Path) -> int:
+    # O_NONBLOCK: a FIFO is opened before it has a writer; regular files do not mind it.
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+    return os.open(path, flags)
 
-    return gzip.GzipFile(fileobj=stream)
 
-
-class _Feeder:
-    """Feeds a pipe from a stream that the C core cannot read: unpacks it, or passes it on."""
-
-    def __init__(self, stream: io.BufferedReader) -> None:
-        packed = stream.peek(2)[:2] == _GZIP_MAGIC
-        self._stream = _unpacked(stream) if packed else stream
-        self.error: str | None = None
-        self.descriptor, self._sink = os.pipe2(os.O_CLOEXEC)
-        with contextlib.suppress(OSError):  # an unprivileged user may have reached the limit
-            fcntl.fcntl(self._sink, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
-        self._thread = threading.Thread(target=self._run, name="netring-unpack", daemon=True)
-        try:
-            self._thread.start()
-        except BaseException:
-            os.close(self.descriptor)
-            os.close(self._sink)
-            raise
-
-    def _run(self) -> None:
-        try:
-            while data := self._stream.read(_CHUNK):
-                view = memoryview(data)
-                while view:
-                    view = view[os.write(self._sink, view) :]
-        except BrokenPipeError:
-            pass  # the reader has stopped
-        except (OSError, EOFError, zlib.error, ValueError) as error:
-            self.error = str(error)
-        finally:
-            os.close(self._sink)
-
-    def close(self) -> None:
-        os.close(self.descriptor)
-        # Nothing can wake a thread that waits for a terminal or a pipe: it ends with the process.
-        self._thread.join(0.1)
+def _standard_input() -> int:
+    if sys.stdin is None:  # closed at the start; by now the descriptor may be something else
+        raise OSError(errno.EBADF, "standard input is closed")
+    descriptor = os.dup(0)
+    os.set_inheritable(descriptor, False)
+    return descriptor
 
 
 def _only_filter(filter: FilterLike) -> Filter:
@@ -110,9 +76,10 @@ def _only_filter(filter: FilterLike) -> Filter:
 class Replay:
     """Reads flow events from a pcap or pcapng file of any byte order, packed by gzip or not.
 
-    ``path``: the file; ``"-"`` for standard input. ``filter``: an expression or a ``Filter``, by
-    the rule for files (docs/filters.md); named filters are refused. Times are the file's.
-    The reader waits until its events are taken, so none is lost. ``Netring.replay`` uses this.
+    ``path``: the file, or a FIFO; ``"-"`` for standard input. ``filter``: an expression or a
+    ``Filter``, by the rule for files (docs/filters.md); named filters are refused. Times are the
+    file's. The reader waits until its events are taken, so none is lost. A pipe is read as it
+    fills, and ``stop()`` ends any wait for it. ``Netring.replay`` uses this.
     Raises ``CaptureFileError``, ``FilterError``, ``OptionError``.
     """
 
@@ -124,10 +91,11 @@ class Replay:
         self._flow = flow or FlowOptions()
         self._stack = contextlib.ExitStack()
         self._reader: Reader | None = None
-        self._feeder: _Feeder | None = None
+        self._feeder: Feeder | None = None
         self._descriptor = -1
         self._size = 0
         self._thread: threading.Thread | None = None
+        self._stopping = False
         self._closing = threading.Lock()  # another thread may close while ``progress`` is read
         self._final: CaptureStatistics | None = None
 
@@ -172,11 +140,7 @@ class Replay:
 
     def _open_file(self, undo: contextlib.ExitStack) -> int:
         try:
-            if str(self._path) == "-":
-                descriptor = os.dup(0)
-                os.set_inheritable(descriptor, False)
-            else:
-                descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = _standard_input() if str(self._path) == "-" else _open(self._path)
             undo.callback(os.close, descriptor)
             kind = os.fstat(descriptor)
         except OSError as error:
@@ -192,12 +156,11 @@ class Replay:
         self._size = kind.st_size if stat.S_ISREG(kind.st_mode) else 0
         return descriptor
 
-    def _feed(self, undo: contextlib.ExitStack) -> _Feeder | None:
+    def _feed(self, undo: contextlib.ExitStack) -> Feeder | None:
         """Return None for a regular file without gzip: the C core reads that itself."""
-        if self._size and os.pread(self._descriptor, 2, 0) != _GZIP_MAGIC:
+        if self._size and os.pread(self._descriptor, 2, 0) != GZIP_MAGIC:
             return None
-        raw = io.FileIO(self._descriptor, closefd=False)
-        feeder = _Feeder(io.BufferedReader(raw, _CHUNK))
+        feeder = Feeder(self._descriptor, regular=self._size > 0)
         undo.callback(feeder.close)
         return feeder
 
@@ -243,6 +206,8 @@ class Replay:
         self._thread.start()
 
     def _problem(self) -> CaptureFileError | None:
+        if self._stopping:
+            return None  # the stream was cut here because the caller asked for it
         problem = self._opened().savefile_problem()
         if self._feeder is not None and self._feeder.error is not None:
             problem = f"cannot be unpacked: {self._feeder.error}", self._opened().savefile_offset
@@ -272,12 +237,26 @@ class Replay:
         )
 
     def stop(self) -> None:
-        """End the thread. Idempotent; blocks."""
+        """End the thread. Idempotent; blocks.
+
+        What a pipe has brought by now is read first, as long as somebody takes the events.
+        """
         if self._reader is None or self._final is not None:
             return
+        if self._thread is not None and self._feeder is not None and self._feeder.streams:
+            self._read_what_came(self._reader, self._thread, self._feeder)
         self._reader.stop()
         if self._thread is not None:
             self._thread.join()
+
+    def _read_what_came(self, reader: Reader, thread: threading.Thread, feeder: Feeder) -> None:
+        if thread.is_alive():
+            self._stopping = True
+            feeder.end()
+        before = -1
+        while thread.is_alive() and (now := reader.savefile_offset) != before:
+            before = now
+            thread.join(_GRACE)
 
     def finish(self, limit: int) -> Iterator[EventBatch]:
         """After the end of the file: end the live flows and yield all events that are left."""
