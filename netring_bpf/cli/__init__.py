@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import sys
 
 __all__ = ["main"]
@@ -11,6 +12,8 @@ __all__ = ["main"]
 
 def main() -> None:
     """Run the command line; exits 0, 1 for an error that has a message, 2 for wrong usage."""
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # it asks for statistics, and must never kill
+
     from netring_bpf.cli.app import run
 
     try:

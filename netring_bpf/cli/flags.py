@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import importlib.util
 import math
+import os
 import sys
 from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar
@@ -33,9 +34,18 @@ __all__ = [
 _T = TypeVar("_T")
 
 
-def say(text: str) -> None:
-    """Print a message on standard error, in one line."""
-    print(f"netring-bpf: {printable(text)}", file=sys.stderr)
+def say(text: str, *, prefix: str = "netring-bpf: ") -> None:
+    """Print a message on standard error; nothing fails if nobody reads it."""
+    if sys.stderr is None:
+        return
+    shown = "
+".join(map(printable, text.split("
+")))
+    try:
+        print(f"{prefix}{shown}", file=sys.stderr, flush=True)
+    except OSError:  # keep the interpreter from flushing once more
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
 def has_rich() -> bool:

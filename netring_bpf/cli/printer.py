@@ -9,10 +9,11 @@ import sys
 from collections.abc import Sequence
 
 from netring_bpf.broadcast.broadcast import BatchSubscriber
-from netring_bpf.cli.flags import has_rich
+from netring_bpf.cli.flags import has_rich, say
 from netring_bpf.cli.lines import open_lines
 from netring_bpf.cli.output import Output
-from netring_bpf.errors import printable
+from netring_bpf.cli.signals import ending_signals
+from netring_bpf.errors import ClosedError, printable
 from netring_bpf.events.batch import EventBatch
 from netring_bpf.events.event import CaptureError, Event
 from netring_bpf.netring import Netring, NetringStatistics
@@ -36,16 +37,18 @@ async def print_events(
     ``salt`` goes into Zeek's identifiers. ``expression`` is the filter, for the first message.
 
     Returns whether the capture ended without an error; the log has the error. Raises
-    ``NetringError``. A second signal cancels the closing.
+    ``NetringError``. A second SIGINT or SIGTERM cancels the closing. SIGUSR1 prints the
+    statistics so far.
     """
     stop = asyncio.Event()
     _stop_on_signals(stop)
+    _report_on_signal(ring)
     async with contextlib.AsyncExitStack() as stack:
         await stack.enter_async_context(ring)
         events = await stack.enter_async_context(
             ring.subscribe_batches(errors="event", name="stdout")
         )
-        _say(_opening(ring, expression))
+        say(_opening(ring, expression))
         if ring.progress is not None and sys.stderr.isatty() and has_rich():
             from netring_bpf.cli.progress import show_progress
 
@@ -57,26 +60,40 @@ async def print_events(
         try:
             await asyncio.wait_for(printer, _PATIENCE)
         except TimeoutError:
-            _say("netring-bpf: nothing reads standard output: some events were not printed")
-    _say(_summary(ring.statistics()))
+            say("nothing reads standard output: some events were not printed")
+    say(_summary(ring.statistics()), prefix="")
     return ring.error is None
-
-
-def _say(text: str) -> None:
-    print("\n".join(map(printable, text.split("\n"))), file=sys.stderr)
 
 
 def _stop_on_signals(stop: asyncio.Event) -> None:
     loop = asyncio.get_running_loop()
     main = asyncio.current_task()
 
-    def on_signal() -> None:
-        if stop.is_set() and main is not None:
+    def on_signal(number: signal.Signals) -> None:
+        # A terminal that hangs up sends SIGHUP twice, and systemd may send it after SIGTERM.
+        if stop.is_set() and main is not None and number != signal.SIGHUP:
             main.cancel()
         stop.set()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, on_signal)
+    for number in ending_signals():
+        loop.add_signal_handler(number, on_signal, number)
+
+
+def _report_on_signal(ring: Netring) -> None:
+    loop = asyncio.get_running_loop()
+
+    def report() -> None:
+        try:
+            say(_summary(ring.statistics(), laws=False), prefix="")
+        except ClosedError:
+            say("not capturing yet")
+
+    def on_signal(*_: object) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(report)
+
+    # The loop's own handlers would end with it, and the signal would kill then.
+    signal.signal(signal.SIGUSR1, on_signal)
 
 
 async def _print(
@@ -122,11 +139,12 @@ def _opening(ring: Netring, expression: str | None) -> str:
     how = f"{ring.backend}, {ring.attach} XDP" if ring.attach else ring.backend
     what = f", filter {expression!r}" if expression else ""
     if ring.progress is not None:
-        return f"netring-bpf: reading {printable(ring.interface)}{what}"
-    return f"netring-bpf: capturing on {printable(ring.interface)} ({how}{what})"
+        return f"reading {printable(ring.interface)}{what}"
+    return f"capturing on {printable(ring.interface)} ({how}{what})"
 
 
-def _summary(statistics: NetringStatistics) -> str:
+def _summary(statistics: NetringStatistics, *, laws: bool = True) -> str:
+    """Return the summary. ``laws``: of the end, when the books must balance."""
     capture = statistics.capture
     if capture.backend == "file":
         lines = [
@@ -148,5 +166,5 @@ def _summary(statistics: NetringStatistics) -> str:
         f"{sink.pending} pending, {stream.lagged} missed"
         for sink, stream in zip(statistics.sinks, statistics.streams, strict=True)
     ]
-    lines += [f"books off: {law}" for law in statistics.equations() if not law.holds]
+    lines += [f"books off: {law}" for law in statistics.equations() if laws and not law.holds]
     return "\n".join(lines)

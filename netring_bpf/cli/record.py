@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import argparse
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from netring_bpf.cli.flags import add_backend, add_bounds, add_filter, expression, say
-from netring_bpf.errors import OptionError
+from netring_bpf.cli.signals import Listener, ending_signals
+from netring_bpf.errors import CaptureFileError, ClosedError, OptionError
 
 if TYPE_CHECKING:
-    from netring_bpf.recording.recorder import RecordStatistics
+    from collections.abc import Callable
+
+    from netring_bpf.recording.recorder import Recorder, RecordStatistics
 
 __all__ = ["DESCRIPTION", "SUMMARY", "add_flags", "run"]
 
 SUMMARY = "write the frames of an interface into pcapng files"
 DESCRIPTION = (
     "Write the frames of an interface into pcapng files, with times in nanoseconds and counts of "
-    "dropped frames. Ctrl-C stops the capture and prints a summary."
+    "dropped frames. No file that is there is overwritten. Ctrl-C stops the capture and prints a "
+    "summary; SIGUSR1 prints the counts so far."
 )
 
 
@@ -26,7 +31,15 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add_filter(parser)
     add("--interface", "-i", required=True, metavar="IFACE", help="capture on this interface")
-    add("-w", dest="file", required=True, type=Path, metavar="FILE", help="write this pcapng file")
+    add(
+        "-w",
+        dest="file",
+        required=True,
+        type=Path,
+        metavar="FILE",
+        help="write this pcapng file, or a pcap file if its name ends in .pcap; - writes pcapng to "
+        "standard output",
+    )
     add_backend(parser)
     add(
         "--rotate-size",
@@ -35,28 +48,30 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         help="start a new file before one grows beyond this size",
     )
     add("--rotate-time", type=float, metavar="SECONDS", help="start a new file after this long")
-    add("--max-files", type=int, metavar="N", help="keep only the latest N files")
+    add("--max-files", type=int, metavar="N", help="keep only the latest N of these files")
     add(
         "--ring-time",
         type=float,
         metavar="SECONDS",
-        help="keep the last SECONDS in memory, and write them to a file on SIGUSR1",
+        help="keep the last SECONDS in memory; SIGUSR1 writes them to a new file",
     )
     add_bounds(parser, "frames")
 
 
 def run(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
-    """Record until SIGINT or SIGTERM, the duration or the count; returns the exit status.
+    """Record until a signal, the duration or the count; returns the exit status.
 
-    With ``--ring-time``, SIGUSR1 writes the ring to a file. Raises ``NetringError``.
+    SIGUSR1 writes the ring to a file with ``--ring-time``, else it prints the counts. Raises
+    ``NetringError``.
     """
-    import signal
-
     from netring_bpf.capture.capture import Capture
     from netring_bpf.cli.log import write_log
     from netring_bpf.recording.recorder import Recorder, RecordOptions
 
     write_log()
+    capture = Capture(
+        given.interface, filter=expression(given), backend=given.backend, steal=given.steal
+    )
     try:
         options = RecordOptions(
             rotate_size=given.rotate_size,
@@ -64,34 +79,55 @@ def run(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
             max_files=given.max_files,
             ring_time=given.ring_time,
         )
+        recorder = Recorder(capture, given.file, options)
     except OptionError as error:
         parser.error(str(error))
-    capture = Capture(
-        given.interface, filter=expression(given), backend=given.backend, steal=given.steal
-    )
-    recorder = Recorder(capture, given.file, options)
-    with recorder:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: recorder.stop())
-        if options.ring_time is not None:
-            signal.signal(
-                signal.SIGUSR1,
-                lambda *_: recorder.trigger(lambda path: say(f"wrote {path}")),
-            )
-        how = f"{capture.backend}, {capture.attach} XDP" if capture.attach else capture.backend
-        say(f"recording {given.interface} ({how})")
-        recorder.run(duration=given.duration, count=given.count)
-    for line in _summary(recorder.statistics()):
-        say(line)
+    asked = _report if options.ring_time is None else _trigger
+    actions: dict[signal.Signals, Callable[[], object]] = {signal.SIGUSR1: lambda: asked(recorder)}
+    actions.update(dict.fromkeys(ending_signals(), recorder.stop))
+    opened = False
+    try:
+        with Listener(actions), recorder:
+            opened = True
+            how = f"{capture.backend}, {capture.attach} XDP" if capture.attach else capture.backend
+            say(f"recording {given.interface} ({how})")
+            recorder.run(duration=given.duration, count=given.count)
+    except CaptureFileError as error:
+        # A reader of the pipe that has left (`| head`) is no error.
+        if not (opened and isinstance(error.__cause__, BrokenPipeError)):
+            raise
+    finally:
+        if opened:
+            for line in _summary(recorder.statistics()):
+                say(line)
     return 0
 
 
-def _summary(books: RecordStatistics) -> list[str]:
+def _trigger(recorder: Recorder) -> None:
+    recorder.trigger(
+        lambda path: say(f"wrote {path}"), lambda error: say(f"{error}; the ring is kept")
+    )
+
+
+def _report(recorder: Recorder) -> None:
+    try:
+        books = recorder.statistics()
+    except ClosedError:
+        say("not recording yet")
+        return
+    for line in _summary(books, laws=False):
+        say(line)
+
+
+def _summary(books: RecordStatistics, *, laws: bool = True) -> list[str]:
+    """Return the summary. ``laws``: of the end, when the books must balance."""
     lines = [
         f"{books.written} frames written to {books.files} files, {books.bytes} bytes",
         f"{books.capture.seen} frames seen, {books.capture.lost} dropped by the kernel",
     ]
+    if books.unwritten:
+        lines.append(f"{books.unwritten} frames could not be written")
     if books.overwritten or books.held:
         lines.append(f"{books.overwritten + books.held} frames left the ring unwritten")
-    lines += [f"books off: {law}" for law in books.equations() if not law.holds]
+    lines += [f"books off: {law}" for law in books.equations() if laws and not law.holds]
     return lines

@@ -10,7 +10,11 @@ import platform
 import struct
 from dataclasses import dataclass
 
-__all__ = ["InterfaceCounts", "head", "tail"]
+__all__ = ["PACKET_HEAD", "InterfaceCounts", "PcapngBlocks"]
+
+# The start of an enhanced packet block: type, length, interface, time (high, low), captured
+# length, length.
+PACKET_HEAD = struct.Struct("=7I")
 
 _SECTION, _INTERFACE, _STATISTICS = 0x0A0D0D0A, 1, 5
 _BYTE_ORDER_MAGIC = 0x1A2B3C4D
@@ -38,35 +42,57 @@ class InterfaceCounts:
     end: int
 
 
-def head(name: str, *, snaplen: int, expression: str, application: str) -> bytes:
-    """Return the section header and the description of interface 0."""
-    section = struct.pack("=IHHq", _BYTE_ORDER_MAGIC, 1, 0, -1) + _options(
-        (_SHB_OS, f"{platform.system()} {platform.release()}".encode()),
-        (_SHB_USERAPPL, application.encode()),
-    )
-    options = [
-        (_IF_NAME, name.encode(errors="surrogateescape")),
-        (_IF_TSRESOL, bytes([_NANOSECONDS])),
-    ]
-    if expression:
-        # A first byte of 0 says that a string of libpcap's language follows.
-        options.append((_IF_FILTER, b"\0" + expression.encode(errors="replace")))
-    interface = struct.pack("=HHI", _ETHERNET, 0, snaplen) + _options(*options)
-    return _block(_SECTION, section) + _block(_INTERFACE, interface)
+class PcapngBlocks:
+    """A pcapng file of one interface in its parts."""
 
+    def __init__(self, name: str, *, snaplen: int, expression: str, application: str) -> None:
+        self._name = name
+        self._snaplen = snaplen
+        self._expression = expression
+        self._application = application
 
-def tail(counts: InterfaceCounts) -> bytes:
-    """Return the statistics of interface 0."""
-    body = struct.pack("=III", 0, counts.end >> 32, counts.end & 0xFFFF_FFFF) + _options(
-        (_ISB_STARTTIME, _time(counts.start)),
-        (_ISB_ENDTIME, _time(counts.end)),
-        (_ISB_IFRECV, _count(counts.received)),
-        (_ISB_IFDROP, _count(0)),
-        (_ISB_FILTERACCEPT, _count(counts.accepted)),
-        (_ISB_OSDROP, _count(counts.dropped)),
-        (_ISB_USRDELIV, _count(counts.delivered)),
-    )
-    return _block(_STATISTICS, body)
+    def head(self) -> bytes:
+        """Return the section header and the description of interface 0."""
+        section = struct.pack("=IHHq", _BYTE_ORDER_MAGIC, 1, 0, -1) + _options(
+            (_SHB_OS, f"{platform.system()} {platform.release()}".encode()),
+            (_SHB_USERAPPL, self._application.encode()),
+        )
+        options = [
+            (_IF_NAME, self._name.encode(errors="surrogateescape")),
+            (_IF_TSRESOL, bytes([_NANOSECONDS])),
+        ]
+        if self._expression:
+            # A first byte of 0 says that a string of libpcap's language follows.
+            options.append((_IF_FILTER, b"\0" + self._expression.encode(errors="replace")))
+        interface = struct.pack("=HHI", _ETHERNET, 0, self._snaplen) + _options(*options)
+        return _block(_SECTION, section) + _block(_INTERFACE, interface)
+
+    def body(self, blocks: bytes) -> bytes:
+        """Return the blocks as they are."""
+        return blocks
+
+    def whole(self, body: bytes, size: int) -> tuple[int, int]:
+        """Return the size of the whole blocks in the first ``size`` bytes, and their number."""
+        at = count = 0
+        while at + PACKET_HEAD.size <= size:
+            end = at + PACKET_HEAD.unpack_from(body, at)[1]
+            if end > size:
+                break
+            at, count = end, count + 1
+        return at, count
+
+    def tail(self, counts: InterfaceCounts) -> bytes:
+        """Return the statistics of interface 0."""
+        body = struct.pack("=III", 0, counts.end >> 32, counts.end & 0xFFFF_FFFF) + _options(
+            (_ISB_STARTTIME, _time(counts.start)),
+            (_ISB_ENDTIME, _time(counts.end)),
+            (_ISB_IFRECV, _count(counts.received)),
+            (_ISB_IFDROP, _count(0)),
+            (_ISB_FILTERACCEPT, _count(counts.accepted)),
+            (_ISB_OSDROP, _count(counts.dropped)),
+            (_ISB_USRDELIV, _count(counts.delivered)),
+        )
+        return _block(_STATISTICS, body)
 
 
 def _count(value: int) -> bytes:

@@ -1,4 +1,4 @@
-"""Records a capture's frames into pcapng files that rotate, or keeps the last seconds in a ring.
+"""Records a capture's frames into files that rotate, or keeps the last seconds in a ring.
 
 The C core makes the blocks, with VLAN tags put back. Python only moves them.
 """
@@ -7,28 +7,32 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+import logging
 import os
-import threading
+import re
 import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 from netring_bpf.capture.capture import Capture
 from netring_bpf.errors import CaptureFileError, ClosedError, OptionError
-from netring_bpf.recording.pcapng_blocks import InterfaceCounts, head, tail
+from netring_bpf.recording.capture_file import STANDARD_OUTPUT, CaptureFile, Format
+from netring_bpf.recording.pcap_records import PcapRecords
+from netring_bpf.recording.pcapng_blocks import InterfaceCounts, PcapngBlocks
 from netring_bpf.ring.reader import Blocks
 from netring_bpf.statistics import CaptureStatistics, Equation
 
 __all__ = ["RecordOptions", "RecordStatistics", "Recorder"]
 
-_NS = 1_000_000_000
+_log = logging.getLogger("netring_bpf")
 _POLL = 0.1  # seconds until an idle recorder looks for a trigger
 _DRAIN = 2.0  # seconds to empty the rings at the end
 _MOST = 1 << 30  # frames
 _SMALLEST = 4096  # bytes
+_PACKED = {".gz", ".zst", ".xz", ".lz4", ".bz2"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +40,12 @@ class RecordOptions:
     """The options of a ``Recorder``.
 
     ``rotate_size``: a file has at most so many bytes (but at least one batch of frames);
-    ``rotate_time``: a file spans at most so many seconds of packet time. Either names the files
-    ``NAME-00001.SUFFIX`` and so on; ``max_files``: the recorder keeps only so many, the latest.
+    ``rotate_time``: a file takes in frames for at most so many seconds. Either names the files
+    ``NAME-00001.SUFFIX`` and so on, after the numbers that there are; ``max_files``: the recorder
+    keeps only so many of its own, the latest.
     ``ring_time``: the recorder writes nothing until ``trigger()``, which writes the frames of the
-    last so many seconds, as far as ``ring_size`` bytes hold them. It excludes rotation.
+    last so many seconds before the latest frame, as far as ``ring_size`` bytes hold them. It
+    excludes rotation. All seconds are those of the monotonic clock.
     """
 
     rotate_size: int | None = None
@@ -73,13 +79,15 @@ class RecordOptions:
 
 @dataclass(frozen=True, slots=True)
 class RecordStatistics:
-    """A recording's books, in frames: handed out = written + overwritten + held.
+    """A recording's books, in frames: handed out = written + unwritten + overwritten + held.
 
-    ``overwritten``: left the ring without a trigger; ``held``: in the ring now. ``files``: made so
-    far; ``bytes``: of all of them. ``capture``: the books of the capture below.
+    ``unwritten``: came when the file could not be written any more; ``overwritten``: left the ring
+    without a trigger; ``held``: in the ring now. ``files``: made so far; ``bytes``: of all of them.
+    ``capture``: the books of the capture below.
     """
 
     written: int
+    unwritten: int
     overwritten: int
     held: int
     files: int
@@ -91,9 +99,9 @@ class RecordStatistics:
         return (
             *self.capture.equations(),
             Equation(
-                "handed out = written + overwritten + held",
+                "handed out = written + unwritten + overwritten + held",
                 self.capture.handed_out,
-                self.written + self.overwritten + self.held,
+                self.written + self.unwritten + self.overwritten + self.held,
             ),
         )
 
@@ -103,58 +111,30 @@ class RecordStatistics:
         return all(equation.holds for equation in self.equations())
 
 
-class _File:
-    """One pcapng file. Only its owner may read it, as it holds other people's traffic."""
+class _Held(NamedTuple):
+    """Frames in the ring, with the time of their coming on the monotonic clock."""
 
-    def __init__(self, path: Path, opening: bytes) -> None:
-        self.path = path
-        self.size = self.count = 0
-        self.first = self.last = 0
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-        try:
-            self._descriptor = os.open(path, flags, 0o600)
-        except OSError as error:
-            raise CaptureFileError(
-                f"write capture file {path}: {error.strerror}", path=path
-            ) from error
-        try:
-            self.write(opening)
-        except BaseException:
-            self.close()
-            raise
+    blocks: Blocks
+    came: float
 
-    def add(self, blocks: Blocks) -> None:
-        self.first = self.first or blocks.first
-        self.last = blocks.last
-        self.count += blocks.frames
-        self.write(blocks.data)
 
-    def write(self, data: bytes) -> None:
-        view = memoryview(data)
-        while view:
-            try:
-                written = os.write(self._descriptor, view)
-            except OSError as error:
-                raise CaptureFileError(
-                    f"write capture file {self.path}: at byte {self.size}: {error.strerror}",
-                    path=self.path,
-                    offset=self.size,
-                ) from error
-            self.size += written
-            view = view[written:]
-
-    def close(self) -> None:
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+class _Trigger(NamedTuple):
+    done: Callable[[Path], None] | None
+    failed: Callable[[CaptureFileError], None] | None
 
 
 class Recorder:
     """Records ``capture`` to ``path``: ``run()`` in one thread, the other methods from any.
 
     A context manager, which opens and closes ``capture``; the capture is the recorder's alone
-    meanwhile. Each file has the interface's name, the filter, times in nanoseconds, and at its end
-    the statistics of the interface so far. Raises what ``Capture`` does, and ``CaptureFileError``.
+    meanwhile. The files are pcapng: each has the interface's name, the filter, times in
+    nanoseconds, and at its end the statistics of the interface so far. A path that ends in
+    ``.pcap`` gives pcap files, also with nanoseconds, and slower. ``"-"`` is standard output; a
+    FIFO must have its reader. No file that is there is overwritten, and no symbolic link followed.
+    Where writing fails, the file ends on a whole frame, and the frames that it lacks are counted.
+
+    Raises what ``Capture`` does, ``OptionError``, and ``CaptureFileError``, whose cause is a
+    ``BrokenPipeError`` if the reader of a pipe has left.
     """
 
     def __init__(
@@ -163,37 +143,49 @@ class Recorder:
         self._capture = capture
         self._path = Path(path)
         self._options = options or RecordOptions()
+        _check_path(self._path, self._options)
         self._stack = contextlib.ExitStack()
-        self._file: _File | None = None
+        self._file: CaptureFile | None = None
         self._files: deque[Path] = deque()
-        self._ring: deque[Blocks] = deque()
+        self._ring: deque[_Held] = deque()
         self._ring_bytes = self._held = 0
-        self._made = self._bytes = self._written = self._overwritten = 0
-        self._stopped = threading.Event()
-        self._triggers: deque[Callable[[Path], None] | None] = deque()
+        self._made = self._bytes = self._written = self._unwritten = self._overwritten = 0
+        self._number = 1
+        self._failed = False
+        # No lock, as a signal handler may interrupt another one inside of ``stop()``.
+        self._stopped = False
+        self._triggers: deque[_Trigger] = deque()
+        self._deadline: float | None = None
         self._start = 0
 
     # -- from any thread --
 
-    def trigger(self, done: Callable[[Path], None] | None = None) -> None:
+    def trigger(
+        self,
+        done: Callable[[Path], None] | None = None,
+        failed: Callable[[CaptureFileError], None] | None = None,
+    ) -> None:
         """Have the ring written to a new file and emptied; then ``done`` is called with its path.
 
-        For a signal handler, a callback, an ``async for`` over flow events. The recorder's thread
-        calls ``done``. Raises ``OptionError`` if there is no ring.
+        For a signal handler, a callback, an ``async for`` over flow events. If the file cannot be
+        written, it is removed, the ring stays as it is for another trigger, and ``failed`` is
+        called with the error; without ``failed`` the error is logged. The recorder's thread makes
+        the calls. Raises ``OptionError`` if there is no ring.
         """
         if self._options.ring_time is None:
             raise OptionError("trigger: there is no ring; set ring_time", option="ring_time")
-        self._triggers.append(done)
+        self._triggers.append(_Trigger(done, failed))
 
     def stop(self) -> None:
-        """Make ``run()`` return soon."""
-        self._stopped.set()
+        """Make ``run()`` return soon, even while it waits for the reader of a pipe."""
+        self._stopped = True
 
     def statistics(self) -> RecordStatistics:
         """Return the current books; after closing, the final ones."""
         file = self._file
         return RecordStatistics(
             written=self._written,
+            unwritten=self._unwritten,
             overwritten=self._overwritten,
             held=self._held,
             files=self._made,
@@ -210,9 +202,10 @@ class Recorder:
 
     def run(self, *, duration: float | None = None, count: int | None = None) -> None:
         """Record until ``stop()``, for ``duration`` seconds, or until ``count`` frames came."""
-        deadline = None if duration is None else time.monotonic() + duration
+        self._deadline = None if duration is None else time.monotonic() + duration
         left = count
-        while not self._stopped.is_set() and (left is None or left > 0):
+        while not self._stopped and (left is None or left > 0):
+            deadline = self._deadline
             wait = _POLL if deadline is None else min(_POLL, deadline - time.monotonic())
             if wait < 0:
                 break
@@ -223,79 +216,130 @@ class Recorder:
                 left = None if left is None else left - blocks.frames
         self._answer_triggers()
 
+    def _is_over(self) -> bool:
+        """Whether ``run()`` would return now; an output that waits asks."""
+        over = self._deadline is not None and time.monotonic() > self._deadline
+        return self._stopped or over
+
     def _take(self, blocks: Blocks) -> None:
+        now = time.monotonic()
         if self._options.ring_time is None:
-            self._write(blocks)
+            self._write(blocks, now)
             return
-        self._ring.append(blocks)
+        self._ring.append(_Held(blocks, now))
         self._ring_bytes += len(blocks.data)
         self._held += blocks.frames
-        oldest = blocks.last - int(self._options.ring_time * _NS)
+        oldest = now - self._options.ring_time
         while self._ring and (
-            self._ring[0].last < oldest or self._ring_bytes > self._options.ring_size
+            self._ring[0].came < oldest or self._ring_bytes > self._options.ring_size
         ):
-            gone = self._ring.popleft()
+            gone = self._ring.popleft().blocks
             self._ring_bytes -= len(gone.data)
             self._held -= gone.frames
             self._overwritten += gone.frames
 
+    # -- the ring --
+
     def _answer_triggers(self) -> None:
         while self._triggers:
-            done = self._triggers.popleft()
-            path = self._next_path()
-            self._file = _File(path, self._head())
-            self._note(path)
-            while self._ring:
-                blocks = self._ring[0]
-                self._add(blocks)
-                self._ring.popleft()
-                self._held -= blocks.frames
-                self._ring_bytes -= len(blocks.data)
-            self._finish_file()
-            if done is not None:
-                done(path)
+            trigger = self._triggers.popleft()
+            try:
+                file = self._write_ring()
+            except CaptureFileError as error:
+                _call(trigger.failed or _log_failure, error)
+                continue
+            self._note(file)
+            self._bytes += file.size
+            self._written += file.count
+            self._held = self._ring_bytes = 0
+            self._ring.clear()
+            if trigger.done is not None:
+                _call(trigger.done, file.path)
+
+    def _write_ring(self) -> CaptureFile:
+        """Write the ring to a new file, which is there whole or not at all."""
+        file = self._open_next()
+        try:
+            for held in self._ring:
+                file.add(held.blocks, held.came)
+            file.finish(self._counts(file))
+        except BaseException:
+            file.discard()
+            raise
+        return file
 
     # -- files --
 
-    def _write(self, blocks: Blocks) -> None:
-        if self._file is not None and self._is_full(self._file, blocks):
-            self._finish_file()
-        if self._file is None:
-            path = self._next_path()
-            self._file = _File(path, self._head())
-            self._note(path)
-        self._add(blocks)
+    def _write(self, blocks: Blocks, now: float) -> None:
+        if self._failed:
+            self._unwritten += blocks.frames
+            return
+        before = 0
+        try:
+            if self._file is not None and self._is_full(self._file, blocks, now):
+                self._finish_file()
+            if self._file is None:
+                self._make_room()
+                self._file = self._open_next()
+                self._note(self._file)
+            before = self._file.count
+            self._file.add(blocks, now)
+        except CaptureFileError:
+            self._failed = True
+            raise
+        finally:
+            written = 0 if self._file is None else self._file.count - before
+            self._written += written
+            self._unwritten += blocks.frames - written
 
-    def _add(self, blocks: Blocks) -> None:
-        assert self._file is not None
-        self._file.add(blocks)
-        self._written += blocks.frames
-
-    def _is_full(self, file: _File, blocks: Blocks) -> bool:
+    def _is_full(self, file: CaptureFile, blocks: Blocks, now: float) -> bool:
         size, span = self._options.rotate_size, self._options.rotate_time
         if file.count == 0:
             return False
         too_big = size is not None and file.size + len(blocks.data) + _TAIL_SIZE > size
-        too_long = span is not None and blocks.last - file.first > int(span * _NS)
+        too_long = span is not None and now - file.began > span
         return too_big or too_long
 
-    def _next_path(self) -> Path:
+    def _open_next(self) -> CaptureFile:
+        numbered = self._options.numbered
+        while True:
+            path = self._path
+            if numbered:
+                path = path.with_name(f"{path.stem}-{self._number:05d}{path.suffix}")
+            try:
+                file = CaptureFile(
+                    path, self._format(), must_be_new=numbered, is_over=self._is_over
+                )
+            except CaptureFileError as error:
+                if not numbered or not isinstance(error.__cause__, FileExistsError):
+                    raise
+                self._number += 1  # another recorder took the number
+                continue
+            self._number += 1
+            return file
+
+    def _note(self, file: CaptureFile) -> None:
         self._made += 1
-        if not self._options.numbered:
-            return self._path
-        return self._path.with_name(f"{self._path.stem}-{self._made:05d}{self._path.suffix}")
+        self._files.append(file.path)
 
-    def _note(self, path: Path) -> None:
-        self._files.append(path)
+    def _make_room(self) -> None:
+        """Remove the oldest files before another is made, as the disk may hold no more."""
         most = self._options.max_files
-        while most is not None and len(self._files) > most:
-            self._files.popleft().unlink(missing_ok=True)
+        while most is not None and len(self._files) >= most:
+            oldest = self._files.popleft()
+            try:
+                oldest.unlink(missing_ok=True)
+            except OSError as error:
+                _log.warning("remove capture file %s: %s", oldest, error.strerror)
 
-    def _head(self) -> bytes:
-        return head(
-            self._capture.interface,
-            snaplen=self._capture.snaplen,
-            expression=self._capture.expression,
+    def _format(self) -> Format:
+        capture = self._capture
+        if self._path.suffix.lower() == ".pcap":
+            return PcapRecords(snaplen=capture.snaplen)
+        return PcapngBlocks(
+            capture.interface,
+            snaplen=capture.snaplen,
+            expression=capture.expression,
             application=f"netring_bpf {importlib.metadata.version('netring-bpf')}",
         )
 
@@ -304,12 +348,14 @@ class Recorder:
         if file is None:
             return
         try:
-            file.write(tail(self._counts(file)))
+            file.finish(self._counts(file))
+        except CaptureFileError:
+            if not self._failed:
+                raise
         finally:
-            file.close()
             self._bytes += file.size
 
-    def _counts(self, file: _File) -> InterfaceCounts:
+    def _counts(self, file: CaptureFile) -> InterfaceCounts:
         books = self._capture.statistics()
         return InterfaceCounts(
             received=books.seen,
@@ -325,25 +371,26 @@ class Recorder:
     def __enter__(self) -> Self:
         if self._start:
             raise ClosedError(f"recording of {self._capture.interface}: opened twice")
+        self._number = _next_number(self._path, self._options)
         self._capture.open()
         self._start = time.time_ns()
         self._stack.callback(self._capture.close)
         if not self._options.numbered:
-            self._stack.callback(self._finish_file)
             try:
                 # An empty recording is a file too, and a bad path fails at once.
-                self._file = _File(self._next_path(), self._head())
-                self._files.append(self._path)
+                self._file = self._open_next()
+                self._note(self._file)
             except BaseException:
                 self._stack.close()
                 raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stopped.set()
+        self._stopped = True
         with self._stack:
             try:
                 self._drain()
+                self._answer_triggers()
             finally:
                 self._finish_file()
 
@@ -359,4 +406,57 @@ class Recorder:
                 return
 
 
-_TAIL_SIZE = len(tail(InterfaceCounts(0, 0, 0, 0, 0, 0)))
+def _check_path(path: Path, options: RecordOptions) -> None:
+    if path == STANDARD_OUTPUT and options.numbered:
+        raise OptionError(
+            "path '-': standard output takes one file; rotation and a ring make several",
+            option="path",
+        )
+    if path.suffix.lower() in _PACKED:
+        raise OptionError(
+            f"path {str(path)!r}: capture files are not packed; name it {path.stem}, and pack it "
+            "afterwards",
+            option="path",
+        )
+
+
+def _next_number(path: Path, options: RecordOptions) -> int:
+    """Return the number after those of the files that there are. Looks whether there can be more.
+
+    Raises ``CaptureFileError`` where no file can be made.
+    """
+    if path == STANDARD_OUTPUT:
+        return 1
+    named = re.compile(re.escape(path.stem) + r"-(\d{5,})" + re.escape(path.suffix))
+    try:
+        found = [named.fullmatch(name) for name in os.listdir(path.parent)]
+    except OSError as error:
+        raise CaptureFileError(
+            f"write capture file {path}: the folder {path.parent}: {error.strerror}; make it "
+            "first, or choose another",
+            path=path,
+        ) from error
+    if options.numbered and not os.access(path.parent, os.W_OK | os.X_OK):
+        raise CaptureFileError(
+            f"write capture file {path}: the folder {path.parent} may not be written to", path=path
+        )
+    return 1 + max((int(match[1]) for match in found if match), default=0)
+
+
+def _call(callback: Callable[..., None], *arguments: object) -> None:
+    """Call back; an error of the callback ends no recording."""
+    try:
+        callback(*arguments)
+    except Exception:  # noqa: BLE001 - it may raise anything
+        _log.exception("a callback of Recorder.trigger() raised an error")
+
+
+def _log_failure(error: CaptureFileError) -> None:
+    _log.error("%s; the ring is kept", error)
+
+
+_TAIL_SIZE = len(
+    PcapngBlocks("", snaplen=0, expression="", application="").tail(
+        InterfaceCounts(0, 0, 0, 0, 0, 0)
+    )
+)
