@@ -174,10 +174,12 @@ static int run_replay(nr_reader *r) {
     while (rc == 0 && !nr_load_relaxed(&r->stopping) && !nr_reader_is_read(r)) {
         if (read_sources(r) == 0 && !nr_reader_is_read(r)) {
             nr_handoff_publish(&r->handoff);
+            nr_reader_account(r);
             nr_reader_publish_books(r);
             rc = is_starved(r) ? nr_reader_wait(r, TICK_MS) : wait_for_room(r);
         }
         if (++passes % REPLAY_PASSES == 0) {
+            nr_reader_account(r);
             nr_reader_publish_books(r);
         }
     }
