@@ -315,11 +315,11 @@ class Recorder:
                     raise
                 self._number += 1  # another recorder took the number
                 continue
-            self._number += 1
             return file
 
     def _note(self, file: CaptureFile) -> None:
         self._made += 1
+        self._number += 1
         self._files.append(file.path)
 
     def _make_room(self) -> None:
@@ -397,13 +397,19 @@ class Recorder:
     def _drain(self) -> None:
         """Record the frames that are still in the rings, and take in nothing new."""
         deadline = time.monotonic() + _DRAIN
+        problem: CaptureFileError | None = None
         self._capture.quiesce()
         while True:
             blocks = self._capture.blocks(_MOST, _POLL)
             if blocks is not None:
-                self._take(blocks)
+                try:
+                    self._take(blocks)
+                except CaptureFileError as error:
+                    problem = error  # the frames that follow are counted as unwritten
             elif self._capture.statistics().in_ring == 0 or time.monotonic() > deadline:
-                return
+                break
+        if problem is not None:
+            raise problem
 
 
 def _check_path(path: Path, options: RecordOptions) -> None:

@@ -230,7 +230,7 @@ asyncio.run(main())
     with (
         here,
         subprocess.Popen(
-            [sys.executable, "-c", code], stdin=there, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", code], stdin=there.fileno(), stdout=subprocess.PIPE, text=True
         ) as process,
     ):
         there.close()
