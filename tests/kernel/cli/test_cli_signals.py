@@ -87,7 +87,7 @@ def test_a_signal_ends_the_wait_for_a_fifo_without_a_writer(
 @pytest.mark.parametrize("number", ENDING)
 @pytest.mark.parametrize("kind", ["pipe", "terminal"])
 def test_a_signal_ends_the_wait_for_standard_input(kind: str, number: signal.Signals) -> None:
-    ours, theirs = pty.openpty() if kind == "terminal" else reversed(os.pipe())  # type: ignore[misc]
+    ours, theirs = pty.openpty() if kind == "terminal" else os.pipe()[::-1]
     try:
         with Command("flows", "-r", "-", "--json", stdin=theirs) as command:
             command.err.wait_for(lambda line: "reading" in line)

@@ -241,6 +241,23 @@ asyncio.run(main())
         assert process.wait(PATIENCE) == 0
 
 
+@pytest.mark.parametrize("path", ["-", "/dev/stdin"])
+def test_a_pipe_whose_writer_has_left_before_is_read_to_its_end(path: str) -> None:
+    theirs, ours = os.pipe()
+    os.write(ours, frames(3))
+    os.close(ours)
+    command = [str(Path(sys.executable).with_name("netring-bpf")), "flows", "-r", path]
+    done = subprocess.run(
+        command, stdin=theirs, capture_output=True, text=True, check=False, timeout=PATIENCE
+    )
+    os.close(theirs)
+    assert done.returncode == 0
+    assert done.stderr.splitlines()[1:] == [
+        "3 frames read, 0 filtered out, 3 with a flow",
+        "3 flows started, 3 ended",
+    ]
+
+
 def test_standard_input_that_is_closed_is_an_error() -> None:
     command = [str(Path(sys.executable).with_name("netring-bpf")), "flows", "-r", "-"]
     done = subprocess.run(
