@@ -96,7 +96,7 @@ class Replay:
         self._size = 0
         self._thread: threading.Thread | None = None
         self._stopping = False
-        self._closing = threading.Lock()  # another thread may close while ``progress`` is read
+        self._closing = threading.Lock()  # another thread may close while this one reads figures
         self._final: CaptureStatistics | None = None
 
     # -- as of every Source --
@@ -264,9 +264,10 @@ class Replay:
 
     def statistics(self) -> CaptureStatistics:
         """Return the books: those of now, or the final ones after ``close()``."""
-        if self._final is not None:
-            return self._final
-        return self._opened().statistics(_OPENED.backend, None, (), {})
+        with self._closing:
+            if self._final is not None:
+                return self._final
+            return self._opened().statistics(_OPENED.backend, None, (), {})
 
     # -- closing --
 

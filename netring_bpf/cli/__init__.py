@@ -13,6 +13,10 @@ __all__ = ["main"]
 def main() -> None:
     """Run the command line; exits 0, 1 for an error that has a message, 2 for wrong usage."""
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # it asks for statistics, and must never kill
+    # A standard stream that is closed must not become the number of a file of ours.
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
 
     from netring_bpf.cli.app import run
 

@@ -38,9 +38,7 @@ def say(text: str, *, prefix: str = "netring-bpf: ") -> None:
     """Print a message on standard error; nothing fails if nobody reads it."""
     if sys.stderr is None:
         return
-    shown = "
-".join(map(printable, text.split("
-")))
+    shown = "\n".join(map(printable, text.split("\n")))
     try:
         print(f"{prefix}{shown}", file=sys.stderr, flush=True)
     except OSError:  # keep the interpreter from flushing once more

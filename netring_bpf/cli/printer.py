@@ -13,7 +13,7 @@ from netring_bpf.cli.flags import has_rich, say
 from netring_bpf.cli.lines import open_lines
 from netring_bpf.cli.output import Output
 from netring_bpf.cli.signals import ending_signals
-from netring_bpf.errors import ClosedError, printable
+from netring_bpf.errors import ClosedError, NetringError, SyscallError, printable
 from netring_bpf.events.batch import EventBatch
 from netring_bpf.events.event import CaptureError, Event
 from netring_bpf.netring import Netring, NetringStatistics
@@ -40,6 +40,7 @@ async def print_events(
     ``NetringError``. A second SIGINT or SIGTERM cancels the closing. SIGUSR1 prints the
     statistics so far.
     """
+    problem: SyscallError | None = None
     stop = asyncio.Event()
     _stop_on_signals(stop)
     _report_on_signal(ring)
@@ -61,7 +62,11 @@ async def print_events(
             await asyncio.wait_for(printer, _PATIENCE)
         except TimeoutError:
             say("nothing reads standard output: some events were not printed")
+        except SyscallError as error:
+            problem = error
     say(_summary(ring.statistics()), prefix="")
+    if problem is not None:
+        raise problem
     return ring.error is None
 
 
@@ -87,6 +92,8 @@ def _report_on_signal(ring: Netring) -> None:
             say(_summary(ring.statistics(), laws=False), prefix="")
         except ClosedError:
             say("not capturing yet")
+        except NetringError as error:
+            say(str(error))
 
     def on_signal(*_: object) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed

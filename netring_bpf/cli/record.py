@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from netring_bpf.cli.flags import add_backend, add_bounds, add_filter, expression, say
 from netring_bpf.cli.signals import Listener, ending_signals
-from netring_bpf.errors import CaptureFileError, ClosedError, OptionError
+from netring_bpf.errors import CaptureFileError, ClosedError, NetringError, OptionError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -114,6 +114,9 @@ def _report(recorder: Recorder) -> None:
         books = recorder.statistics()
     except ClosedError:
         say("not recording yet")
+        return
+    except NetringError as error:
+        say(str(error))
         return
     for line in _summary(books, laws=False):
         say(line)

@@ -159,7 +159,7 @@ class CaptureFile:
             yield
         except OSError as error:
             raise CaptureFileError(
-                f"write capture file {self.path}: {_reason(error)}",
+                f"write capture file {self.path}: {_reason(error, self.path)}",
                 path=self.path,
                 offset=self.size or None,
             ) from error
@@ -184,8 +184,13 @@ def _standard_output() -> int:
     return descriptor
 
 
-def _reason(error: OSError) -> str:
+def _reason(error: OSError, path: Path) -> str:
     if isinstance(error, FileExistsError):
+        if path.is_symlink():
+            return (
+                "it is a symbolic link, which is not followed; choose another name, or - for "
+                "standard output"
+            )
         return "it is there already, and is not overwritten; move it away, or choose another name"
     if error.errno == errno.ENXIO:
         return "nothing reads this pipe; start its reader first"

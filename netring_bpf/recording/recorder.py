@@ -60,7 +60,7 @@ class RecordOptions:
             ("ring_time", 0.001), ("ring_size", _SMALLEST),
         ):  # fmt: skip
             value = getattr(self, option)
-            if value is not None and value < least:
+            if value is not None and not value >= least:  # NaN is not
                 raise OptionError(f"{option}={value!r}: must be at least {least}", option=option)
         rotates = self.rotate_size is not None or self.rotate_time is not None
         if self.max_files is not None and not rotates:

@@ -163,6 +163,21 @@ def test_sigusr1_prints_the_statistics_of_a_file_and_goes_on() -> None:
     ]
 
 
+def test_a_full_disk_of_the_printed_events_is_told_after_the_summary(tmp_path: Path) -> None:
+    path = tmp_path / "a.pcap"
+    path.write_bytes(capture(3))
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [COMMAND, "flows", "-r", str(path), "--json"],
+            stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=LIMIT,
+        )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[1:] == [
+        *file_summary(3),
+        "netring-bpf: write to standard output: No space left on device (errno 28)",
+    ]
+
+
 # -- interfaces --
 
 
