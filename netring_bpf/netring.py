@@ -120,7 +120,7 @@ class Netring(HasOpened):
         _check_sinks(sinks)
         for sink in sinks:
             check_made(sink.kinds, self._made, f"sink {sink.name}")
-        self._broadcast = FlowBroadcast(buffer)
+        self._broadcast = FlowBroadcast(buffer, interface=source.interface)
         self._broadcast.expect(
             f"{source.interface} is not open, so no event will come; iterate inside of "
             "`async with` on the Netring"

@@ -48,14 +48,15 @@ class BroadcastStatistics:
 class FlowBroadcast:
     """Fans events out to its subscribers. Use it from one event loop only.
 
-    ``buffer``: the number of events retained for subscribers that are behind. Raises
-    ``OptionError`` if it is not positive.
+    ``buffer``: the number of events retained for subscribers that are behind. ``interface``: the
+    one that the events are of, for sinks that name it. Raises ``OptionError`` if ``buffer`` is
+    not positive.
     """
 
-    def __init__(self, buffer: int = 4096) -> None:
+    def __init__(self, buffer: int = 4096, *, interface: str | None = None) -> None:
         if buffer < 1:
             raise OptionError(f"buffer={buffer!r}: must be at least 1", option="buffer")
-        self._retained: Retained[Subscriber] = Retained(buffer)
+        self._retained: Retained[Subscriber] = Retained(buffer, interface)
         self._subscribed = 0
 
     @property

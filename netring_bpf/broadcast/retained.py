@@ -37,12 +37,14 @@ class Retained(Generic[_S]):
     Events are numbered from 0: ``oldest`` is the first that is retained, ``published`` the next
     to come. A batch that every subscriber has read goes earlier, as nobody will ask for it:
     Python's garbage collector would walk through it again and again (docs/tuning.md, "Latency").
+    ``interface``: the one that the events are of, if they are of one.
     ``error``: the first ``CaptureError`` with its number; it is kept for those who are behind.
     ``unopened``: why nothing will ever come, until that changes; None if something may.
     """
 
-    def __init__(self, buffer: int) -> None:
+    def __init__(self, buffer: int, interface: str | None = None) -> None:
         self.buffer = buffer
+        self.interface = interface
         self.published = 0
         self.oldest = 0
         self.closed = False

@@ -77,6 +77,11 @@ class Subscriber:
         """The number of the next event it will read."""
         return self._cursor
 
+    @property
+    def interface(self) -> str | None:
+        """The interface, or the replay's file, that the events are of; None if it is unknown."""
+        return self._retained.interface
+
     def _missed(self) -> Event | None:
         """Go on with the oldest retained event; return what there is to tell of those before it.
 

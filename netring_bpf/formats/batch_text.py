@@ -40,8 +40,8 @@ class TextEncoder:
 
     ``kinds``: the event classes to encode; the encoder passes over the others. ``terminator``
     ends each record. The format has a default for both. ``salt``: of Zeek's ``uid``. JSON alone
-    takes ``capture``, a text for each record, and ``seq``, the number of the first record; the
-    numbers go on from batch to batch. Raises ``OptionError`` for another format.
+    takes ``interface`` and ``capture``, texts for each record, and ``seq``, the number of the
+    first record; the numbers go on from batch to batch. Raises ``OptionError`` for another format.
     """
 
     def __init__(
@@ -51,6 +51,7 @@ class TextEncoder:
         kinds: tuple[type[FlowEvent], ...] | None = None,
         terminator: bytes | None = None,
         salt: str = "",
+        interface: str | None = None,
         capture: str | None = None,
         seq: int | None = None,
     ) -> None:
@@ -63,8 +64,9 @@ class TextEncoder:
             kinds = chosen.kinds
         if terminator is None:
             terminator = chosen.terminator
+        place = b"" if interface is None else _json_text(interface)
         name = b"" if capture is None else _json_text(capture)
-        self._keep = ffi.from_buffer(terminator), ffi.from_buffer(name)
+        self._keep = tuple(map(ffi.from_buffer, (terminator, place, name)))
         self._options = ffi.new(
             "nr_text_options *",
             {
@@ -72,7 +74,9 @@ class TextEncoder:
                 "kinds": mask_of(kinds),
                 "uid_key": uid_key(salt),
                 "seq": seq or 0,
-                "capture": self._keep[1],
+                "interface": self._keep[1],
+                "interface_size": len(place),
+                "capture": self._keep[2],
                 "capture_size": len(name),
                 "has_seq": seq is not None,
                 "terminator": self._keep[0],
@@ -145,4 +149,5 @@ def _number_of(format: str) -> int:
 
 
 def _json_text(text: str) -> bytes:
-    return json.dumps(text, ensure_ascii=False).encode()
+    """Return the text as JSON can hold it, as ``json.py`` does."""
+    return json.dumps(text.encode(errors="backslashreplace").decode(), ensure_ascii=False).encode()

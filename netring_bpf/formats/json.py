@@ -21,6 +21,7 @@ Every object has ``event`` and ``ts`` (nanoseconds since the Unix epoch). The fl
 - ``network``: the VNI, ``tunnel``: the kind of tunnel around it, ``icmp_errors``: the number that
   quoted it; each only if there is one
 - ``reason``: of ``ended`` only, a value of ``FlowEnd``
+- ``interface``: of the capture, if the caller gives it
 - ``capture``, ``seq``: if the caller gives them; they tell one record from every other
 
 ``link_down`` and ``link_up`` have ``interface``, ``error`` has ``message``, ``sink_failed`` has
@@ -49,7 +50,13 @@ __all__ = ["encode_event"]
 _CONTROLS: Final = re.compile("[\x7f-\x9f]")
 
 
-def encode_event(event: Event, *, capture: str | None = None, seq: int | None = None) -> bytes:
+def encode_event(
+    event: Event,
+    *,
+    interface: str | None = None,
+    capture: str | None = None,
+    seq: int | None = None,
+) -> bytes:
     """Return the event as one JSON object, without a newline.
 
     Raises ``PackageMissingError`` for a flow event if msgspec is not installed.
@@ -76,7 +83,10 @@ def encode_event(event: Event, *, capture: str | None = None, seq: int | None = 
                 encode_flow_event,
             )
 
-            return encode_flow_event(event, capture=capture, seq=seq)
+            shown = None if interface is None else _text(interface)
+            return encode_flow_event(event, interface=shown, capture=capture, seq=seq)
+    if interface is not None:
+        fields.setdefault("interface", _text(interface))
     if capture is not None:
         fields["capture"] = capture
     if seq is not None:

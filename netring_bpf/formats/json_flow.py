@@ -70,6 +70,7 @@ class _FlowRecord(msgspec.Struct, gc=False):
     tunnel: str | UnsetType
     icmp_errors: int | UnsetType
     reason: str | UnsetType
+    interface: str | UnsetType
     capture: str | UnsetType
     seq: int | UnsetType
 
@@ -78,13 +79,19 @@ _encode = msgspec.json.Encoder().encode
 
 
 def encode_flow_event(
-    event: FlowEvent, *, capture: str | None = None, seq: int | None = None
+    event: FlowEvent,
+    *,
+    interface: str | None = None,
+    capture: str | None = None,
+    seq: int | None = None,
 ) -> bytes:
     """Return the event as one JSON object, without a newline."""
-    return _encode(_flow_record(event, capture, seq))
+    return _encode(_flow_record(event, interface, capture, seq))
 
 
-def _flow_record(event: FlowEvent, capture: str | None, seq: int | None) -> _FlowRecord:
+def _flow_record(
+    event: FlowEvent, interface: str | None, capture: str | None, seq: int | None
+) -> _FlowRecord:
     flow = event.flow
     key = flow.key
     return _FlowRecord(
@@ -113,6 +120,7 @@ def _flow_record(event: FlowEvent, capture: str | None, seq: int | None) -> _Flo
         UNSET if flow.tunnel is None else flow.tunnel.kind.value,
         flow.icmp_errors or UNSET,
         event.reason.value if isinstance(event, FlowEnded) else UNSET,
+        UNSET if interface is None else interface,
         UNSET if capture is None else capture,
         UNSET if seq is None else seq,
     )

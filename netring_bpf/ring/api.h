@@ -305,12 +305,14 @@ typedef struct {
 
 /* Options of nr_encode. */
 typedef struct {
-    uint32_t format;       /* NR_FORMAT_* */
-    uint32_t kinds;        /* bit n: encodes events of kind n; others are skipped */
-    uint64_t uid_key[2];   /* Zeek's uid derives from it and from the flow's id */
-    uint64_t seq;          /* number of the first record; JSON only, like `capture` */
-    const char *capture;   /* a JSON string, with its quotes */
-    uint32_t capture_size; /* 0: left out */
+    uint32_t format;         /* NR_FORMAT_* */
+    uint32_t kinds;          /* bit n: encodes events of kind n; others are skipped */
+    uint64_t uid_key[2];     /* Zeek's uid derives from it and from the flow's id */
+    uint64_t seq;            /* number of the first record; JSON only, like the next two */
+    const char *interface;   /* a JSON string, with its quotes */
+    const char *capture;     /* likewise */
+    uint32_t interface_size; /* 0: left out */
+    uint32_t capture_size;   /* 0: left out */
     uint32_t has_seq;
     const char *terminator; /* written after each record */
     uint32_t terminator_size;

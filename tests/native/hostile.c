@@ -170,6 +170,8 @@ static uint64_t take_events(nr_reader *reader, void *events, uint32_t max) {
     const uint32_t size = nr_reader_event_size(reader);
     const uint32_t count = nr_reader_take(reader, events, max);
     nr_text_options o = {.kinds = ~0u,
+                         .interface = "\"i\"",
+                         .interface_size = 3,
                          .has_seq = 1,
                          .capture = "\"c\"",
                          .capture_size = 3,

@@ -10,7 +10,8 @@ static nr_format *const formats[] = {
 };
 
 uint32_t nr_text_room(const nr_text_options *options) {
-    return NR_RECORD_ROOM + options->capture_size + options->terminator_size;
+    return NR_RECORD_ROOM + options->interface_size + options->capture_size +
+           options->terminator_size;
 }
 
 uint32_t nr_encode(const nr_text_options *options, const void *events, uint32_t event_size,

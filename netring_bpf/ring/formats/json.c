@@ -90,6 +90,9 @@ char *nr_json_record(char *at, const nr_event *e, const nr_text_options *options
     at = nr_put_string(NR_PUT(at, "\",\"conn_state\":\""), nr_conn_state(e));
     at = NR_PUT(at, "\"");
     at = put_details(at, e);
+    if (options->interface_size > 0) {
+        at = nr_put(NR_PUT(at, ",\"interface\":"), options->interface, options->interface_size);
+    }
     if (options->capture_size > 0) {
         at = nr_put(NR_PUT(at, ",\"capture\":"), options->capture, options->capture_size);
     }

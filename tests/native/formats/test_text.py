@@ -180,13 +180,24 @@ def test_an_address_is_the_shortest_there_is(layout: object, packed: bytes) -> N
     assert text == (f"::ffff:{mapped}" if mapped else str(ipaddress.IPv6Address(packed)))
 
 
-@given(st.text(st.characters(exclude_categories=("Cs",))))
-def test_a_capture_s_name_may_be_any_text(layout: object, name: str) -> None:
+@given(st.text(st.characters(exclude_categories=("Cs",)), min_size=1))
+def test_the_names_of_a_capture_and_of_its_interface_may_be_any_text(
+    layout: object, name: str
+) -> None:
     native = {"kind": lib.NR_EVENT_STARTED}
     batch = batch_of([native], layout)
-    made = TextEncoder("json", capture=name, seq=7).encode(batch)
-    assert made == text_in_python("json", batch, capture=name, seq=7)
-    assert msgspec.json.decode(made)["capture"] == name
+    for names in ({"capture": name}, {"interface": name}, {"capture": "c", "interface": name}):
+        made = TextEncoder("json", seq=7, **names).encode(batch)
+        assert made == text_in_python("json", batch, seq=7, **names)
+        record = msgspec.json.decode(made)
+        assert {key: record.get(key) for key in names} == names
+
+
+def test_an_interface_whose_name_is_no_text_is_named_in_ascii(layout: object) -> None:
+    batch = batch_of([{"kind": lib.NR_EVENT_STARTED}], layout)
+    made = TextEncoder("json", interface="eth\udcff").encode(batch)
+    assert made == text_in_python("json", batch, interface="eth\udcff")
+    assert json.loads(made)["interface"] == "eth\\udcff"
 
 
 def test_records_can_be_told_apart_and_are_numbered_over_batches(layout: object) -> None:

@@ -23,13 +23,20 @@ def text_in_python(
     events: Iterable[FlowEvent],
     *,
     salt: str = "",
+    interface: str | None = None,
     capture: str | None = None,
     seq: int | None = None,
 ) -> bytes:
     """The events in the format ``name``, as a ``TextEncoder`` with these options writes them."""
     if name == "json":
         return b"".join(
-            encode_event(event, capture=capture, seq=None if seq is None else seq + place) + b"\n"
+            encode_event(
+                event,
+                interface=interface,
+                capture=capture,
+                seq=None if seq is None else seq + place,
+            )
+            + b"\n"
             for place, event in enumerate(events)
         )
     ended = (event for event in events if isinstance(event, FlowEnded))

@@ -50,7 +50,7 @@ _PING = Flow(
 
 def test_an_end_has_every_field_in_order() -> None:
     assert (
-        encode_event(ended(7), capture="c0ffee", seq=9)
+        encode_event(ended(7), interface="eth1", capture="c0ffee", seq=9)
         == (
             b'{"event":"ended","ts":17,"id":7,"proto":"tcp",'
             b'"orig":{"addr":"10.0.0.1","port":7},"resp":{"addr":"10.0.0.2","port":80},'
@@ -59,7 +59,7 @@ def test_an_end_has_every_field_in_order() -> None:
             b'"orig_ip_bytes":0,"orig_payload":0,"resp_ip_bytes":0,"resp_payload":0,'
             b'"history":"ShADd","conn_state":"OTH",'
             b'"community_id":"1:%b","reason":"fin",'
-            b'"capture":"c0ffee","seq":9}'
+            b'"interface":"eth1","capture":"c0ffee","seq":9}'
         )
         % ended(7).flow.key.community_id().removeprefix("1:").encode()
     )
