@@ -17,7 +17,8 @@ class SinkStatistics:
     """A sink's books, in flow events: accepted = acknowledged + dropped (summed) + pending.
 
     ``dropped`` is by reason. A sink with a connection counts in ``reconnects`` those after the
-    first, and tells in ``connected`` whether it has one now.
+    first, and tells in ``connected`` whether it has one now. ``unasked`` counts the messages that
+    came in without being asked for, and were ignored.
     """
 
     name: str
@@ -27,6 +28,7 @@ class SinkStatistics:
     pending: int = 0
     reconnects: int = 0
     connected: bool = True
+    unasked: int = 0
 
 
 class Sink(Protocol):

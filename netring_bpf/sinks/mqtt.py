@@ -1,4 +1,4 @@
-"""Publishes flows to an MQTT broker. Only this file knows aiomqtt.
+"""Publishes flows to an MQTT broker.
 
 Two tasks with the outbox between them: one takes events from the stream as fast as they come,
 the other sends batches as fast as the broker acknowledges them. A broker that is away or slow
@@ -10,51 +10,69 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import socket
 import ssl
 import uuid
+from collections import deque
 from collections.abc import Sequence
+from pathlib import PurePath
+from typing import Final
 
 from netring_bpf.broadcast.broadcast import BatchSubscriber, FlowSubscriber
-from netring_bpf.errors import SinkError, printable
+from netring_bpf.errors import NetringError, SinkError, printable
 from netring_bpf.events.batch import EventBatch
 from netring_bpf.events.event import Event, Lagged
 from netring_bpf.formats.batch_text import TextEncoder
 from netring_bpf.formats.json import encode_event
 from netring_bpf.sinks.base import SinkStatistics
-from netring_bpf.sinks.mqtt_options import Broker, Credentials, MqttOptions
+from netring_bpf.sinks.mqtt_connection import (
+    Connection,
+    ConnectionFailed,
+    Login,
+    Refusal,
+    TlsSocket,
+    Will,
+)
+from netring_bpf.sinks.mqtt_credentials import Credentials
+from netring_bpf.sinks.mqtt_options import Broker, MqttOptions, MqttVersion
 from netring_bpf.sinks.outbox import Outbox
-from netring_bpf.sinks.topic import topic_level
-
-try:
-    import aiomqtt
-    from aiomqtt.exceptions import MqttConnectError
-except ModuleNotFoundError as missing:
-    raise SinkError(
-        f'publish to MQTT: {missing.name} is not installed; pip install "netring-bpf[mqtt]"'
-    ) from missing
+from netring_bpf.sinks.topic import LONGEST_TOPIC, topic_level
 
 __all__ = ["MqttOptions", "MqttSink"]
 
 _log = logging.getLogger("netring_bpf.sinks.mqtt")
-_client_log = logging.getLogger("netring_bpf.sinks.mqtt.client")
-_FIRST_PAUSE = 0.5  # seconds; doubles with each failed attempt
-_CONNECT_TIMEOUT = 5.0
-_ACCEPT_BATCH = 512
-# Reason codes of a broker's refusal, of MQTT 5 and of 3.1.1.
-_UNSUPPORTED_VERSION = {0x84, 1}
-_REFUSED_LOGIN = {0x86, 0x87, 4, 5}
+
+_FIRST_PAUSE: Final = 0.5  # seconds; doubles with each failure
+_STEADY: Final = 10.0  # seconds after which a connection counts as a success
+_LISTEN_TIMEOUT: Final = 2.0
+_ANNOUNCE_PERIOD: Final = 1.0  # seconds between two answers to other users of the topic
+_ACCEPT_BATCH: Final = 512
+# The bytes of a PUBLISH besides topic and payload, at most: type and length, the topic's length,
+# the identifier, no properties.
+_PUBLISH_OVERHEAD: Final = 5 + 2 + 2 + 1
+
+# Reason codes, of MQTT 5 and, where they have two, of 3.1.1.
+_UNSUPPORTED_VERSION: Final = {0x84, 1}
+_INVALID_CLIENT: Final = {0x85, 2}
+_REFUSED_LOGIN: Final = {0x86, 0x87, 4, 5}
+_TAKEN_OVER: Final = 0x8E
+_PACKET_TOO_LARGE: Final = 0x95
+_NO_RETAIN: Final = 0x9A
+_NO_QOS: Final = 0x9B
 
 
 class MqttSink:
     """Publishes flows in batches: a JSON array a message, on ``<prefix>/<node>/flows``.
 
     Give it to ``Netring(sinks=[…])``. At QoS 1 a flow is delivered at least once or counted as
-    dropped; ``capture`` and ``seq`` in each record tell a repeated one. The retained topic
+    dropped: ``overflow`` of the outbox, ``too_large`` for the broker, ``refused`` by the broker.
+    ``capture`` and ``seq`` in each record tell a repeated one. The retained topic
     ``<prefix>/<node>/availability`` says ``online`` or ``offline``; the last will says ``offline``
-    too. The sink speaks MQTT 5, and 3.1.1 with a broker that refuses 5. With ``mqtts://`` it
-    verifies the certificate and the host name.
+    too. The sink speaks MQTT 5, and 3.1.1 with a broker that does not know 5, and keeps to the
+    limits that the broker sets. With ``mqtts://`` and ``wss://`` it verifies the certificate and
+    the host name.
 
-    Raises ``SinkError`` for a URL or credentials that it cannot use.
+    Raises ``SinkError`` for a URL, credentials or certificates that it cannot use.
     """
 
     def __init__(self, url: str, options: MqttOptions | None = None) -> None:
@@ -63,24 +81,40 @@ class MqttSink:
         self._credentials = Credentials.read(self._options.credentials_file)
         self._tls = self._tls_context()
         if self._credentials.password and not self._broker.tls and not self._broker.is_loopback:
-            _log.warning("%s: the password goes over the network in clear; use mqtts://", self.name)
-        base = f"{self._options.prefix}/{topic_level(self._options.node)}"
-        self._flows_topic = f"{base}/flows"
-        self._availability_topic = f"{base}/availability"
+            secure = "mqtts://" if self._broker.path is None else "wss://"
+            _log.warning("%s: the password goes over the network in clear; use %s", self, secure)
         self._outbox = Outbox(
             self._options.outbox,
             batch_records=self._options.batch_flows,
             batch_bytes=self._options.batch_bytes,
         )
+        self._flows_topic = self._availability_topic = ""
+        self._interface: str | None = None
         self._capture = uuid.uuid4().hex
-        self._encoder = TextEncoder("json", terminator=b"", capture=self._capture, seq=1)
-        self._protocol = aiomqtt.ProtocolVersion.V5
+        self._encoder = self._new_encoder()
+        self._used = False
+        # What the broker takes: learnt from its answers.
+        self._version: MqttVersion = self._options.version or "5"
+        self._will_qos, self._will_retain = 1, True
+        self._batch_bytes = self._options.batch_bytes
+        self._qos, self._retain = self._options.qos, True
+        self._packet_size = 0
+        self._may_listen = True
+        # The availability topic: the texts of ours that will come back, and others' texts.
+        self._echoes: deque[bytes] = deque()
+        self._others: asyncio.Queue[bytes] = asyncio.Queue(1)
+        self._ending = False
         self._connections = 0
         self._connected = False
-        self._complained = False
+        self._unasked = 0
+        self._troubles: set[str] = set()  # told since the connection last was steady
+        self._told: set[str] = set()  # told for good
 
     def __repr__(self) -> str:
         return f"MqttSink({self.name!r}, node={self._options.node!r})"
+
+    def __str__(self) -> str:
+        return self.name
 
     @property
     def name(self) -> str:
@@ -102,28 +136,72 @@ class MqttSink:
             pending=self._outbox.pending,
             reconnects=max(0, self._connections - 1),
             connected=self._connected,
+            unasked=self._unasked,
         )
 
     async def run(self, events: FlowSubscriber | BatchSubscriber) -> None:
-        """Publish the stream to its end, then empty the outbox, within ``drain_timeout``."""
-        async with asyncio.TaskGroup() as tasks:
-            sending = tasks.create_task(self._send_always(), name=f"netring-{self.name}-send")
-            await self._accept_all(events)
-            self._outbox.close()
-            # An empty outbox and no broker: there is nothing to wait for.
-            wanted = self._connected or not self._outbox.finished
-            patience = self._options.drain_timeout if wanted else 0.0
-            done, _ = await asyncio.wait([sending], timeout=patience)
-            if not done:
-                sending.cancel()
+        """Publish the stream to its end, then empty the outbox, within ``drain_timeout``.
+
+        Raises ``SinkError``; an absent or unwilling broker is no error, as it may change.
+        """
+        if self._used:
+            raise SinkError(f"{self}: this sink was used before; make a new one")
+        self._used = True
+        self._set_topics(events.interface)
+        try:
+            await self._run(events)
+        except NetringError:
+            raise
+        except Exception as error:
+            raise SinkError(
+                f"publish to {self}: {type(error).__name__}: {error}; the sink has ended, please "
+                "report this with the traceback"
+            ) from error
+
+    async def _run(self, events: FlowSubscriber | BatchSubscriber) -> None:
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                sending = tasks.create_task(self._send_always(), name=f"netring-{self}-send")
+                await self._accept_all(events)
+                self._outbox.close()
+                # An empty outbox and no broker: there is nothing to wait for.
+                wanted = self._connected or not self._outbox.finished
+                patience = self._options.drain_timeout if wanted else 0.0
+                done, _ = await asyncio.wait([sending], timeout=patience)
+                if not done:
+                    sending.cancel()
+        except BaseExceptionGroup as group:
+            raise group.exceptions[0] from None
         if self._outbox.pending:
-            _log.warning("%s: closed with %d flows not sent", self.name, self._outbox.pending)
+            _log.warning("%s: closed with %d flows not sent", self, self._outbox.pending)
+
+    def _set_topics(self, interface: str | None) -> None:
+        self._interface = interface
+        self._encoder = self._new_encoder()
+        node = self._options.node
+        if node is None:
+            host = socket.gethostname()
+            # A replay's interface is its file, with the folder.
+            node = host if interface is None else f"{host}_{PurePath(interface).name}"
+        base = f"{self._options.prefix}/{topic_level(node)}"
+        self._flows_topic = f"{base}/flows"
+        self._availability_topic = f"{base}/availability"
+        if len(self._availability_topic.encode()) > LONGEST_TOPIC:
+            raise SinkError(
+                f"publish to {self}: the topic is longer than {LONGEST_TOPIC} bytes; give a "
+                "shorter prefix or node"
+            )
 
     # -- stream → outbox --
 
     async def _accept_all(self, events: FlowSubscriber | BatchSubscriber) -> None:
         while batch := await events.next_batch(_ACCEPT_BATCH):
             self._outbox.accept(self._records(batch))
+
+    def _new_encoder(self) -> TextEncoder:
+        return TextEncoder(
+            "json", terminator=b"", interface=self._interface, capture=self._capture, seq=1
+        )
 
     def _records(self, events: Sequence[Event]) -> list[bytes]:
         """Return the events as JSON. C encodes the batches of a capture, Python other events."""
@@ -135,7 +213,7 @@ class MqttSink:
         wanted = self._options.kinds
         told = (e for e in events if isinstance(e, wanted) and not isinstance(e, Lagged))
         return [
-            encode_event(event, capture=self._capture, seq=number)
+            encode_event(event, interface=self._interface, capture=self._capture, seq=number)
             for number, event in enumerate(told, sequence)
         ]
 
@@ -143,34 +221,52 @@ class MqttSink:
 
     async def _send_always(self) -> None:
         """Connect, send, and connect again, until the outbox is closed and empty."""
+        loop = asyncio.get_running_loop()
         failures = 0
+        version = self._version
         while not self._outbox.finished:
-            before = self._connections
+            begin: float | None = None
             try:
-                async with self._client() as client:
-                    await self._serve(client)
+                async with self._connection(version) as connection:
+                    begin = loop.time()
+                    await self._serve(connection, version)
                 return
-            except aiomqtt.MqttError as error:
-                failures = failures + 1 if self._connections == before else 1
-                if self._downgrade(error):
-                    continue
-                self._complain(error)
+            except ConnectionFailed as error:
+                failure = error
             finally:
                 self._connected = False
                 self._outbox.give_back()
+            if begin is not None and loop.time() - begin >= _STEADY:
+                failures = 0
+                self._troubles.clear()
+            if self._adapt(failure):
+                version = self._version
+                continue
+            if failure.silent and version == "5" and self._options.version is None:
+                # So do brokers that know only 3.1.1. It may also be one that restarts: the next
+                # round begins with 5 again.
+                version = "3.1.1"
+                continue
+            version = self._version
+            failures += 1
+            self._complain(failure)
             ceiling = min(self._options.reconnect_max, _FIRST_PAUSE * 2 ** min(failures - 1, 16))
-            # Full jitter: after a restart the broker's clients do not all come back at once.
-            await asyncio.sleep(random.uniform(0, ceiling))  # noqa: S311
+            # Jitter: after a restart the broker's clients do not all come back at once.
+            await asyncio.sleep(random.uniform(ceiling / 2, ceiling))  # noqa: S311
 
-    async def _serve(self, client: aiomqtt.Client) -> None:
-        """Send batches over one connection. Raises ``MqttError`` when the connection breaks."""
+    async def _serve(self, connection: Connection, version: MqttVersion) -> None:
+        """Send batches over one connection. Raises ``ConnectionFailed`` when it breaks."""
+        if version != self._version:
+            _log.info("%s: the broker does not answer to MQTT 5; using 3.1.1", self)
         try:
-            # The watcher sees a broken connection before a publish times out. It is one task for
-            # all messages, as a task for each would cost as much as the message.
+            # The watcher sees a broken connection while there is nothing to send. It is one task
+            # for all messages, as a task for each would cost as much as the message.
             async with asyncio.TaskGroup() as tasks:
-                watching = tasks.create_task(_watch(client))
-                await self._send(client)
+                watching = tasks.create_task(connection.watch())
+                answering = tasks.create_task(self._answer_others(connection))
+                await self._send(connection)
                 watching.cancel()
+                answering.cancel()
         except BaseExceptionGroup as group:
             # The group has the connection's error, and perhaps that of a publish under way. A
             # cancellation that came in the same moment goes before both.
@@ -179,100 +275,258 @@ class MqttSink:
                 raise asyncio.CancelledError from None
             raise group.exceptions[0] from None
 
-    async def _send(self, client: aiomqtt.Client) -> None:
-        await self._publish(client, self._availability_topic, b"online", retain=True)
+    async def _send(self, connection: Connection) -> None:
+        self._keep_to(connection)
+        await self._announce(connection, b"online")
+        await self._listen(connection)
         self._connections += 1
         self._connected = True
-        self._complained = False
         while True:
             await self._outbox.wait_batch(self._options.flush_interval)
+            before = self._outbox.dropped.get("too_large", 0)
             batch = self._outbox.take()
+            if self._outbox.dropped.get("too_large", 0) > before:
+                self._tell(
+                    "too_large",
+                    f"the broker takes packets up to {self._packet_size} bytes: flows whose record "
+                    "is longer are dropped and counted as too_large",
+                )
             if batch:
-                payload = b"[" + b",".join(batch) + b"]"
-                await self._publish(client, self._flows_topic, payload)
-                self._outbox.acknowledge()
+                await self._publish(connection, batch)
                 await asyncio.sleep(0)  # other tasks get a turn: at QoS 0 no call above has to wait
             elif self._outbox.finished:
                 break
-        await self._publish(client, self._availability_topic, b"offline", retain=True)
+        self._ending = True
+        await self._announce(connection, b"offline")
 
-    async def _publish(
-        self, client: aiomqtt.Client, topic: str, payload: bytes, *, retain: bool = False
-    ) -> None:
-        qos = 1 if retain else self._options.qos
-        await client.publish(
-            topic, payload, qos=qos, retain=retain, timeout=self._options.keepalive
+    async def _publish(self, connection: Connection, batch: Sequence[bytes]) -> None:
+        payload = b"[" + b",".join(batch) + b"]"
+        try:
+            refusal = await connection.publish(self._flows_topic, payload, qos=self._qos)
+        except ConnectionFailed as failure:
+            if failure.code == _PACKET_TOO_LARGE:
+                self._shrink(len(batch), len(payload))
+            failure.add_note(
+                f"a message of {len(payload)} bytes on {self._flows_topic} was not acknowledged"
+            )
+            raise
+        if refusal is None:
+            self._outbox.acknowledge()
+        elif refusal.code == _PACKET_TOO_LARGE:
+            self._shrink(len(batch), len(payload))
+            self._outbox.give_back()
+        else:
+            self._outbox.drop("refused")
+            self._tell_refused(
+                self._flows_topic, refusal, "these flows are dropped and counted as refused"
+            )
+
+    def _shrink(self, records: int, size: int) -> None:
+        """Make smaller messages after one that was too large for the broker."""
+        if records == 1:
+            self._outbox.drop("too_large")
+            self._tell(
+                "too_large",
+                f"a message of {size} bytes with one flow is too large for the broker: such flows "
+                "are dropped and counted as too_large",
+            )
+        else:
+            self._batch_bytes = size // 2
+            self._resize()
+
+    def _resize(self) -> None:
+        room = self._packet_size - _PUBLISH_OVERHEAD - len(self._flows_topic.encode())
+        self._outbox.resize(batch_bytes=self._batch_bytes, message_bytes=room)
+
+    # -- what the broker takes --
+
+    def _keep_to(self, connection: Connection) -> None:
+        limits = connection.limits
+        self._packet_size = limits.packet_size
+        self._resize()
+        self._qos = min(self._options.qos, limits.qos)
+        self._retain = limits.retain
+        if self._qos < self._options.qos:
+            self._tell(
+                "qos",
+                f"the broker takes QoS {limits.qos} only: a flow counts as acknowledged when it is "
+                "handed to the connection",
+            )
+        if not limits.retain:
+            self._tell(
+                "retain",
+                "the broker retains no messages: only those who already listen learn the "
+                "availability",
+            )
+
+    def _adapt(self, failure: ConnectionFailed) -> bool:
+        """Do without what the broker does not know; return whether that is worth a new attempt."""
+        free = self._options.version is None
+        if failure.code in _UNSUPPORTED_VERSION and free and self._version == "5":
+            _log.info("%s: the broker refuses MQTT 5; using 3.1.1", self)
+            self._version = "3.1.1"
+        elif failure.code == _NO_QOS and self._will_qos > 0:
+            self._will_qos = 0
+        elif failure.code == _NO_RETAIN and self._will_retain:
+            self._will_retain = False
+        else:
+            return False
+        return True
+
+    # -- the availability, and who else writes it --
+
+    async def _announce(self, connection: Connection, text: bytes) -> None:
+        """Publish the availability, as far as the broker allows it."""
+        topic = self._availability_topic
+        if len(topic.encode()) + len(text) + _PUBLISH_OVERHEAD > self._packet_size:
+            self._tell(
+                "availability",
+                f"the broker takes packets up to {self._packet_size} bytes: too small for {topic}",
+            )
+            return
+        self._echoes.append(text)
+        qos = min(1, connection.limits.qos)
+        refusal = await connection.publish(topic, text, qos=qos, retain=self._retain)
+        if refusal is not None:
+            self._tell_refused(topic, refusal, "nobody learns the availability")
+
+    async def _listen(self, connection: Connection) -> None:
+        """Ask for the availability topic, to see others who write it."""
+        # Nothing that was said before comes back.
+        self._echoes.clear()
+        while not self._others.empty():
+            self._others.get_nowait()
+        if not self._may_listen:
+            return
+        # A broker may break the connection instead of refusing: then never ask again.
+        self._may_listen = False
+        self._may_listen = await connection.subscribe(
+            self._availability_topic, patience=_LISTEN_TIMEOUT
         )
+
+    def _on_message(self, topic: str, payload: bytes, retained: bool) -> None:
+        if topic != self._availability_topic or not self._may_listen:
+            self._unasked += 1
+            self._tell("unasked", "the broker sends messages without being asked; ignoring them")
+        elif retained:
+            return  # the past
+        elif self._echoes and self._echoes[0] == payload:
+            self._echoes.popleft()
+        elif not self._others.full():
+            self._others.put_nowait(payload)
+
+    async def _answer_others(self, connection: Connection) -> None:
+        """Say ``online`` again when somebody says otherwise, and warn of a second user.
+
+        ``offline`` may also be the will of our own connection before this one.
+        """
+        answered = False
+        while True:
+            text = await self._others.get()
+            if self._ending:
+                continue
+            if text == b"online":
+                self._tell(
+                    "second user",
+                    f"another client writes {self._availability_topic} too: two captures share "
+                    "this node; give each its own (node, --mqtt-node)",
+                )
+                if answered:
+                    continue
+                answered = True  # once: the other one answers, too
+            await self._announce(connection, b"online")
+            await asyncio.sleep(_ANNOUNCE_PERIOD)
 
     # -- the connection --
 
-    def _client(self) -> aiomqtt.Client:
-        return aiomqtt.Client(
-            self._broker.host,
-            self._broker.port,
-            username=self._credentials.username,
-            password=self._credentials.password,
-            protocol=self._protocol,
-            keepalive=self._options.keepalive,
-            timeout=_CONNECT_TIMEOUT,
-            tls_context=self._tls,
-            will=aiomqtt.Will(self._availability_topic, b"offline", qos=1, retain=True),
-            logger=_client_log,
+    def _connection(self, version: MqttVersion) -> Connection:
+        options = self._options
+        return Connection(
+            self._broker,
+            Login(
+                version=version,
+                client_id=options.client_id,
+                username=self._credentials.username,
+                password=self._credentials.password,
+                keepalive=options.keepalive,
+            ),
+            will=Will(self._availability_topic, b"offline", self._will_qos, self._will_retain),
+            tls=self._tls,
+            on_message=self._on_message,
         )
 
     def _tls_context(self) -> ssl.SSLContext | None:
+        options = self._options
         if not self._broker.tls:
+            for name in ("cafile", "certfile"):
+                if getattr(options, name) is not None:
+                    secure = "mqtts://" if self._broker.path is None else "wss://"
+                    raise SinkError(
+                        f"{self}: {name} is for TLS, which this URL does not ask for; use {secure}"
+                    )
             return None
         try:
-            context = ssl.create_default_context(cafile=self._options.cafile)
+            context = ssl.create_default_context(cafile=options.cafile)
         except OSError as error:
-            raise SinkError(f"MQTT certificates in {self._options.cafile}: {error}") from error
+            raise SinkError(f"MQTT certificates in {options.cafile}: {error}") from error
         context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.sslsocket_class = _TlsSocket
+        context.sslsocket_class = TlsSocket
+        if options.certfile is not None:
+            try:
+                # An empty password: OpenSSL would ask on the terminal for that of a key.
+                context.load_cert_chain(options.certfile, options.keyfile, password=lambda: b"")
+            except (OSError, ValueError) as error:
+                raise SinkError(
+                    f"MQTT client certificate in {options.certfile}, key in "
+                    f"{options.keyfile or options.certfile}: {error}; both are PEM, the key not "
+                    "encrypted"
+                ) from error
         return context
 
-    def _downgrade(self, error: aiomqtt.MqttError) -> bool:
-        """Go on with 3.1.1 if the broker has refused MQTT 5; return whether it has."""
-        if self._protocol != aiomqtt.ProtocolVersion.V5 or _code(error) not in _UNSUPPORTED_VERSION:
-            return False
-        _log.info("%s: the broker refuses MQTT 5; using 3.1.1", self.name)
-        self._protocol = aiomqtt.ProtocolVersion.V311
-        return True
+    # -- what is told --
 
-    def _complain(self, error: aiomqtt.MqttError) -> None:
+    def _complain(self, failure: ConnectionFailed) -> None:
         """Log once that the broker is away, not at each attempt."""
-        if self._complained:
+        if failure.kind in self._troubles:
             return
-        self._complained = True
-        remedy = "; check the user name and the password" if _code(error) in _REFUSED_LOGIN else ""
+        self._troubles.add(failure.kind)
+        remedy = self._remedy(failure.code)
+        notes = "".join(f"; {note}" for note in getattr(failure, "__notes__", ()))
         # As text: a log record with the error would keep the failed connection alive.
         _log.warning(
-            "%s: %s%s; trying again, flows wait in the outbox",
-            self.name,
-            printable(str(error)),
+            "%s: %s%s%s; trying again, flows wait in the outbox",
+            self,
+            printable(str(failure)),
+            printable(notes),
             remedy,
         )
 
+    def _remedy(self, code: int | None) -> str:
+        if code in _REFUSED_LOGIN:
+            return (
+                "; check the user name and the password, and that the broker lets this client "
+                f"publish on {self._flows_topic} and {self._availability_topic}"
+            )
+        if code in _UNSUPPORTED_VERSION:
+            return "; choose another version (--mqtt-version)"
+        if code in _INVALID_CLIENT:
+            return "; choose another client_id (--mqtt-client-id)"
+        if code == _TAKEN_OVER:
+            return (
+                f"; another client uses the client id {self._options.client_id!r}: give each "
+                "capture its own (client_id, --mqtt-client-id)"
+            )
+        return ""
 
-class _TlsSocket(ssl.SSLSocket):
-    """Closes itself when the handshake fails; paho, under aiomqtt, leaves it open."""
+    def _tell_refused(self, topic: str, refusal: Refusal, outcome: str) -> None:
+        self._tell(
+            f"refused {topic} {refusal.code}",
+            f"the broker refuses messages on {topic}: {refusal.reason} (code {refusal.code}); "
+            f"{outcome}; let this client publish there",
+        )
 
-    def do_handshake(self, block: bool = False) -> None:
-        try:
-            super().do_handshake(block)
-        except BaseException:
-            self.close()
-            raise
-
-
-def _code(error: aiomqtt.MqttError) -> int | None:
-    """Return the broker's reason code if the error is a refused connection."""
-    if not isinstance(error, MqttConnectError) or error.rc is None:
-        return None
-    return error.rc if isinstance(error.rc, int) else int(error.rc.value)
-
-
-async def _watch(client: aiomqtt.Client) -> None:
-    """Wait until the connection breaks, and raise its ``MqttError``: no message ever comes."""
-    async for _ in client.messages:
-        pass
+    def _tell(self, what: str, text: str) -> None:
+        """Log a warning, once in the life of the sink."""
+        if what not in self._told:
+            self._told.add(what)
+            _log.warning("%s: %s", self, printable(text))

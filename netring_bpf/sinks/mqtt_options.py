@@ -1,30 +1,37 @@
-"""The configuration of an MQTT sink: options, broker URL, credentials."""
+"""The configuration of an MQTT sink: options and broker URL."""
 
 from __future__ import annotations
 
 import ipaddress
-import os
-import socket
-import stat
-from dataclasses import dataclass, field
+import re
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Final, Literal, TypeAlias
 from urllib.parse import urlsplit
 
 from netring_bpf.errors import OptionError, SinkError
 from netring_bpf.events.event import Event, FlowEnded, FlowUpdated
 from netring_bpf.events.select import classes_of
+from netring_bpf.sinks.mqtt_credentials import PASSWORD_VARIABLE, USERNAME_VARIABLE
+from netring_bpf.sinks.topic import LONGEST_TOPIC, is_mqtt_text, topic_level
 
-__all__ = ["Broker", "Credentials", "MqttOptions"]
+__all__ = ["Broker", "MqttOptions", "MqttVersion"]
 
-_USERNAME, _PASSWORD = "NETRING_MQTT_USERNAME", "NETRING_MQTT_PASSWORD"
+MqttVersion: TypeAlias = Literal["5", "3.1.1"]
+
+_LONGEST_SUFFIX: Final = "/availability"
+_PORTS: Final = {"mqtt": 1883, "mqtts": 8883, "ws": 80, "wss": 443}
+_WEBSOCKET_PATH: Final = "/mqtt"
+_PATH: Final = re.compile(r"/[!-~]*")  # as it stands in an HTTP request
 
 
 @dataclass(frozen=True, slots=True)
 class MqttOptions:
     """The options of an ``MqttSink``. Times are in seconds.
 
-    ``node`` names this machine in the topics ``<prefix>/<node>/flows`` and
-    ``<prefix>/<node>/availability``; its host name by default.
+    ``node`` names this capture in the topics ``<prefix>/<node>/flows`` and
+    ``<prefix>/<node>/availability``; by default it is ``<host name>_<interface>``. Two captures
+    must not share it.
     ``qos``: with 1 the broker acknowledges a message, with 0 the sink only hands it to the
     connection.
     ``kinds``: the flow events to publish.
@@ -33,14 +40,22 @@ class MqttOptions:
     ``outbox``: so many flows wait while the broker is away or slow; the sink drops the oldest and
     counts them.
     ``keepalive``: also how long an acknowledgement may take before the sink gives up the
-    connection.
+    connection. The broker may ask for another interval between signs of life.
     ``reconnect_max``: the longest pause between attempts to connect.
     ``drain_timeout``: how long closing waits for the outbox to empty.
-    ``credentials_file``: user name and password, a line each, in a file of mode 0600.
+    ``client_id``: the name of the connection; no other client of the broker may have it. By
+    default each connection has a random one.
+    ``version``: ``"5"`` or ``"3.1.1"`` speaks only that version of MQTT. By default the sink
+    speaks 5, and 3.1.1 with a broker that does not know 5.
+    ``credentials_file``: user name and password, a line each, in a file that others cannot read.
     ``cafile``: certificates to trust instead of the system's.
+    ``certfile``, ``keyfile``: the client's certificate and its key, which is not encrypted, in
+    PEM; without ``keyfile`` the key is in ``certfile``.
+
+    Raises ``OptionError``, also for a prefix or node that no broker takes in a topic.
     """
 
-    node: str = field(default_factory=socket.gethostname)
+    node: str | None = None
     prefix: str = "netring"
     qos: int = 1
     kinds: tuple[type[Event], ...] = (FlowUpdated, FlowEnded)
@@ -51,16 +66,30 @@ class MqttOptions:
     keepalive: int = 15
     reconnect_max: float = 30.0
     drain_timeout: float = 5.0
+    client_id: str | None = None
+    version: MqttVersion | None = None
     credentials_file: Path | None = None
     cafile: Path | None = None
+    certfile: Path | None = None
+    keyfile: Path | None = None
 
     def __post_init__(self) -> None:
         classes_of(self.kinds, "MqttOptions")
+        good_node = self.node is None or _is_level(self.node)
         rules = {
-            "node": (bool(self.node) and "\0" not in self.node, "a text without NUL"),
+            "node": (
+                good_node,
+                "a text without NUL and surrogates, at most "
+                f"{LONGEST_TOPIC} bytes long in the topic",
+            ),
             "prefix": (
-                bool(self.prefix) and not set(self.prefix) & set("+#\0"),
-                "a topic without +, # and NUL",
+                bool(self.prefix)
+                and is_mqtt_text(self.prefix)
+                and not self.prefix.startswith("$")
+                and not set(self.prefix) & set("+#")
+                and (not good_node or self._fits()),
+                "the beginning of a topic: no $ in front, no +, # or control characters, and with "
+                f"the node at most {LONGEST_TOPIC} bytes",
             ),
             "qos": (self.qos in {0, 1}, "0 or 1"),
             "batch_flows": (1 <= self.batch_flows <= 10_000, "from 1 to 10000"),
@@ -70,25 +99,54 @@ class MqttOptions:
             "keepalive": (1 <= self.keepalive <= 3600, "from 1 to 3600 seconds"),
             "reconnect_max": (0.1 <= self.reconnect_max <= 3600.0, "from 0.1 to 3600 seconds"),
             "drain_timeout": (0.0 <= self.drain_timeout <= 600.0, "from 0 to 600 seconds"),
+            "client_id": (
+                self.client_id is None or (bool(self.client_id) and is_mqtt_text(self.client_id)),
+                "a text without control characters, of 1 to 65535 bytes",
+            ),
+            "version": (self.version in {None, "5", "3.1.1"}, '"5" or "3.1.1"'),
+            "keyfile": (
+                self.keyfile is None or self.certfile is not None,
+                "the key of a certfile, which is not given",
+            ),
         }
         for name, (holds, rule) in rules.items():
             if not holds:
-                raise OptionError(f"{name}={getattr(self, name)!r}: must be {rule}", option=name)
+                shown = repr(getattr(self, name))
+                shown = shown if len(shown) <= 100 else f"{shown[:100]}…"
+                raise OptionError(f"{name}={shown}: must be {rule}", option=name)
+
+    def _fits(self) -> bool:
+        node = "" if self.node is None else topic_level(self.node)
+        return len(f"{self.prefix}/{node}{_LONGEST_SUFFIX}".encode()) <= LONGEST_TOPIC
+
+
+def _is_level(node: str) -> bool:
+    if not node or "\0" in node:
+        return False
+    try:
+        return len(topic_level(node)) <= LONGEST_TOPIC
+    except UnicodeEncodeError:  # surrogates that stand for no byte
+        return False
 
 
 @dataclass(frozen=True, slots=True)
 class Broker:
-    """The broker's address. It has no credentials, so a message may show it."""
+    """The broker's address. It has no credentials, so a message may show it.
+
+    ``path``: that of the WebSocket; None if the connection is plain TCP or TLS.
+    """
 
     host: str
     port: int
     tls: bool
+    path: str | None = None
 
     @classmethod
     def parse(cls, url: str) -> Broker:
-        """Read ``mqtt://HOST[:PORT]`` or ``mqtts://HOST[:PORT]``. Raises ``SinkError``.
+        """Read ``mqtt://``, ``mqtts://``, ``ws://`` or ``wss://HOST[:PORT]``. Raises ``SinkError``.
 
-        The error does not repeat the URL, as there may be a password in it.
+        WebSockets may have a path behind it; it is ``/mqtt`` by default. The error does not repeat
+        the URL, as there may be a password in it.
         """
         try:
             parts = urlsplit(url)
@@ -97,28 +155,40 @@ class Broker:
             raise SinkError("MQTT URL: the port or the address in it is malformed") from error
         if parts.username is not None or parts.password is not None or "@" in url:
             raise SinkError(
-                "MQTT URL: it has credentials in it, which every user of the machine can read; "
-                f"put them in a file of mode 0600 or in {_USERNAME} and {_PASSWORD}"
+                "MQTT URL: it has credentials in it, which every user of the machine can read; put "
+                "them in a file that only you can read (chmod 600), or in "
+                f"{USERNAME_VARIABLE} and {PASSWORD_VARIABLE}"
             )
         if parts.hostname and not parts.hostname.isprintable():
             raise SinkError("MQTT URL: the host has characters that no name has")
-        if parts.scheme not in {"mqtt", "mqtts"} or not parts.hostname:
-            raise SinkError("MQTT URL: must be mqtt://HOST[:PORT] or mqtts://HOST[:PORT]")
-        try:
-            parts.hostname.encode("idna")
-        except UnicodeError as error:
+        if parts.scheme not in _PORTS or not parts.hostname:
             raise SinkError(
-                "MQTT URL: the host is no name that can be looked up: a label of it is empty or "
-                "over 63 characters"
-            ) from error
-        if parts.path not in {"", "/"} or parts.query or parts.fragment:
+                "MQTT URL: must be mqtt://HOST[:PORT], mqtts://HOST[:PORT], ws://HOST[:PORT]/PATH "
+                "or wss://HOST[:PORT]/PATH"
+            )
+        websocket = parts.scheme.startswith("ws")
+        if parts.query or parts.fragment or not (websocket or parts.path in {"", "/"}):
             raise SinkError(
-                "MQTT URL: nothing may follow HOST:PORT; topics are set by node and prefix"
+                "MQTT URL: nothing may follow HOST:PORT but the path of a WebSocket; topics are "
+                "set by node and prefix"
             )
         if port == 0:
-            raise SinkError("MQTT URL: port 0 is none; leave it out for 1883 or 8883")
-        tls = parts.scheme == "mqtts"
-        return cls(parts.hostname, port or (8883 if tls else 1883), tls)
+            raise SinkError("MQTT URL: port 0 is none; leave it out for the usual one")
+        if not _is_host(parts.hostname):
+            raise SinkError(
+                "MQTT URL: the host is no name or address: a name's labels have 1 to 63 characters"
+            )
+        path = None
+        if websocket:
+            path = _WEBSOCKET_PATH if parts.path in {"", "/"} else parts.path
+        if path is not None and not _PATH.fullmatch(path):
+            raise SinkError("MQTT URL: percent-encode what is not ASCII in the WebSocket's path")
+        return cls(
+            parts.hostname,
+            port or _PORTS[parts.scheme],
+            tls=parts.scheme in {"mqtts", "wss"},
+            path=path,
+        )
 
     @property
     def is_loopback(self) -> bool:
@@ -128,40 +198,22 @@ class Broker:
         except ValueError:
             return self.host == "localhost"
 
+    @property
+    def scheme(self) -> str:
+        """The scheme of the URL, as ``mqtts``."""
+        return ("mqtt" if self.path is None else "ws") + ("s" if self.tls else "")
+
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"mqtt{'s' if self.tls else ''}://{host}:{self.port}"
+        return f"{self.scheme}://{host}:{self.port}{self.path or ''}"
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class Credentials:
-    """A user name and a password; no repr shows them."""
-
-    username: str | None = None
-    password: str | None = None
-
-    def __repr__(self) -> str:
-        return f"Credentials({'set' if self.username is not None else 'none'})"
-
-    @classmethod
-    def read(cls, path: Path | None) -> Credentials:
-        """Read them from the file, or from the environment if there is no file."""
-        if path is None:
-            return cls(os.environ.get(_USERNAME), os.environ.get(_PASSWORD))
-        try:
-            with path.open(encoding="utf-8") as file:
-                mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-                if mode & 0o077:
-                    raise SinkError(
-                        f"MQTT credentials in {path}: its mode is {mode:04o}, others can read or "
-                        f"change it; chmod 600 {path}"
-                    )
-                lines = file.read().splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise SinkError(f"MQTT credentials in {path}: {error}") from None
-        if not 1 <= len(lines) <= 2 or not lines[0]:
-            raise SinkError(
-                f"MQTT credentials in {path}: must be the user name on the first line and the "
-                "password on the second"
-            )
-        return cls(lines[0], lines[1] if len(lines) == 2 else None)
+def _is_host(host: str) -> bool:
+    """Whether the name can be looked up at all."""
+    if any(ord(character) <= 32 or ord(character) == 127 for character in host):
+        return False
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        return ":" in host
+    return True

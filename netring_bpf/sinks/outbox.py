@@ -18,13 +18,15 @@ class Outbox:
     """Encoded records between one task that accepts them and one that sends them in batches.
 
     It keeps at most ``limit`` records. A batch is due when it has ``batch_records`` or
-    ``batch_bytes`` (of JSON, separators included).
+    ``batch_bytes`` (of JSON, separators included). ``resize`` makes batches smaller for a while.
     """
 
     def __init__(self, limit: int, *, batch_records: int, batch_bytes: int) -> None:
         self._limit = limit
         self._batch_records = batch_records
+        self._longest = batch_bytes
         self._batch_bytes = batch_bytes
+        self._message_bytes = batch_bytes
         self._queue: deque[bytes] = deque()
         self._queued_bytes = 0
         self._in_flight: list[bytes] = []
@@ -47,7 +49,11 @@ class Outbox:
 
     @property
     def dropped(self) -> Mapping[str, int]:
-        """The number of records given up, by reason: ``overflow``, ``too_large``."""
+        """The number of records given up, by reason.
+
+        ``overflow``: there was no room. ``too_large``: longer than a message may be. The others
+        are those of ``drop``.
+        """
         return dict(self._dropped)
 
     @property
@@ -65,12 +71,22 @@ class Outbox:
         if self._closed:
             raise ClosedError("accept records into an outbox that is closed")
         self._accepted += len(records)
-        fitting = [record for record in records if len(record) + 2 <= self._batch_bytes]
+        fitting = [record for record in records if len(record) + 2 <= self._longest]
         if len(fitting) < len(records):
             self._dropped["too_large"] += len(records) - len(fitting)
         self._queue.extend(fitting)
         self._queued_bytes += sum(map(len, fitting)) + len(fitting)
         self._trim()
+        self._signal()
+
+    def resize(self, *, batch_bytes: int, message_bytes: int) -> None:
+        """Make batches of at most ``batch_bytes``, and drop what is longer than a message.
+
+        Neither exceeds what the constructor was given. A record that is longer than a batch and
+        not than a message goes alone.
+        """
+        self._message_bytes = min(message_bytes, self._longest)
+        self._batch_bytes = min(batch_bytes, self._message_bytes)
         self._signal()
 
     def close(self) -> None:
@@ -90,17 +106,25 @@ class Outbox:
             return
 
     def take(self) -> list[bytes]:
-        """Move a batch from the queue into flight and return it; empty if nothing is queued."""
+        """Move a batch from the queue into flight and return it; empty if nothing is queued.
+
+        Records on the way that are longer than a message are dropped.
+        """
         if self._in_flight:
             raise ClosedError("take a batch while one is in flight")
         size = 1
         while self._queue and len(self._in_flight) < self._batch_records:
-            size += len(self._queue[0]) + 1
-            if size > self._batch_bytes:
+            length = len(self._queue[0])
+            fits = length + 2 <= self._message_bytes
+            if fits and self._in_flight and size + length + 1 > self._batch_bytes:
                 break
             record = self._queue.popleft()
-            self._queued_bytes -= len(record) + 1
-            self._in_flight.append(record)
+            self._queued_bytes -= length + 1
+            if fits:
+                size += length + 1
+                self._in_flight.append(record)
+            else:
+                self._dropped["too_large"] += 1
         self._signal()
         return list(self._in_flight)
 
@@ -108,6 +132,12 @@ class Outbox:
         """Count the batch in flight as arrived."""
         self._acknowledged += len(self._in_flight)
         self._in_flight = []
+
+    def drop(self, reason: str) -> None:
+        """Give up the batch in flight, and count it under ``reason``."""
+        if self._in_flight:
+            self._dropped[reason] += len(self._in_flight)
+            self._in_flight = []
 
     def give_back(self) -> None:
         """Put the batch in flight back at the head of the queue: it did not arrive."""

@@ -12,7 +12,8 @@ from tests.support.house import MAY_IMPORT, House, circles
 DOORS = {
     "bcc": set[str](),  # bpf/helper.py loads it by file location, which no import shows
     "pyroute2": {"interface.py"},
-    "aiomqtt": {"sinks/mqtt.py"},
+    "aiomqtt": {"sinks/mqtt_connection.py"},
+    "paho": {"sinks/mqtt_connection.py"},
     "msgspec": {"formats/json_flow.py"},
     "numpy": {"events/arrow.py", "events/columns.py"},
     "pyarrow": {"events/arrow.py", "events/batch.py"},

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from netring_bpf.errors import SinkError
-from netring_bpf.sinks.mqtt_options import Broker, Credentials
+from netring_bpf.sinks.mqtt_credentials import Credentials
+from netring_bpf.sinks.mqtt_options import Broker
 
 SECRET = "canary-51c2"
 
