@@ -45,6 +45,8 @@ _log = logging.getLogger("netring_bpf.sinks.mqtt")
 _FIRST_PAUSE: Final = 0.5  # seconds; doubles with each failure
 _STEADY: Final = 10.0  # seconds after which a connection counts as a success
 _LISTEN_TIMEOUT: Final = 2.0
+_SUSPICIOUS: Final = 2  # connections that broke over one message: it may be too large
+_HOPELESS: Final = 5  # connections that the broker closed over one flow
 _ANNOUNCE_PERIOD: Final = 1.0  # seconds between two answers to other users of the topic
 _ACCEPT_BATCH: Final = 512
 # The bytes of a PUBLISH besides topic and payload, at most: type and length, the topic's length,
@@ -97,6 +99,7 @@ class MqttSink:
         self._version: MqttVersion = self._options.version or "5"
         self._will_qos, self._will_retain = 1, True
         self._batch_bytes = self._options.batch_bytes
+        self._breaks = self._breaks_of_one = 0  # since a message was last acknowledged
         self._qos, self._retain = self._options.qos, True
         self._packet_size = 0
         self._may_listen = True
@@ -239,6 +242,7 @@ class MqttSink:
             if begin is not None and loop.time() - begin >= _STEADY:
                 failures = 0
                 self._troubles.clear()
+                self._batch_bytes = self._options.batch_bytes
             if self._adapt(failure):
                 version = self._version
                 continue
@@ -304,12 +308,15 @@ class MqttSink:
         try:
             refusal = await connection.publish(self._flows_topic, payload, qos=self._qos)
         except ConnectionFailed as failure:
-            if failure.code == _PACKET_TOO_LARGE:
-                self._shrink(len(batch), len(payload))
             failure.add_note(
                 f"a message of {len(payload)} bytes on {self._flows_topic} was not acknowledged"
             )
+            if failure.code == _PACKET_TOO_LARGE:
+                self._shrink(len(batch), len(payload))
+            else:
+                self._suspect(len(batch), len(payload), closed=failure.closed)
             raise
+        self._breaks = self._breaks_of_one = 0
         if refusal is None:
             self._outbox.acknowledge()
         elif refusal.code == _PACKET_TOO_LARGE:
@@ -331,8 +338,27 @@ class MqttSink:
                 "are dropped and counted as too_large",
             )
         else:
-            self._batch_bytes = size // 2
+            self._batch_bytes = size // 4
             self._resize()
+
+    def _suspect(self, records: int, size: int, *, closed: bool) -> None:
+        """Find the message over which connections break again and again.
+
+        Some brokers close the connection at a message that they do not take, without a word.
+        """
+        self._breaks += 1
+        self._breaks_of_one = self._breaks_of_one + 1 if records == 1 and closed else 0
+        if records > 1 and self._breaks >= _SUSPICIOUS:
+            self._shrink(records, size)
+        elif self._breaks_of_one >= _HOPELESS:
+            self._outbox.drop("refused")
+            self._breaks_of_one = 0
+            self._tell(
+                "hopeless",
+                f"the broker closes the connection at a message of {size} bytes with one flow on "
+                f"{self._flows_topic}: such flows are dropped and counted as refused; let this "
+                "client publish there",
+            )
 
     def _resize(self) -> None:
         room = self._packet_size - _PUBLISH_OVERHEAD - len(self._flows_topic.encode())

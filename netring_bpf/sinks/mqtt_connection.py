@@ -117,16 +117,24 @@ class ConnectionFailed(Exception):  # noqa: N818 - not an error of the program
     """There is no connection, or no longer. The text says why, and the remedy.
 
     ``code``: the broker's reason, if it gave one. ``silent``: it closed the connection instead
-    of an answer to CONNECT. ``kind`` groups the causes that need be told only once.
+    of an answer to CONNECT; ``closed``: it closed an open one. ``kind`` groups the causes that
+    need be told only once.
     """
 
     def __init__(
-        self, text: str, *, kind: str = "away", code: int | None = None, silent: bool = False
+        self,
+        text: str,
+        *,
+        kind: str = "away",
+        code: int | None = None,
+        silent: bool = False,
+        closed: bool = False,
     ) -> None:
         super().__init__(text)
         self.kind = kind
         self.code = code
         self.silent = silent
+        self.closed = closed
 
 
 class Connection:
@@ -304,14 +312,17 @@ class Connection:
                     f"the broker ended the connection: {reason} (code {reason.value})",
                     kind=f"code {reason.value}",
                     code=reason.value,
+                    closed=True,
                 )
             )
         elif self._fault is not None:
-            self._lose(ConnectionFailed(f"the connection broke: {_text(self._fault)}"))
+            closed = isinstance(self._fault, ConnectionResetError)
+            text = f"the connection broke: {_text(self._fault)}"
+            self._lose(ConnectionFailed(text, closed=closed))
         elif str(reason) == "Keep alive timeout":
             self._lose(ConnectionFailed("the broker no longer answers"))
         else:
-            self._lose(ConnectionFailed("the broker closed the connection"))
+            self._lose(ConnectionFailed("the broker closed the connection", closed=True))
 
     def _on_publish(
         self,

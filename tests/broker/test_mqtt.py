@@ -8,14 +8,23 @@ import logging
 import signal
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
 from netring_bpf import FlowBroadcast, FlowEnded, LinkDown, MqttOptions, MqttSink, SinkStatistics
 from netring_bpf.formats.json import encode_event
-from tests.support.broker import Broker, Message, MosquittoSub
+from tests.broker.publishing import (
+    AVAILABILITY,
+    FAST,
+    FLOWS,
+    assert_balanced,
+    connected,
+    distinct,
+    publish_through,
+    records,
+)
+from tests.support.broker import Broker, MosquittoSub
 from tests.support.events import ended, started
 from tests.support.frames import udp
 from tests.support.patience import until
@@ -23,44 +32,6 @@ from tests.support.process import spawn
 from tests.support.replay import one_batch
 
 pytestmark = pytest.mark.requires("broker")
-
-FLOWS, AVAILABILITY = "netring/box/flows", "netring/box/availability"
-FAST = {"node": "box", "flush_interval": 0.01, "reconnect_max": 0.2}
-
-
-def records(messages: list[Message], topic: str = FLOWS) -> list[dict[str, object]]:
-    return [r for m in messages if m.topic == topic for r in json.loads(m.text)]
-
-
-def distinct(messages: list[Message]) -> set[object]:
-    return {record["seq"] for record in records(messages)}
-
-
-def assert_balanced(books: SinkStatistics) -> None:
-    assert books.accepted == books.acknowledged + sum(books.dropped.values()) + books.pending
-
-
-def publish_through(
-    sink: MqttSink, script: Callable[[FlowBroadcast], Awaitable[None]], buffer: int = 100_000
-) -> SinkStatistics:
-    """Run the sink over a stream that ``script`` writes; return its final books."""
-
-    async def run() -> None:
-        broadcast = FlowBroadcast(buffer)
-        running = asyncio.create_task(sink.run(broadcast.subscribe(kinds=sink.kinds)))
-        try:
-            await script(broadcast)
-        finally:
-            broadcast.close()
-        await running
-
-    asyncio.run(run())
-    assert_balanced(sink.statistics())
-    return sink.statistics()
-
-
-async def connected(sink: MqttSink) -> None:
-    await until(lambda: sink.statistics().connected)
 
 
 def test_every_acknowledged_flow_is_received_and_no_other_event() -> None:

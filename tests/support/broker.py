@@ -128,6 +128,10 @@ class Broker:
         """Let a paused broker go on."""
         os.kill(self.pid, signal.SIGCONT)
 
+    def reload(self) -> None:
+        """Have it read its files of rules and passwords again (SIGHUP)."""
+        os.kill(self.pid, signal.SIGHUP)
+
     def close(self) -> None:
         """End it and remove its files."""
         self.stop()
