@@ -32,6 +32,8 @@ from netring_bpf.sinks.mqtt_connection import (
     Refusal,
     TlsSocket,
     Will,
+    speaks_tls,
+    tls_wanted,
 )
 from netring_bpf.sinks.mqtt_credentials import Credentials
 from netring_bpf.sinks.mqtt_options import Broker, MqttOptions, MqttVersion
@@ -83,8 +85,11 @@ class MqttSink:
         self._credentials = Credentials.read(self._options.credentials_file)
         self._tls = self._tls_context()
         if self._credentials.password and not self._broker.tls and not self._broker.is_loopback:
-            secure = "mqtts://" if self._broker.path is None else "wss://"
-            _log.warning("%s: the password goes over the network in clear; use %s", self, secure)
+            _log.warning(
+                "%s: the password goes over the network in clear; use %s://",
+                self,
+                self._broker.secure_scheme,
+            )
         self._outbox = Outbox(
             self._options.outbox,
             batch_records=self._options.batch_flows,
@@ -253,7 +258,7 @@ class MqttSink:
                 continue
             version = self._version
             failures += 1
-            self._complain(failure)
+            await self._complain(failure)
             ceiling = min(self._options.reconnect_max, _FIRST_PAUSE * 2 ** min(failures - 1, 16))
             # Jitter: after a restart the broker's clients do not all come back at once.
             await asyncio.sleep(random.uniform(ceiling / 2, ceiling))  # noqa: S311
@@ -486,9 +491,9 @@ class MqttSink:
         if not self._broker.tls:
             for name in ("cafile", "certfile"):
                 if getattr(options, name) is not None:
-                    secure = "mqtts://" if self._broker.path is None else "wss://"
                     raise SinkError(
-                        f"{self}: {name} is for TLS, which this URL does not ask for; use {secure}"
+                        f"{self}: {name} is for TLS, which this URL does not ask for; use "
+                        f"{self._broker.secure_scheme}://"
                     )
             return None
         try:
@@ -511,11 +516,14 @@ class MqttSink:
 
     # -- what is told --
 
-    def _complain(self, failure: ConnectionFailed) -> None:
+    async def _complain(self, failure: ConnectionFailed) -> None:
         """Log once that the broker is away, not at each attempt."""
         if failure.kind in self._troubles:
             return
         self._troubles.add(failure.kind)
+        unclear = failure.kind in {"silent", "websocket"} and not self._broker.tls
+        if unclear and await speaks_tls(self._broker):
+            failure = tls_wanted(self._broker)
         remedy = self._remedy(failure.code)
         notes = "".join(f"; {note}" for note in getattr(failure, "__notes__", ()))
         # As text: a log record with the error would keep the failed connection alive.

@@ -40,12 +40,26 @@ except ModuleNotFoundError as missing:
     ) from missing
 
 if TYPE_CHECKING:
-    from paho.mqtt.client import SocketLike
     from types import TracebackType
 
-__all__ = ["Connection", "ConnectionFailed", "Limits", "Login", "Refusal", "Will"]
+    from paho.mqtt.client import SocketLike
+
+__all__ = [
+    "Connection",
+    "ConnectionFailed",
+    "Limits",
+    "Login",
+    "Refusal",
+    "TlsSocket",
+    "Will",
+    "speaks_tls",
+    "tls_wanted",
+]
 
 _log = logging.getLogger("netring_bpf.sinks.mqtt.client")
+
+# The clients log in passing what this file raises with its remedy.
+_log.addFilter(lambda record: record.levelno < logging.WARNING or _log.isEnabledFor(logging.DEBUG))
 
 _CONNECT_TIMEOUT: Final = 5.0
 _MISC_PERIOD: Final = 1.0  # seconds between looks at the keep-alive
@@ -480,7 +494,7 @@ class Connection:
         return ConnectionFailed(f"cannot connect: {error}")
 
     def _unreachable(self, error: OSError) -> ConnectionFailed:
-        plain = "mqtt" if self._broker.path is None else "ws"
+        plain = self._broker.plain_scheme
         if isinstance(error, ssl.SSLCertVerificationError):
             return ConnectionFailed(
                 f"the broker's certificate is not accepted: {error.verify_message}; cafile "
@@ -508,8 +522,7 @@ class Connection:
         """Say why there is no answer to CONNECT, or not one of MQTT."""
         first = bytes(self._first)
         if first.startswith(b"\x15\x03"):
-            secure = "mqtts" if self._broker.path is None else "wss"
-            return ConnectionFailed(f"the port speaks TLS: use {secure}://", kind="tls")
+            return tls_wanted(self._broker)
         if first.startswith(b"HTTP/"):
             return ConnectionFailed(
                 "an HTTP server answers, not an MQTT broker: use the port of MQTT, or ws:// for "
@@ -582,6 +595,33 @@ def _close_what_fails(paho: PahoClient) -> None:
     paho._create_socket_connection = noting_connect  # type: ignore[method-assign]
     paho._ssl_wrap_socket = noting_wrap  # type: ignore[method-assign]
     paho._create_socket = closing_create  # type: ignore[method-assign]
+
+
+def tls_wanted(broker: Broker) -> ConnectionFailed:
+    """Return what is wrong where the port speaks TLS and the URL does not."""
+    return ConnectionFailed(f"the port speaks TLS: use {broker.secure_scheme}://", kind="tls")
+
+
+async def speaks_tls(broker: Broker) -> bool:
+    """Whether the port begins TLS with a client that wants it."""
+    return await asyncio.to_thread(_shakes_hands, broker)
+
+
+def _shakes_hands(broker: Broker) -> bool:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE  # nothing is sent
+    context.sslsocket_class = TlsSocket
+    try:
+        with (
+            socket.create_connection((broker.host, broker.port), _CONNECT_TIMEOUT) as plain,
+            context.wrap_socket(plain, server_hostname=broker.host),
+        ):
+            return True
+    except ssl.SSLError as error:
+        return "ALERT" in (error.reason or "")
+    except OSError:
+        return False
 
 
 class TlsSocket(ssl.SSLSocket):

@@ -201,7 +201,17 @@ class Broker:
     @property
     def scheme(self) -> str:
         """The scheme of the URL, as ``mqtts``."""
-        return ("mqtt" if self.path is None else "ws") + ("s" if self.tls else "")
+        return self.secure_scheme if self.tls else self.plain_scheme
+
+    @property
+    def plain_scheme(self) -> str:
+        """The scheme without TLS."""
+        return "mqtt" if self.path is None else "ws"
+
+    @property
+    def secure_scheme(self) -> str:
+        """The scheme with TLS."""
+        return f"{self.plain_scheme}s"
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
