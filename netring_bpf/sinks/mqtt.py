@@ -108,9 +108,10 @@ class MqttSink:
         self._qos, self._retain = self._options.qos, True
         self._packet_size = 0
         self._may_listen = True
-        # The availability topic: the texts of ours that will come back, and others' texts.
+        # The availability topic: the texts of ours that will come back, and what others wrote.
         self._echoes: deque[bytes] = deque()
-        self._others: asyncio.Queue[bytes] = asyncio.Queue(1)
+        self._other_online = self._other_offline = False
+        self._others = asyncio.Event()
         self._ending = False
         self._connections = 0
         self._connected = False
@@ -425,8 +426,7 @@ class MqttSink:
         """Ask for the availability topic, to see others who write it."""
         # Nothing that was said before comes back.
         self._echoes.clear()
-        while not self._others.empty():
-            self._others.get_nowait()
+        self._other_online = self._other_offline = False
         if not self._may_listen:
             return
         # A broker may break the connection instead of refusing: then never ask again.
@@ -443,8 +443,10 @@ class MqttSink:
             return  # the past
         elif self._echoes and self._echoes[0] == payload:
             self._echoes.popleft()
-        elif not self._others.full():
-            self._others.put_nowait(payload)
+        else:
+            self._other_online |= payload == b"online"
+            self._other_offline |= payload != b"online"
+            self._others.set()
 
     async def _answer_others(self, connection: Connection) -> None:
         """Say ``online`` again when somebody says otherwise, and warn of a second user.
@@ -453,20 +455,23 @@ class MqttSink:
         """
         answered = False
         while True:
-            text = await self._others.get()
+            await self._others.wait()
+            self._others.clear()
+            online, offline = self._other_online, self._other_offline
+            self._other_online = self._other_offline = False
             if self._ending:
-                continue
-            if text == b"online":
+                return
+            if online:
                 self._tell(
                     "second user",
                     f"another client writes {self._availability_topic} too: two captures share "
                     "this node; give each its own (node, --mqtt-node)",
                 )
-                if answered:
-                    continue
-                answered = True  # once: the other one answers, too
-            await self._announce(connection, b"online")
-            await asyncio.sleep(_ANNOUNCE_PERIOD)
+            # Answer "online" once, so that the other one notices, too; it does the same.
+            if offline or (online and not answered):
+                answered = True
+                await self._announce(connection, b"online")
+                await asyncio.sleep(_ANNOUNCE_PERIOD)
 
     # -- the connection --
 
@@ -524,7 +529,7 @@ class MqttSink:
         unclear = failure.kind in {"silent", "websocket"} and not self._broker.tls
         if unclear and await speaks_tls(self._broker):
             failure = tls_wanted(self._broker)
-        remedy = self._remedy(failure.code)
+        remedy = self._remedy(failure)
         notes = "".join(f"; {note}" for note in getattr(failure, "__notes__", ()))
         # As text: a log record with the error would keep the failed connection alive.
         _log.warning(
@@ -535,7 +540,8 @@ class MqttSink:
             remedy,
         )
 
-    def _remedy(self, code: int | None) -> str:
+    def _remedy(self, failure: ConnectionFailed) -> str:
+        code, client_id = failure.code, self._options.client_id
         if code in _REFUSED_LOGIN:
             return (
                 "; check the user name and the password, and that the broker lets this client "
@@ -545,10 +551,12 @@ class MqttSink:
             return "; choose another version (--mqtt-version)"
         if code in _INVALID_CLIENT:
             return "; choose another client_id (--mqtt-client-id)"
-        if code == _TAKEN_OVER:
+        # Some brokers close the connection of the first one of two without a reason.
+        unsaid = code is None and failure.closed and client_id is not None
+        if code == _TAKEN_OVER or unsaid:
             return (
-                f"; another client uses the client id {self._options.client_id!r}: give each "
-                "capture its own (client_id, --mqtt-client-id)"
+                f"; {'perhaps ' if unsaid else ''}another client uses the client id "
+                f"{client_id!r}: give each capture its own (client_id, --mqtt-client-id)"
             )
         return ""
 
