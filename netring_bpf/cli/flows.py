@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import os
 import sys
 from pathlib import Path
@@ -21,6 +20,7 @@ from netring_bpf.cli.flags import (
     number,
     say,
 )
+from netring_bpf.cli.mqtt_flags import add_mqtt_flags, check_mqtt_flags, mqtt_sinks
 from netring_bpf.errors import OptionError, PackageMissingError
 from netring_bpf.formats.base import FORMATS
 from netring_bpf.ring.flow_options import MAX_TUNNEL_DEPTH, FlowKey, FlowOptions
@@ -28,7 +28,6 @@ from netring_bpf.ring.options import PRESETS, TpacketOptions, XdpOptions
 
 if TYPE_CHECKING:
     from netring_bpf.netring import Netring
-    from netring_bpf.sinks.base import Sink
 
 __all__ = ["DESCRIPTION", "SUMMARY", "add_flags", "ring_options", "run"]
 
@@ -72,19 +71,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "prints no others and --mqtt is absent]",
     )
     add_backend(parser)
-    add(
-        "--mqtt",
-        metavar="URL",
-        help="also publish flows to this broker: mqtt://HOST[:PORT] or mqtts://HOST[:PORT]",
-    )
-    add(
-        "--mqtt-credentials",
-        type=Path,
-        metavar="FILE",
-        help="read the user name from the first line of this file and the password from the "
-        "second; its mode must be 0600 [default: the environment's NETRING_MQTT_USERNAME and "
-        "NETRING_MQTT_PASSWORD]",
-    )
+    add_mqtt_flags(parser)
     add(
         "--key",
         choices=tuple(_KEYS),
@@ -204,6 +191,7 @@ def _format(parser: argparse.ArgumentParser, given: argparse.Namespace) -> str:
         others = set(given.events) - {"ended"}
         if "ended" not in given.events or (others and not given.mqtt):
             parser.error(f"--format {shown} prints only flows that have ended: --events ended")
+    check_mqtt_flags(parser, given)
     if given.mqtt and given.events:
         from netring_bpf.sinks.mqtt_options import MqttOptions
 
@@ -257,7 +245,7 @@ def _netring(
     """Raises ``NetringError``."""
     from netring_bpf.netring import Netring
 
-    sinks = _sinks(given, flow)
+    sinks = mqtt_sinks(given, flow.events)
     if given.file is not None:
         return Netring.replay(given.file, filter=expression(given), sinks=sinks, flow=flow)
     return Netring(
@@ -270,13 +258,3 @@ def _netring(
         xdp=xdp,
         tpacket=tpacket,
     )
-
-
-def _sinks(given: argparse.Namespace, flow: FlowOptions) -> tuple[Sink, ...]:
-    if given.mqtt is None:
-        return ()
-    from netring_bpf.sinks.mqtt import MqttOptions, MqttSink
-
-    options = MqttOptions(credentials_file=given.mqtt_credentials)
-    kinds = tuple(kind for kind in options.kinds if kind in flow.events)
-    return (MqttSink(given.mqtt, dataclasses.replace(options, kinds=kinds)),)

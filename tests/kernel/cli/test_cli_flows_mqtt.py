@@ -11,6 +11,7 @@ import pytest
 
 from tests.kernel.cli.command import HOW, LISTEN, Flows, opening, query, run, send, summary
 from tests.support.broker import Broker, MosquittoSub
+from tests.support.certificates import Certificates
 from tests.support.rig import PORT
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def test_flows_are_published(namespace: Namespace) -> None:
     published = sorted(records_of(messages), key=lambda r: r["seq"])
     assert [r.pop("seq") for r in published] == [1, 2, 3, 4, 5]
     assert len({r.pop("capture") for r in published}) == 1
+    assert {r.pop("interface") for r in published} == {PORT}
     assert published == ended
     said = " ".join(" ".join(done.err).split())
     assert f"{broker.url}: 5 flows accepted, 5 acknowledged, 0 dropped, 0 pending, 0 missed" in said
@@ -140,6 +142,66 @@ def test_a_password_in_the_url_is_refused_and_not_repeated(namespace: Namespace)
     [line] = done.err
     assert PASSWORD not in line
     assert "NETRING_MQTT_PASSWORD" in line
+
+
+@pytest.mark.requires("broker")
+def test_flags_choose_topic_version_quality_and_name(namespace: Namespace) -> None:
+    namespace.ip("link set lo up")
+    flags = ["--mqtt-node", "left", "--mqtt-prefix", "lab/net", "--mqtt-version", "3.1.1"]
+    flags += ["--mqtt-qos", "0", "--mqtt-client-id", "probe-7"]
+    with (
+        Broker(namespace=namespace) as broker,
+        MosquittoSub(broker.port, "#", namespace=namespace) as subscriber,
+    ):
+        with Flows(namespace, *LISTEN, "--mqtt", broker.url, *flags).capturing() as command:
+            send(namespace, query(1001))
+            command.printed("started", 1001)
+            done = command.finish(signal.SIGINT)
+        messages = subscriber.wait_for(lambda got: got[-1:] != [] and got[-1].text == "offline")
+        assert "as probe-7 (p2," in broker.log  # mosquitto's number of 3.1.1
+    assert done.status == 0
+    assert [(m.topic, m.qos) for m in messages] == [
+        ("lab/net/left/availability", 1),
+        ("lab/net/left/flows", 0),
+        ("lab/net/left/availability", 1),
+    ]
+
+
+@pytest.mark.requires("broker")
+def test_flags_name_the_certificates(namespace: Namespace, tmp_path: Path) -> None:
+    namespace.ip("link set lo up")
+    made = Certificates(tmp_path)
+    config = [f"cafile {made.authority}", "require_certificate true"]
+    flags = ["--mqtt-cafile", made.authority, "--mqtt-cert", made.client]
+    flags += ["--mqtt-key", made.client_key]
+    with Broker(
+        namespace=namespace, certfile=made.server, keyfile=made.server_key, config=config
+    ) as broker:
+        command_line = [*LISTEN, "--mqtt", broker.url, *map(str, flags)]
+        with Flows(namespace, *command_line).capturing() as command:
+            send(namespace, query(1001))
+            command.printed("started", 1001)
+            done = command.finish(signal.SIGINT)
+    said = " ".join(" ".join(done.err).split())
+    assert f"{broker.url}: 1 flows accepted, 1 acknowledged, 0 dropped" in said
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--mqtt-node", "a"], "--mqtt-node needs --mqtt and a URL"),
+        (["--mqtt-qos", "0"], "--mqtt-qos needs --mqtt and a URL"),
+        (["--mqtt", "mqtt://x", "--mqtt-prefix", "$SYS"], "must be the beginning of a topic"),
+        (["--mqtt", "mqtt://x", "--mqtt-key", "k"], "must be the key of a certfile"),
+        (["--mqtt", "mqtt://x", "--mqtt-version", "4"], "invalid choice: '4'"),
+    ],
+)
+def test_flags_that_do_not_fit_are_refused(
+    namespace: Namespace, flags: list[str], said: str
+) -> None:
+    done = run(namespace, "flows", "-i", PORT, *LISTEN, *flags)
+    assert done.status == 2
+    assert said in " ".join(" ".join(done.err).split())
 
 
 def records_of(messages: list[Any]) -> list[dict[str, Any]]:
