@@ -79,6 +79,32 @@ def test_a_record_longer_than_a_message_is_dropped_and_counted() -> None:
     assert books(outbox) == (2, 0, {"too_large": 1}, 1)
 
 
+def test_batches_shrink_for_a_while_and_what_exceeds_a_message_is_dropped_on_its_way() -> None:
+    outbox = box(size=1024, records=100)
+    outbox.accept([b"x" * 100, b"y" * 300, b"x" * 100, b"z" * 198, b"x" * 100])
+    outbox.resize(batch_bytes=150, message_bytes=200)
+    sent = []
+    while batch := outbox.take():
+        assert len(b"[" + b",".join(batch) + b"]") <= 200
+        sent += [len(batch[0])] * len(batch)
+        outbox.acknowledge()
+    assert sent == [100, 100, 198, 100]  # that of 198 bytes is longer than a batch and goes alone
+    assert books(outbox) == (5, 4, {"too_large": 1}, 0)
+    outbox.resize(batch_bytes=5000, message_bytes=5000)
+    outbox.accept([b"x" * 100] * 20)
+    assert len(outbox.take()) == 10  # never more than it was made for
+
+
+def test_a_batch_given_up_is_counted_by_its_reason() -> None:
+    outbox = box()
+    outbox.drop("refused")
+    outbox.accept([b"0", b"1", b"2", b"3", b"4"])
+    outbox.take()
+    outbox.drop("refused")
+    assert books(outbox) == (5, 0, {"refused": 4}, 1)
+    assert outbox.take() == [b"4"]
+
+
 def test_many_are_taken_in_at_once_and_each_is_counted() -> None:
     outbox = box(limit=5, size=1024)
     outbox.accept([b"0", b"x" * 1023, b"1", b"2"])
@@ -132,11 +158,14 @@ def test_waiting_ends_with_a_full_batch_with_patience_or_with_the_close() -> Non
     asyncio.run(bounded())
 
 
+STEPS = ["accept", "long", "take", "acknowledge", "give_back", "drop", "small", "large"]
+
+
 @settings(max_examples=300, deadline=None)
 @given(
     limit=st.integers(1, 8),
     records=st.integers(1, 5),
-    steps=st.lists(st.sampled_from(["accept", "long", "take", "acknowledge", "give_back"])),
+    steps=st.lists(st.sampled_from(STEPS)),
 )
 def test_the_books_balance_whatever_happens(limit: int, records: int, steps: list[str]) -> None:
     outbox = box(limit, records, 1024)
@@ -150,6 +179,12 @@ def test_the_books_balance_whatever_happens(limit: int, records: int, steps: lis
                 number += 1
             case "take" if not flying:
                 flying = outbox.take()
+            case "small" | "large":
+                size = 3 if step == "small" else 5000
+                outbox.resize(batch_bytes=size, message_bytes=size)
+            case "drop":
+                outbox.drop("refused")
+                flying = []
             case "acknowledge":
                 outbox.acknowledge()
                 sent += flying
