@@ -23,7 +23,7 @@ NetringError
 ├── CaptureFileError              a capture file cannot be read or written    .path .offset
 ├── OptionError                   an option's value (also a ValueError)       .option
 ├── PackageMissingError           an optional package (also an ImportError)   .package
-├── SinkError                     a sink cannot work as configured
+├── SinkError                     a sink cannot work as configured, or failed
 ├── ClosedError                   the object was closed, or is not open yet
 ├── InternalError                 a defect of netring_bpf ended the capture   .__cause__
 └── SyscallError                  any other error of the kernel (also an OSError)   .call
@@ -254,7 +254,7 @@ class PackageMissingError(NetringError, ImportError):
 
 
 class SinkError(NetringError):
-    """A sink cannot work with its configuration."""
+    """A sink cannot work with its configuration, or ended by a fault of its own."""
 
 
 class ClosedError(NetringError):
