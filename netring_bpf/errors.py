@@ -12,9 +12,9 @@ NetringError
 │   ├── InterfaceNotFoundError    no interface has that name
 │   ├── InterfaceDownError        it is down
 │   ├── InterfaceGoneError        it was deleted or moved away during the capture
-│   └── InterfaceInUseError       it carries the host's own traffic
+│   └── InterfaceInUseError       redirecting takes frames away from the host, or from others
 ├── AttachError                   another owner has the place                 .interface
-│   ├── XdpBusyError              another XDP program                         .program_id
+│   ├── XdpBusyError              another XDP program        .program_id .program_name .pids
 │   └── QueueBusyError            another AF_XDP socket on the queue          .queue
 ├── ProgramError                  our XDP program was refused
 │   ├── CompileError              by the compiler                             .log
@@ -170,7 +170,7 @@ class InterfaceGoneError(InterfaceError):
 
 
 class InterfaceInUseError(InterfaceError):
-    """Redirecting would take the host's own traffic away from it."""
+    """Redirecting would take frames away from the host, or from somebody else who uses them."""
 
 
 class AttachError(NetringError):
@@ -182,11 +182,25 @@ class AttachError(NetringError):
 
 
 class XdpBusyError(AttachError):
-    """Another XDP program is attached; ``program_id`` is its id, or None if unknown."""
+    """Another XDP program is attached: redirecting cannot be done, and listening may see nothing.
 
-    def __init__(self, message: str, *, interface: str, program_id: int | None) -> None:
+    ``program_id``: its id, or None if unknown. ``program_name``: its name, or "" if unknown.
+    ``pids``: the processes that hold it, as far as /proc shows them.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        interface: str,
+        program_id: int | None,
+        program_name: str = "",
+        pids: tuple[int, ...] = (),
+    ) -> None:
         super().__init__(message, interface=interface)
         self.program_id = program_id
+        self.program_name = program_name
+        self.pids = pids
 
 
 class QueueBusyError(AttachError):

@@ -5,11 +5,28 @@ from __future__ import annotations
 import dataclasses
 import logging
 
+from netring_bpf.bpf.attached import AttachedProgram
+from netring_bpf.bpf.xdp_mode import XdpMode
 from netring_bpf.capture.af_xdp import open_xdp
 from netring_bpf.capture.backend import BackendOptions
+from netring_bpf.capture.capture_port import (
+    LARGEST_CHUNK,
+    loses_at,
+    loses_in_generic_mode,
+    why_not_capture_port,
+    why_one_sided,
+)
 from netring_bpf.capture.open_backend import Rings, for_kernel
 from netring_bpf.capture.tpacket import open_tpacket
-from netring_bpf.errors import InterfaceInUseError, NetringError, OptionError, printable
+from netring_bpf.errors import (
+    InterfaceInUseError,
+    KernelFeatureError,
+    NetringError,
+    OptionError,
+    QueueBusyError,
+    XdpBusyError,
+    printable,
+)
 from netring_bpf.filter.filter_set import FilterSet
 from netring_bpf.interface import Interface
 
@@ -21,17 +38,19 @@ _log = logging.getLogger("netring_bpf.capture")
 def open_rings(interface: Interface, options: BackendOptions) -> Rings:
     """Open the backend that ``options`` name, in the thread's network namespace.
 
-    ``"auto"`` falls back to TPACKET_V3 on every error but ``OptionError``. Raises the errors of
-    ``open_xdp`` and ``open_tpacket``, ``FilterError`` and ``InterfaceInUseError``.
+    ``"auto"`` falls back to TPACKET_V3 on every error but ``OptionError`` and ``XdpBusyError``:
+    another's XDP program may leave TPACKET_V3 nothing to see. Raises the errors of ``open_xdp``
+    and ``open_tpacket``, ``FilterError`` and ``InterfaceInUseError``.
     """
     filters = for_kernel(options.filter, interface)
     if options.backend == "tpacket_v3":
-        return open_tpacket(interface, options.tpacket, options.flow, filters)
+        return _listen(interface, options, filters)
     if options.backend == "af_xdp":
-        return _open_xdp(interface, options, filters)
+        return _redirect(interface, options, filters)
+    _check_no_program(interface)
     try:
-        return _open_xdp(interface, options, filters)
-    except OptionError:
+        return _redirect_without_loss(interface, options, filters)
+    except (OptionError, XdpBusyError):
         raise
     except NetringError as error:
         name = printable(interface.name)
@@ -39,15 +58,99 @@ def open_rings(interface: Interface, options: BackendOptions) -> Rings:
         return _fall_back(interface, options, filters, str(error))
 
 
-def _open_xdp(interface: Interface, options: BackendOptions, filters: FilterSet) -> Rings:
-    if not options.steal and (why := interface.host_traffic()):
+def _listen(interface: Interface, options: BackendOptions, filters: FilterSet) -> Rings:
+    rings = open_tpacket(interface, options.tpacket, options.flow, filters)
+    if (program_id := interface.xdp_program_id()) is not None:
+        rings.announce(
+            f"not every frame is seen, maybe none: an XDP program is attached to {interface.name} "
+            f"({AttachedProgram.find(program_id)}), and TPACKET_V3 sees only what it passes on"
+        )
+    return rings
+
+
+def _check_no_program(interface: Interface) -> None:
+    program_id = interface.xdp_program_id()
+    if program_id is None:
+        return
+    program = AttachedProgram.find(program_id)
+    raise XdpBusyError(
+        f"capture on {interface.name}: an XDP program is attached and is left alone: {program}. "
+        "TPACKET_V3 sees only what it passes on, which may be nothing. End its process or detach "
+        f"it (ip link set dev {interface.name} xdp off), or choose backend='tpacket_v3'",
+        interface=interface.name,
+        program_id=program.id,
+        program_name=program.name,
+        pids=program.pids,
+    )
+
+
+def _redirect(interface: Interface, options: BackendOptions, filters: FilterSet) -> Rings:
+    """Open AF_XDP if the interface is a capture port, or if the user allows it anyway."""
+    if not options.steal and (why := why_not_capture_port(interface)):
         raise InterfaceInUseError(
             f"redirect the traffic of {interface.name}: {why}, and redirected packets never "
             "reach the host; allow it with steal=True (--steal), or choose "
             "backend='tpacket_v3', which only listens",
             interface=interface.name,
         )
-    return open_xdp(interface, options.xdp, options.flow, filters)
+    flow, one_sided = options.flow, why_one_sided(interface) if options.steal else None
+    if one_sided:
+        flow = dataclasses.replace(flow, one_sided=True)
+    try:
+        rings = open_xdp(interface, options.xdp, flow, filters)
+    except (QueueBusyError, XdpBusyError) as error:
+        raise _with_the_program(error, interface) from error
+    if one_sided:
+        rings.announce(
+            f"every flow is one-sided: {one_sided}, and AF_XDP sees what {interface.name} "
+            "receives, not what the host sends; backend='tpacket_v3' sees both"
+        )
+    return rings
+
+
+def _with_the_program(error: QueueBusyError | XdpBusyError, interface: Interface) -> NetringError:
+    """Return the error with the name and the processes of the program on the interface."""
+    program_id = interface.xdp_program_id()
+    if program_id is None:
+        return error
+    program = AttachedProgram.find(program_id)
+    message = f"{error}. The XDP program on {interface.name}: {program}"
+    if isinstance(error, QueueBusyError):
+        return QueueBusyError(message, interface=interface.name, queue=error.queue)
+    return XdpBusyError(
+        message,
+        interface=interface.name,
+        program_id=program.id,
+        program_name=program.name,
+        pids=program.pids,
+    )
+
+
+def _redirect_without_loss(
+    interface: Interface, options: BackendOptions, filters: FilterSet
+) -> Rings:
+    """Open AF_XDP unless it is known to lose frames that TPACKET_V3 sees."""
+    mode, largest = options.xdp.mode, options.xdp.chunk_size or LARGEST_CHUNK
+    lost = loses_at(interface.mtu, largest)
+    in_generic = loses_in_generic_mode(interface)
+    if lost is None and mode is XdpMode.GENERIC:
+        lost = in_generic
+    if lost is not None:
+        raise KernelFeatureError(f"AF_XDP on {interface.name}: {lost}", feature="AF_XDP")
+    if in_generic and mode is None:
+        native = dataclasses.replace(options.xdp, mode=XdpMode.NATIVE)
+        try:
+            return _redirect(interface, dataclasses.replace(options, xdp=native), filters)
+        except KernelFeatureError as error:
+            if error.feature != "XDP":
+                raise
+            raise KernelFeatureError(f"{error}; {in_generic}", feature="XDP") from error
+    rings = _redirect(interface, options, filters)
+    if rings.opened.attach == "generic" and (lost := loses_in_generic_mode(interface)):
+        # The kernel switches hardware offloads off on attaching, if the driver lets it.
+        rings.close()
+        raise KernelFeatureError(f"AF_XDP on {interface.name}: {lost}", feature="AF_XDP")
+    return rings
 
 
 def _fall_back(

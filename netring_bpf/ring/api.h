@@ -430,6 +430,14 @@ int nr_program_load(uint32_t type, const void *insns, uint32_t count, char *log,
  * action, and the mean time in ns through duration_ns. */
 int nr_program_run(int program_fd, const uint8_t *frame, uint32_t size, uint32_t repeat,
                    uint32_t *duration_ns);
+/* Opens the program of this id. */
+int nr_program_by_id(uint32_t id);
+enum { NR_PROGRAM_NAME = 16 };
+/* Tells a program's id and its name, which ends with a NUL. */
+int nr_program_info(int program_fd, uint32_t *id, char name[NR_PROGRAM_NAME]);
+/* Writes the ids of the tcx programs at an interface's ingress. Returns how many there are, or
+ * -ENOSPC if there are more than `count`; -EINVAL if the kernel has no tcx. */
+int nr_tcx_programs(uint32_t ifindex, uint32_t *ids, uint32_t count);
 int nr_link_create(int program_fd, uint32_t ifindex, uint32_t xdp_flags);
 int nr_link_update(int link_fd, int program_fd);
 int nr_map_update(int map_fd, const void *key, const void *value);

@@ -11,7 +11,7 @@ from tests.support.house import MAY_IMPORT, House, circles
 
 DOORS = {
     "bcc": set[str](),  # bpf/helper.py loads it by file location, which no import shows
-    "pyroute2": {"interface.py"},
+    "pyroute2": {"interface/netlink.py"},
     "aiomqtt": {"sinks/mqtt_connection.py"},
     "paho": {"sinks/mqtt_connection.py"},
     "msgspec": {"formats/json_flow.py"},

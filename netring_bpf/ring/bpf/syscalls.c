@@ -11,9 +11,10 @@
 #include "core.h"
 
 enum { MAP_CREATE = 0, MAP_LOOKUP = 1, MAP_UPDATE = 2, MAP_DELETE = 3 };
-enum { PROGRAM_LOAD = 5, PROGRAM_RUN = 10, LINK_CREATE = 28, LINK_UPDATE = 29 };
-enum { ATTACH_XDP = 37 };
-enum { NAME_SIZE = 16 };
+enum { PROGRAM_LOAD = 5, PROGRAM_RUN = 10, PROGRAM_BY_ID = 13, INFO_BY_FD = 15, PROGRAM_QUERY = 16 };
+enum { LINK_CREATE = 28, LINK_UPDATE = 29 };
+enum { ATTACH_XDP = 37, ATTACH_TCX_INGRESS = 46 };
+enum { NAME_SIZE = NR_PROGRAM_NAME };
 
 struct map_create_attr {
     uint32_t type;
@@ -49,6 +50,47 @@ struct program_run_attr {
     uint32_t repeat;
     uint32_t duration;
     uint64_t zero[5];
+};
+
+struct program_by_id_attr {
+    uint32_t id;
+    uint32_t next_id;
+    uint32_t flags;
+};
+
+struct info_attr {
+    uint32_t fd;
+    uint32_t size;
+    uint64_t info;
+};
+
+struct program_info {
+    uint32_t type;
+    uint32_t id;
+    uint8_t tag[8];
+    uint32_t jited_size;
+    uint32_t translated_size;
+    uint64_t jited;
+    uint64_t translated;
+    uint64_t load_time;
+    uint32_t user;
+    uint32_t map_count;
+    uint64_t map_ids;
+    char name[NAME_SIZE];
+};
+
+struct program_query_attr {
+    uint32_t ifindex;
+    uint32_t attach_type;
+    uint32_t query_flags;
+    uint32_t attach_flags;
+    uint64_t ids;
+    uint32_t count;
+    uint32_t zero;
+    uint64_t ids_of_flags;
+    uint64_t link_ids;
+    uint64_t link_ids_of_flags;
+    uint64_t revision;
 };
 
 struct map_attr {
@@ -119,6 +161,35 @@ int nr_program_run(int program_fd, const uint8_t *frame, uint32_t size, uint32_t
     const int rc = call_bpf(PROGRAM_RUN, &attr, sizeof attr);
     *duration_ns = attr.duration;
     return rc < 0 ? rc : (int)attr.result;
+}
+
+int nr_program_by_id(uint32_t id) {
+    struct program_by_id_attr attr = {.id = id};
+    return call_bpf(PROGRAM_BY_ID, &attr, sizeof attr);
+}
+
+int nr_program_info(int program_fd, uint32_t *id, char name[NR_PROGRAM_NAME]) {
+    struct program_info info = {0};
+    struct info_attr attr = {
+        .fd = (uint32_t)program_fd,
+        .size = sizeof info,
+        .info = (uint64_t)(uintptr_t)&info,
+    };
+    const int rc = call_bpf(INFO_BY_FD, &attr, sizeof attr);
+    *id = info.id;
+    memcpy(name, info.name, NR_PROGRAM_NAME);
+    return rc;
+}
+
+int nr_tcx_programs(uint32_t ifindex, uint32_t *ids, uint32_t count) {
+    struct program_query_attr attr = {
+        .ifindex = ifindex,
+        .attach_type = ATTACH_TCX_INGRESS,
+        .ids = (uint64_t)(uintptr_t)ids,
+        .count = count,
+    };
+    const int rc = call_bpf(PROGRAM_QUERY, &attr, sizeof attr);
+    return rc < 0 ? rc : (int)attr.count;
 }
 
 int nr_link_create(int program_fd, uint32_t ifindex, uint32_t xdp_flags) {

@@ -1,0 +1,112 @@
+"""A network interface as the kernel sees it, in the namespace of the calling thread.
+
+sysfs is of no use here: it shows the namespace that it was mounted in.
+"""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import dataclass
+from typing import Any, Self
+
+from netring_bpf.errors import InterfaceNotFoundError, SyscallError
+from netring_bpf.interface.netlink import Netlink, link_speed, receive_queues
+
+__all__ = ["Interface", "kind_of", "program_on"]
+
+_IFF_UP, _IFF_LOOPBACK = 0x1, 0x8
+_ARPHRD_ETHER, _ARPHRD_LOOPBACK = 1, 772
+_IFNAMSIZ = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Interface:
+    """One interface, in the state of the moment it was looked up."""
+
+    name: str
+    index: int
+    mtu: int
+    up: bool
+    ethernet: bool  #: its frames have an Ethernet header
+    loopback: bool
+    kind: str | None  #: "veth", "bridge", … ; None for hardware
+
+    @classmethod
+    def find(cls, name: str) -> Self:
+        """Look ``name`` up. Raises ``InterfaceNotFoundError``."""
+        with Netlink() as kernel:
+            link = _find(kernel, name)
+        return cls(
+            name=link.get_attr("IFLA_IFNAME"),  # ``name`` may be an alternative name
+            index=link["index"],
+            mtu=link.get_attr("IFLA_MTU") or 0,
+            up=bool(link["flags"] & _IFF_UP),
+            ethernet=link["ifi_type"] in {_ARPHRD_ETHER, _ARPHRD_LOOPBACK},
+            loopback=bool(link["flags"] & _IFF_LOOPBACK),
+            kind=kind_of(link),
+        )
+
+    def rx_queues(self) -> int:
+        """Return the number of receive queues that the interface has now."""
+        return receive_queues(self.name)
+
+    def speed(self) -> int | None:
+        """Return the link's speed in Mbit/s; None if it is unknown.
+
+        Virtual links report an invented speed, so theirs is unknown.
+        """
+        if self.kind is not None or self.loopback:
+            return None
+        return link_speed(self.name)
+
+    def xdp_program_id(self) -> int | None:
+        """Return the id of the attached XDP program; None if the kernel reports none."""
+        try:
+            with Netlink() as kernel:
+                return program_on(kernel.link(index=self.index))
+        except SyscallError as error:
+            if error.errno == errno.ENODEV:
+                return None
+            raise
+
+
+def _find(kernel: Netlink, name: str) -> Any:
+    try:
+        if _is_name(name):
+            if len(name.encode()) < _IFNAMSIZ:
+                return kernel.link(name=name)
+            return kernel.link(other_name=name)
+    except SyscallError as error:
+        if error.errno not in {errno.ENODEV, errno.ERANGE, errno.EINVAL}:  # the latter: too long
+            raise SyscallError(f"look for the interface {name!r}", error.errno or 0) from error
+    raise InterfaceNotFoundError(
+        f"capture on {name!r}: there is no such interface in this network namespace; "
+        "`ip link` lists them",
+        interface=name,
+    )
+
+
+def _is_name(name: str) -> bool:
+    """Whether netlink can carry the name: it must be UTF-8 without a NUL."""
+    try:
+        return bool(name) and b"\0" not in name.encode()
+    except UnicodeEncodeError:
+        return False
+
+
+def kind_of(link: Any) -> str | None:
+    """Return the kind of a link, as "veth"; None for hardware and for the loopback."""
+    info = link.get_attr("IFLA_LINKINFO")
+    return info.get_attr("IFLA_INFO_KIND") if info is not None else None
+
+
+def program_on(link: Any) -> int | None:
+    """Return the id of the XDP program on a link; None if the kernel reports none."""
+    xdp = link.get_attr("IFLA_XDP")
+    if xdp is None:
+        return None
+    for attribute in ("DRV_PROG_ID", "SKB_PROG_ID", "PROG_ID", "HW_PROG_ID"):
+        program_id = xdp.get_attr(f"IFLA_XDP_{attribute}")
+        if program_id:
+            return int(program_id)
+    return None
