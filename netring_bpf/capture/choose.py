@@ -6,6 +6,7 @@ import dataclasses
 import logging
 
 from netring_bpf.bpf.attached import AttachedProgram
+from netring_bpf.bpf.program import check_capabilities
 from netring_bpf.bpf.xdp_mode import XdpMode
 from netring_bpf.capture.af_xdp import open_xdp
 from netring_bpf.capture.backend import BackendOptions
@@ -23,7 +24,6 @@ from netring_bpf.errors import (
     KernelFeatureError,
     NetringError,
     OptionError,
-    QueueBusyError,
     XdpBusyError,
     printable,
 )
@@ -45,9 +45,9 @@ def open_rings(interface: Interface, options: BackendOptions) -> Rings:
     filters = for_kernel(options.filter, interface)
     if options.backend == "tpacket_v3":
         return _listen(interface, options, filters)
+    _check_no_program(interface)
     if options.backend == "af_xdp":
         return _redirect(interface, options, filters)
-    _check_no_program(interface)
     try:
         return _redirect_without_loss(interface, options, filters)
     except (OptionError, XdpBusyError):
@@ -86,6 +86,7 @@ def _check_no_program(interface: Interface) -> None:
 
 def _redirect(interface: Interface, options: BackendOptions, filters: FilterSet) -> Rings:
     """Open AF_XDP if the interface is a capture port, or if the user allows it anyway."""
+    check_capabilities()
     if not options.steal and (why := why_not_capture_port(interface)):
         raise InterfaceInUseError(
             f"redirect the traffic of {interface.name}: {why}, and redirected packets never "
@@ -96,34 +97,13 @@ def _redirect(interface: Interface, options: BackendOptions, filters: FilterSet)
     flow, one_sided = options.flow, why_one_sided(interface) if options.steal else None
     if one_sided:
         flow = dataclasses.replace(flow, one_sided=True)
-    try:
-        rings = open_xdp(interface, options.xdp, flow, filters)
-    except (QueueBusyError, XdpBusyError) as error:
-        raise _with_the_program(error, interface) from error
+    rings = open_xdp(interface, options.xdp, flow, filters)
     if one_sided:
         rings.announce(
             f"every flow is one-sided: {one_sided}, and AF_XDP sees what {interface.name} "
             "receives, not what the host sends; backend='tpacket_v3' sees both"
         )
     return rings
-
-
-def _with_the_program(error: QueueBusyError | XdpBusyError, interface: Interface) -> NetringError:
-    """Return the error with the name and the processes of the program on the interface."""
-    program_id = interface.xdp_program_id()
-    if program_id is None:
-        return error
-    program = AttachedProgram.find(program_id)
-    message = f"{error}. The XDP program on {interface.name}: {program}"
-    if isinstance(error, QueueBusyError):
-        return QueueBusyError(message, interface=interface.name, queue=error.queue)
-    return XdpBusyError(
-        message,
-        interface=interface.name,
-        program_id=program.id,
-        program_name=program.name,
-        pids=program.pids,
-    )
 
 
 def _redirect_without_loss(

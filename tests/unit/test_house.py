@@ -20,6 +20,7 @@ DOORS = {
     "rich": {"cli/progress.py", "cli/table.py"},
     "netring_bpf._core": {
         "bpf/attach_filter.py",
+        "bpf/attached.py",
         "bpf/link.py",
         "bpf/maps.py",
         "bpf/program.py",
