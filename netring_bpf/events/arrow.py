@@ -61,6 +61,7 @@ def _event(table: Columns) -> Iterator[tuple[str, pa.Array]]:
             values = table[side][name]
             yield f"{side}_{name}", _time(values) if name in _TIMES else pa.array(values)
     yield "history", _text(table["history"])
+    yield "one_sided", pa.array(table["one_sided"] != 0)
     yield from _rarely(table)
     yield from _measured(table)
 

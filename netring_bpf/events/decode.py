@@ -31,7 +31,7 @@ _SIDE = format_of("nr_event_side", tuple(COUNTERS.values())).format[1:]
 _EVENT_FIELDS = (
     "ts", "flow_id", "start_ts", "orig", "resp", "orig_h", "resp_h", "orig_p", "resp_p", "vlan",
     "icmp_id", "proto", "kind", "end_reason", "tunnel_kind", "network", "icmp_errors",
-    "icmp_error_type", "icmp_error_code", "first_packets", "history",
+    "icmp_error_type", "icmp_error_code", "first_packets", "one_sided", "history",
 )  # fmt: skip
 _ADDRESS_SIZE = {4: 4, 6: 16, 0: 6}  # by nr_event.family
 
@@ -89,12 +89,13 @@ def decode(raw: bytes, at: int, layout: Layout) -> FlowEvent:
         max(start, last),
         orig,
         resp,
-        values[47].rstrip(b"\0").decode("ascii"),
+        values[48].rstrip(b"\0").decode("ascii"),
         _tunnel(raw, at, tunnel_kind) if tunnel_kind else None,
         icmp_errors,
         (error_type, error_code) if icmp_errors else None,
         _both_statistics(raw, at, orig, resp) if layout.statistics else None,
         _first_packets(raw, at, layout, values[46]) if values[46] else (),
+        values[47] != 0,
     )
     if kind == _ENDED:
         return _make(FlowEnded, (ts, _make(Flow, flow), ENDS[end]))

@@ -141,7 +141,8 @@ class Flow(NamedTuple):
     ``history`` tells its life in the letters of Zeek's conn.log, upper case for the originator
     (docs/flows.md). ``icmp_errors``: ICMP errors that quoted a packet of this flow;
     ``icmp_error``: type and code of the latest. ``FlowOptions`` turns on ``statistics`` (of the
-    originator and of the responder) and ``first_packets``.
+    originator and of the responder) and ``first_packets``. ``one_sided``: the capture sees one
+    direction only, so a missing answer (``"S0"``) tells nothing about the responder.
     """
 
     id: int
@@ -156,6 +157,7 @@ class Flow(NamedTuple):
     icmp_error: tuple[int, int] | None = None
     statistics: tuple[PacketStatistics, PacketStatistics] | None = None
     first_packets: tuple[FirstPacket, ...] = ()
+    one_sided: bool = False
 
     @property
     def duration(self) -> int:
@@ -218,6 +220,7 @@ class Flow(NamedTuple):
                 for side, s in zip(("orig", "resp"), self.statistics, strict=True)
             },
             "first_packets": [packet._asdict() for packet in self.first_packets],
+            "one_sided": self.one_sided,
         }
 
 

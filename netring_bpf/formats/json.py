@@ -20,6 +20,7 @@ Every object has ``event`` and ``ts`` (nanoseconds since the Unix epoch). The fl
 - ``community_id``: the flow's name in other tools; not of pairs of stations
 - ``network``: the VNI, ``tunnel``: the kind of tunnel around it, ``icmp_errors``: the number that
   quoted it; each only if there is one
+- ``one_sided``: true if the capture sees one direction only, else left out
 - ``reason``: of ``ended`` only, a value of ``FlowEnd``
 - ``interface``: of the capture, if the caller gives it
 - ``capture``, ``seq``: if the caller gives them; they tell one record from every other

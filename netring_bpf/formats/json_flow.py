@@ -69,6 +69,7 @@ class _FlowRecord(msgspec.Struct, gc=False):
     network: int | UnsetType
     tunnel: str | UnsetType
     icmp_errors: int | UnsetType
+    one_sided: bool | UnsetType
     reason: str | UnsetType
     interface: str | UnsetType
     capture: str | UnsetType
@@ -119,6 +120,7 @@ def _flow_record(
         UNSET if key.network is None else key.network,
         UNSET if flow.tunnel is None else flow.tunnel.kind.value,
         flow.icmp_errors or UNSET,
+        flow.one_sided or UNSET,
         event.reason.value if isinstance(event, FlowEnded) else UNSET,
         UNSET if interface is None else interface,
         UNSET if capture is None else capture,

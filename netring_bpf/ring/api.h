@@ -126,7 +126,8 @@ typedef struct {
     uint8_t icmp_error_type; /* type of the latest one */
     uint8_t icmp_error_code;
     uint8_t first_packets; /* number of nr_first_packet records filled */
-    uint8_t reserved[5];
+    uint8_t one_sided;     /* the capture sees one direction only */
+    uint8_t reserved[4];
     char history[NR_HISTORY_SIZE]; /* NUL-padded */
 } nr_event;
 
@@ -178,6 +179,7 @@ typedef struct {
     uint32_t event_slots; /* a power of two */
     uint32_t first_packets;
     uint32_t packet_statistics;
+    uint32_t one_sided; /* marks every event */
     uint32_t kinds; /* bits 1 << NR_EVENT_* of the kinds to make; 0: all kinds */
     uint32_t port_timeout_count;
     nr_port_timeout port_timeouts[NR_MAX_PORT_TIMEOUTS];

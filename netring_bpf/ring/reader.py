@@ -78,6 +78,7 @@ class Reader:
                 "event_slots": options.event_slots,
                 "first_packets": options.first_packets,
                 "packet_statistics": options.packet_statistics,
+                "one_sided": options.one_sided,
                 "kinds": mask_of(options.events),
                 "port_timeout_count": len(options.port_timeouts),
                 "port_timeouts": [

@@ -116,6 +116,7 @@ void nr_emit(struct nr_table *t, uint32_t i, uint8_t kind, uint8_t end_reason) {
     fill_key(f, event);
     event->kind = kind;
     event->end_reason = end_reason;
+    event->one_sided = t->one_sided;
     nr_history_text(t, i, event->history);
     if (NR_UNLIKELY(f->has_extra)) {
         fill_extra(nr_extra(t, i), event);

@@ -89,6 +89,7 @@ struct nr_table *nr_table_create(const nr_flow_options *options, struct nr_hando
     t->capacity = options->max_flows;
     t->free_head = t->extra_free = t->held_free = t->victim = NIL;
     t->first_count = options->first_packets;
+    t->one_sided = options->one_sided != 0;
     t->directional = options->decode.directional;
     t->reserve = NR_BATCH * NR_EVENTS_PER_PACKET * (1 + options->decode.tunnel_depth);
     t->reserve = t->reserve < options->event_slots / 2 ? t->reserve : options->event_slots / 2;

@@ -166,6 +166,7 @@ struct nr_table {
     struct timing *timing;          /* NULL: not asked for */
     nr_first_packet *first_packets; /* NULL: not asked for */
     uint32_t first_count;           /* packets recorded of each flow */
+    bool one_sided;                 /* every event says so */
     bool directional;
     struct tunneled *tunneled; /* NULL: tunnels are not opened */
     struct extra *extras;

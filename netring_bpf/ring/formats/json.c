@@ -73,6 +73,9 @@ static char *put_details(char *at, const nr_event *e) {
     if (e->icmp_errors != 0) {
         NUMBER(",\"icmp_errors\":", e->icmp_errors);
     }
+    if (e->one_sided) {
+        at = NR_PUT(at, ",\"one_sided\":true");
+    }
     if (e->kind == NR_EVENT_ENDED) {
         at = nr_put_string(NR_PUT(at, ",\"reason\":\""), nr_end_name(e->end_reason));
         at = NR_PUT(at, "\"");

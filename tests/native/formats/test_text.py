@@ -79,6 +79,7 @@ NATIVE_EVENTS = st.fixed_dictionaries(
         "network": st.one_of(st.just(0), SMALL),
         "icmp_errors": st.one_of(st.just(0), SMALL),
         **dict.fromkeys(("icmp_error_type", "icmp_error_code"), st.integers(0, 255)),
+        "one_sided": st.integers(0, 1),
         "history": st.text("^SHADFRGICTQWsahdfrgictqw", max_size=40).map(str.encode),
     }
 )

@@ -95,6 +95,7 @@ def as_row(event: FlowEvent) -> dict[str, object]:
         "tunnel_resp_addr": tunnel_resp[0].ljust(16, b"\0"),
         "tunnel_resp_port": tunnel_resp[1],
         "first_packet_count": len(flow.first_packets),
+        "one_sided": int(flow.one_sided),
     }
 
 
@@ -109,7 +110,7 @@ def plain(value: object) -> object:
     [
         FlowOptions(update_interval=None),
         FULL,
-        FlowOptions(update_interval=None, first_packets=3),
+        FlowOptions(update_interval=None, first_packets=3, one_sided=True),
         FlowOptions(update_interval=None, key=FlowKey.MAC_PAIR),
     ],
 )
@@ -192,6 +193,7 @@ def arrow_row(event: FlowEvent) -> dict[str, object]:
         "network": key.network,
         "start": flow.start,
         "history": flow.history,
+        "one_sided": flow.one_sided,
         "icmp_errors": flow.icmp_errors,
         "icmp_error_type": flow.icmp_error and flow.icmp_error[0],
         "icmp_error_code": flow.icmp_error and flow.icmp_error[1],

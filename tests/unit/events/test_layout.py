@@ -18,7 +18,7 @@ NR_EVENT = [
     ("tunnel_kind", 294, 1), ("tunnel_family", 295, 1),
     ("network", 296, 4), ("icmp_errors", 300, 4),
     ("icmp_error_type", 304, 1), ("icmp_error_code", 305, 1),
-    ("first_packets", 306, 1), ("reserved", 307, 5), ("history", 312, 40),
+    ("first_packets", 306, 1), ("one_sided", 307, 1), ("reserved", 308, 4), ("history", 312, 40),
 ]  # fmt: skip
 NR_EVENT_SIDE = [
     ("packets", 0, 8), ("bytes", 8, 8), ("ip_bytes", 16, 8), ("payload", 24, 8),
@@ -96,7 +96,8 @@ def test_each_value_is_decoded_under_its_own_name() -> None:
             "orig_p": 8, "resp_p": 9, "vlan": [10, 11], "icmp_id": 12, "family": 4, "proto": 13,
             "kind": lib.NR_EVENT_ENDED, "end_reason": lib.NR_END_IDLE,
             "tunnel_kind": lib.NR_TUNNEL_GTPU, "tunnel_family": 4, "network": 15,
-            "icmp_errors": 16, "icmp_error_type": 17, "icmp_error_code": 18, "history": b"history",
+            "icmp_errors": 16, "icmp_error_type": 17, "icmp_error_code": 18, "one_sided": 1,
+            "history": b"history",
         },
     )  # fmt: skip
     batch = EventBatch(bytes(ffi.buffer(native)), Layout(ffi.sizeof("nr_event"), False, 0))
@@ -126,6 +127,7 @@ def test_each_value_is_decoded_under_its_own_name() -> None:
             ),
             icmp_errors=16,
             icmp_error=(17, 18),
+            one_sided=True,
         ),
         reason=FlowEnd.IDLE,
     )
