@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import subprocess
 from collections.abc import Iterator
 
 import pytest
 from pyroute2 import IPRoute
 
-from netring_bpf import Capture, Netring, TpacketOptions, XdpMode, XdpOptions
+from netring_bpf import Capture, FlowOptions, Netring, TpacketOptions, XdpMode, XdpOptions
 from netring_bpf.bpf.link import XdpLink
 from netring_bpf.bpf.maps import Maps
 from netring_bpf.bpf.program import Program
@@ -27,6 +28,7 @@ from netring_bpf.errors import (
 )
 from netring_bpf.filter.filter_set import FilterSet
 from netring_bpf.interface import Interface
+from netring_bpf.ring.reader import Reader
 from tests.support.frames import udp
 from tests.support.lab import Namespace, link, xdp_attached
 from tests.support.ordinary_user import OrdinaryUser
@@ -114,19 +116,18 @@ def test_another_owner_s_program_is_left_alone() -> None:
             capture(namespace, backend="af_xdp").open()
         assert caught.value.program_id == before
         assert f"program id {before}" in str(caught.value)
-        with capture(namespace) as auto:
-            assert auto.backend == "tpacket_v3"
-            assert f"program id {before}" in str(auto.fallback_reason)
+        with pytest.raises(XdpBusyError, match=f"program id {before}"):
+            capture(namespace).open()
         assert link(namespace, PORT)["xdp"]["prog"]["id"] == before
 
 
 def test_two_captures_by_redirecting_cannot_share_an_interface() -> None:
     with wire() as namespace:
         with capture(namespace, backend="af_xdp") as first:
-            with pytest.raises((XdpBusyError, QueueBusyError)):
-                capture(namespace, backend="af_xdp").open()
-            with capture(namespace) as second:
-                assert second.backend == "tpacket_v3"
+            for backend in ("af_xdp", "auto"):
+                with pytest.raises(XdpBusyError) as caught:
+                    capture(namespace, backend=backend).open()
+                assert caught.value.pids == (os.getpid(),)
             send_frames(namespace, SENDER, [udp("10.0.0.1", "10.0.0.2", 1, 2)])
             assert len(list(first.packets(count=1, timeout=PATIENCE))) == 1
         with capture(namespace, backend="af_xdp") as again:
@@ -134,11 +135,20 @@ def test_two_captures_by_redirecting_cannot_share_an_interface() -> None:
 
 
 def test_a_queue_that_is_bound_already_is_named() -> None:
-    with wire() as namespace:
-        other = XdpOptions(ring_size=64, chunks=128, mode=XdpMode.NATIVE)
-        with capture(namespace, backend="af_xdp"), pytest.raises(QueueBusyError) as caught:
-            Capture(PORT, netns=namespace.path, backend="af_xdp", xdp=other).open()
+    sized = dataclasses.replace(SMALL, chunk_size=2048)
+    with wire() as namespace, Reader(FlowOptions()) as other:
+        with namespace.enter():
+            other.add_xsk(Interface.find(PORT).index, 0, sized, snaplen=65_535)
+        with pytest.raises(QueueBusyError) as caught:
+            capture(namespace, backend="af_xdp").open()
         assert (caught.value.interface, caught.value.queue) == (PORT, 0)
+        # A socket without a program takes no frames: TPACKET_V3 sees them all.
+        frame = udp("10.0.0.1", "10.0.0.2", 1, 2)
+        with capture(namespace) as auto:
+            assert auto.backend == "tpacket_v3"
+            assert "another AF_XDP socket is bound to the queue" in str(auto.fallback_reason)
+            send_frames(namespace, SENDER, [frame])
+            assert [p.data for p in auto.packets(count=1, timeout=5.0)] == [frame]
 
 
 def test_a_large_mtu_gives_generic_mode_and_says_why() -> None:

@@ -16,6 +16,7 @@ import struct
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Self
 
 import pytest
 
@@ -57,7 +58,7 @@ class Listener:
         """How many of the frame came; waits for ``wanted``, and a moment for one too many."""
         return count_frames(self._socket.fileno(), self._socket.recv, frame, wanted)
 
-    def __enter__(self) -> Listener:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -159,7 +160,9 @@ def test_a_macvtap_in_another_namespace_is_found_by_its_address() -> None:
 def test_who_listened_first_goes_on_listening() -> None:
     frame = udp("10.0.0.1", "10.0.0.2", 1, 2, b"for both")
     with wire() as namespace, Listener(namespace, PORT) as first:
-        assert_unharmed(namespace, "an AF_PACKET socket of user 0 listens on it", frame, first.count)
+        assert_unharmed(
+            namespace, "an AF_PACKET socket of user 0 listens on it", frame, first.count
+        )
 
 
 @pytest.mark.requires("tcpdump")
@@ -196,11 +199,13 @@ def test_a_socket_that_listens_on_every_interface_counts_too() -> None:
 
 
 def test_a_listener_of_another_interface_or_one_that_only_sends_does_not_count() -> None:
-    with wire() as namespace, Listener(namespace, SENDER), namespace.enter():
-        with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as sender:
-            sender.bind((PORT, 0))
-            with capture(namespace) as port:
-                assert (port.backend, port.fallback_reason) == ("af_xdp", None)
+    with wire() as namespace, Listener(namespace, SENDER), contextlib.ExitStack() as stack:
+        with namespace.enter():
+            sender = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+        stack.enter_context(sender)
+        sender.bind((PORT, 0))
+        with capture(namespace) as port:
+            assert (port.backend, port.fallback_reason) == ("af_xdp", None)
 
 
 def test_the_administrators_promiscuity_is_nobody_who_listens() -> None:
@@ -295,7 +300,9 @@ def test_a_bridge_with_steal_is_not_redirected_where_that_loses() -> None:
 def tap(namespace: Namespace, name: str) -> Iterator[int]:
     with namespace.enter():
         device = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC)
-        fcntl.ioctl(device, _TUNSETIFF, struct.pack("16sH22x", name.encode(), _IFF_TAP | _IFF_NO_PI))
+        fcntl.ioctl(
+            device, _TUNSETIFF, struct.pack("16sH22x", name.encode(), _IFF_TAP | _IFF_NO_PI)
+        )
     try:
         yield device
     finally:
@@ -328,7 +335,9 @@ def test_a_tc_filter_of_what_the_host_sends_does_not_count() -> None:
     with wire() as namespace:
         namespace.run(["tc", "qdisc", "add", "dev", PORT, "clsact"])
         where = ["tc", "filter", "add", "dev", PORT, "egress", "protocol", "all"]
-        namespace.run([*where, *f"u32 match u32 0 0 action mirred egress mirror dev {SENDER}".split()])
+        namespace.run(
+            [*where, *f"u32 match u32 0 0 action mirred egress mirror dev {SENDER}".split()]
+        )
         with capture(namespace) as port:
             assert (port.backend, port.fallback_reason) == ("af_xdp", None)
 

@@ -397,10 +397,13 @@ def test_the_hosts_own_interface_is_taken_with_steal(namespace: Namespace) -> No
         command.printed("started", 1001)
         done = command.finish(signal.SIGTERM)
     assert done.status == 0
-    assert done.err == [
+    one_sided, *rest = done.err
+    assert "every flow is one-sided: it has the address 10.9.0.1/24" in one_sided
+    assert rest == [
         opening(HOW["af_xdp"]),
         *summary(1, keyed=1, seen=1, passed=0, started=1, ended=1),
     ]
+    assert all(record["one_sided"] is True for record in done.records)
 
 
 def test_auto_listens_to_the_hosts_own_interface_and_says_why(namespace: Namespace) -> None:
