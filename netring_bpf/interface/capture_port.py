@@ -111,6 +111,8 @@ def _read(table: Path) -> str:
     try:
         return table.read_text(encoding="ascii", errors="replace")
     except OSError as error:
+        if isinstance(error, FileNotFoundError) and table.parent.is_dir():
+            return ""  # the module is not loaded, so there is nothing of its kind
         raise SyscallError(f"read {table}", error.errno or errno.EIO) from error
 
 

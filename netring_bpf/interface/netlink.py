@@ -116,10 +116,15 @@ class Netlink:
         return self._all("list the hardware addresses of an interface", rtnl.RTM_GETNEIGH, request)
 
     def ingress_filters(self, index: int) -> list[Any]:
-        """Return the tc filters of what a link receives."""
+        """Return the tc filters of what a link receives; none if the kernel has no tc."""
         request = tcmsg()
         request["index"], request["parent"] = index, _AT_INGRESS
-        return self._all("list tc filters", rtnl.RTM_GETTFILTER, request)
+        try:
+            return self._all("list tc filters", rtnl.RTM_GETTFILTER, request)
+        except SyscallError as error:
+            if error.errno == errno.EOPNOTSUPP:
+                return []
+            raise
 
     def _all(
         self, what: str, kind: int, request: Any, marks: Sequence[bytes] | None = None
