@@ -40,9 +40,9 @@ class Capture(HasOpened):
     A mapping of names to either captures every frame that one of them matches, and counts the
     matches of each.
     ``backend``: ``"af_xdp"`` redirects matching frames away from the host. ``"tpacket_v3"`` only
-    listens. ``"auto"`` takes AF_XDP where it is available and does no harm, else TPACKET_V3, and
-    ``fallback_reason`` gives the reason.
-    ``steal``: allow AF_XDP on an interface that carries the host's own traffic.
+    listens. ``"auto"`` takes AF_XDP where it is available, loses nothing, and the kernel shows that
+    nobody else uses the interface; else TPACKET_V3, and ``fallback_reason`` gives the reason.
+    ``steal``: allow AF_XDP on any interface, though it takes frames away from its users.
     ``netns``: the network namespace of the interface, by name or path.
 
     Opened by ``open()`` or ``with``. Raises ``OptionError``, ``FilterError``, ``InterfaceError``,
