@@ -71,6 +71,8 @@ def row(event: Event) -> tuple[str, str]:
     how = [flow.history] if flow.history else []
     if isinstance(event, FlowEnded):
         how.append(event.reason.value)
+    if flow.one_sided:
+        how.append("one-sided")
     if key.vlans:
         how.append("vlan " + ".".join(map(str, key.vlans)))
     line = _LINE.format(

@@ -11,7 +11,7 @@ interface is used, or None. The words complete the sentence "redirect the traffi
   child lives in.
 - the multicast list: a device over the interface joins the group of all hosts once more.
 - AF_PACKET sockets, promiscuity, IFLA_ALLMULTI: somebody listens, or a macvlan is in passthru mode.
-- tc filters: they may send frames elsewhere.
+- tc filters, and chains of nftables at its ingress: they may send frames elsewhere.
 """
 
 from __future__ import annotations
@@ -26,12 +26,13 @@ from typing import Any, Final
 
 from netring_bpf.errors import SyscallError
 from netring_bpf.interface.interface import Interface, kind_of
-from netring_bpf.interface.netlink import Netlink
+from netring_bpf.interface.netlink import NETLINK_NETFILTER, Chain, Netlink
 
 __all__ = [
     "NOTHING_OF_OURS",
     "OwnMarks",
     "how_addresses_use",
+    "how_chains_use",
     "how_filters_use",
     "how_it_is_used",
     "how_kind_uses",
@@ -80,6 +81,7 @@ def how_it_is_used(interface: Interface, own: OwnMarks = NOTHING_OF_OURS) -> str
                 or how_listeners_use(interface.index, _read(_PACKET_TABLE), own)
                 or how_promiscuity_uses(link, own)
                 or how_filters_use(kernel.ingress_filters(interface.index))
+                or how_chains_use(interface.name, _chains())
             )
     except SyscallError as error:
         return f"the kernel does not tell who uses it ({error})"
@@ -114,6 +116,17 @@ def _read(table: Path) -> str:
         if isinstance(error, FileNotFoundError) and table.parent.is_dir():
             return ""  # the module is not loaded, so there is nothing of its kind
         raise SyscallError(f"read {table}", error.errno or errno.EIO) from error
+
+
+def _chains() -> list[Chain]:
+    """Return the chains of nftables; none if the kernel has no nftables, or has not loaded it."""
+    try:
+        with Netlink(NETLINK_NETFILTER) as kernel:
+            return kernel.chains()
+    except SyscallError as error:
+        if error.errno in {errno.EPROTONOSUPPORT, errno.EOPNOTSUPP, errno.EINVAL}:
+            return []
+        raise
 
 
 def _name_of(kernel: Netlink, index: int) -> str:
@@ -249,4 +262,12 @@ def how_filters_use(filters: Iterable[Any]) -> str | None:
     for one in filters:
         kind = one.get_attr("TCA_KIND") or "unknown"
         return f"a tc filter ({kind}) handles what it receives"
+    return None
+
+
+def how_chains_use(name: str, chains: Iterable[Chain]) -> str | None:
+    """Judge the chains of nftables at the ingress of devices."""
+    for chain in chains:
+        if name in chain.devices or name.startswith(tuple(chain.prefixes)):
+            return f"a chain of nftables ({chain.name}) handles what it receives"
     return None

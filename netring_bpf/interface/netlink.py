@@ -12,11 +12,13 @@ import itertools
 import socket
 import struct
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Final, Self
 
 from pyroute2 import netns
 from pyroute2.ethtool.ioctl import EthtoolError, IoctlEthtool
 from pyroute2.netlink import rtnl
+from pyroute2.netlink.nfnetlink.nftsocket import nft_chain_msg
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.marshal import MarshalRtnl
@@ -27,7 +29,9 @@ from pyroute2.netlink.rtnl.tcmsg import tcmsg
 from netring_bpf.errors import SyscallError
 
 __all__ = [
+    "NETLINK_NETFILTER",
     "RTMGRP_LINK",
+    "Chain",
     "Netlink",
     "enter_namespace",
     "link_speed",
@@ -36,6 +40,7 @@ __all__ = [
     "receive_queues",
 ]
 
+NETLINK_NETFILTER: Final = 12
 RTMGRP_LINK: Final = 1
 _SOL_NETLINK, _STRICT_CHECK = 270, 12
 _REQUEST, _DUMP, _DUMP_INTERRUPTED = 0x1, 0x300, 0x10
@@ -50,20 +55,38 @@ _CODE: Final = struct.Struct("=i")
 _ATTRIBUTE: Final = struct.Struct("=HHI")  # of 32 bits
 _IFLA_LINK, _IFLA_VXLAN_LINK = 5, 3
 _SPEED_UNKNOWN = 0xFFFF_FFFF
+# linux/netfilter/nf_tables.h
+_GET_CHAIN = 10 << 8 | 4  # NFNL_SUBSYS_NFTABLES, NFT_MSG_GETCHAIN
+_NFPROTO_INET, _NFPROTO_NETDEV = 1, 5
+_INGRESS: Final = {_NFPROTO_INET: 5, _NFPROTO_NETDEV: 0}  # the hook's number
+_CHAIN_TABLE, _CHAIN_NAME, _CHAIN_HOOK = 1, 3, 4
+_HOOK_NUMBER, _HOOK_DEVICE, _HOOK_DEVICES = 1, 3, 4
+_DEVICE_NAME, _DEVICE_PREFIX = 1, 2
+_NUMBER = 0x3FFF  # of an attribute, without its flags
 _marshal = MarshalRtnl()
 
 
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """A chain of nftables at the ingress of devices; ``name`` has its table's name, too."""
+
+    name: str
+    devices: frozenset[str]
+    prefixes: frozenset[str]  #: of the names of more devices
+
+
 class Netlink:
-    """A socket for requests to rtnetlink, in the calling thread's network namespace.
+    """A socket for requests to the kernel, in the calling thread's network namespace.
 
     ``messages``: the number of messages received so far. Every method raises ``SyscallError``.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, protocol: int = socket.NETLINK_ROUTE) -> None:
         self.messages = 0
+        self._protocol = protocol
         self._interrupted = False
         self._sequence = itertools.count(1)
-        self._socket = _open_socket()
+        self._socket = _open_socket(protocol)
 
     def link(self, *, index: int = 0, name: str = "", other_name: str = "") -> Any:
         """Return the link of this index, name or alternative name."""
@@ -126,6 +149,16 @@ class Netlink:
                 return []
             raise
 
+    def chains(self) -> list[Chain]:
+        """Return the chains of nftables that may be at the ingress of a link."""
+        found: list[Chain] = []
+        for family in (_NFPROTO_NETDEV, _NFPROTO_INET):
+            request = nft_chain_msg()
+            request["nfgen_family"] = family
+            for one in self._answers("list the chains of nftables", _GET_CHAIN, request, _DUMP):
+                found += _chain_of(family, one)
+        return found
+
     def _all(
         self, what: str, kind: int, request: Any, marks: Sequence[bytes] | None = None
     ) -> list[Any]:
@@ -145,6 +178,11 @@ class Netlink:
         marks: Sequence[bytes] | None = None,
     ) -> Iterator[Any]:
         """Yield the parsed answers; of a dump with ``marks``, those that contain one of them."""
+        for one in self._answers(what, kind, request, flags):
+            if marks is None or any(mark in one for mark in marks):
+                yield from parse(one)
+
+    def _answers(self, what: str, kind: int, request: Any, flags: int) -> Iterator[bytes]:
         sequence = next(self._sequence)
         request["header"]["type"] = kind
         request["header"]["flags"] = _REQUEST | flags
@@ -168,8 +206,7 @@ class Netlink:
                     self.messages += 1
                     self._interrupted |= bool(their_flags & _DUMP_INTERRUPTED)
                     ended = not flags
-                    if marks is None or any(mark in one for mark in marks):
-                        yield from parse(one)
+                    yield one
         except OSError as error:
             if isinstance(error, SyscallError):
                 raise
@@ -177,7 +214,7 @@ class Netlink:
         finally:
             if not ended:  # the kernel has more to say, and takes no other request until then
                 self._socket.close()
-                self._socket = _open_socket()
+                self._socket = _open_socket(self._protocol)
 
     def close(self) -> None:
         """Close the socket. Idempotent."""
@@ -190,10 +227,11 @@ class Netlink:
         self.close()
 
 
-def _open_socket() -> socket.socket:
-    opened = socket.socket(
-        socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE
-    )
+def _open_socket(protocol: int) -> socket.socket:
+    try:
+        opened = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
+    except OSError as error:
+        raise SyscallError("open a netlink socket", error.errno or 0) from error
     try:
         opened.settimeout(_PATIENCE)
         opened.bind((0, 0))
@@ -203,6 +241,41 @@ def _open_socket() -> socket.socket:
         opened.close()
         raise SyscallError("open a netlink socket", error.errno or 0) from error
     return opened
+
+
+def _attributes(data: bytes, at: int = 0) -> dict[int, list[bytes]]:
+    """Return the values of the attributes that begin at this byte, by their numbers."""
+    found: dict[int, list[bytes]] = {}
+    while at + 4 <= len(data):
+        size, kind = struct.unpack_from("=HH", data, at)
+        if size < 4:
+            break
+        found.setdefault(kind & _NUMBER, []).append(data[at + 4 : at + size])
+        at += (size + 3) & ~3
+    return found
+
+
+def _chain_of(family: int, message: bytes) -> Iterator[Chain]:
+    """Yield the chain if it is at the ingress of devices."""
+    chain = _attributes(message, _HEADER.size + 4)
+    for hook in map(_attributes, chain.get(_CHAIN_HOOK, ())):
+        number = int.from_bytes(hook.get(_HOOK_NUMBER, [b""])[0], "big")
+        if number != _INGRESS[family]:
+            continue
+        names = [(name, False) for name in hook.get(_HOOK_DEVICE, ())]
+        for devices in map(_attributes, hook.get(_HOOK_DEVICES, ())):
+            names += [(name, False) for name in devices.get(_DEVICE_NAME, ())]
+            names += [(name, True) for name in devices.get(_DEVICE_PREFIX, ())]
+        table, own = (chain.get(kind, [b""])[0] for kind in (_CHAIN_TABLE, _CHAIN_NAME))
+        yield Chain(
+            f"{_text(table)} {_text(own)}",
+            frozenset(_text(name) for name, is_prefix in names if not is_prefix),
+            frozenset(_text(name) for name, is_prefix in names if is_prefix),
+        )
+
+
+def _text(value: bytes) -> str:
+    return value.rstrip(b"\0").decode(errors="backslashreplace")
 
 
 def parse(data: bytes) -> Iterator[Any]:

@@ -24,6 +24,7 @@ from netring_bpf import Capture, TpacketOptions, XdpOptions
 from netring_bpf._core import ffi, lib
 from netring_bpf.errors import InterfaceInUseError
 from netring_bpf.interface import Interface
+from netring_bpf.interface.netlink import NETLINK_NETFILTER
 from tests.support.frames import udp
 from tests.support.lab import Namespace, VethPair, xdp_attached
 from tests.support.patience import PATIENCE
@@ -329,6 +330,63 @@ def test_a_tc_filter_keeps_the_frames_that_it_sends_elsewhere() -> None:
         namespace.run([*where, *redirect.split()])
         with Listener(elsewhere, "in") as target:
             assert_unharmed(namespace, "a tc filter (u32) handles what it", frame, target.count)
+
+
+def nla(kind: int, value: bytes | str | int) -> bytes:
+    """An attribute of nftables: its numbers have the byte order of the network."""
+    if isinstance(value, int):
+        value = struct.pack("!I", value)
+    elif isinstance(value, str):
+        value = value.encode() + b"\0"
+    return struct.pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
+
+
+def forward_by_nftables(namespace: Namespace, hook: bytes, out: int) -> None:
+    """A chain of nftables at a device's ingress, with the rule ``fwd to`` another."""
+    netdev, nested, request, ack, create = 5, 0x8000, 0x1, 0x4, 0x400
+    chain = nla(1, "t") + nla(3, "c") + nla(4 | nested, hook) + nla(7, "filter")
+    immediate = nla(1, 1) + nla(2 | nested, nla(1, struct.pack("=I", out)))
+    expressions = (("immediate", immediate), ("fwd", nla(1, 1)))
+    elements = b"".join(nla(1 | nested, nla(1, n) + nla(2 | nested, d)) for n, d in expressions)
+    rule = nla(1, "t") + nla(2, "c") + nla(4 | nested, elements)
+    batch, nftables = struct.pack("!BBH", 0, 0, 10), struct.pack("!BBH", netdev, 0, 0)
+    messages = [(16, batch)]
+    messages += [(10 << 8, nftables + nla(1, "t"))]
+    messages += [(10 << 8 | 3, nftables + chain), (10 << 8 | 6, nftables + rule), (17, batch)]
+    data = b""
+    for sequence, (kind, body) in enumerate(messages):
+        flags = request | (create | ack if kind > 17 else 0)
+        data += struct.pack("=IHHII", 16 + len(body), kind, flags, sequence, 0) + body
+    with namespace.enter():
+        netfilter = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER)
+    with netfilter:
+        netfilter.bind((0, 0))
+        netfilter.send(data)
+        for _ in range(3):
+            error = -struct.unpack_from("=i", netfilter.recv(1 << 16), 16)[0]
+            if error in {errno.EOPNOTSUPP, errno.ENOENT, errno.EPROTONOSUPPORT}:
+                pytest.skip(f"this kernel has no such chains: {os.strerror(error)}")
+            assert error == 0, os.strerror(error)
+
+
+@pytest.mark.parametrize("by", ["name", "names", "prefix"])
+def test_a_chain_of_nftables_keeps_the_frames_that_it_forwards(by: str) -> None:
+    frame = udp("10.0.0.1", "10.0.0.2", 1, 2, b"forwarded")
+    device = {
+        "name": nla(3, PORT),
+        "names": nla(4 | 0x8000, nla(1, PORT)),
+        "prefix": nla(4 | 0x8000, nla(2, "v")),
+    }[by]
+    with wire() as namespace, Namespace() as elsewhere:
+        VethPair(namespace, "out", elsewhere, "in")
+        with namespace.enter():
+            out = Interface.find("out").index
+        forward_by_nftables(namespace, nla(1, 0) + nla(2, 0) + device, out)
+        with Listener(elsewhere, "in") as target:
+            reason = "a chain of nftables (t c) handles what it receives"
+            assert_unharmed(namespace, reason, frame, target.count)
+        with capture(namespace, backend="af_xdp", steal=True) as port:
+            assert port.backend == "af_xdp"
 
 
 def test_a_tc_filter_of_what_the_host_sends_does_not_count() -> None:
