@@ -20,6 +20,7 @@ from netring_bpf.capture.capture_port import (
 from netring_bpf.capture.open_backend import Rings, for_kernel
 from netring_bpf.capture.tpacket import open_tpacket
 from netring_bpf.errors import (
+    AttachError,
     InterfaceInUseError,
     KernelFeatureError,
     NetringError,
@@ -38,9 +39,9 @@ _log = logging.getLogger("netring_bpf.capture")
 def open_rings(interface: Interface, options: BackendOptions) -> Rings:
     """Open the backend that ``options`` name, in the thread's network namespace.
 
-    ``"auto"`` falls back to TPACKET_V3 on every error but ``OptionError`` and ``XdpBusyError``:
-    another's XDP program may leave TPACKET_V3 nothing to see. Raises the errors of ``open_xdp``
-    and ``open_tpacket``, ``FilterError`` and ``InterfaceInUseError``.
+    ``"auto"`` falls back to TPACKET_V3 on every error but ``OptionError`` and ``AttachError``:
+    somebody who redirects, or is about to, leaves TPACKET_V3 nothing to see. Raises the errors of
+    ``open_xdp`` and ``open_tpacket``, ``FilterError`` and ``InterfaceInUseError``.
     """
     filters = for_kernel(options.filter, interface)
     if options.backend == "tpacket_v3":
@@ -50,12 +51,18 @@ def open_rings(interface: Interface, options: BackendOptions) -> Rings:
         return _redirect(interface, options, filters)
     try:
         return _redirect_without_loss(interface, options, filters)
-    except (OptionError, XdpBusyError):
+    except (OptionError, AttachError):
         raise
     except NetringError as error:
         name = printable(interface.name)
         _log.warning("%s: TPACKET_V3 instead of AF_XDP: %s", name, error)
-        return _fall_back(interface, options, filters, str(error))
+        rings = _fall_back(interface, options, filters, str(error))
+    try:
+        _check_no_program(interface)
+    except BaseException:
+        rings.close()
+        raise
+    return rings
 
 
 def _listen(interface: Interface, options: BackendOptions, filters: FilterSet) -> Rings:
