@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import json
 import os
 import re
+import struct
 import subprocess
 import time
 from typing import IO, TYPE_CHECKING, Any, Self
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 _CLONE_NEWNET = 0x4000_0000
+_TUNSETIFF, _IFF_TAP, _IFF_NO_PI = 0x400454CA, 0x2, 0x1000
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -165,6 +168,19 @@ class VethPair:
     def delete(self) -> None:
         """Take the cable away, both ends at once."""
         self.a.ip(f"link del dev {self.a_name}")
+
+
+@contextlib.contextmanager
+def tap(namespace: Namespace, name: str) -> Iterator[int]:
+    """A tap, down, in the namespace; the value is the descriptor of its other side."""
+    with namespace.enter():
+        device = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC)
+        request = struct.pack("16sH22x", name.encode(), _IFF_TAP | _IFF_NO_PI)
+        fcntl.ioctl(device, _TUNSETIFF, request)
+    try:
+        yield device
+    finally:
+        os.close(device)
 
 
 def link(namespace: Namespace, ifname: str) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
-import fcntl
 import os
 import select
 import socket
@@ -26,7 +25,7 @@ from netring_bpf.errors import InterfaceInUseError
 from netring_bpf.interface import Interface
 from netring_bpf.interface.netlink import NETLINK_NETFILTER
 from tests.support.frames import udp
-from tests.support.lab import Namespace, VethPair, xdp_attached
+from tests.support.lab import Namespace, VethPair, tap, xdp_attached
 from tests.support.patience import PATIENCE
 from tests.support.rig import PORT, SENDER, wire
 from tests.support.sender import send_frames
@@ -37,7 +36,6 @@ SMALL = XdpOptions(ring_size=64, chunks=128)
 LITTLE = TpacketOptions(block_size=1 << 16, block_count=2)
 CHILD_MAC = "02:00:00:00:00:77"
 COUNT = 20
-_TUNSETIFF, _IFF_TUN, _IFF_TAP, _IFF_NO_PI = 0x400454CA, 0x1, 0x2, 0x1000
 _ETH_P_ALL = 3
 
 
@@ -295,19 +293,6 @@ def test_a_bridge_with_steal_is_not_redirected_where_that_loses() -> None:
         with Capture("x0", netns=namespace.path, tpacket=LITTLE, steal=True) as port:
             assert port.backend == "tpacket_v3"
             assert "in generic mode a virtual link (bridge)" in str(port.fallback_reason)
-
-
-@contextlib.contextmanager
-def tap(namespace: Namespace, name: str) -> Iterator[int]:
-    with namespace.enter():
-        device = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC)
-        fcntl.ioctl(
-            device, _TUNSETIFF, struct.pack("16sH22x", name.encode(), _IFF_TAP | _IFF_NO_PI)
-        )
-    try:
-        yield device
-    finally:
-        os.close(device)
 
 
 def test_a_vxlan_over_the_interface_counts() -> None:

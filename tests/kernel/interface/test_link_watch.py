@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import select
 from collections.abc import Iterator
 
 import pytest
 
 from netring_bpf.errors import InterfaceGoneError
 from netring_bpf.interface import Interface, LinkChange, LinkWatch
-from tests.support.lab import Namespace, link
+from tests.support.lab import Namespace, link, tap
 from tests.support.rig import PORT, SENDER, wire
 
 pytestmark = pytest.mark.requires("root", "netns")
@@ -53,7 +54,7 @@ def test_down_and_up_behind_lost_messages_are_told_as_both(
     namespace: Namespace, whose: str, times: int
 ) -> None:
     with LinkWatch(Interface.find(PORT)) as watch:
-        flood(namespace, SENDER)
+        flood(namespace, PORT)
         for _ in range(times):
             namespace.ip(f"link set {whose} down")
             if whose == PORT:
@@ -65,9 +66,8 @@ def test_down_and_up_behind_lost_messages_are_told_as_both(
 
 
 def test_a_deletion_behind_lost_messages_is_told(namespace: Namespace) -> None:
-    namespace.ip("link add x0 type veth peer name x1")
     with LinkWatch(Interface.find(PORT)) as watch:
-        flood(namespace, "x0")
+        flood(namespace, PORT)
         namespace.ip(f"link del {PORT}")
         assert watch.read() == [DOWN, GONE]
         assert watch.read() == []
@@ -85,6 +85,32 @@ def test_each_change_is_told_once_where_nothing_is_lost(namespace: Namespace) ->
         namespace.ip(f"link set {PORT} mtu 1400")
         told += watch.read()
     assert told == [DOWN, UP] * 5
+
+
+@pytest.mark.parametrize("ipv6", [True, False])
+@pytest.mark.parametrize("of", ["t0", SENDER])
+def test_a_link_whose_carrier_stays_is_told_down_and_up_too(
+    namespace: Namespace, of: str, ipv6: bool
+) -> None:
+    with tap(namespace, "t0"):
+        switch = f"echo {int(not ipv6)} >/proc/sys/net/ipv6/conf/t0/disable_ipv6"
+        namespace.run(["sh", "-c", switch])
+        namespace.ip("link set t0 up")
+        with LinkWatch(Interface.find("t0")) as watch:
+            for _ in range(2):
+                flood(namespace, of)
+                namespace.ip("link set t0 down")
+                namespace.ip("link set t0 up")
+                assert watch.read() == [DOWN, UP]
+                flood(namespace, of)
+                assert watch.read() == []
+
+
+def test_messages_about_other_links_do_not_fill_the_socket(namespace: Namespace) -> None:
+    with LinkWatch(Interface.find(PORT)) as watch:
+        flood(namespace, SENDER)
+        ready, _, _ = select.select([watch], [], [], 0)
+        assert ready == []
 
 
 def test_a_watch_of_what_is_gone_does_not_begin(namespace: Namespace) -> None:
