@@ -15,6 +15,6 @@ COLUMNS: Final = (
     "start", "last", "duration", "proto", "orig_addr", "orig_port", "resp_addr", "resp_port",
     "vlan", "inner_vlan", "icmp_id", "network", "conn_state", "history", "reason",
     *(f"orig_{name}" for name in Counters._fields), *(f"resp_{name}" for name in Counters._fields),
-    "icmp_errors", "tunnel", "tunnel_id", "community_id", "id",
+    "icmp_errors", "tunnel", "tunnel_id", "community_id", "id", "one_sided",
 )  # fmt: skip
 HEADER: Final = (",".join(COLUMNS) + "\r\n").encode()

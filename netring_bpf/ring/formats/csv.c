@@ -55,5 +55,6 @@ char *nr_csv_record(char *at, const nr_event *e, const nr_text_options *options,
     at = put_comma(nr_put_string(at, nr_tunnel_name(e->tunnel_kind)));
     at = e->tunnel_kind != 0 ? put_number(at, e->tunnel_id) : put_comma(at);
     at = put_comma(e->family != 0 ? nr_put_community_id(at, e) : at);
-    return nr_put_u64(at, e->flow_id);
+    at = nr_put_u64(at, e->flow_id);
+    return nr_put_u64(put_comma(at), e->one_sided);
 }

@@ -152,5 +152,8 @@ char *nr_eve_record(char *at, const nr_event *e, const nr_text_options *options,
                            tcp_state_name(e->orig.tcp_state, e->resp.tcp_state));
         at = NR_PUT(at, "\"}");
     }
+    if (e->one_sided) {
+        at = NR_PUT(at, ",\"one_sided\":true");
+    }
     return NR_PUT(at, "}");
 }

@@ -39,6 +39,7 @@ def csv_line(event: FlowEnded) -> bytes:
         "tunnel_id": flow.tunnel.id if flow.tunnel else None,
         "community_id": key.community_id() if len(key.orig.packed) != 6 else None,
         "id": flow.id,
+        "one_sided": int(flow.one_sided),
     }
     text = io.StringIO()
     csv.DictWriter(text, COLUMNS).writerow(values)

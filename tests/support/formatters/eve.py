@@ -66,6 +66,8 @@ def _record(event: FlowEnded) -> dict[str, object]:
     }
     if key.proto == _TCP:
         record["tcp"] = {"state": _tcp_state(flow)}
+    if flow.one_sided:
+        record["one_sided"] = True  # Suricata has no such field
     return record
 
 
