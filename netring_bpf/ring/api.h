@@ -330,7 +330,10 @@ typedef struct nr_reader nr_reader;
 
 /* -- life of a reader: create, add sources, run in one thread, stop, flush, destroy -- */
 nr_reader *nr_reader_create(const nr_flow_options *options); /* NULL: errno tells why */
-void nr_reader_destroy(nr_reader *reader);
+void nr_reader_destroy(nr_reader *reader); /* not while another of its functions runs */
+/* Destroys the copy that a forked child has: closes its descriptors, and leaves the parent's rings
+ * alone, which the child has not mapped. */
+void nr_reader_abandon(nr_reader *reader);
 
 /* These return the source's index, or -errno. */
 int nr_reader_add_xsk(nr_reader *reader, const nr_xsk_options *options);
@@ -386,8 +389,8 @@ int nr_reader_stop(nr_reader *reader); /* from any thread, or a signal handler *
 uint32_t nr_reader_flush(nr_reader *reader);
 
 /* Copies up to max frames and returns their number. Waits up to timeout_ms for the first. Returns 0
- * on timeout or after nr_reader_stop, and -ENODEV when the interface is gone. Not together with
- * nr_reader_run. */
+ * on timeout or after nr_reader_stop, -EINTR after a signal, and -ENODEV when the interface is
+ * gone. Not together with nr_reader_run. */
 int nr_reader_packets(nr_reader *reader, uint8_t *buffer, uint32_t size, nr_packet *packets,
                       uint32_t max, int timeout_ms);
 
@@ -398,6 +401,10 @@ int nr_reader_blocks(nr_reader *reader, uint8_t *buffer, uint32_t size, uint32_t
 /* Stops the sources from taking in new frames; those they have can still be read. For use with the
  * two functions above. */
 void nr_reader_quiesce(nr_reader *reader);
+
+/* Returns the time that flows have now, in ns since the Unix epoch; from any thread. It begins with
+ * the wall clock, and follows the steps of that one slowly. */
+uint64_t nr_reader_flow_time(const nr_reader *reader);
 
 /* -- hand-off: one consumer -- */
 int nr_reader_event_fd(const nr_reader *reader);        /* readable when events wait */
@@ -442,6 +449,7 @@ int nr_program_info(int program_fd, uint32_t *id, char name[NR_PROGRAM_NAME]);
 int nr_tcx_programs(uint32_t ifindex, uint32_t *ids, uint32_t count);
 int nr_link_create(int program_fd, uint32_t ifindex, uint32_t xdp_flags);
 int nr_link_update(int link_fd, int program_fd);
+int nr_link_detach(int link_fd); /* whoever else holds the link */
 int nr_map_update(int map_fd, const void *key, const void *value);
 int nr_map_lookup(int map_fd, const void *key, void *value);
 int nr_map_delete(int map_fd, const void *key);

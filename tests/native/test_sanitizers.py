@@ -108,10 +108,23 @@ def test_every_key_is_found_where_hashes_share_groups_and_counts(slots: str) -> 
     run([slots, "2000", "16", str(size(10_000, 50_000))])
 
 
-def test_the_hand_off_is_free_of_races(tmp_path: Path) -> None:
-    race = Core.compiled(tmp_path, *THREADS).program("handoff_race")
-    # Without address randomisation: old TSan runtimes do not know new kernels' layouts.
-    assert run(["setarch", "-R", race]) == ["right"]
+@pytest.fixture(scope="module")
+def core_with_threads(tmp_path_factory: pytest.TempPathFactory) -> Core:
+    return Core.compiled(tmp_path_factory.mktemp("tsan"), *THREADS)
+
+
+# Without address randomisation: old TSan runtimes do not know new kernels' layouts.
+
+
+def test_the_hand_off_is_free_of_races(core_with_threads: Core) -> None:
+    assert run(["setarch", "-R", core_with_threads.program("handoff_race")]) == ["right"]
+
+
+def test_reading_packets_beside_the_books_and_the_stop_is_free_of_races(
+    core_with_threads: Core,
+) -> None:
+    race = core_with_threads.program("closing_race")
+    assert run(["setarch", "-R", race, str(size(50, 1000))]) == ["right"]
 
 
 def test_hostile_filters_stay_within_their_bounds_and_end(core: Core) -> None:

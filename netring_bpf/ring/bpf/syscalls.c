@@ -12,7 +12,7 @@
 
 enum { MAP_CREATE = 0, MAP_LOOKUP = 1, MAP_UPDATE = 2, MAP_DELETE = 3 };
 enum { PROGRAM_LOAD = 5, PROGRAM_RUN = 10, PROGRAM_BY_ID = 13, INFO_BY_FD = 15, PROGRAM_QUERY = 16 };
-enum { LINK_CREATE = 28, LINK_UPDATE = 29 };
+enum { LINK_CREATE = 28, LINK_UPDATE = 29, LINK_DETACH = 34 };
 enum { ATTACH_XDP = 37, ATTACH_TCX_INGRESS = 46 };
 enum { NAME_SIZE = NR_PROGRAM_NAME };
 
@@ -208,6 +208,11 @@ int nr_link_update(int link_fd, int program_fd) {
         .program_fd = (uint32_t)program_fd,
     };
     return call_bpf(LINK_UPDATE, &attr, sizeof attr);
+}
+
+int nr_link_detach(int link_fd) {
+    uint32_t attr = (uint32_t)link_fd;
+    return call_bpf(LINK_DETACH, &attr, sizeof attr);
 }
 
 static int call_on_map(int command, int map_fd, const void *key, const void *value) {

@@ -102,11 +102,12 @@ static int check_sources(nr_reader *r) {
 }
 
 int nr_reader_tick(nr_reader *r, uint64_t now) {
-    if (now < r->next_tick && r->next_tick - now <= NR_TICK_NS) {
+    if (now < r->next_tick) {
         return 0;
     }
     r->next_tick = now + NR_TICK_NS;
-    nr_table_tick(r->table, r->finite ? 0 : now);
+    nr_clock_slew(&r->clock, NR_TICK_NS);
+    nr_table_tick(r->table, r->finite ? 0 : nr_flow_time(&r->clock, now));
     nr_handoff_publish(&r->handoff);
     nr_reader_account(r);
     nr_reader_publish_books(r);
@@ -116,8 +117,9 @@ int nr_reader_tick(nr_reader *r, uint64_t now) {
 int nr_reader_wait(nr_reader *r, int timeout_ms) {
     const struct timespec breath = {.tv_nsec = 1000 * 1000};
     bool error = false;
-    if (poll(r->fds, (nfds_t)r->source_count + 1, timeout_ms) <= 0) {
-        return 0; /* timeout, or a signal */
+    const int ready = poll(r->fds, (nfds_t)r->source_count + 1, timeout_ms);
+    if (ready <= 0) {
+        return ready < 0 && errno == EINTR ? -EINTR : 0;
     }
     for (int i = 1; i <= r->source_count; i++) {
         error = error || r->fds[i].revents & (POLLERR | POLLHUP | POLLNVAL);
@@ -130,6 +132,12 @@ int nr_reader_wait(nr_reader *r, int timeout_ms) {
         nanosleep(&breath, NULL); /* an error that does not clear must not spin */
     }
     return r->fds[0].revents & POLLIN ? 1 : 0;
+}
+
+/* As nr_reader_wait, in a thread that has no signals to act upon. */
+static int wait_through_signals(nr_reader *r, int timeout_ms) {
+    const int rc = nr_reader_wait(r, timeout_ms);
+    return rc == -EINTR ? 0 : rc;
 }
 
 /* Waits until the consumer has made room for a replay. */
@@ -176,7 +184,7 @@ static int run_replay(nr_reader *r) {
             nr_handoff_publish(&r->handoff);
             nr_reader_account(r);
             nr_reader_publish_books(r);
-            rc = is_starved(r) ? nr_reader_wait(r, TICK_MS) : wait_for_room(r);
+            rc = is_starved(r) ? wait_through_signals(r, TICK_MS) : wait_for_room(r);
         }
         if (++passes % REPLAY_PASSES == 0) {
             nr_reader_account(r);
@@ -198,14 +206,14 @@ void nr_reader_quiesce(nr_reader *r) {
 /* Reads the frames that the kernel has already handed over, after the stop and for a limited
  * time. */
 static void drain_sources(nr_reader *r) {
-    const uint64_t deadline = nr_clock_ns() + DRAIN_NS;
+    const uint64_t deadline = nr_monotonic_ns() + DRAIN_NS;
     nr_reader_quiesce(r);
     do {
-        while (read_sources(r) > 0 && nr_clock_ns() < deadline) {
+        while (read_sources(r) > 0 && nr_monotonic_ns() < deadline) {
         }
         nr_reader_account(r);
-    } while (r->books.in_ring > 0 && nr_clock_ns() < deadline &&
-             poll(r->fds + 1, (nfds_t)r->source_count, DRAIN_POLL_MS) >= 0);
+    } while (r->books.in_ring > 0 && nr_monotonic_ns() < deadline &&
+             (poll(r->fds + 1, (nfds_t)r->source_count, DRAIN_POLL_MS) >= 0 || errno == EINTR));
 }
 
 /* Drives the sources, for busy polling. Returns true as long as the thread must not sleep. */
@@ -244,7 +252,7 @@ static int run_live(nr_reader *r) {
             rc = nr_reader_tick(r, r->read_at);
             continue;
         }
-        const uint64_t now = nr_clock_ns();
+        const uint64_t now = nr_monotonic_ns();
         rc = nr_reader_tick(r, now);
         if (r->unpublished) {
             nr_reader_publish_books(r);
@@ -253,13 +261,14 @@ static int run_live(nr_reader *r) {
             take_nap(r, frames);
             frames = 0;
         } else if (rc == 0 && !drive_sources(r, now)) {
-            rc = nr_reader_wait(r, TICK_MS);
+            rc = wait_through_signals(r, TICK_MS);
         }
     }
     return rc;
 }
 
 int nr_reader_run(nr_reader *r) {
+    nr_store_relaxed(&r->clock.is_used, true);
     const int rc = r->finite ? run_replay(r) : run_live(r);
     if (!r->finite) {
         drain_sources(r);

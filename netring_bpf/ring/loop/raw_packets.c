@@ -93,10 +93,10 @@ static void copy_frames(nr_reader *r, struct copies *c) {
 
 /* Waits for the first frame, and copies those that come with it. */
 static int collect_frames(nr_reader *r, struct copies *c, int timeout_ms) {
-    const uint64_t deadline = nr_clock_ns() + (uint64_t)timeout_ms * 1000000;
+    const uint64_t deadline = nr_monotonic_ns() + (uint64_t)timeout_ms * 1000000;
     for (;;) {
         copy_frames(r, c);
-        const uint64_t now = nr_clock_ns();
+        const uint64_t now = nr_monotonic_ns();
         const int rc = nr_reader_tick(r, now);
         if (c->count > 0 || rc < 0) {
             nr_reader_account(r);

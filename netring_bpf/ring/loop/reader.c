@@ -23,6 +23,7 @@ nr_reader *nr_reader_create(const nr_flow_options *options) {
     memset(r, 0, sizeof *r);
     r->finite = true;
     r->nap_ns = UINT64_MAX;
+    r->clock.offset = nr_wall_offset();
     r->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     const int no_stop = r->stop_fd < 0 ? errno : 0;
     r->fds[0] = (struct pollfd){.fd = r->stop_fd, .events = POLLIN};
@@ -52,10 +53,18 @@ void nr_reader_destroy(nr_reader *r) {
     free(r);
 }
 
+void nr_reader_abandon(nr_reader *r) {
+    for (int i = 0; i < r->source_count; i++) {
+        r->sources[i]->inherited = true;
+    }
+    nr_reader_destroy(r);
+}
+
 static int keep_source(nr_reader *r, int rc, struct nr_source *source) {
     if (rc != 0) {
         return rc;
     }
+    source->clock = &r->clock;
     r->finite = r->finite && source->finite;
     r->nap_ns = source->nap_ns < r->nap_ns ? source->nap_ns : r->nap_ns;
     r->sources[r->source_count] = source;
@@ -184,6 +193,10 @@ uint32_t nr_reader_flush(nr_reader *r) {
     nr_reader_account(r);
     nr_reader_publish_books(r);
     return left;
+}
+
+uint64_t nr_reader_flow_time(const nr_reader *r) {
+    return nr_flow_time(&r->clock, nr_monotonic_ns());
 }
 
 int nr_reader_event_fd(const nr_reader *r) {

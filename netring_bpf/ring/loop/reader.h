@@ -25,9 +25,10 @@ struct nr_reader {
     struct nr_table *table;
     struct nr_fragments *fragments;
     nr_decode_options decode;
+    struct nr_clock clock;
     struct nr_handoff handoff;
     uint64_t next_tick;
-    uint64_t read_at;    /* CLOCK_REALTIME when the latest frames were read */
+    uint64_t read_at;    /* CLOCK_MONOTONIC when the latest frames were read */
     uint64_t busy_ns;    /* the longest of the sources */
     nr_statistics books; /* the reader's thread only */
     bool unpublished;    /* the books have changed since the last snapshot */
@@ -42,10 +43,10 @@ void nr_reader_account(nr_reader *reader);
 /* Makes the books visible to other threads. */
 void nr_reader_publish_books(nr_reader *reader);
 /* Runs the timers, publishes the books and checks the interfaces, once every NR_TICK_NS. Returns
- * -ENODEV when an interface is gone. `now` is CLOCK_REALTIME. */
+ * -ENODEV when an interface is gone. `now` is CLOCK_MONOTONIC. */
 int nr_reader_tick(nr_reader *reader, uint64_t now);
-/* Waits for frames, the stop or the timeout. Returns 1 after the stop, -ENODEV when an interface is
- * gone, 0 otherwise. */
+/* Waits for frames, the stop or the timeout. Returns 1 after the stop, -EINTR after a signal,
+ * -ENODEV when an interface is gone, 0 otherwise. */
 int nr_reader_wait(nr_reader *reader, int timeout_ms);
 /* time_slice.c: lets this thread run soon after it wakes up. */
 void nr_reader_take_short_slices(void);

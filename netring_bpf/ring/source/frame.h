@@ -7,7 +7,7 @@
 /* Lent by a source until its release(). Nothing may read past data + caplen. */
 struct nr_frame {
     const uint8_t *data;
-    uint64_t ts;        /* ns since the Unix epoch */
+    uint64_t ts;        /* ns since the Unix epoch: flow time if the clock is used */
     uint32_t caplen;    /* bytes at data */
     uint32_t len;       /* bytes on the wire, with the tag that was taken out */
     uint16_t vlan_tci;  /* the outer tag, if the kernel took it out of the frame */

@@ -2,6 +2,7 @@
 #ifndef NR_SOURCE_SOURCE_H
 #define NR_SOURCE_SOURCE_H
 
+#include "clock.h"
 #include "source/frame.h"
 
 struct nr_source;
@@ -35,16 +36,18 @@ struct nr_source_ops {
 
 struct nr_source {
     const struct nr_source_ops *ops;
-    int fd;        /* to poll; -1: always ready */
+    const struct nr_clock *clock; /* the reader's */
+    int fd;                       /* to poll; -1: always ready */
     bool finite;   /* a replay: it ends, and waits for the consumer instead of losing events */
     bool finished; /* a replay that was read to its end */
     bool starved;  /* a pipe that has no data yet */
     bool zero_copy;
     bool written_afar; /* another CPU has just written the frames, and will write there again */
     bool huge_pages;
+    bool inherited;   /* by a forked child, which has no copy of the kernel's rings */
     bool down;        /* the last check() said -ENETDOWN */
     uint64_t lent;    /* frames since creation */
-    uint64_t read_at; /* CLOCK_REALTIME when next() last found frames; 0: the source has no clock */
+    uint64_t read_at; /* CLOCK_MONOTONIC when next() last found frames; 0: a file has no clock */
     uint64_t nap_ns;  /* how long (50 us or more) its ring can hold what comes; 0: no naps */
     uint64_t busy_ns; /* how long after read_at drive() is called; 0: never */
     /* the kernel's counters, as of the last account() */

@@ -12,14 +12,15 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "clock.h"
 #include "source/source.h"
 
 #ifndef PACKET_IGNORE_OUTGOING
 #define PACKET_IGNORE_OUTGOING 23
 #endif
 
-#define FRAME_SIZE 2048u /* it must divide a block; V3 does not limit a frame to it */
+#define STEP_NS 1000000    /* a difference this large is a step of the wall clock */
+#define SLACK_NS 10000000u /* frames of several CPUs may be so much out of order */
+#define FRAME_SIZE 2048u   /* it must divide a block; V3 does not limit a frame to it */
 
 struct tpacket {
     struct nr_source source;
@@ -32,6 +33,12 @@ struct tpacket {
     uint32_t offset; /* of the next frame in it */
     bool open;
     uint32_t ifindex;
+    /* From the kernel's stamps, which are wall time, to flow time. */
+    int64_t shift;        /* what a stamp of this block needs; 0: the stamp is given out */
+    int64_t stamp_offset; /* the stamps' lead over the monotonic clock */
+    int64_t seen_offset;  /* the wall clock's lead when this block was opened */
+    uint64_t latest;      /* monotonic time of the latest frame */
+    bool stepped;         /* the two offsets differ: each frame must show which is right */
 };
 
 static struct tpacket_block_desc *block_of(const struct tpacket *t, uint32_t index) {
@@ -60,6 +67,8 @@ static int make_ring(struct tpacket *t, const nr_tpacket_options *options) {
     if (map == MAP_FAILED) {
         return -errno;
     }
+    /* A child's mapping would keep the socket after this process has ended. */
+    (void)madvise(map, size, MADV_DONTFORK);
     t->map = map;
     t->map_size = size;
     t->block_size = options->block_size;
@@ -109,12 +118,51 @@ int nr_fanout_join(int fd, int group) {
 
 /* -- run -- */
 
+/* Prepares the times of a block's frames. The wall clock may have been stepped since the last
+ * block, before or after the frames of this one were stamped. */
+static void set_times(struct tpacket *t) {
+    const struct nr_clock *clock = t->source.clock;
+    t->stepped = false;
+    t->shift = 0;
+    if (nr_load_relaxed(&clock->is_used)) {
+        t->seen_offset = nr_wall_offset();
+        const int64_t difference = t->seen_offset - t->stamp_offset;
+        t->stepped = difference > STEP_NS || difference < -STEP_NS;
+        t->shift = clock->offset - t->stamp_offset;
+    }
+}
+
+/* Returns whether a frame of the open block can have come at this monotonic time. */
+static bool is_plausible(const struct tpacket *t, uint64_t time) {
+    return time + SLACK_NS >= t->latest && time <= t->source.read_at + SLACK_NS;
+}
+
+static uint64_t flow_time_by_step(struct tpacket *t, uint64_t stamp) {
+    const uint64_t after = stamp - (uint64_t)t->seen_offset;
+    uint64_t time = stamp - (uint64_t)t->stamp_offset;
+    if (is_plausible(t, after)) {
+        t->stamp_offset = t->seen_offset;
+        t->shift = t->source.clock->offset - t->stamp_offset;
+        t->stepped = false;
+        time = after;
+    } else if (!is_plausible(t, time)) {
+        time = t->source.read_at; /* stamped between two steps */
+    }
+    return nr_flow_time(t->source.clock, time);
+}
+
+static uint64_t time_of_frame(struct tpacket *t, const struct tpacket3_hdr *hdr) {
+    const uint64_t stamp = (uint64_t)hdr->tp_sec * 1000000000u + hdr->tp_nsec;
+    return NR_LIKELY(!t->stepped) ? stamp + (uint64_t)t->shift : flow_time_by_step(t, stamp);
+}
+
 static bool open_block(struct tpacket *t) {
     const struct tpacket_block_desc *block = block_of(t, t->block);
     if (!(nr_load_acquire(&block->hdr.bh1.block_status) & TP_STATUS_USER)) {
         return false;
     }
-    t->source.read_at = nr_clock_ns(); /* once a block */
+    t->source.read_at = nr_monotonic_ns(); /* once a block */
+    set_times(t);
     t->open = true;
     t->left = block->hdr.bh1.num_pkts;
     t->offset = block->hdr.bh1.offset_to_first_pkt;
@@ -135,7 +183,7 @@ static bool lend_frame(struct tpacket *t, struct nr_frame *frame) {
     }
     *frame = (struct nr_frame){
         .data = base + start,
-        .ts = (uint64_t)hdr->tp_sec * 1000000000u + hdr->tp_nsec,
+        .ts = time_of_frame(t, hdr),
         .caplen = hdr->tp_snaplen,
         .len = hdr->tp_len,
     };
@@ -167,6 +215,9 @@ static uint32_t tpacket_next(struct nr_source *source, struct nr_frame *frames, 
         }
         count++;
         t->left--;
+    }
+    if ((t->shift != 0 || t->stepped) && frames[count - 1].ts != 0) {
+        t->latest = frames[count - 1].ts - (uint64_t)t->source.clock->offset;
     }
     source->lent += count;
     return count;
@@ -232,7 +283,7 @@ static void tpacket_quiesce(struct nr_source *source) {
 
 static void tpacket_destroy(struct nr_source *source) {
     struct tpacket *t = (struct tpacket *)source;
-    if (t->map != NULL) {
+    if (t->map != NULL && !source->inherited) {
         munmap(t->map, t->map_size);
     }
     if (source->fd >= 0) {
@@ -260,6 +311,8 @@ int nr_tpacket_create(const nr_tpacket_options *options, struct nr_source **out)
     }
     t->source.ops = &tpacket_ops;
     t->ifindex = options->ifindex;
+    t->stamp_offset = nr_wall_offset();
+    t->latest = nr_monotonic_ns();
     t->source.fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
     rc = t->source.fd >= 0 ? 0 : -errno;
     if (rc == 0) {

@@ -65,6 +65,7 @@ static bool map_memory(struct xsk *x, size_t size, int flags) {
     }
     x->umem = map;
     x->umem_map_size = size;
+    (void)madvise(map, size, MADV_DONTFORK);
     return true;
 }
 
@@ -103,6 +104,8 @@ static int map_ring(const struct xsk *x, struct ring *ring, size_t entry,
     if (map == MAP_FAILED) {
         return -errno;
     }
+    /* A child's mapping would keep the socket, and so the queue, after this process has ended. */
+    (void)madvise(map, size, MADV_DONTFORK);
     uint8_t *base = map;
     ring->map = map;
     ring->map_size = size;
@@ -209,12 +212,18 @@ static uint32_t captured_length(const uint8_t *data, uint32_t len, uint32_t snap
     return len < most ? len : most;
 }
 
+static uint64_t time_of_frames(const struct nr_clock *clock, uint64_t now) {
+    return nr_load_relaxed(&clock->is_used) ? nr_flow_time(clock, now) : nr_wall_ns();
+}
+
 static uint32_t xsk_next(struct nr_source *source, struct nr_frame *frames, uint32_t max) {
     struct xsk *x = (struct xsk *)source;
     const struct xdp_desc *descs = x->rx.descs;
     const uint32_t ready = nr_load_acquire(x->rx.producer) - x->consumed;
     const uint32_t count = ready < max ? ready : max;
-    const uint64_t now = count > 0 ? nr_clock_ns() : 0; /* one reading for the batch */
+    /* One reading for the batch: the kernel gives its frames no time. */
+    const uint64_t now = count > 0 ? nr_monotonic_ns() : 0;
+    const uint64_t ts = count > 0 ? time_of_frames(source->clock, now) : 0;
     const uint32_t snaplen = nr_load_relaxed(&x->snaplen);
     for (uint32_t i = 0; i < count; i++) {
         const struct xdp_desc *desc = &descs[(x->consumed + i) & x->rx.mask];
@@ -222,7 +231,7 @@ static uint32_t xsk_next(struct nr_source *source, struct nr_frame *frames, uint
         const uint8_t *data = x->umem + (inside ? desc->addr : 0);
         frames[i] = (struct nr_frame){
             .data = data,
-            .ts = now,
+            .ts = ts,
             .caplen = inside ? captured_length(data, desc->len, snaplen) : 0,
             .len = desc->len,
         };
@@ -300,21 +309,21 @@ static void xsk_set_snaplen(struct nr_source *source, uint32_t snaplen) {
 
 /* -- close: the rings before the socket, or the queue stays busy -- */
 
-static void unmap(void *map, size_t size) {
-    if (map != NULL) {
+static void unmap(const struct xsk *x, void *map, size_t size) {
+    if (map != NULL && !x->source.inherited) {
         munmap(map, size);
     }
 }
 
 static void xsk_destroy(struct nr_source *source) {
     struct xsk *x = (struct xsk *)source;
-    unmap(x->rx.map, x->rx.map_size);
-    unmap(x->completion.map, x->completion.map_size);
-    unmap(x->fill.map, x->fill.map_size);
+    unmap(x, x->rx.map, x->rx.map_size);
+    unmap(x, x->completion.map, x->completion.map_size);
+    unmap(x, x->fill.map, x->fill.map_size);
     if (source->fd >= 0) {
         close(source->fd);
     }
-    unmap(x->umem, x->umem_map_size);
+    unmap(x, x->umem, x->umem_map_size);
     free(x);
 }
 
