@@ -25,6 +25,7 @@ NetringError
 ├── PackageMissingError           an optional package (also an ImportError)   .package
 ├── SinkError                     a sink cannot work as configured, or failed
 ├── ClosedError                   the object was closed, or is not open yet
+├── ForkError                     the object belongs to the parent of this process
 ├── InternalError                 a defect of netring_bpf ended the capture   .__cause__
 └── SyscallError                  any other error of the kernel (also an OSError)   .call
 
@@ -49,6 +50,7 @@ __all__ = [
     "ClosedError",
     "CompileError",
     "FilterError",
+    "ForkError",
     "InterfaceDownError",
     "InterfaceError",
     "InterfaceGoneError",
@@ -273,6 +275,13 @@ class SinkError(NetringError):
 
 class ClosedError(NetringError):
     """The object was closed, is not open yet, or was used out of its documented order."""
+
+
+class ForkError(NetringError):
+    """The object was opened by the process that this one was forked from.
+
+    The child has no part in it, and the parent's goes on. Open another one in the child.
+    """
 
 
 class InternalError(NetringError):

@@ -1,8 +1,9 @@
 """Attaches an XDP program to an interface, as a bpf_link.
 
 The kernel detaches the program when the link's last descriptor is closed, so even SIGKILL leaves
-nothing on the interface. A link and another owner's program never replace each other. Needs
-Linux 5.9 (BPF_LINK_CREATE for XDP, kernel/bpf/syscall.c and net/core/dev.c).
+nothing on the interface. ``close()`` detaches it at once, whoever else holds a descriptor. A link
+and another owner's program never replace each other. Needs Linux 5.9 (BPF_LINK_CREATE for XDP and
+BPF_LINK_DETACH, kernel/bpf/syscall.c and net/core/dev.c).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from netring_bpf.errors import (
     XdpBusyError,
     printable,
 )
+from netring_bpf.fork import close_in_child, held_off
 from netring_bpf.interface import Interface
 from netring_bpf.privileges import explain_refusal
 
@@ -43,6 +45,7 @@ class XdpLink:
         self._interface = interface
         self.reason = reason
         self._fd = fd
+        close_in_child(self)
 
     @classmethod
     def attach(cls, interface: Interface, program_fd: int, mode: XdpMode | None = None) -> Self:
@@ -53,13 +56,15 @@ class XdpLink:
         """
         refusals: list[str] = []
         for candidate in [mode] if mode else [XdpMode.NATIVE, XdpMode.GENERIC]:
-            fd = lib.nr_link_create(program_fd, interface.index, _FLAGS[candidate])
-            if fd >= 0:
-                reason = "; ".join(refusals) or None
+            reason = "; ".join(refusals) or None
+            with held_off():
+                fd = lib.nr_link_create(program_fd, interface.index, _FLAGS[candidate])
+                link = cls(fd, interface.name, candidate, reason) if fd >= 0 else None
+            if link is not None:
                 if reason:
                     name = printable(interface.name)
                     _log.warning("XDP on %s is %s: %s", name, candidate.value, reason)
-                return cls(fd, interface.name, candidate, reason)
+                return link
             _raise_final(interface, -fd)
             refusals.append(_refusal(interface, candidate, -fd))
         raise KernelFeatureError(
@@ -86,6 +91,13 @@ class XdpLink:
 
     def close(self) -> None:
         """Detach. Idempotent."""
+        if self._fd >= 0:
+            # An error says that the interface is gone, or that another has detached the program.
+            lib.nr_link_detach(self._fd)
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Close the descriptor, and detach nothing: for a forked child."""
         if self._fd >= 0:
             fd, self._fd = self._fd, -1
             os.close(fd)

@@ -10,6 +10,7 @@ from typing import Self
 from netring_bpf._core import ffi, lib
 from netring_bpf.errors import ClosedError, NetringError, ProgramError, SyscallError
 from netring_bpf.filter.filter_set import MAX_NAMES
+from netring_bpf.fork import close_in_child, held_off
 from netring_bpf.privileges import explain_refusal
 
 __all__ = ["SLOTS", "Maps"]
@@ -31,6 +32,7 @@ class Maps:
     def __init__(self, queues: int) -> None:
         self.queues = queues
         self.descriptors: dict[str, int] = {}
+        close_in_child(self)
         try:
             self._create("xsks_map", _XSKMAP, 4, queues)
             self._create("counters", _PERCPU_ARRAY, 8 * _COUNTERS, queues)
@@ -41,10 +43,12 @@ class Maps:
             raise
 
     def _create(self, name: str, kind: int, value_size: int, entries: int) -> None:
-        fd = lib.nr_map_create(kind, 4, value_size, entries, name.encode())
+        with held_off():
+            fd = lib.nr_map_create(kind, 4, value_size, entries, name.encode())
+            if fd >= 0:
+                self.descriptors[name] = fd
         if fd < 0:
             raise _refusal(f"load the XDP program: create its map {name!r}", -fd)
-        self.descriptors[name] = fd
 
     # -- sockets --
 
@@ -112,6 +116,8 @@ class Maps:
         """Close the descriptors; the kernel frees what nothing else holds. Idempotent."""
         while self.descriptors:
             os.close(self.descriptors.popitem()[1])
+
+    abandon = close  # in a forked child: its copies of the descriptors
 
     def __enter__(self) -> Self:
         return self

@@ -22,6 +22,7 @@ from netring_bpf.errors import (
     VerifierError,
 )
 from netring_bpf.filter.filter_set import FilterSet
+from netring_bpf.fork import close_in_child, held_off
 from netring_bpf.privileges import (
     CAP_PERFMON,
     CAP_SYS_ADMIN,
@@ -54,6 +55,7 @@ class Program:
     def __init__(self, fd: int, *, cached: bool) -> None:
         self.fd = fd
         self.cached = cached
+        close_in_child(self)
 
     @classmethod
     def load(
@@ -71,13 +73,15 @@ class Program:
         source = _source(filters, maps, hook, slots, may_compute=bool(held & _COMPUTED_ADDRESSES))
         bytecode = compile_c(source)
         try:
-            return cls(_load(bytecode, maps, hook), cached=bytecode.cached)
+            with held_off():
+                return cls(_load(bytecode, maps, hook), cached=bytecode.cached)
         except ProgramError:
             if not bytecode.cached:
                 raise
         # The cache entry may be bad: only a fresh compilation can tell.
         bytecode = compile_c(source, use_cache=False)
-        return cls(_load(bytecode, maps, hook), cached=False)
+        with held_off():
+            return cls(_load(bytecode, maps, hook), cached=False)
 
     def run(self, frame: bytes, repeat: int = 1) -> tuple[int, int]:
         """Run an XDP program on a copy of ``frame``; returns its XDP_* action, and the ns it took.
@@ -96,6 +100,8 @@ class Program:
         if self.fd >= 0:
             fd, self.fd = self.fd, -1
             os.close(fd)
+
+    abandon = close  # in a forked child: its copy of the descriptor
 
     def __enter__(self) -> Self:
         if self.fd < 0:

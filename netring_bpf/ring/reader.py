@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -11,6 +12,7 @@ from netring_bpf.errors import ClosedError, SyscallError, limits_explained
 from netring_bpf.events.batch import EventBatch
 from netring_bpf.events.event import Packet
 from netring_bpf.events.layout import Layout, mask_of
+from netring_bpf.fork import close_in_child, held_off
 from netring_bpf.ring.books import capture_statistics
 from netring_bpf.ring.flow_options import FlowKey, FlowOptions
 from netring_bpf.ring.options import BusyPoll, TpacketOptions, XdpOptions
@@ -98,11 +100,15 @@ class Reader:
             },
         )
         what = f"make a flow table of {options.max_flows} flows"
+        self._reader = None
+        close_in_child(self)
         with limits_explained(what):
-            self._reader = lib.nr_reader_create(native)
+            with held_off():
+                self._reader = lib.nr_reader_create(native)
+                failure = ffi.errno
             if self._reader == ffi.NULL:
                 self._reader = None
-                raise SyscallError(what, ffi.errno)
+                raise SyscallError(what, failure)
             try:
                 self._layout = Layout(
                     lib.nr_reader_event_size(self._reader),
@@ -138,7 +144,9 @@ class Reader:
                 "huge_pages": options.huge_pages,
             },
         )
-        return self._added(lib.nr_reader_add_xsk(self._open(), native), "open an AF_XDP socket")
+        with held_off():
+            rc = lib.nr_reader_add_xsk(self._open(), native)
+        return self._added(rc, "open an AF_XDP socket")
 
     def set_busy_poll(self, options: BusyPoll) -> None:
         """Before ``run()``: set up busy polling of the AF_XDP socket added last.
@@ -178,7 +186,8 @@ class Reader:
                 "insns": instructions,
             },
         )
-        rc = lib.nr_reader_add_tpacket(self._open(), native)
+        with held_off():
+            rc = lib.nr_reader_add_tpacket(self._open(), native)
         return self._added(rc, "open a TPACKET_V3 ring")
 
     def set_filter(self, program: Sequence[Instruction] | int) -> None:
@@ -318,7 +327,8 @@ class Reader:
     def packets(self, limit: int, timeout: float) -> list[Packet]:
         """Copy up to ``limit`` frames out, waiting up to ``timeout`` seconds for the first.
 
-        Empty after the timeout or ``stop()``. Raises ``SyscallError``.
+        Empty after the timeout, ``stop()`` or a signal: its handler runs when this returns. Raises
+        ``SyscallError``.
         """
         if not self._keep or not isinstance(self._keep[-1], tuple):
             buffers = (ffi.new("uint8_t[]", _PACKET_BUFFER), ffi.new("nr_packet[]", _PACKET_BATCH))
@@ -333,11 +343,21 @@ class Reader:
             round(timeout * 1000),
         )
         if count < 0:
-            raise SyscallError("read packets", -count)
+            return self._nothing(count)
         return [
             Packet(p.ts, bytes(ffi.buffer(buffer + p.offset, p.caplen)), p.len)
             for p in packets[0:count]
         ]
+
+    @staticmethod
+    def _nothing(rc: int) -> list[Packet]:
+        if rc != -errno.EINTR:
+            raise SyscallError("read packets", -rc)
+        return []
+
+    def flow_time(self) -> int:
+        """Return the time that flows have now, in nanoseconds since the Unix epoch."""
+        return int(lib.nr_reader_flow_time(self._open()))
 
     def quiesce(self) -> None:
         """Take in no new frames; ``packets()`` and ``blocks()`` give those in the rings."""
@@ -346,7 +366,7 @@ class Reader:
     def blocks(self, limit: int, timeout: float) -> Blocks | None:
         """Copy up to ``limit`` frames out as pcapng blocks; waits as ``packets()``.
 
-        None after the timeout or ``stop()``. Raises ``SyscallError``.
+        None after the timeout, ``stop()`` or a signal. Raises ``SyscallError``.
         """
         if self._block_buffer is None:
             self._block_buffer = ffi.new("uint8_t[]", _PACKET_BUFFER), ffi.new("nr_block_span *")
@@ -355,8 +375,8 @@ class Reader:
             self._open(), buffer, _PACKET_BUFFER, limit, span, round(timeout * 1000)
         )
         if count < 0:
-            raise SyscallError("read packets", -count)
-        if count == 0:
+            self._nothing(count)
+        if count <= 0:
             return None
         data = bytes(ffi.buffer(buffer, span.size))
         return Blocks(data, count, span.first_ts, span.last_ts)
@@ -390,6 +410,12 @@ class Reader:
             reader, self._reader = self._reader, None
             lib.nr_reader_destroy(reader)
             self._keep = []
+
+    def abandon(self) -> None:
+        """In a forked child: free its copy, and leave the parent's rings alone."""
+        if self._reader is not None:
+            reader, self._reader = self._reader, None
+            lib.nr_reader_abandon(reader)
 
     def __enter__(self) -> Self:
         return self

@@ -20,6 +20,7 @@ from netring_bpf.errors import OptionError
 from netring_bpf.events.batch import EventBatch
 from netring_bpf.events.event import Packet
 from netring_bpf.filter.libpcap import Instruction
+from netring_bpf.fork import close_in_child, held_off
 from netring_bpf.ring.books import capture_statistics, sum_books
 from netring_bpf.ring.flow_options import FlowOptions
 from netring_bpf.ring.reader import Blocks, Reader
@@ -41,6 +42,7 @@ class Readers:
     def __init__(self, options: FlowOptions, count: int = 1) -> None:
         self._stack = contextlib.ExitStack()
         self._kept = contextlib.ExitStack()  # the descriptor of the filter in force
+        self._kept_descriptors: set[int] = set()
         self._filter: Sequence[Instruction] | int | None = None
         self._threads: list[threading.Thread] = []
         self._stopping = threading.Event()
@@ -52,7 +54,9 @@ class Readers:
                 undo.enter_context(Reader(share, first_id=n + 1, id_step=count))
                 for n in range(count)
             )
-            self._events = select.epoll(count)
+            with held_off():
+                self._events = select.epoll(count)
+                close_in_child(self)
             undo.callback(self._events.close)
             for reader in self.each:
                 self._events.register(reader.fileno(), select.EPOLLIN)
@@ -71,8 +75,10 @@ class Readers:
         with contextlib.ExitStack() as undo:
             undo.enter_context(kept)
             if isinstance(program, int):
-                program = os.dup(program)  # the caller will close its own
-                kept.callback(os.close, program)
+                with held_off():
+                    program = os.dup(program)  # the caller will close its own
+                    self._kept_descriptors.add(program)
+                kept.callback(self._drop, program)
             for reader in self.each:
                 reader.set_filter(program)
                 if self._filter is not None:
@@ -84,6 +90,10 @@ class Readers:
     def _forget_filter(self) -> None:
         self._filter = None
         self._kept.close()
+
+    def _drop(self, descriptor: int) -> None:
+        self._kept_descriptors.discard(descriptor)
+        os.close(descriptor)
 
     def set_snaplen(self, snaplen: int) -> None:
         """From now on, give out at most ``snaplen`` bytes of a frame from AF_XDP sockets."""
@@ -237,9 +247,20 @@ class Readers:
 
     # -- life --
 
+    @property
+    def stopping(self) -> bool:
+        """Whether ``stop()`` was called."""
+        return self._stopping.is_set()
+
     def close(self) -> None:
         """Free the rings and the tables. Idempotent; not while the threads run."""
         self._stack.close()
+
+    def abandon(self) -> None:
+        """Close the descriptors of a forked child; each reader does so for itself."""
+        self._events.close()
+        while self._kept_descriptors:
+            os.close(self._kept_descriptors.pop())
 
     def __enter__(self) -> Self:
         return self
