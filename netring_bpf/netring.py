@@ -9,10 +9,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import time
+import warnings
+import weakref
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Self, get_args
+from typing import TYPE_CHECKING, Self, TypeVar, get_args
 
 from netring_bpf.broadcast.broadcast import BatchSubscriber, FlowBroadcast, FlowSubscriber
 from netring_bpf.broadcast.file_pump import FilePump
@@ -21,6 +25,7 @@ from netring_bpf.capture.backend import HasOpened, Opened
 from netring_bpf.capture.replay import Replay
 from netring_bpf.errors import (
     ClosedError,
+    ForkError,
     InterfaceGoneError,
     InternalError,
     NetringError,
@@ -53,7 +58,9 @@ _log = logging.getLogger("netring_bpf")
 class Netring(HasOpened):
     """Gives the flow events of an interface to any number of subscribers.
 
-    An async context manager: entering opens and starts the capture, leaving closes it. The
+    An async context manager: entering opens and starts the capture, leaving closes it. It belongs
+    to the process that entered it: in a forked child its methods raise ``ForkError``. One that is
+    dropped without being closed is closed, with a ``ResourceWarning``. The
     parameters are those of ``Capture``, and two more. ``buffer``: the number of events kept for
     subscribers that are behind. ``sinks``: publish events elsewhere, such as ``MqttSink``.
 
@@ -136,11 +143,14 @@ class Netring(HasOpened):
         self._opening: asyncio.Future[None] | None = None
         self._readers: list[int] = []
         self._pump = (
-            FilePump(source, self._broadcast, self._batch, self._fail_by) if source.finite else None
+            FilePump(source, self._broadcast, self._batch, _weakly(self._fail_by))
+            if source.finite
+            else None
         )
         self._shutdown: asyncio.Task[None] | None = None
         self._error: NetringError | None = None
         self._sink_errors: dict[str, NetringError] = {}
+        self._owner: int | None = None  # the process that entered it
 
     # -- the source --
 
@@ -190,6 +200,7 @@ class Netring(HasOpened):
         that was never entered raises ``ClosedError``. Raises ``OptionError`` for kinds that
         ``FlowOptions.events`` leaves out.
         """
+        self._check_owner()
         check_made(kinds, self._made, "subscribe")
         return self._broadcast.subscribe(kinds=kinds, where=where, errors=errors, name=name)
 
@@ -205,6 +216,7 @@ class Netring(HasOpened):
         Errors are as in ``subscribe``. Raises ``OptionError`` for kinds that
         ``FlowOptions.events`` leaves out.
         """
+        self._check_owner()
         check_made(kinds, self._made, "subscribe_batches")
         return self._broadcast.subscribe_batches(kinds=kinds, errors=errors, name=name)
 
@@ -213,10 +225,12 @@ class Netring(HasOpened):
 
         Cancelling this does not undo a swap that is under way.
         """
+        self._check_owner()
         await asyncio.to_thread(self._capture.set_filter, filter)
 
     def statistics(self) -> NetringStatistics:
         """Return all books: those of now, or the final ones after closing."""
+        self._check_owner()
         return NetringStatistics(
             capture=self._capture.statistics(),
             broadcast=self._broadcast.statistics(),
@@ -226,11 +240,23 @@ class Netring(HasOpened):
             failed_sinks={name: str(error) for name, error in self._sink_errors.items()},
         )
 
+    def _is_ours(self) -> bool:
+        return self._owner in {None, os.getpid()}
+
+    def _check_owner(self) -> None:
+        if not self._is_ours():
+            raise ForkError(
+                f"{self.interface}: process {self._owner} entered this Netring, and this is a "
+                "forked child, which has no part in it; make another one here"
+            )
+
     async def __aenter__(self) -> Self:
+        self._check_owner()
         if self._loop is not None:
             raise ClosedError(f"{self.interface}: this Netring was used before; make a new one")
         self._loop = asyncio.get_running_loop()
         self._broadcast.expect(None)
+        self._owner = os.getpid()
         try:
             with limits_explained(f"capture on {self.interface}"):
                 self._opening = self._loop.run_in_executor(None, self._capture.open)
@@ -246,19 +272,22 @@ class Netring(HasOpened):
             # As an event: a sink has to deliver what it has before it ends.
             events = self._broadcast.subscribe(kinds=sink.kinds, errors="event", name=sink.name)
             self._streams.append(events)
-            task = loop.create_task(self._run_sink(sink, events), name=f"netring-{sink.name}")
+            running = _run_sink(sink, events, _weakly(self._tell_of_sink))
+            task = loop.create_task(running, name=f"netring-{sink.name}")
             self._sink_tasks.append(task)
         if self._pump is not None:
             self._pump.start(loop)
         else:
-            self._add_reader(self._capture.fileno(), self._on_events)
+            self._add_reader(self._capture.fileno(), Netring._on_events)
         if self._capture.watch is not None:
-            self._add_reader(self._capture.watch.fileno(), self._on_link)
+            self._add_reader(self._capture.watch.fileno(), Netring._on_link)
+
+        on_done = _weakly(self._on_reader_done)
 
         def done(error: NetringError | None) -> None:
             # Called in the reader's thread; the loop may be closed already.
             with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(self._on_reader_done, error)
+                loop.call_soon_threadsafe(on_done, error)
 
         self._capture.start(done)
 
@@ -274,8 +303,10 @@ class Netring(HasOpened):
         """Close gracefully. Idempotent.
 
         The capture stops, live flows end with reason ``shutdown``, subscribers and sinks get the
-        events that are left, then their iteration ends.
+        events that are left, then their iteration ends. In a forked child this does nothing.
         """
+        if not self._is_ours():
+            return
         if self._loop is None:
             self._broadcast.close()
             return
@@ -286,18 +317,17 @@ class Netring(HasOpened):
 
     # -- events of the loop --
 
-    def _add_reader(self, descriptor: int, callback: Callable[[], None]) -> None:
+    def _add_reader(self, descriptor: int, callback: Callable[[Netring], None]) -> None:
         assert self._loop is not None
-
-        def call() -> None:
-            try:
-                callback()
-            except Exception as error:  # noqa: BLE001 - the loop would call it again for ever
-                self._remove_readers()
-                self._fail_by(error)
-
-        self._loop.add_reader(descriptor, call)
+        self._loop.add_reader(descriptor, _weakly(self._call), callback)
         self._readers.append(descriptor)
+
+    def _call(self, callback: Callable[[Netring], None]) -> None:
+        try:
+            callback(self)
+        except Exception as error:  # noqa: BLE001 - the loop would call it again for ever
+            self._remove_readers()
+            self._fail_by(error)
 
     def _remove_readers(self) -> None:
         assert self._loop is not None
@@ -316,7 +346,7 @@ class Netring(HasOpened):
         for change in self._capture.watch.read():
             if self._error is not None:
                 return  # CaptureError is the last event about the interface
-            now = time.time_ns()
+            now = self._now()
             match change:
                 case LinkChange.UP:
                     self._announce(LinkUp(now, self.interface))
@@ -337,6 +367,13 @@ class Netring(HasOpened):
             self._fail(error)
         elif self._capture.finite:
             self._begin_shutdown()
+
+    def _now(self) -> int:
+        """Return the time by the clock of the flows."""
+        try:
+            return self._capture.flow_time()
+        except ClosedError:  # it could not be opened
+            return time.time_ns()
 
     def _announce(self, event: Event) -> None:
         if not self._broadcast.closed:
@@ -367,7 +404,7 @@ class Netring(HasOpened):
         if self._error is None:
             self._error = error
             _log.error("%s", error, exc_info=error.__cause__)
-            self._announce(CaptureError(time.time_ns(), error))
+            self._announce(CaptureError(self._now(), error))
 
     # -- the end --
 
@@ -422,20 +459,69 @@ class Netring(HasOpened):
         await asyncio.wait([self._opening])
         return not self._opening.cancelled() and self._opening.exception() is None
 
-    async def _run_sink(self, sink: Sink, events: FlowSubscriber) -> None:
-        """Run a sink to its end; one that fails stops nothing else."""
-        async with events:
-            try:
-                await sink.run(events)
-            except Exception as error:  # noqa: BLE001 - a sink may raise anything
-                self._tell_of_sink(sink.name, error)
-
-    def _tell_of_sink(self, name: str, cause: Exception) -> None:
+    def _tell_of_sink(self, failure: tuple[str, Exception]) -> None:
         """Tell every subscriber that a sink has failed, or ``error`` alone after their end."""
+        name, cause = failure
         error = _sink_error(name, cause)
         self._sink_errors[name] = error
         _log.error("%s", error, exc_info=error.__cause__)
         self._announce(SinkFailed(time.time_ns(), name, error))
+
+    def __del__(self) -> None:
+        # Nothing is set where ``__init__`` has failed.
+        loop = getattr(self, "_loop", None)
+        if loop is None or self._shutdown is not None or not self._is_ours():
+            return
+        warnings.warn(
+            f"unclosed Netring on {self.interface}", ResourceWarning, stacklevel=2, source=self
+        )
+        release = partial(_release, loop, self._readers, self._pump, self._broadcast, self._capture)
+        if loop.is_running() and loop is not asyncio._get_running_loop():  # noqa: SLF001
+            loop.call_soon_threadsafe(release)
+        else:
+            release()
+
+
+def _release(
+    loop: asyncio.AbstractEventLoop,
+    readers: Sequence[int],
+    pump: FilePump | None,
+    broadcast: FlowBroadcast,
+    capture: Source,
+) -> None:
+    """Free what a dropped ``Netring`` had, in the thread of its loop."""
+    with contextlib.suppress(RuntimeError):  # the loop may be closed
+        if pump is not None:
+            pump.cancel()
+        for descriptor in readers:
+            loop.remove_reader(descriptor)
+        broadcast.close()
+    capture.close()
+
+
+_Argument = TypeVar("_Argument")
+
+
+def _weakly(method: Callable[[_Argument], None]) -> Callable[[_Argument], None]:
+    """Return a function that calls the method as long as its object lives, and keeps it not."""
+    weak = weakref.WeakMethod(method)
+
+    def call(argument: _Argument) -> None:
+        if (alive := weak()) is not None:
+            alive(argument)
+
+    return call
+
+
+async def _run_sink(
+    sink: Sink, events: FlowSubscriber, failed: Callable[[tuple[str, Exception]], None]
+) -> None:
+    """Run a sink to its end; one that fails stops nothing else."""
+    async with events:
+        try:
+            await sink.run(events)
+        except Exception as error:  # noqa: BLE001 - a sink may raise anything
+            failed((sink.name, error))
 
 
 def _sink_error(name: str, cause: Exception) -> NetringError:

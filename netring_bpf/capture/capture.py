@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import threading
+import time
+import warnings
+import weakref
 from collections.abc import Callable, Iterator
-from typing import Self
+from functools import partial
+from typing import Self, TypeVar
 
 from netring_bpf.capture.backend import Backend, BackendOptions, HasOpened, Opened
 from netring_bpf.capture.choose import open_rings
+from netring_bpf.capture.gate import Gate
 from netring_bpf.capture.open_backend import Rings
 from netring_bpf.errors import (
     ClosedError,
+    ForkError,
     InterfaceDownError,
     InterfaceError,
     InterfaceGoneError,
@@ -23,6 +30,7 @@ from netring_bpf.errors import (
 from netring_bpf.events.batch import EventBatch
 from netring_bpf.events.event import Packet
 from netring_bpf.filter.filter_set import FilterLike, FilterSet
+from netring_bpf.fork import close_in_child, held_off
 from netring_bpf.interface import Interface, LinkWatch, Promiscuous, in_namespace
 from netring_bpf.ring.flow_options import FlowOptions
 from netring_bpf.ring.options import TpacketOptions, XdpOptions
@@ -31,6 +39,9 @@ from netring_bpf.ring.readers import Readers
 from netring_bpf.statistics import CaptureStatistics
 
 __all__ = ["Capture"]
+
+_LOOK = 0.1  # seconds that one call of the C core may wait: signals are acted upon in between
+_Read = TypeVar("_Read", list[Packet], Blocks)
 
 
 class Capture(HasOpened):
@@ -47,6 +58,10 @@ class Capture(HasOpened):
 
     Opened by ``open()`` or ``with``. Raises ``OptionError``, ``FilterError``, ``InterfaceError``,
     and the errors of the chosen backend (see ``errors.py``).
+
+    Any thread may close it, and take its statistics, at any time. It belongs to the process that
+    opened it: a forked child has no part in it, and its methods raise ``ForkError`` there. One that
+    is dropped without being closed is closed, with a ``ResourceWarning``.
     """
 
     def __init__(
@@ -76,8 +91,12 @@ class Capture(HasOpened):
         self._watch: LinkWatch | None = None
         self._started = False
         self._final: CaptureStatistics | None = None
-        self._swapping = threading.Lock()
+        self._swapping = threading.RLock()
         self._stopped = False
+        self._reading = threading.Lock()
+        self._gate = Gate()
+        self._promiscuous: Promiscuous | None = None
+        self._owner: int | None = None  # the process that opened it
 
     # -- the source --
 
@@ -110,6 +129,7 @@ class Capture(HasOpened):
 
     def open(self) -> None:
         """Open the capture. Blocks while XDP is compiled, unless the program is in the cache."""
+        self._check_owner()
         if self._rings is not None:
             raise ClosedError(f"capture on {self._name}: opened twice; make a new one")
         with (
@@ -120,8 +140,11 @@ class Capture(HasOpened):
             interface = self._find()
             rings = open_rings(interface, self._options)
             undo.callback(rings.close)
-            undo.enter_context(Promiscuous(interface))
-            self._watch = undo.enter_context(LinkWatch(interface))
+            with held_off():
+                self._promiscuous = undo.enter_context(Promiscuous(interface))
+                self._watch = undo.enter_context(LinkWatch(interface))
+                close_in_child(self)
+            self._owner = os.getpid()
             self._rings = rings
             self._stack = undo.pop_all()
 
@@ -152,10 +175,10 @@ class Capture(HasOpened):
         and the errors of opening.
         """
         wanted = FilterSet.of(filter)
-        with self._swapping, in_namespace(self._netns):
+        with self._use() as rings, self._swapping, in_namespace(self._netns):
             if self._stopped:
                 raise ClosedError(f"capture on {self._name}: it is being closed")
-            self._opened().set_filter(wanted)
+            rings.set_filter(wanted)
 
     # -- packets, read by the caller's own thread --
 
@@ -165,19 +188,14 @@ class Capture(HasOpened):
         """Yield at most ``count`` frames as they come, until ``timeout`` seconds bring none.
 
         Each packet is a copy of the frame, up to the snaplen. The iteration ends when another
-        thread calls ``close()``. Packets and flow events exclude each other. Raises
-        ``InterfaceGoneError``, ``ClosedError``.
+        thread, or a signal handler, calls ``close()`` or ``stop()``; a handler's exception, such as
+        ``KeyboardInterrupt``, ends it at once. Packets and flow events exclude each other. One
+        thread reads at a time. Raises ``InterfaceGoneError``, ``ClosedError``, ``ForkError``.
         """
-        if self._started:
-            raise ClosedError(f"capture on {self._name}: it is giving flow events already")
+        self._check_open()
         left = count
         while left is None or left > 0:
-            try:
-                batch = self._reader().packets(
-                    left or 1 << 30, 3600.0 if timeout is None else timeout
-                )
-            except SyscallError as error:
-                raise self._gone(error) from error
+            batch = self._read(partial(_packets, 1 << 30 if left is None else left), timeout)
             if not batch:
                 return
             left = None if left is None else left - len(batch)
@@ -186,20 +204,51 @@ class Capture(HasOpened):
     def blocks(self, limit: int, timeout: float) -> Blocks | None:
         """Return up to ``limit`` frames as pcapng blocks, or None if ``timeout`` brought none.
 
-        ``Recorder`` reads these. Blocks and flow events exclude each other. Raises
-        ``InterfaceGoneError``, ``ClosedError``.
+        None also when another thread closes the capture meanwhile. ``Recorder`` reads these. Blocks
+        and flow events exclude each other. Raises ``InterfaceGoneError``, ``ClosedError``,
+        ``ForkError``.
         """
-        if self._started:
-            raise ClosedError(f"capture on {self._name}: it is giving flow events already")
+        self._check_open()
+        return self._read(partial(_blocks, limit), timeout)
+
+    def _read(
+        self, ask: Callable[[Readers, float], _Read | None], timeout: float | None
+    ) -> _Read | None:
+        """Ask until there are frames, the timeout is over, or the capture ends (None)."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            left = _LOOK if deadline is None else max(0.0, deadline - time.monotonic())
+            with self._gate.use() as is_open, self._alone():
+                if not is_open or self._rings is None:
+                    return None
+                try:
+                    found = ask(self._rings.readers, min(left, _LOOK))
+                except SyscallError as error:
+                    raise self._gone(error) from error
+                if found or self._rings.readers.stopping:
+                    return found
+            if deadline is not None and time.monotonic() >= deadline:
+                return None
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Read the rings in the block; nobody else may meanwhile."""
+        if not self._reading.acquire(blocking=False):
+            raise ClosedError(f"capture on {self._name}: another thread is reading it")
         try:
-            return self._reader().blocks(limit, timeout)
-        except SyscallError as error:
-            raise self._gone(error) from error
+            if self._started:
+                raise ClosedError(f"capture on {self._name}: it is giving flow events already")
+            yield
+        finally:
+            self._reading.release()
 
     def quiesce(self) -> None:
         """Take in no new frames; those in the rings can still be read. Idempotent."""
-        self._opened().detach()
-        self._reader().quiesce()
+        with self._use() as rings:
+            with self._swapping:
+                self._stopped = True
+                rings.detach()
+            rings.readers.quiesce()
 
     def _gone(self, error: SyscallError) -> NetringError:
         if error.errno == errno.ENODEV:
@@ -218,23 +267,31 @@ class Capture(HasOpened):
         The last thread to end calls ``done`` with the error, or None after ``stop()``. Raises
         ``OptionError`` for a CPU of ``cpus`` that is missing or not allowed.
         """
-        rings = self._opened()
-        if self._started:
-            raise ClosedError(f"capture on {self._name}: started twice")
+        me = weakref.ref(self)  # the threads must not keep a capture that was dropped
 
         def ended(rc: int) -> None:
-            done(None if rc == 0 else self._gone(SyscallError("read the rings", -rc)))
+            capture = me()
+            if capture is not None:
+                error = SyscallError("read the rings", -rc)
+                done(None if rc == 0 else capture._gone(error))  # noqa: SLF001 - of this class
 
-        rings.readers.start(rings.cpus, ended)
-        self._started = True
+        with self._use() as rings, self._alone():
+            self._started = True
+            try:
+                rings.readers.start(rings.cpus, ended)
+            except BaseException:
+                self._started = False
+                raise
 
     def fileno(self) -> int:
         """Return the descriptor that is readable when ``take()`` has events."""
-        return self._reader().fileno()
+        with self._use() as rings:
+            return rings.readers.fileno()
 
     def take(self, limit: int) -> EventBatch:
         """Take up to ``limit`` flow events. Never blocks."""
-        return self._reader().take(limit)
+        with self._use() as rings:
+            return rings.readers.take(limit)
 
     @property
     def watch(self) -> LinkWatch:
@@ -243,45 +300,98 @@ class Capture(HasOpened):
             raise ClosedError(f"capture on {self._name}: it is not open")
         return self._watch
 
+    def flow_time(self) -> int:
+        """Return the time that flows have now, in nanoseconds since the Unix epoch.
+
+        It begins with the wall clock and then neither runs back nor jumps (docs/flows.md).
+        """
+        with self._use() as rings:
+            return rings.readers.each[0].flow_time()
+
     def stop(self) -> None:
         """Detach, read the rings to their end, and end the threads. Idempotent; blocks."""
-        if self._rings is None or self._final is not None:
+        if not self._is_ours():
             return
-        with self._swapping:
-            self._stopped = True
-        self._rings.detach()
-        self._rings.readers.stop()
-        self._rings.readers.join()
-        self._rings.check_busy_poll()
+        with self._gate.use() as is_open:
+            if not is_open or self._rings is None:
+                return
+            with self._swapping:
+                self._stopped = True
+                self._rings.detach()
+            self._rings.readers.stop()
+            self._rings.readers.join()
+            self._rings.check_busy_poll()
 
     def finish(self, limit: int) -> Iterator[EventBatch]:
         """After ``stop()``: end the live flows and yield all events that are left."""
-        return self._reader().finish(limit)
+        with self._use() as rings:
+            batches = rings.readers.finish(limit)
+        while True:
+            with self._use():
+                batch = next(batches, None)
+            if batch is None:
+                return
+            yield batch
 
     def statistics(self) -> CaptureStatistics:
-        """Return the books: those of now, or the final ones after ``close()``."""
+        """Return the books: those of now, or the final ones once ``close()`` was called.
+
+        From any thread, also beside ``close()``. Raises ``ClosedError`` before ``open()``, and
+        ``ForkError``.
+        """
+        self._check_owner()
+        if self._rings is None:
+            raise ClosedError(f"capture on {self._name}: it is not open")
         if self._final is not None:
             return self._final
-        return self._opened().statistics()
+        with self._gate.use() as is_open:
+            if is_open:
+                return self._rings.statistics()
+        self._gate.wait()
+        return self._final or self._rings.statistics()
 
     # -- closing --
 
-    def _opened(self) -> Rings:
-        if self._rings is None or self._final is not None:
-            raise ClosedError(f"capture on {self._name}: it is not open")
-        return self._rings
+    def _is_ours(self) -> bool:
+        return self._owner in {None, os.getpid()}
 
-    def _reader(self) -> Readers:
-        return self._opened().readers
+    def _check_owner(self) -> None:
+        if not self._is_ours():
+            raise ForkError(
+                f"capture on {self._name}: process {self._owner} opened it, and this is a forked "
+                "child, which has no part in it; open another one here"
+            )
+
+    def _check_open(self) -> None:
+        with self._use():
+            pass
+
+    @contextlib.contextmanager
+    def _use(self) -> Iterator[Rings]:
+        """Use the rings in the block, which keeps them. Raises ``ClosedError``, ``ForkError``."""
+        self._check_owner()
+        with self._gate.use() as is_open:
+            if self._rings is None or not is_open:
+                raise ClosedError(f"capture on {self._name}: it is not open")
+            yield self._rings
 
     def close(self) -> None:
-        """Detach and free everything. Idempotent; may block for some milliseconds."""
-        if self._rings is None or self._final is not None:
+        """Detach and free everything. Idempotent; may block for some milliseconds.
+
+        From any thread, and from a signal handler. In a forked child it does nothing.
+        """
+        if self._rings is None or not self._is_ours():
             return
-        with self._stack:  # it frees everything even if the books cannot be read
-            self.stop()
+        self.stop()
+        self._gate.close(self._free)
+
+    def _free(self) -> None:
+        assert self._rings is not None
+        try:
             self._rings.readers.flush()
             self._final = self._last_books(self._rings)
+        finally:  # it frees everything even if the books cannot be read
+            self._stack.close()
 
     def _last_books(self, rings: Rings) -> CaptureStatistics:
         """Return the final books; if the maps cannot be read, keep those of the readers."""
@@ -292,9 +402,32 @@ class Capture(HasOpened):
             self._final = rings.readers.statistics(opened.backend, opened.attach, (), {})
             raise
 
+    def abandon(self) -> None:
+        """In a forked child: close its copies of what the capture holds itself."""
+        if self._promiscuous is not None:
+            self._promiscuous.close()
+        if self._watch is not None:
+            self._watch.close()
+
+    def __del__(self) -> None:
+        # Nothing is set where ``__init__`` has failed.
+        if getattr(self, "_rings", None) is not None and self._final is None and self._is_ours():
+            warnings.warn(
+                f"unclosed capture on {self._name}", ResourceWarning, stacklevel=2, source=self
+            )
+            self.close()
+
     def __enter__(self) -> Self:
         self.open()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _packets(limit: int, readers: Readers, wait: float) -> list[Packet]:
+    return readers.packets(limit, wait)
+
+
+def _blocks(limit: int, readers: Readers, wait: float) -> Blocks | None:
+    return readers.blocks(limit, wait)

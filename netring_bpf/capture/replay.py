@@ -226,6 +226,10 @@ class Replay:
         """Return the descriptor that is readable when ``take()`` has events."""
         return self._opened().fileno()
 
+    def flow_time(self) -> int:
+        """Return the time of day, for events that are not the file's."""
+        return self._opened().flow_time()
+
     def take(self, limit: int) -> EventBatch:
         """Take up to ``limit`` flow events. Never blocks."""
         return self._opened().take(limit)

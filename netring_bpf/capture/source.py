@@ -33,6 +33,7 @@ class Source(Protocol):
     def open(self) -> None: ...  # noqa: D102
     def start(self, done: Callable[[NetringError | None], None]) -> None: ...  # noqa: D102
     def fileno(self) -> int: ...  # noqa: D102
+    def flow_time(self) -> int: ...  # noqa: D102
     def take(self, limit: int) -> EventBatch: ...  # noqa: D102
     def set_filter(self, filter: FilterLike) -> None: ...  # noqa: D102
     def stop(self) -> None: ...  # noqa: D102
