@@ -180,7 +180,7 @@ typedef struct {
     uint32_t first_packets;
     uint32_t packet_statistics;
     uint32_t one_sided; /* marks every event */
-    uint32_t kinds; /* bits 1 << NR_EVENT_* of the kinds to make; 0: all kinds */
+    uint32_t kinds;     /* bits 1 << NR_EVENT_* of the kinds to make; 0: all kinds */
     uint32_t port_timeout_count;
     nr_port_timeout port_timeouts[NR_MAX_PORT_TIMEOUTS];
     nr_decode_options decode;
@@ -335,7 +335,8 @@ void nr_reader_destroy(nr_reader *reader); /* not while another of its functions
  * alone, which the child has not mapped. */
 void nr_reader_abandon(nr_reader *reader);
 
-/* These return the source's index, or -errno. */
+/* These return the source's index, or -errno. One thread at a time may add sources, also while the
+ * reader runs, or gives packets or blocks: it then takes the source up within NR_TICK_NS. */
 int nr_reader_add_xsk(nr_reader *reader, const nr_xsk_options *options);
 int nr_reader_add_tpacket(nr_reader *reader, const nr_tpacket_options *options);
 /* Adds frames from memory, for tests: records of

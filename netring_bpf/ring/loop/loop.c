@@ -68,7 +68,8 @@ static uint32_t read_source(nr_reader *r, struct nr_source *source) {
 
 static uint32_t read_sources(nr_reader *r) {
     uint32_t count = 0;
-    for (int i = 0; i < r->source_count; i++) {
+    const int sources = nr_reader_sources(r);
+    for (int i = 0; i < sources; i++) {
         count += read_source(r, r->sources[i]);
     }
     if (count > 0) {
@@ -89,7 +90,8 @@ static uint32_t read_sources(nr_reader *r) {
 /* Checks all sources. Returns -ENODEV when an interface is gone. */
 static int check_sources(nr_reader *r) {
     int rc = 0;
-    for (int i = 0; i < r->source_count; i++) {
+    const int sources = nr_reader_sources(r);
+    for (int i = 0; i < sources; i++) {
         struct nr_source *source = r->sources[i];
         const int state = source->ops->check(source);
         if (state == -ENETDOWN && !source->down) {
@@ -117,11 +119,12 @@ int nr_reader_tick(nr_reader *r, uint64_t now) {
 int nr_reader_wait(nr_reader *r, int timeout_ms) {
     const struct timespec breath = {.tv_nsec = 1000 * 1000};
     bool error = false;
-    const int ready = poll(r->fds, (nfds_t)r->source_count + 1, timeout_ms);
+    const int sources = nr_reader_sources(r);
+    const int ready = poll(r->fds, (nfds_t)sources + 1, timeout_ms);
     if (ready <= 0) {
         return ready < 0 && errno == EINTR ? -EINTR : 0;
     }
-    for (int i = 1; i <= r->source_count; i++) {
+    for (int i = 1; i <= sources; i++) {
         error = error || r->fds[i].revents & (POLLERR | POLLHUP | POLLNVAL);
     }
     if (error) {
@@ -159,7 +162,7 @@ static int wait_for_room(nr_reader *r) {
 /* -- the loop -- */
 
 bool nr_reader_is_read(const nr_reader *r) {
-    for (int i = 0; i < r->source_count; i++) {
+    for (int i = 0; i < nr_reader_sources(r); i++) {
         if (!r->sources[i]->finished) {
             return false;
         }
@@ -168,7 +171,7 @@ bool nr_reader_is_read(const nr_reader *r) {
 }
 
 static bool is_starved(const nr_reader *r) {
-    for (int i = 0; i < r->source_count; i++) {
+    for (int i = 0; i < nr_reader_sources(r); i++) {
         if (r->sources[i]->starved) {
             return true;
         }
@@ -196,7 +199,7 @@ static int run_replay(nr_reader *r) {
 }
 
 void nr_reader_quiesce(nr_reader *r) {
-    for (int i = 0; i < r->source_count; i++) {
+    for (int i = 0; i < nr_reader_sources(r); i++) {
         if (r->sources[i]->ops->quiesce != NULL) {
             r->sources[i]->ops->quiesce(r->sources[i]);
         }
@@ -212,8 +215,9 @@ static void drain_sources(nr_reader *r) {
         while (read_sources(r) > 0 && nr_monotonic_ns() < deadline) {
         }
         nr_reader_account(r);
-    } while (r->books.in_ring > 0 && nr_monotonic_ns() < deadline &&
-             (poll(r->fds + 1, (nfds_t)r->source_count, DRAIN_POLL_MS) >= 0 || errno == EINTR));
+    } while (
+        r->books.in_ring > 0 && nr_monotonic_ns() < deadline &&
+        (poll(r->fds + 1, (nfds_t)nr_reader_sources(r), DRAIN_POLL_MS) >= 0 || errno == EINTR));
 }
 
 /* Drives the sources, for busy polling. Returns true as long as the thread must not sleep. */
@@ -221,7 +225,7 @@ static bool drive_sources(nr_reader *r, uint64_t now) {
     if (r->busy_ns == 0 || now - r->read_at >= r->busy_ns) {
         return false;
     }
-    for (int i = 0; i < r->source_count; i++) {
+    for (int i = 0; i < nr_reader_sources(r); i++) {
         if (r->sources[i]->ops->drive != NULL) {
             r->sources[i]->ops->drive(r->sources[i]);
         }
@@ -233,8 +237,8 @@ static bool drive_sources(nr_reader *r, uint64_t now) {
  * thread that sleeps in poll(2). After many frames in a row the nap is as long as the ring allows,
  * so that this thread does not take cache lines from the sender's CPU. The nap ends long before the
  * ring is full. See docs/performance.md. */
-static void take_nap(const nr_reader *r, uint64_t frames) {
-    const struct timespec time = {.tv_nsec = (long)(frames < MANY ? NAP_NS : r->nap_ns)};
+static void take_nap(uint64_t nap_ns, uint64_t frames) {
+    const struct timespec time = {.tv_nsec = (long)(frames < MANY ? NAP_NS : nap_ns)};
     nanosleep(&time, NULL);
 }
 
@@ -242,7 +246,7 @@ static void take_nap(const nr_reader *r, uint64_t frames) {
  * sources, and publishes the books every tick and when the rings are empty. */
 static int run_live(nr_reader *r) {
     int rc = 0;
-    const bool naps = r->nap_ns > 0 && r->busy_ns == 0;
+    const uint64_t nap_ns = r->busy_ns == 0 ? nr_load_relaxed(&r->nap_ns) : 0;
     uint64_t frames = 0; /* received since the last nap */
     nr_reader_take_short_slices();
     while (rc == 0 && !nr_load_relaxed(&r->stopping)) {
@@ -257,8 +261,8 @@ static int run_live(nr_reader *r) {
         if (r->unpublished) {
             nr_reader_publish_books(r);
         }
-        if (naps && frames > 0) {
-            take_nap(r, frames);
+        if (nap_ns > 0 && frames > 0) {
+            take_nap(nap_ns, frames);
             frames = 0;
         } else if (rc == 0 && !drive_sources(r, now)) {
             rc = wait_through_signals(r, TICK_MS);

@@ -69,7 +69,8 @@ static void copy_block(struct copies *c, const struct nr_frame *frame) {
 static void copy_frames(nr_reader *r, struct copies *c) {
     struct nr_frame frames[NR_BATCH];
     const uint32_t before = c->count;
-    for (int i = 0; i < r->source_count; i++) {
+    const int sources = nr_reader_sources(r);
+    for (int i = 0; i < sources; i++) {
         struct nr_source *source = r->sources[i];
         uint32_t room = (c->size - c->used) / BLOCK_ROOM;
         room = room < c->max - c->count ? room : c->max - c->count;

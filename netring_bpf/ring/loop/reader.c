@@ -60,16 +60,23 @@ void nr_reader_abandon(nr_reader *r) {
     nr_reader_destroy(r);
 }
 
+/* The reader's thread may be running: it takes the source up at its next look. */
 static int keep_source(nr_reader *r, int rc, struct nr_source *source) {
+    const int at = r->source_count;
     if (rc != 0) {
         return rc;
     }
     source->clock = &r->clock;
-    r->finite = r->finite && source->finite;
-    r->nap_ns = source->nap_ns < r->nap_ns ? source->nap_ns : r->nap_ns;
-    r->sources[r->source_count] = source;
-    r->fds[1 + r->source_count] = (struct pollfd){.fd = source->fd, .events = POLLIN};
-    return r->source_count++;
+    if (!source->finite && r->finite) {
+        r->finite = false;
+    }
+    if (source->nap_ns < nr_load_relaxed(&r->nap_ns)) {
+        nr_store_relaxed(&r->nap_ns, source->nap_ns);
+    }
+    r->sources[at] = source;
+    r->fds[1 + at] = (struct pollfd){.fd = source->fd, .events = POLLIN};
+    nr_store_release(&r->source_count, at + 1);
+    return at;
 }
 
 int nr_reader_add_xsk(nr_reader *r, const nr_xsk_options *options) {
@@ -215,9 +222,10 @@ uint32_t nr_reader_take(nr_reader *r, void *events, uint32_t max) {
 
 void nr_reader_account(nr_reader *r) {
     nr_statistics *b = &r->books;
+    const int sources = nr_reader_sources(r);
     b->xsk_rx_dropped = b->xsk_rx_ring_full = b->xsk_fill_ring_empty = 0;
     b->tp_packets = b->tp_drops = b->in_ring = b->file_frames = b->file_filtered = 0;
-    for (int i = 0; i < r->source_count; i++) {
+    for (int i = 0; i < sources; i++) {
         struct nr_source *source = r->sources[i];
         source->ops->account(source);
         b->xsk_rx_dropped += source->rx_dropped;

@@ -16,7 +16,7 @@
 
 struct nr_reader {
     struct nr_source *sources[NR_MAX_SOURCES];
-    int source_count;
+    int source_count;                      /* grows while the reader runs: nr_reader_sources() */
     struct pollfd fds[1 + NR_MAX_SOURCES]; /* the stop, then the sources */
     int stop_fd;
     bool stopping;   /* the reader is to stop; set from any thread */
@@ -35,6 +35,11 @@ struct nr_reader {
     uint32_t sequence;   /* odd while the snapshot is being written */
     uint64_t snapshot[NR_BOOK_WORDS];
 };
+
+/* Returns the number of sources, with all that was written before it grew. */
+static inline int nr_reader_sources(const nr_reader *reader) {
+    return nr_load_acquire(&reader->source_count);
+}
 
 /* packet_path.c: dissects frames and accounts for them; they are not needed afterwards. */
 void nr_reader_dissect(nr_reader *reader, const struct nr_frame *frames, uint32_t count);
