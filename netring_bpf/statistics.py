@@ -12,6 +12,10 @@ from dataclasses import dataclass
 __all__ = ["CaptureStatistics", "Equation", "FlowStatistics", "QueueStatistics"]
 
 
+_AF_XDP = "redirected = received + rx_dropped + rx_ring_full + in the ring"
+_BOTH = "redirected + tp_packets = received + rx_dropped + rx_ring_full + tp_drops + in the rings"
+
+
 @dataclass(frozen=True, slots=True)
 class Equation:
     """Two sums that must be equal, and the law that says so."""
@@ -38,11 +42,12 @@ class QueueStatistics:
     not_matched: int  #: passed to the host, as the filter did not match
     no_socket: int  #: passed to the host, as the queue had no socket
     redirected: int
+    handed_back: int = 0  #: passed to the host, which turned out to need the interface
 
     @property
     def passed(self) -> int:
         """Frames that went on to the host."""
-        return self.not_matched + self.no_socket
+        return self.not_matched + self.no_socket + self.handed_back
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +75,8 @@ class CaptureStatistics:
     ``matches``: the matches of each filter with a name, counted in the kernel.
     AF_XDP only: ``queues``, and the kernel's ``rx_dropped`` (no free chunk, or a frame longer than
     one), ``rx_ring_full`` and ``fill_ring_empty``. TPACKET_V3 only: ``tp_packets``, the frames
-    that matched the filter, and ``tp_drops``, those of them that found no room in the ring.
+    that matched the filter, and ``tp_drops``, those of them that found no room in the ring. A
+    capture that went from AF_XDP to TPACKET_V3 has both.
     ``in_ring``: frames that the kernel has handed over and the reader has not read yet.
     ``received``, ``received_bytes``: all frames that the reader has read. ``keyed``,
     ``keyed_bytes``: those that belong to a flow. ``not_keyed``: those that do not, by reason.
@@ -115,13 +121,16 @@ class CaptureStatistics:
 
     @property
     def seen(self) -> int:
-        """Frames that the XDP program saw; with TPACKET_V3, those that matched the filter."""
-        return sum(q.seen for q in self.queues) if self.queues else self.tp_packets
+        """Frames that the XDP program saw; with TPACKET_V3, those that matched the filter.
+
+        After a change of the backend both, without what the program handed back to the host.
+        """
+        return sum(q.seen - q.handed_back for q in self.queues) + self.tp_packets
 
     @property
     def passed(self) -> int:
         """Frames that went on to the host; with TPACKET_V3, which only listens, all frames."""
-        return sum(q.passed for q in self.queues) if self.queues else self.tp_packets
+        return sum(q.passed for q in self.queues) + self.tp_packets
 
     @property
     def redirected(self) -> int:
@@ -165,7 +174,7 @@ class CaptureStatistics:
         )
 
     def _kernel_equations(self) -> tuple[Equation, ...]:
-        if self.backend == "tpacket_v3":
+        if self.backend == "tpacket_v3" and not self.queues:
             return (
                 Equation(
                     "tp_packets = received + tp_drops + in the ring",
@@ -181,7 +190,7 @@ class CaptureStatistics:
                     self.received + self.file_filtered,
                 ),
             )
-        if self.backend != "af_xdp":
+        if not self.queues:
             return ()
         return (
             *(
@@ -191,9 +200,9 @@ class CaptureStatistics:
                 for q in self.queues
             ),
             Equation(
-                "redirected = received + rx_dropped + rx_ring_full + in the ring",
-                self.redirected,
-                self.received + self.rx_dropped + self.rx_ring_full + self.in_ring,
+                _BOTH if self.backend == "tpacket_v3" else _AF_XDP,
+                self.redirected + self.tp_packets,
+                self.received + self.lost + self.in_ring,
             ),
         )
 

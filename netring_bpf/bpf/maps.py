@@ -16,17 +16,17 @@ from netring_bpf.privileges import explain_refusal
 __all__ = ["SLOTS", "Maps"]
 
 SLOTS = 2 * MAX_NAMES  #: for the names in force, and for those of the next swap
-_PERCPU_ARRAY, _XSKMAP = 6, 17  # BPF_MAP_TYPE_*
-_COUNTERS = 4  # struct netring_counters of xdp_redirect.c
+_ARRAY, _PERCPU_ARRAY, _XSKMAP = 2, 6, 17  # BPF_MAP_TYPE_*
+_COUNTERS = 5  # struct netring_counters of xdp_redirect.c
 _MOST_CPUS = 8192 + 1  # NR_CPUS of the largest kernels, and one that stays untouched
 _UNTOUCHED = (1 << 64) - 1
 
 
 class Maps:
-    """XSKMAP, counters by queue and matches by name; closed by ``close()`` or by ``with``.
+    """XSKMAP, counters by queue, matches by name, and the switch back to the host.
 
-    ``queues``: the number of slots in the first two. Raises ``PermissionDeniedError``,
-    ``ProgramError`` or ``SyscallError`` if the kernel refuses a map.
+    Closed by ``close()`` or by ``with``. ``queues``: the number of slots in the first two. Raises
+    ``PermissionDeniedError``, ``ProgramError`` or ``SyscallError`` if the kernel refuses a map.
     """
 
     def __init__(self, queues: int) -> None:
@@ -36,6 +36,7 @@ class Maps:
         try:
             self._create("xsks_map", _XSKMAP, 4, queues)
             self._create("counters", _PERCPU_ARRAY, 8 * _COUNTERS, queues)
+            self._create("handing_back", _ARRAY, 4, 1)
             self._create("matches", _PERCPU_ARRAY, 8, SLOTS)
             self._cpus = self._possible_cpus()
         except BaseException:
@@ -65,12 +66,19 @@ class Maps:
         if error not in {0, -errno.ENOENT, -errno.EINVAL}:  # the latter two: no socket there
             raise SyscallError(f"take the socket of queue {queue} out of the XSKMAP", -error)
 
+    def hand_back(self) -> None:
+        """Have the program pass every frame on to the host, from the next one on."""
+        key, value = ffi.new("uint32_t *", 0), ffi.new("uint32_t *", 1)
+        error = lib.nr_map_update(self._fd("handing_back"), key, value)
+        if error:
+            raise SyscallError("hand an interface's frames back to the host", -error)
+
     # -- counts --
 
-    def counters_of_queue(self, queue: int) -> tuple[int, int, int, int]:
-        """Return a queue's frames: (seen, not matched, without a socket, redirected)."""
-        seen, not_matched, no_socket, redirected = self._sums("counters", queue, _COUNTERS)
-        return seen, not_matched, no_socket, redirected
+    def counters_of_queue(self, queue: int) -> tuple[int, int, int, int, int]:
+        """Return a queue's frames: (seen, not matched, no socket, redirected, handed back)."""
+        seen, not_matched, no_socket, redirected, back = self._sums("counters", queue, _COUNTERS)
+        return seen, not_matched, no_socket, redirected, back
 
     def matches_in_slot(self, slot: int) -> int:
         """Return the number of matches counted in a slot."""

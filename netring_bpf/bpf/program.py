@@ -40,7 +40,7 @@ _NEEDED = ("CAP_NET_ADMIN", "CAP_BPF")
 _COMPUTED_ADDRESSES = CAP_SYS_ADMIN | CAP_PERFMON
 _LOAD = "load an XDP program"
 _FILES = {
-    Hook.XDP: ("xdp_redirect.c", "netring_redirect", ("xsks_map", "counters")),
+    Hook.XDP: ("xdp_redirect.c", "netring_redirect", ("xsks_map", "counters", "handing_back")),
     Hook.SOCKET: ("socket_filter.c", "netring_socket", ()),
 }
 
