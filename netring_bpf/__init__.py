@@ -30,6 +30,7 @@ from netring_bpf.broadcast.broadcast import (
 )
 from netring_bpf.errors import NetringError
 from netring_bpf.events.event import (
+    BackendChanged,
     CaptureError,
     Counters,
     Endpoint,
@@ -72,6 +73,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "BackendChanged",
     "BatchSubscriber",
     "BroadcastStatistics",
     "BusyPoll",

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from netring_bpf.errors import printable
 from netring_bpf.events.event import (
+    BackendChanged,
     CaptureError,
     Endpoint,
     Event,
@@ -64,6 +65,9 @@ def row(event: Event) -> tuple[str, str]:
         case LinkDown(interface=interface) | LinkUp(interface=interface):
             state = "up" if isinstance(event, LinkUp) else "down"
             return f"{_clock(event.ts)} {printable(interface)} is {state}", "yellow"
+        case BackendChanged(interface=interface, backend=backend, reason=reason):
+            told = f"{printable(interface)} is captured by {backend}: {printable(reason)}"
+            return f"{_clock(event.ts)} {told}", "yellow"
         case CaptureError(error=error) | SinkFailed(error=error):
             return f"{_clock(event.ts)} {error}", "red"
     flow, key = event.flow, event.flow.key

@@ -9,6 +9,7 @@ from netring_bpf.lazy import hand_on
 if TYPE_CHECKING:
     from netring_bpf.events.batch import EventBatch
     from netring_bpf.events.event import (
+        BackendChanged,
         CaptureError,
         Event,
         FlowEnd,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from netring_bpf.events.select import Kinds
 
 __all__ = [
+    "BackendChanged",
     "CaptureError",
     "Counters",
     "Endpoint",
@@ -67,6 +69,7 @@ __all__ = [
 __getattr__ = hand_on(
     __name__,
     {
+        "BackendChanged": "netring_bpf.events.event",
         "CaptureError": "netring_bpf.events.event",
         "Counters": "netring_bpf.events.flow",
         "Endpoint": "netring_bpf.events.key",

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from netring_bpf.errors import NetringError
 
 __all__ = [
+    "BackendChanged",
     "CaptureError",
     "Counters",
     "Endpoint",
@@ -133,6 +134,16 @@ class LinkUp(NamedTuple):
 
 
 @_distinct
+class BackendChanged(NamedTuple):
+    """The capture goes on by another backend, with the same flows; ``reason`` tells why."""
+
+    ts: int
+    interface: str
+    backend: str
+    reason: str
+
+
+@_distinct
 class CaptureError(NamedTuple):
     """The capture failed; the live flows' ends follow, then the stream ends."""
 
@@ -158,7 +169,9 @@ class Lagged(NamedTuple):
 
 
 FlowEvent: TypeAlias = FlowStarted | FlowEstablished | FlowUpdated | FlowEnded
-Event: TypeAlias = FlowEvent | LinkDown | LinkUp | CaptureError | SinkFailed | Lagged
+Event: TypeAlias = (
+    FlowEvent | LinkDown | LinkUp | BackendChanged | CaptureError | SinkFailed | Lagged
+)
 
 
 @dataclass(frozen=True, slots=True)

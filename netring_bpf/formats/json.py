@@ -25,9 +25,9 @@ Every object has ``event`` and ``ts`` (nanoseconds since the Unix epoch). The fl
 - ``interface``: of the capture, if the caller gives it
 - ``capture``, ``seq``: if the caller gives them; they tell one record from every other
 
-``link_down`` and ``link_up`` have ``interface``, ``error`` has ``message``, ``sink_failed`` has
-``sink`` and ``message``, ``lagged`` has ``missed``, the number of events. Fields may be added;
-these keep their names and meanings.
+``link_down`` and ``link_up`` have ``interface``, ``backend_changed`` has besides ``backend`` and
+``reason``, ``error`` has ``message``, ``sink_failed`` has ``sink`` and ``message``, ``lagged`` has
+``missed``, the number of events. Fields may be added; these keep their names and meanings.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ import re
 from typing import Final
 
 from netring_bpf.events.event import (
+    BackendChanged,
     CaptureError,
     Event,
     Lagged,
@@ -68,6 +69,14 @@ def encode_event(
             fields = {"event": "link_down", "ts": ts, "interface": _text(interface)}
         case LinkUp(ts=ts, interface=interface):
             fields = {"event": "link_up", "ts": ts, "interface": _text(interface)}
+        case BackendChanged(ts=ts, interface=interface, backend=backend, reason=reason):
+            fields = {
+                "event": "backend_changed",
+                "ts": ts,
+                "interface": _text(interface),
+                "backend": backend,
+                "reason": _text(reason),
+            }
         case CaptureError(ts=ts, error=error):
             fields = {"event": "error", "ts": ts, "message": _text(str(error))}
         case SinkFailed(ts=ts, sink=sink, error=error):

@@ -9,6 +9,7 @@ import pickle
 import pytest
 
 from netring_bpf import (
+    BackendChanged,
     Endpoint,
     Event,
     FlowEnd,
@@ -27,6 +28,7 @@ ALIKE: tuple[Event, ...] = (
     FlowEstablished(1, flow(1)),
     FlowUpdated(1, flow(1)),
     LinkDown(1, "eth0"),
+    BackendChanged(1, "eth0", "tpacket_v3", "why"),
     LinkUp(1, "eth0"),
     Lagged(1, 1),
 )

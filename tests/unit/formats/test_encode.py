@@ -9,6 +9,7 @@ from urllib.parse import unquote
 import pytest
 
 from netring_bpf import (
+    BackendChanged,
     CaptureError,
     Counters,
     Endpoint,
@@ -99,6 +100,16 @@ def test_each_reason_is_said_in_its_word(reason: FlowEnd) -> None:
     ("event", "expected"),
     [
         (LinkDown(1, "eth0"), {"event": "link_down", "ts": 1, "interface": "eth0"}),
+        (
+            BackendChanged(1, "eth0", "tpacket_v3", "why"),
+            {
+                "event": "backend_changed",
+                "ts": 1,
+                "interface": "eth0",
+                "backend": "tpacket_v3",
+                "reason": "why",
+            },
+        ),
         (LinkUp(2, "eth0"), {"event": "link_up", "ts": 2, "interface": "eth0"}),
         (Lagged(3, 42), {"event": "lagged", "ts": 3, "missed": 42}),
         (
