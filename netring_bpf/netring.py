@@ -289,7 +289,14 @@ class Netring(HasOpened):
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(on_done, error)
 
-        self._capture.start(done)
+        announce = _weakly(self._announce)
+
+        def tell(event: Event) -> None:
+            # Called in a thread of the capture; the loop may be closed already.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(announce, event)
+
+        self._capture.start(done, tell)
 
     async def __aexit__(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 
+from netring_bpf.bpf.attached import program_id
 from netring_bpf.bpf.link import XdpLink
 from netring_bpf.bpf.maps import Maps
 from netring_bpf.bpf.match_slots import Slots
@@ -14,11 +15,12 @@ from netring_bpf.capture.backend import Opened
 from netring_bpf.capture.open_backend import Rings
 from netring_bpf.capture.open_errors import explain_busy_poll, explain_queue
 from netring_bpf.capture.ring_sizes import RingSizes, choose_sizes
+from netring_bpf.capture.tpacket import TpacketRings
 from netring_bpf.errors import KernelFeatureError, OptionError, SyscallError, printable
 from netring_bpf.filter.filter_set import FilterSet
 from netring_bpf.interface import Interface
 from netring_bpf.ring.flow_options import FlowOptions
-from netring_bpf.ring.options import MAX_QUEUES, XdpOptions
+from netring_bpf.ring.options import MAX_QUEUES, TpacketOptions, XdpOptions
 from netring_bpf.ring.readers import Readers
 from netring_bpf.statistics import CaptureStatistics, QueueStatistics
 
@@ -57,7 +59,15 @@ def open_xdp(
                 queues.sizes.chunk_size - 256,
             )
         rings = XdpRings(
-            undo.pop_all(), interface, readers, slots, maps, link, queues.options, filters.snaplen
+            undo.pop_all(),
+            interface,
+            readers,
+            slots,
+            maps,
+            link,
+            program_id(program.fd),
+            queues.options,
+            filters,
         )
         _announce_memory(rings, options, queues.sizes)
         return rings
@@ -84,8 +94,9 @@ class XdpRings(Rings):
         slots: Slots,
         maps: Maps,
         link: XdpLink,
+        program: int,
         options: XdpOptions,
-        snaplen: int,
+        filters: FilterSet,
     ) -> None:
         opened = Opened(
             backend="af_xdp",
@@ -94,14 +105,15 @@ class XdpRings(Rings):
             zero_copy=readers.zero_copy,
             xdp=options,
         )
-        super().__init__(stack, interface, readers, slots, opened, options.cpus)
+        super().__init__(stack, interface, readers, slots, opened, options.cpus, filters)
+        self.program = program  #: the id of the program on the interface
         self._maps = maps
         self._link = link
         self._busy_poll = options.busy_poll is not None
-        self._snaplen = snaplen
+        self._snaplen = filters.snaplen
 
     def _swap(self, filters: FilterSet) -> None:
-        slots = self._slots.plan(filters.names, self._maps)
+        slots = self.slots.plan(filters.names, self._maps)
         with Program.load(filters, self._maps, slots=slots) as program:
             # A frame in the ring may be of either filter: no byte past its snaplen may get out.
             before = self._snaplen
@@ -111,9 +123,21 @@ class XdpRings(Rings):
             except BaseException:
                 self.readers.set_snaplen(before)
                 raise
+            self.program = program_id(program.fd)
         self._snaplen = filters.snaplen
         self.readers.set_snaplen(filters.snaplen)
-        self._slots.commit(filters.names, slots)
+        self.slots.commit(filters.names, slots)
+
+    def hand_back(self) -> None:
+        """Pass every frame on to the host, from the next one on. Idempotent."""
+        self._maps.hand_back()
+
+    def go_on_by_tpacket(self, options: TpacketOptions, reason: str) -> Rings:
+        """Return the rings of TPACKET_V3 in the same readers, which run on; these are detached.
+
+        Raises the errors of ``open_tpacket``.
+        """
+        return TpacketRings.take_over(self, self._maps, options, reason)
 
     def detach(self) -> None:
         """Take the program off the interface."""
@@ -136,7 +160,7 @@ class XdpRings(Rings):
             for queue in range(self._maps.queues)
         )
         queues = tuple(row for row in rows if row.seen or row.queue == 0)
-        matches = self._slots.counts(self._maps)
+        matches = self.slots.counts(self._maps)
         return self.readers.statistics(self.opened.backend, self.opened.attach, queues, matches)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import threading
 import time
@@ -13,9 +14,12 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Self, TypeVar
 
+from netring_bpf.capture.af_xdp import XdpRings
+from netring_bpf.capture.answer import InUse, answer
 from netring_bpf.capture.backend import Backend, BackendOptions, HasOpened, Opened
 from netring_bpf.capture.choose import open_rings
 from netring_bpf.capture.gate import Gate
+from netring_bpf.capture.guard import Guard, Sight
 from netring_bpf.capture.open_backend import Rings
 from netring_bpf.errors import (
     ClosedError,
@@ -23,12 +27,13 @@ from netring_bpf.errors import (
     InterfaceDownError,
     InterfaceError,
     InterfaceGoneError,
+    InterfaceInUseError,
     NetringError,
     SyscallError,
     limits_explained,
 )
 from netring_bpf.events.batch import EventBatch
-from netring_bpf.events.event import Packet
+from netring_bpf.events.event import BackendChanged, Event, Packet
 from netring_bpf.filter.filter_set import FilterLike, FilterSet
 from netring_bpf.fork import close_in_child, held_off
 from netring_bpf.interface import Interface, LinkWatch, Promiscuous, in_namespace
@@ -40,6 +45,7 @@ from netring_bpf.statistics import CaptureStatistics
 
 __all__ = ["Capture"]
 
+_log = logging.getLogger("netring_bpf.capture")
 _LOOK = 0.1  # seconds that one call of the C core may wait: signals are acted upon in between
 _Read = TypeVar("_Read", list[Packet], Blocks)
 
@@ -96,6 +102,9 @@ class Capture(HasOpened):
         self._reading = threading.Lock()
         self._gate = Gate()
         self._promiscuous: Promiscuous | None = None
+        self._error: NetringError | None = None  # that ended the capture from within
+        self._tell: Callable[[Event], None] | None = None
+        self._untold: list[Event] = []  # until ``start()`` says whom to tell
         self._owner: int | None = None  # the process that opened it
 
     # -- the source --
@@ -146,6 +155,17 @@ class Capture(HasOpened):
                 close_in_child(self)
             self._owner = os.getpid()
             self._rings = rings
+            me = weakref.ref(self)  # the guard's thread must not keep a capture that was dropped
+
+            def answer(before: Sight, now: Sight) -> bool:
+                capture = me()
+                return capture is not None and capture._on_sight(before, now)  # noqa: SLF001
+
+            try:
+                undo.enter_context(contextlib.closing(Guard(interface, answer)))
+            except BaseException:
+                self._rings = None
+                raise
             self._stack = undo.pop_all()
 
     def _find(self) -> Interface:
@@ -225,8 +245,12 @@ class Capture(HasOpened):
                     found = ask(self._rings.readers, min(left, _LOOK))
                 except SyscallError as error:
                     raise self._gone(error) from error
-                if found or self._rings.readers.stopping:
+                if found:
                     return found
+                if self._rings.readers.stopping:
+                    if self._error is not None:
+                        raise self._error
+                    return None
             if deadline is not None and time.monotonic() >= deadline:
                 return None
 
@@ -261,11 +285,16 @@ class Capture(HasOpened):
 
     # -- flow events, handed over by the readers' threads --
 
-    def start(self, done: Callable[[NetringError | None], None]) -> None:
+    def start(
+        self,
+        done: Callable[[NetringError | None], None],
+        tell: Callable[[Event], None] | None = None,
+    ) -> None:
         """Start the readers' threads.
 
-        The last thread to end calls ``done`` with the error, or None after ``stop()``. Raises
-        ``OptionError`` for a CPU of ``cpus`` that is missing or not allowed.
+        The last thread to end calls ``done`` with the error, or None after ``stop()``. A change of
+        the backend is told to ``tell``, in a thread of the capture. Raises ``OptionError`` for a
+        CPU of ``cpus`` that is missing or not allowed.
         """
         me = weakref.ref(self)  # the threads must not keep a capture that was dropped
 
@@ -273,10 +302,13 @@ class Capture(HasOpened):
             capture = me()
             if capture is not None:
                 error = SyscallError("read the rings", -rc)
-                done(None if rc == 0 else capture._gone(error))  # noqa: SLF001 - of this class
+                done(capture._error if rc == 0 else capture._gone(error))  # noqa: SLF001
 
         with self._use() as rings, self._alone():
             self._started = True
+            self._tell = tell
+            while tell is not None and self._untold:
+                tell(self._untold.pop(0))
             try:
                 rings.readers.start(rings.cpus, ended)
             except BaseException:
@@ -349,6 +381,61 @@ class Capture(HasOpened):
                 return self._rings.statistics()
         self._gate.wait()
         return self._final or self._rings.statistics()
+
+    # -- what the guard sees --
+
+    def _on_sight(self, before: Sight, now: Sight) -> bool:
+        """Answer what has changed, in the guard's thread; return whether it is to go on."""
+        with self._gate.use() as is_open:
+            if not is_open or self._rings is None or self._stopped:
+                return False
+            try:
+                found = answer(self._rings, self._options, before, now, self._swapping)
+                if isinstance(found, InUse):
+                    self._give_back(found.reason)
+                elif found is not None:
+                    self._end(found.error)
+            except NetringError as error:
+                self._end(error)
+            return self._error is None
+
+    def _give_back(self, reason: str) -> None:
+        """Let the host have its frames at once; then go on by TPACKET_V3, if that is allowed."""
+        rings = self._rings
+        assert isinstance(rings, XdpRings)
+        rings.hand_back()
+        if self._options.backend != "auto":
+            self._end(
+                InterfaceInUseError(
+                    f"redirect the traffic of {self._name}: {reason}, since the capture began; its "
+                    "frames go to the host again. Allow redirecting with steal=True (--steal), or "
+                    "choose backend='tpacket_v3', which only listens",
+                    interface=self._name,
+                )
+            )
+            return
+        with self._swapping:
+            if self._stopped:
+                return
+            self._rings = rings.go_on_by_tpacket(self._options.tpacket, reason)
+            self._rings.announce(f"TPACKET_V3 instead of AF_XDP from now on: {reason}")
+        now = rings.readers.each[0].flow_time()
+        event = BackendChanged(now, self._name, self._rings.opened.backend, reason)
+        if self._tell is None:
+            self._untold.append(event)
+        else:
+            self._tell(event)
+
+    def _end(self, error: NetringError) -> None:
+        """End the capture from within by an error, which its readers raise or tell."""
+        with self._swapping:
+            if self._stopped or self._rings is None:
+                return
+            self._stopped = True
+            self._error = error
+            _log.error("%s", error)
+            self._rings.detach()
+        self._rings.readers.stop()
 
     # -- closing --
 

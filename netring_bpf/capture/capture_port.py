@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from netring_bpf.bpf.attached import tcx_programs
 from netring_bpf.errors import NetringError
 from netring_bpf.interface import Interface, OwnMarks
-from netring_bpf.interface.capture_port import how_it_is_used, how_the_host_uses
+from netring_bpf.interface.capture_port import (
+    NOTHING_OF_OURS,
+    how_it_is_used,
+    how_listeners_use,
+    how_the_host_uses,
+)
 from netring_bpf.interface.netlink import offloads
 
 __all__ = [
     "LARGEST_CHUNK",
+    "is_only_listened_to",
     "loses_at",
     "loses_in_generic_mode",
     "why_not_capture_port",
@@ -38,6 +46,16 @@ def why_not_capture_port(interface: Interface, own: OwnMarks | None = None) -> s
     if others:
         return f"a tcx program (id {others[0]}) handles what it receives"
     return None
+
+
+def is_only_listened_to(interface: Interface) -> bool:
+    """Whether the interface is used by listeners alone, such as tcpdump."""
+    try:
+        table = Path("/proc/thread-self/net/packet").read_text(encoding="ascii", errors="replace")
+        listened = how_listeners_use(interface.index, table, NOTHING_OF_OURS)
+        return listened is not None and how_the_host_uses(interface) is None
+    except (NetringError, OSError):
+        return False
 
 
 def loses_at(mtu: int, chunk_size: int) -> str | None:

@@ -28,7 +28,8 @@ class Rings(ABC):
     """The readers with their rings, and the programs that feed them; one subclass a backend.
 
     ``stack`` owns everything that ``close()`` frees. ``opened``: the backend and how it was
-    opened. ``cpus``: the CPU of each reader's thread; None for any.
+    opened. ``cpus``: the CPU of each reader's thread; None for any. ``filters``: those in force,
+    as ``for_kernel`` returned them.
     """
 
     def __init__(
@@ -39,13 +40,15 @@ class Rings(ABC):
         slots: Slots,
         opened: Opened,
         cpus: tuple[int, ...] | None,
+        filters: FilterSet,
     ) -> None:
         self.readers = readers
         self.opened = opened
         self.cpus = cpus
-        self._stack = stack
-        self._interface = interface
-        self._slots = slots
+        self.interface = interface
+        self.stack = stack
+        self.slots = slots
+        self.filters = filters
 
     def announce(self, notice: str) -> None:
         """Add a notice to ``opened`` and to the log, unless it is there already."""
@@ -53,14 +56,16 @@ class Rings(ABC):
         if notice in notices:
             return
         self.opened = dataclasses.replace(self.opened, notices=(*notices, notice))
-        _log.warning("%s", printable(f"{self._interface.name}: {notice}"))
+        _log.warning("%s", printable(f"{self.interface.name}: {notice}"))
 
     def set_filter(self, wanted: FilterSet) -> None:
         """Swap the filters of all queues at once; on an error the old ones stay.
 
         To be called in the interface's network namespace. Raises the errors of opening.
         """
-        self._swap(for_kernel(wanted, self._interface))
+        filters = for_kernel(wanted, self.interface)
+        self._swap(filters)
+        self.filters = filters
 
     @abstractmethod
     def _swap(self, filters: FilterSet) -> None:
@@ -80,7 +85,7 @@ class Rings(ABC):
 
     def close(self) -> None:
         """Detach and free everything. Idempotent."""
-        self._stack.close()
+        self.stack.close()
 
 
 def for_kernel(wanted: FilterSet, interface: Interface) -> FilterSet:

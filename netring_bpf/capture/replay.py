@@ -25,6 +25,7 @@ from netring_bpf.errors import (
     limits_explained,
 )
 from netring_bpf.events.batch import EventBatch
+from netring_bpf.events.event import Event
 from netring_bpf.ring.flow_options import FlowOptions
 from netring_bpf.ring.reader import Reader
 from netring_bpf.statistics import CaptureStatistics
@@ -187,8 +188,15 @@ class Replay:
 
     # -- events --
 
-    def start(self, done: Callable[[NetringError | None], None]) -> None:
-        """Start the reader's thread, which calls ``done`` at its end with the error or None."""
+    def start(
+        self,
+        done: Callable[[NetringError | None], None],
+        tell: Callable[[Event], None] | None = None,
+    ) -> None:
+        """Start the reader's thread, which calls ``done`` at its end with the error or None.
+
+        Nothing else happens to a file that ``tell`` would have to be told.
+        """
         reader = self._opened()
         if self._thread is not None:
             raise ClosedError(f"replay of {self._path}: started twice")

@@ -8,6 +8,7 @@ from typing import Protocol
 from netring_bpf.capture.backend import Opened
 from netring_bpf.errors import NetringError
 from netring_bpf.events.batch import EventBatch
+from netring_bpf.events.event import Event
 from netring_bpf.filter.filter_set import FilterLike
 from netring_bpf.interface import LinkWatch
 from netring_bpf.statistics import CaptureStatistics
@@ -31,7 +32,11 @@ class Source(Protocol):
         """The link messages of the interface; None of a file."""
 
     def open(self) -> None: ...  # noqa: D102
-    def start(self, done: Callable[[NetringError | None], None]) -> None: ...  # noqa: D102
+    def start(  # noqa: D102
+        self,
+        done: Callable[[NetringError | None], None],
+        tell: Callable[[Event], None] | None = None,
+    ) -> None: ...
     def fileno(self) -> int: ...  # noqa: D102
     def flow_time(self) -> int: ...  # noqa: D102
     def take(self, limit: int) -> EventBatch: ...  # noqa: D102

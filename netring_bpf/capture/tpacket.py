@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Sequence
+from typing import Self
 
 from netring_bpf.bpf.maps import Maps
 from netring_bpf.bpf.match_slots import Slots
@@ -19,7 +21,7 @@ from netring_bpf.ring.flow_options import FlowOptions
 from netring_bpf.ring.options import MAX_QUEUES, TpacketOptions
 from netring_bpf.ring.reader import Reader
 from netring_bpf.ring.readers import Readers
-from netring_bpf.statistics import CaptureStatistics
+from netring_bpf.statistics import CaptureStatistics, QueueStatistics
 
 __all__ = ["TpacketRings", "open_tpacket"]
 
@@ -38,12 +40,97 @@ def open_tpacket(
     ``fallback_reason``: why this backend was taken instead of AF_XDP, if it was. Raises
     ``PermissionDeniedError``, ``KernelFeatureError``, ``ProgramError``, ``SyscallError``.
     """
-    with contextlib.ExitStack() as undo, contextlib.ExitStack() as until_attached:
+    with contextlib.ExitStack() as undo:
         readers = undo.enter_context(Readers(flow, options.threads))
-        slots, maps = Slots(), None
+        slots = Slots()
+        maps = undo.enter_context(Maps(MAX_QUEUES)) if filters.names else None
+        _add_sockets(readers, interface, filters, options, maps, slots)
+        opened = Opened(backend="tpacket_v3", fallback_reason=fallback_reason)
+        return TpacketRings(
+            undo.pop_all(), interface, readers, slots, opened, options.cpus, filters, maps
+        )
+
+
+class TpacketRings(Rings):
+    """TPACKET_V3: the sockets' rings, and the maps that count matches of filters with names.
+
+    ``queues``: the final counts of the XDP program that it took over from.
+    """
+
+    @classmethod
+    def take_over(cls, other: Rings, maps: Maps, options: TpacketOptions, reason: str) -> Self:
+        """Add TPACKET_V3 to the readers of ``other``, which run on, and detach that one.
+
+        What is in the rings of ``other`` is still read. Raises the errors of ``open_tpacket``.
+        """
+        parts = other.interface, other.readers, other.slots
+        _add_sockets(other.readers, other.interface, other.filters, options, maps, other.slots)
+        other.detach()
+        queues = other.statistics().queues
+        opened = dataclasses.replace(
+            other.opened,
+            backend="tpacket_v3",
+            attach=None,
+            attach_reason=None,
+            fallback_reason=reason,
+            zero_copy=False,
+            xdp=None,
+        )
+        return cls(other.stack, *parts, opened, other.cpus, other.filters, maps, queues)
+
+    def __init__(
+        self,
+        stack: contextlib.ExitStack,
+        interface: Interface,
+        readers: Readers,
+        slots: Slots,
+        opened: Opened,
+        cpus: tuple[int, ...] | None,
+        filters: FilterSet,
+        maps: Maps | None,
+        queues: tuple[QueueStatistics, ...] = (),
+    ) -> None:
+        super().__init__(stack, interface, readers, slots, opened, cpus, filters)
+        self._maps = maps
+        self._queues = queues
+
+    def _swap(self, filters: FilterSet) -> None:
+        if not filters.names:
+            self.readers.set_filter(filters.filters[0].instructions)
+            self.slots.commit((), ())
+            return
+        if self._maps is None:
+            self._maps = self.stack.enter_context(Maps(MAX_QUEUES))
+        slots = self.slots.plan(filters.names, self._maps)
+        with Program.load(filters, self._maps, hook=Hook.SOCKET, slots=slots) as program:
+            self.readers.set_filter(program.fd)
+        self.slots.commit(filters.names, slots)
+
+    def detach(self) -> None:
+        """Do nothing: the backend only listens."""
+
+    def check_busy_poll(self) -> None:
+        """Do nothing: the backend has no busy polling."""
+
+    def statistics(self) -> CaptureStatistics:
+        """As ``Rings.statistics``; only filters with names have a program to count in."""
+        matches = self.slots.counts(self._maps) if self._maps is not None else {}
+        return self.readers.statistics(self.opened.backend, None, self._queues, matches)
+
+
+def _add_sockets(
+    readers: Readers,
+    interface: Interface,
+    filters: FilterSet,
+    options: TpacketOptions,
+    maps: Maps | None,
+    slots: Slots,
+) -> None:
+    """Open a socket for each reader; a named filter has its counts in ``maps``."""
+    with contextlib.ExitStack() as until_attached:
         filter_program: Sequence[Instruction] | int = filters.filters[0].instructions
         if filters.names:
-            maps = undo.enter_context(Maps(MAX_QUEUES))
+            assert maps is not None
             planned = slots.plan(filters.names, maps)
             loaded = Program.load(filters, maps, hook=Hook.SOCKET, slots=planned)
             filter_program = until_attached.enter_context(loaded).fd
@@ -55,48 +142,6 @@ def open_tpacket(
                 _add_fanout(readers, interface, filter_program, options)
         except SyscallError as error:
             raise explain_socket(error, interface.name) from error
-        opened = Opened(backend="tpacket_v3", fallback_reason=fallback_reason)
-        return TpacketRings(undo.pop_all(), interface, readers, slots, maps, opened, options.cpus)
-
-
-class TpacketRings(Rings):
-    """TPACKET_V3: the sockets' rings, and the maps that count matches of filters with names."""
-
-    def __init__(
-        self,
-        stack: contextlib.ExitStack,
-        interface: Interface,
-        readers: Readers,
-        slots: Slots,
-        maps: Maps | None,
-        opened: Opened,
-        cpus: tuple[int, ...] | None,
-    ) -> None:
-        super().__init__(stack, interface, readers, slots, opened, cpus)
-        self._maps = maps
-
-    def _swap(self, filters: FilterSet) -> None:
-        if not filters.names:
-            self.readers.set_filter(filters.filters[0].instructions)
-            self._slots.commit((), ())
-            return
-        if self._maps is None:
-            self._maps = self._stack.enter_context(Maps(MAX_QUEUES))
-        slots = self._slots.plan(filters.names, self._maps)
-        with Program.load(filters, self._maps, hook=Hook.SOCKET, slots=slots) as program:
-            self.readers.set_filter(program.fd)
-        self._slots.commit(filters.names, slots)
-
-    def detach(self) -> None:
-        """Do nothing: the backend only listens."""
-
-    def check_busy_poll(self) -> None:
-        """Do nothing: the backend has no busy polling."""
-
-    def statistics(self) -> CaptureStatistics:
-        """As ``Rings.statistics``; only filters with names have a program to count in."""
-        matches = self._slots.counts(self._maps) if self._maps is not None else {}
-        return self.readers.statistics(self.opened.backend, None, (), matches)
 
 
 def _add_socket(

@@ -35,7 +35,21 @@ class Interface:
     def find(cls, name: str) -> Self:
         """Look ``name`` up. Raises ``InterfaceNotFoundError``."""
         with Netlink() as kernel:
-            link = _find(kernel, name)
+            return cls._of(_find(kernel, name))
+
+    @classmethod
+    def at(cls, index: int) -> Self | None:
+        """Look up the interface with this index; None if there is none. Raises ``SyscallError``."""
+        try:
+            with Netlink() as kernel:
+                return cls._of(kernel.link(index=index))
+        except SyscallError as error:
+            if error.errno == errno.ENODEV:
+                return None
+            raise
+
+    @classmethod
+    def _of(cls, link: Any) -> Self:
         return cls(
             name=link.get_attr("IFLA_IFNAME"),  # ``name`` may be an alternative name
             index=link["index"],
