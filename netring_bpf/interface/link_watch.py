@@ -31,6 +31,8 @@ class LinkChange(enum.Enum):
 class LinkWatch:
     """Reads the kernel's messages about one interface; readable when there may be a change.
 
+    Made in the namespace of the interface; any thread may read, in whichever namespace it is.
+
     The socket takes messages about this interface alone, so that no others fill it. If they fill
     it all the same, the kernel drops some. Then the kernel is asked for the state, and these tell
     whether the link went down and up again meanwhile:
@@ -47,7 +49,9 @@ class LinkWatch:
         self._socket = socket.socket(
             socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE
         )
+        self._kernel: Netlink | None = None
         try:
+            self._kernel = Netlink()
             self._socket.setblocking(False)
             _take_only(self._socket, interface.index)
             self._socket.bind((0, RTMGRP_LINK))
@@ -57,7 +61,7 @@ class LinkWatch:
                     f"watch {interface.name}: the interface is gone", interface=interface.name
                 )
         except BaseException:
-            self._socket.close()
+            self.close()
             raise
         self._running = _is_running(link)
         self._carrier = _carrier_counts(link)
@@ -97,9 +101,9 @@ class LinkWatch:
 
     def _ask(self) -> Any:
         """Return the link as it is now; None if it is gone."""
+        assert self._kernel is not None
         try:
-            with Netlink() as kernel:
-                return kernel.link(index=self._interface.index)
+            return self._kernel.link(index=self._interface.index)
         except SyscallError as error:
             if error.errno == errno.ENODEV:
                 return None
@@ -130,6 +134,8 @@ class LinkWatch:
     def close(self) -> None:
         """Stop watching. Idempotent."""
         self._socket.close()
+        if self._kernel is not None:
+            self._kernel.close()
 
     def __enter__(self) -> Self:
         return self

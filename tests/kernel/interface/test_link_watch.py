@@ -65,6 +65,18 @@ def test_down_and_up_behind_lost_messages_are_told_as_both(
         assert watch.read() == []
 
 
+def test_the_state_behind_lost_messages_is_that_of_the_interface_s_own_namespace() -> None:
+    with wire() as namespace:
+        with namespace.enter():
+            watch = LinkWatch(Interface.find(PORT))
+        with watch:  # read by a thread that is elsewhere
+            flood(namespace, PORT)
+            assert watch.read() == []
+            flood(namespace, PORT)
+            namespace.ip(f"link set {PORT} down")
+            assert watch.read() == [DOWN]
+
+
 def test_a_deletion_behind_lost_messages_is_told(namespace: Namespace) -> None:
     with LinkWatch(Interface.find(PORT)) as watch:
         flood(namespace, PORT)
