@@ -1,5 +1,5 @@
 /* Reads packets from a pipe in one thread while others take the books and stop the reader, for
- * ThreadSanitizer. The reader is destroyed once all of them are out. */
+ * ThreadSanitizer. Meanwhile it gets a second pipe. The reader is destroyed once all are out. */
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,7 +12,7 @@ enum { LENGTH = 60, MOST = 64, BUFFER = MOST * 65576 };
 
 struct round {
     nr_reader *reader;
-    int pipe[2];
+    int pipes[2][2];
     uint64_t read;
     bool stopped;
 };
@@ -46,6 +46,14 @@ static void *take_books(void *argument) {
     return NULL;
 }
 
+static void open_pipe(const struct round *round, const int *ends) {
+    const uint32_t head[6] = {0xa1b2c3d4, 2 | 4 << 16, 0, 0, 65535, 1};
+    if (write(ends[1], head, sizeof head) != (ssize_t)sizeof head ||
+        nr_reader_add_savefile(round->reader, ends[0]) < 0) {
+        abort();
+    }
+}
+
 static void put_packets(int fd, int count) {
     uint8_t record[16 + LENGTH] = {0};
     const uint32_t length = LENGTH;
@@ -60,18 +68,18 @@ static void put_packets(int fd, int count) {
 
 static void run_round(int number) {
     const nr_flow_options options = {.fragment_slots = 4, .max_flows = 64, .event_slots = 1024};
-    const uint32_t head[6] = {0xa1b2c3d4, 2 | 4 << 16, 0, 0, 65535, 1};
     struct round round = {.reader = nr_reader_create(&options)};
     pthread_t threads[3];
-    if (round.reader == NULL || pipe(round.pipe) != 0 ||
-        write(round.pipe[1], head, sizeof head) != (ssize_t)sizeof head ||
-        nr_reader_add_savefile(round.reader, round.pipe[0]) < 0) {
+    if (round.reader == NULL || pipe(round.pipes[0]) != 0 || pipe(round.pipes[1]) != 0) {
         abort();
     }
+    open_pipe(&round, round.pipes[0]);
     pthread_create(&threads[0], NULL, read_packets, &round);
     pthread_create(&threads[1], NULL, take_books, &round);
     pthread_create(&threads[2], NULL, take_books, &round);
-    put_packets(round.pipe[1], number % 64);
+    put_packets(round.pipes[0][1], number % 64);
+    open_pipe(&round, round.pipes[1]);
+    put_packets(round.pipes[1][1], number % 64);
     usleep((useconds_t)(number % 7) * 300);
     if (nr_reader_stop(round.reader) != 0) {
         abort();
@@ -81,8 +89,9 @@ static void run_round(int number) {
         pthread_join(threads[i], NULL);
     }
     nr_reader_destroy(round.reader);
-    close(round.pipe[0]);
-    close(round.pipe[1]);
+    for (int i = 0; i < 4; i++) {
+        close(round.pipes[i / 2][i % 2]);
+    }
 }
 
 int main(int argc, char **argv) {

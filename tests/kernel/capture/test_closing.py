@@ -242,3 +242,34 @@ def test_a_netring_that_its_loop_left_behind_is_closed_with_a_warning(way: str) 
         with pytest.warns(ResourceWarning, match=f"unclosed Netring on {PORT}"):
             asyncio.run(run(namespace))
         wait_until(lambda: not xdp_attached(namespace, PORT))
+
+
+@pytest.fixture(scope="module")
+def loops(request: pytest.FixtureRequest) -> Callable[[], asyncio.AbstractEventLoop]:
+    make: Callable[[], asyncio.AbstractEventLoop]
+    make = pytest.importorskip(request.param).new_event_loop
+    make().close()  # libuv opens a pipe that stays
+    return make
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("loops", ["asyncio", "uvloop"], indirect=True)
+def test_a_capture_works_in_a_running_loop_as_in_a_notebook(
+    loops: Callable[[], asyncio.AbstractEventLoop], way: str
+) -> None:
+    async def cell(namespace: Namespace) -> list[bytes]:
+        with Capture(PORT, netns=namespace.path, **small(way)) as capture:
+            capture.set_filter("udp")
+            send_frames(namespace, SENDER, [FRAME] * 3)
+            return [packet.data for packet in capture.packets(count=3, timeout=PATIENCE)]
+
+    async def flows(namespace: Namespace) -> int:
+        async with Netring(PORT, netns=namespace.path, **small(way)) as ring:
+            events = ring.subscribe()
+            await asyncio.to_thread(send_frames, namespace, SENDER, [FRAME] * 3)
+            return (await asyncio.wait_for(anext(events), PATIENCE)).ts
+
+    loop = loops()
+    with wire() as namespace, contextlib.closing(loop):
+        assert loop.run_until_complete(cell(namespace)) == [FRAME] * 3
+        assert loop.run_until_complete(flows(namespace)) > 0
