@@ -476,6 +476,7 @@ class Capture(HasOpened):
         assert self._rings is not None
         try:
             self._rings.readers.flush()
+            self._rings.readers.discard()
             self._final = self._last_books(self._rings)
         finally:  # it frees everything even if the books cannot be read
             self._stack.close()

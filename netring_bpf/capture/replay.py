@@ -97,7 +97,7 @@ class Replay:
         self._size = 0
         self._thread: threading.Thread | None = None
         self._stopping = False
-        self._closing = threading.Lock()  # another thread may close while this one reads figures
+        self._closing = threading.RLock()  # another thread may close while the books are read
         self._final: CaptureStatistics | None = None
 
     # -- as of every Source --
@@ -290,13 +290,15 @@ class Replay:
 
     def close(self) -> None:
         """Free everything. Idempotent."""
-        if self._reader is None or self._final is not None:
+        if self._reader is None:
             return
         self.stop()
-        self._reader.flush()
         with self._closing:
-            self._final = self._reader.statistics(_OPENED.backend, None, (), {})
-            self._stack.close()
+            if self._final is None:
+                self._reader.flush()
+                self._reader.discard()
+                self._final = self._reader.statistics(_OPENED.backend, None, (), {})
+                self._stack.close()
 
     def __enter__(self) -> Self:
         self.open()

@@ -389,6 +389,9 @@ int nr_reader_stop(nr_reader *reader); /* from any thread, or a signal handler *
  * event is lost. */
 uint32_t nr_reader_flush(nr_reader *reader);
 
+/* Counts the events that are left as lost. After nr_reader_run, when nobody will take them. */
+void nr_reader_discard(nr_reader *reader);
+
 /* Copies up to max frames and returns their number. Waits up to timeout_ms for the first. Returns 0
  * on timeout or after nr_reader_stop, -EINTR after a signal, and -ENODEV when the interface is
  * gone. Not together with nr_reader_run. */

@@ -305,6 +305,10 @@ class Reader:
         """
         return int(lib.nr_reader_flush(self._open()))
 
+    def discard(self) -> None:
+        """After ``run()``: count the events that are left as lost, as nobody will take them."""
+        lib.nr_reader_discard(self._open())
+
     def finish(self, limit: int) -> Iterator[EventBatch]:
         """After ``run()``: end the live flows and yield all events that are left."""
         left = self.flush()

@@ -175,6 +175,11 @@ class Readers:
         """After the threads have ended: as ``Reader.flush``, of all readers."""
         return sum(reader.flush() for reader in self.each)
 
+    def discard(self) -> None:
+        """After the threads have ended: as ``Reader.discard``, of all readers."""
+        for reader in self.each:
+            reader.discard()
+
     def finish(self, limit: int) -> Iterator[EventBatch]:
         """After the threads have ended: as ``Reader.finish``, of each reader in turn."""
         for reader in self.each:

@@ -202,6 +202,11 @@ uint32_t nr_reader_flush(nr_reader *r) {
     return left;
 }
 
+void nr_reader_discard(nr_reader *r) {
+    r->handoff.lost = r->handoff.produced - nr_load_acquire(&r->handoff.tail);
+    nr_reader_publish_books(r);
+}
+
 uint64_t nr_reader_flow_time(const nr_reader *r) {
     return nr_flow_time(&r->clock, nr_monotonic_ns());
 }

@@ -273,3 +273,16 @@ def test_a_capture_works_in_a_running_loop_as_in_a_notebook(
     with wire() as namespace, contextlib.closing(loop):
         assert loop.run_until_complete(cell(namespace)) == [FRAME] * 3
         assert loop.run_until_complete(flows(namespace)) > 0
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_events_that_nobody_took_are_counted_as_lost(way: str) -> None:
+    with wire() as namespace:
+        capture = open_capture(namespace, way)
+        capture.start(lambda _: None)
+        send_frames(namespace, SENDER, [FRAME])
+        wait_until(lambda: capture.statistics().events_produced == 1)
+        capture.close()  # its flow ends as well
+        books = capture.statistics()
+        assert (books.events_produced, books.events_taken, books.events_lost) == (2, 0, 2)
+        assert books.balanced
