@@ -176,7 +176,8 @@ class Broker:
             raise SinkError("MQTT URL: port 0 is none; leave it out for the usual one")
         if not _is_host(parts.hostname):
             raise SinkError(
-                "MQTT URL: the host is no name or address: a name's labels have 1 to 63 characters"
+                "MQTT URL: the host is no name that can be looked up: a label of it is empty or "
+                "over 63 characters"
             )
         path = None
         if websocket:

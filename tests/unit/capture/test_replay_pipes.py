@@ -149,7 +149,7 @@ def test_a_writer_that_leaves_in_a_frame_is_an_error(fifo: Path) -> None:
         seen: list[Event] = []
         async with Netring.replay(fifo, flow=FLOW) as ring:
             os.write(end, frames(2)[:-5])
-            events = ring.subscribe()
+            events = ring.subscribe(errors="event")
             other = os.open(fifo, os.O_WRONLY)
             os.close(end)
             os.close(other)
