@@ -479,14 +479,16 @@ class Netring(HasOpened):
         loop = getattr(self, "_loop", None)
         if loop is None or self._shutdown is not None or not self._is_ours():
             return
-        warnings.warn(
-            f"unclosed Netring on {self.interface}", ResourceWarning, stacklevel=2, source=self
-        )
         release = partial(_release, loop, self._readers, self._pump, self._broadcast, self._capture)
-        if loop.is_running() and loop is not asyncio._get_running_loop():  # noqa: SLF001
-            loop.call_soon_threadsafe(release)
-        else:
-            release()
+        try:
+            warnings.warn(
+                f"unclosed Netring on {self.interface}", ResourceWarning, stacklevel=2, source=self
+            )
+        finally:
+            if loop.is_running() and loop is not asyncio._get_running_loop():  # noqa: SLF001
+                loop.call_soon_threadsafe(release)
+            else:
+                release()
 
 
 def _release(
@@ -497,7 +499,7 @@ def _release(
     capture: Source,
 ) -> None:
     """Free what a dropped ``Netring`` had, in the thread of its loop."""
-    with contextlib.suppress(RuntimeError):  # the loop may be closed
+    if not loop.is_closed():
         if pump is not None:
             pump.cancel()
         for descriptor in readers:

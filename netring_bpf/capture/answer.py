@@ -14,6 +14,7 @@ from netring_bpf.capture.capture_port import is_only_listened_to, loses_at, why_
 from netring_bpf.capture.guard import Sight
 from netring_bpf.capture.open_backend import Rings
 from netring_bpf.errors import AttachError, NetringError, XdpBusyError
+from netring_bpf.fork import held_off
 from netring_bpf.interface import OwnMarks
 
 __all__ = ["Finding", "InUse", "Lost", "answer"]
@@ -106,7 +107,7 @@ def _find_program(
 ) -> Finding:
     if now.program == rings.program:
         return None
-    with swapping:  # the program may just have been another of ours
+    with swapping, held_off():  # the program may just have been another of ours
         found = now.interface.xdp_program_id()
         if found == rings.program:
             return None
@@ -132,7 +133,8 @@ def _find_program(
 def _find_use(rings: XdpRings, options: BackendOptions, now: Sight) -> Finding:
     if options.steal:
         return None
-    reason = why_not_capture_port(now.interface, _OURS)
+    with held_off():
+        reason = why_not_capture_port(now.interface, _OURS)
     if reason is None:
         return None
     if options.backend != "auto" and is_only_listened_to(now.interface):

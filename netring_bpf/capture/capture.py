@@ -99,8 +99,9 @@ class Capture(HasOpened):
         self._final: CaptureStatistics | None = None
         self._swapping = threading.RLock()
         self._stopped = False
-        self._reading = threading.Lock()
+        self._reading = threading.RLock()
         self._gate = Gate()
+        self._books = threading.RLock()
         self._promiscuous: Promiscuous | None = None
         self._error: NetringError | None = None  # that ended the capture from within
         self._tell: Callable[[Event], None] | None = None
@@ -238,33 +239,38 @@ class Capture(HasOpened):
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             left = _LOOK if deadline is None else max(0.0, deadline - time.monotonic())
-            with self._gate.use() as is_open, self._alone():
-                if not is_open or self._rings is None:
-                    return None
-                try:
-                    found = ask(self._rings.readers, min(left, _LOOK))
-                except SyscallError as error:
-                    raise self._gone(error) from error
-                if found:
-                    return found
-                if self._rings.readers.stopping:
-                    if self._error is not None:
-                        raise self._error
-                    return None
+            rings, found = self._rings, None
+            with self._gate.lock():
+                if rings is not None and not self._gate.closed:
+                    found = self._ask(rings.readers, ask, min(left, _LOOK))
+            self._gate.settle()
+            if found:
+                return found
+            if rings is None or self._gate.closed or rings.readers.stopping:
+                if self._error is not None:
+                    raise self._error
+                return None
             if deadline is not None and time.monotonic() >= deadline:
                 return None
 
-    @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Read the rings in the block; nobody else may meanwhile."""
-        if not self._reading.acquire(blocking=False):
-            raise ClosedError(f"capture on {self._name}: another thread is reading it")
+    def _ask(
+        self, readers: Readers, ask: Callable[[Readers, float], _Read | None], wait: float
+    ) -> _Read | None:
+        self._begin_reading()
         try:
-            if self._started:
-                raise ClosedError(f"capture on {self._name}: it is giving flow events already")
-            yield
+            return ask(readers, wait)
+        except SyscallError as error:
+            raise self._gone(error) from error
         finally:
             self._reading.release()
+
+    def _begin_reading(self) -> None:
+        """Read the rings until ``_reading`` is released; nobody else may meanwhile."""
+        if not self._reading.acquire(blocking=False):
+            raise ClosedError(f"capture on {self._name}: another thread is reading it")
+        if self._started:
+            self._reading.release()
+            raise ClosedError(f"capture on {self._name}: it is giving flow events already")
 
     def quiesce(self) -> None:
         """Take in no new frames; those in the rings can still be read. Idempotent."""
@@ -304,16 +310,19 @@ class Capture(HasOpened):
                 error = SyscallError("read the rings", -rc)
                 done(capture._error if rc == 0 else capture._gone(error))  # noqa: SLF001
 
-        with self._use() as rings, self._alone():
-            self._started = True
-            self._tell = tell
-            while tell is not None and self._untold:
-                tell(self._untold.pop(0))
+        with self._use() as rings:
+            self._begin_reading()
             try:
+                self._started = True
+                self._tell = tell
+                while tell is not None and self._untold:
+                    tell(self._untold.pop(0))
                 rings.readers.start(rings.cpus, ended)
             except BaseException:
                 self._started = False
                 raise
+            finally:
+                self._reading.release()
 
     def fileno(self) -> int:
         """Return the descriptor that is readable when ``take()`` has events."""
@@ -344,15 +353,13 @@ class Capture(HasOpened):
         """Detach, read the rings to their end, and end the threads. Idempotent; blocks."""
         if not self._is_ours():
             return
-        with self._gate.use() as is_open:
-            if not is_open or self._rings is None:
-                return
+        with contextlib.suppress(ClosedError), self._use() as rings:
             with self._swapping:
                 self._stopped = True
-                self._rings.detach()
-            self._rings.readers.stop()
-            self._rings.readers.join()
-            self._rings.check_busy_poll()
+                rings.detach()
+            rings.readers.stop()
+            rings.readers.join()
+            rings.check_busy_poll()
 
     def finish(self, limit: int) -> Iterator[EventBatch]:
         """After ``stop()``: end the live flows and yield all events that are left."""
@@ -374,23 +381,21 @@ class Capture(HasOpened):
         self._check_owner()
         if self._rings is None:
             raise ClosedError(f"capture on {self._name}: it is not open")
-        if self._final is not None:
-            return self._final
-        with self._gate.use() as is_open:
-            if is_open:
-                return self._rings.statistics()
-        self._gate.wait()
-        return self._final or self._rings.statistics()
+        # Nothing is freed before the final books are there.
+        with self._gate.lock(), self._books:
+            books = self._final or self._rings.statistics()
+        self._gate.settle()
+        return books
 
     # -- what the guard sees --
 
     def _on_sight(self, before: Sight, now: Sight) -> bool:
         """Answer what has changed, in the guard's thread; return whether it is to go on."""
-        with self._gate.use() as is_open:
-            if not is_open or self._rings is None or self._stopped:
+        with contextlib.suppress(ClosedError), self._use() as rings:
+            if self._stopped:
                 return False
             try:
-                found = answer(self._rings, self._options, before, now, self._swapping)
+                found = answer(rings, self._options, before, now, self._swapping)
                 if isinstance(found, InUse):
                     self._give_back(found.reason)
                 elif found is not None:
@@ -398,6 +403,7 @@ class Capture(HasOpened):
             except NetringError as error:
                 self._end(error)
             return self._error is None
+        return False
 
     def _give_back(self, reason: str) -> None:
         """Let the host have its frames at once; then go on by TPACKET_V3, if that is allowed."""
@@ -457,10 +463,13 @@ class Capture(HasOpened):
     def _use(self) -> Iterator[Rings]:
         """Use the rings in the block, which keeps them. Raises ``ClosedError``, ``ForkError``."""
         self._check_owner()
-        with self._gate.use() as is_open:
-            if self._rings is None or not is_open:
-                raise ClosedError(f"capture on {self._name}: it is not open")
-            yield self._rings
+        try:
+            with self._gate.lock():
+                if self._rings is None or self._gate.closed:
+                    raise ClosedError(f"capture on {self._name}: it is not open")
+                yield self._rings
+        finally:
+            self._gate.settle()
 
     def close(self) -> None:
         """Detach and free everything. Idempotent; may block for some milliseconds.
@@ -477,7 +486,8 @@ class Capture(HasOpened):
         try:
             self._rings.readers.flush()
             self._rings.readers.discard()
-            self._final = self._last_books(self._rings)
+            with self._books:
+                self._final = self._last_books(self._rings)
         finally:  # it frees everything even if the books cannot be read
             self._stack.close()
 
@@ -499,10 +509,13 @@ class Capture(HasOpened):
 
     def __del__(self) -> None:
         # Nothing is set where ``__init__`` has failed.
-        if getattr(self, "_rings", None) is not None and self._final is None and self._is_ours():
+        if getattr(self, "_rings", None) is None or self._final is not None or not self._is_ours():
+            return
+        try:
             warnings.warn(
                 f"unclosed capture on {self._name}", ResourceWarning, stacklevel=2, source=self
             )
+        finally:
             self.close()
 
     def __enter__(self) -> Self:

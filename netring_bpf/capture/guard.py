@@ -32,7 +32,8 @@ _GROUPS: Final = 0x1 | 0x10 | 0x40 | 0x100 | 0x400
 _GROUP_NEXTHOP: Final = 32  # RTNLGRP_NEXTHOP, over those that the address can name
 _SOL_NETLINK, _ADD_MEMBERSHIP = 270, 1
 _EVERY: Final = 1.0  # seconds between two looks that no message asks for
-_PAUSE: Final = 0.05  # seconds between two looks, however many messages come
+_PAUSE: Final = 0.05  # seconds between two looks at least, however many messages come
+_SHARE: Final = 0.1  # of a CPU, at most, for looks that messages ask for
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,28 +80,37 @@ class Guard:
             raise
 
     def _run(self) -> None:
+        pause, every = 0.0, 0.0  # what has changed since the capture was opened shows at once
         try:
-            while self._wait():
+            while self._wait(pause, every):
+                began = time.monotonic()
                 try:
-                    now = look(self._index)
+                    with held_off():
+                        now = look(self._index)
                 except NetringError as error:
-                    _log.warning("the next look may succeed: %s", error)
+                    _log.warning("a look at a captured interface failed: %s", error)
+                    pause = every = _EVERY
                     continue
                 if now is None or self._before is None:
                     return  # it is gone, which the readers tell
                 before, self._before = self._before, now
                 if not self._answer(before, now):
                     return
+                every = _EVERY
+                pause = max(_PAUSE, (time.monotonic() - began) / _SHARE)
         except Exception:  # noqa: BLE001
             # The thread belongs to nobody: without this, nobody would hear of it.
             _log.exception("the watch over the interface with index %d ended", self._index)
 
-    def _wait(self) -> bool:
-        """Wait until it is time for a look; return whether to have it."""
-        until = time.monotonic() + _EVERY
+    def _wait(self, pause: float, every: float) -> bool:
+        """Wait until it is time for a look; return whether to have it.
+
+        ``pause``: the seconds to wait at least; ``every``: without a message, at most.
+        """
+        until = time.monotonic() + every
         waiter = select.poll()
         waiter.register(self._stop_reading, select.POLLIN)
-        if self._stopped(waiter, _PAUSE):
+        if self._stopped(waiter, pause):
             return False
         waiter.register(self._socket, select.POLLIN)
         while (left := until - time.monotonic()) > 0:
