@@ -336,7 +336,7 @@ void nr_reader_destroy(nr_reader *reader); /* not while another of its functions
 void nr_reader_abandon(nr_reader *reader);
 
 /* These return the source's index, or -errno. One thread at a time may add sources, also while the
- * reader runs, or gives packets or blocks: it then takes the source up within NR_TICK_NS. */
+ * reader runs, or gives packets or blocks: it takes the source up at once. */
 int nr_reader_add_xsk(nr_reader *reader, const nr_xsk_options *options);
 int nr_reader_add_tpacket(nr_reader *reader, const nr_tpacket_options *options);
 /* Adds frames from memory, for tests: records of

@@ -49,12 +49,12 @@ class Outcome:
 
 @contextlib.contextmanager
 def _capabilities(held: int) -> Iterator[None]:
-    original = program_module._capabilities
-    program_module._capabilities = lambda: held
+    original = program_module.effective
+    program_module.effective = lambda: held
     try:
         yield
     finally:
-        program_module._capabilities = original
+        program_module.effective = original
 
 
 def compare(expression: str, frames: list[bytes], *, live: bool, by_helper: bool) -> Outcome:

@@ -116,9 +116,21 @@ int nr_reader_tick(nr_reader *r, uint64_t now) {
     return check_sources(r);
 }
 
+/* Answers the bell: it tells of the stop (1), or of a source that was added (0). */
+static int answer_bell(const nr_reader *r) {
+    uint64_t rung;
+    if (read(r->bell_fd, &rung, sizeof rung) < 0 && errno != EAGAIN) {
+        return -errno;
+    }
+    return nr_load_acquire(&r->stopping) ? 1 : 0;
+}
+
 int nr_reader_wait(nr_reader *r, int timeout_ms) {
     const struct timespec breath = {.tv_nsec = 1000 * 1000};
     bool error = false;
+    if (nr_load_relaxed(&r->stopping)) {
+        return 1;
+    }
     const int sources = nr_reader_sources(r);
     const int ready = poll(r->fds, (nfds_t)sources + 1, timeout_ms);
     if (ready <= 0) {
@@ -134,7 +146,7 @@ int nr_reader_wait(nr_reader *r, int timeout_ms) {
         }
         nanosleep(&breath, NULL); /* an error that does not clear must not spin */
     }
-    return r->fds[0].revents & POLLIN ? 1 : 0;
+    return r->fds[0].revents & POLLIN ? answer_bell(r) : 0;
 }
 
 /* As nr_reader_wait, in a thread that has no signals to act upon. */
@@ -145,7 +157,7 @@ static int wait_through_signals(nr_reader *r, int timeout_ms) {
 
 /* Waits until the consumer has made room for a replay. */
 static int wait_for_room(nr_reader *r) {
-    struct pollfd fds[2] = {{.fd = r->stop_fd, .events = POLLIN},
+    struct pollfd fds[2] = {{.fd = r->bell_fd, .events = POLLIN},
                             {.fd = r->handoff.space_fd, .events = POLLIN}};
     uint64_t bell;
     __atomic_store_n(&r->handoff.waiting, 1, __ATOMIC_SEQ_CST);
@@ -156,7 +168,7 @@ static int wait_for_room(nr_reader *r) {
     if (read(r->handoff.space_fd, &bell, sizeof bell) < 0 && errno != EAGAIN) {
         return -errno;
     }
-    return fds[0].revents & POLLIN ? 1 : 0;
+    return fds[0].revents & POLLIN ? answer_bell(r) : 0;
 }
 
 /* -- the loop -- */

@@ -24,17 +24,17 @@ nr_reader *nr_reader_create(const nr_flow_options *options) {
     r->finite = true;
     r->nap_ns = UINT64_MAX;
     r->clock.offset = nr_wall_offset();
-    r->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    const int no_stop = r->stop_fd < 0 ? errno : 0;
-    r->fds[0] = (struct pollfd){.fd = r->stop_fd, .events = POLLIN};
+    r->bell_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    const int no_bell = r->bell_fd < 0 ? errno : 0;
+    r->fds[0] = (struct pollfd){.fd = r->bell_fd, .events = POLLIN};
     const int rc = nr_handoff_create(&r->handoff, options->event_slots, nr_event_size(options));
     r->table = nr_table_create(options, &r->handoff);
     r->fragments =
         nr_fragments_create(options->fragment_slots, options->fragment_ns, options->hash_key);
     r->decode = options->decode;
-    if (r->stop_fd < 0 || rc != 0 || r->table == NULL || r->fragments == NULL) {
+    if (r->bell_fd < 0 || rc != 0 || r->table == NULL || r->fragments == NULL) {
         nr_reader_destroy(r);
-        errno = no_stop != 0 ? no_stop : rc != 0 ? -rc : ENOMEM;
+        errno = no_bell != 0 ? no_bell : rc != 0 ? -rc : ENOMEM;
         return NULL;
     }
     return r;
@@ -47,8 +47,8 @@ void nr_reader_destroy(nr_reader *r) {
     nr_table_destroy(r->table);
     nr_fragments_destroy(r->fragments);
     nr_handoff_destroy(&r->handoff);
-    if (r->stop_fd >= 0) {
-        close(r->stop_fd);
+    if (r->bell_fd >= 0) {
+        close(r->bell_fd);
     }
     free(r);
 }
@@ -60,7 +60,13 @@ void nr_reader_abandon(nr_reader *r) {
     nr_reader_destroy(r);
 }
 
-/* The reader's thread may be running: it takes the source up at its next look. */
+/* Wakes the reader's thread. */
+static int ring_bell(const nr_reader *r) {
+    const uint64_t one = 1;
+    return write(r->bell_fd, &one, sizeof one) == (ssize_t)sizeof one ? 0 : -errno;
+}
+
+/* The reader's thread may be running: it is woken, and takes the source up. */
 static int keep_source(nr_reader *r, int rc, struct nr_source *source) {
     const int at = r->source_count;
     if (rc != 0) {
@@ -76,6 +82,7 @@ static int keep_source(nr_reader *r, int rc, struct nr_source *source) {
     r->sources[at] = source;
     r->fds[1 + at] = (struct pollfd){.fd = source->fd, .events = POLLIN};
     nr_store_release(&r->source_count, at + 1);
+    (void)ring_bell(r); /* it may be waiting for the others */
     return at;
 }
 
@@ -189,9 +196,8 @@ void nr_reader_set_snaplen(nr_reader *r, uint32_t snaplen) {
 }
 
 int nr_reader_stop(nr_reader *r) {
-    const uint64_t one = 1;
-    nr_store_relaxed(&r->stopping, true);
-    return write(r->stop_fd, &one, sizeof one) == (ssize_t)sizeof one ? 0 : -errno;
+    nr_store_release(&r->stopping, true);
+    return ring_bell(r);
 }
 
 uint32_t nr_reader_flush(nr_reader *r) {

@@ -17,11 +17,11 @@
 struct nr_reader {
     struct nr_source *sources[NR_MAX_SOURCES];
     int source_count;                      /* grows while the reader runs: nr_reader_sources() */
-    struct pollfd fds[1 + NR_MAX_SOURCES]; /* the stop, then the sources */
-    int stop_fd;
-    bool stopping;   /* the reader is to stop; set from any thread */
-    bool finite;     /* all sources are replays */
-    uint64_t nap_ns; /* the shortest that a source allows; 0: none */
+    struct pollfd fds[1 + NR_MAX_SOURCES]; /* the bell, then the sources */
+    int bell_fd;                           /* wakes the thread: stopping, or one more source */
+    bool stopping;                         /* the reader is to stop; set from any thread */
+    bool finite;                           /* all sources are replays */
+    uint64_t nap_ns;                       /* the shortest that a source allows; 0: none */
     struct nr_table *table;
     struct nr_fragments *fragments;
     nr_decode_options decode;

@@ -31,7 +31,7 @@ LARGE: dict[str, tuple[int, Callable[[int], str]]] = {
 def test_a_filter_of_the_largest_size_loads_and_is_right(
     name: str, held: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(program_module, "_capabilities", lambda: held)
+    monkeypatch.setattr(program_module, "effective", lambda: held)
     count, part = LARGE[name]
     word = " and " if "!=" in part(0) else " or "
     large = Filter(word.join(map(part, range(count))))

@@ -80,7 +80,7 @@ def frames() -> list[bytes]:
 def test_xdp_and_libpcap_agree_on_every_frame(
     expression: str, held: int, shown: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(program_module, "_capabilities", lambda: held)
+    monkeypatch.setattr(program_module, "effective", lambda: held)
     wanted = Filter(expression)
     judge = Interpreter(wanted.instructions)
     if shown == "live":
