@@ -102,7 +102,7 @@ def host(queues: int = 1) -> Iterator[Host]:
 def collected(ring: Netring) -> tuple[list[Event], asyncio.Task[None]]:
     """The events of the ring as they come, and the task that takes them."""
     events: list[Event] = []
-    subscriber = ring.subscribe()
+    subscriber = ring.subscribe(errors="event")
 
     async def collect() -> None:
         async for event in subscriber:
