@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from netring_bpf import Event, FiveTuple, FlowEnded, Netring, NetringStatistics, XdpMode, XdpOptions
-from tests.support.lab import Namespace, VethPair
+from tests.support.lab import Namespace, VethPair, counter
+from tests.support.paths import ROOT
 from tests.support.sender import send_frames
 
 SENDER, PORT = "va", "vb"
+_FLOOD_LIMIT = 3600  # seconds; the test ends it before
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,31 @@ def capture(namespace: Namespace, way: Way, send: Callable[[], int], **options: 
 def send_repeatedly(namespace: Namespace, frames: list[bytes], count: int) -> Callable[[], int]:
     """Offer exactly ``count`` frames: the given ones, over and over."""
     return lambda: send_frames(namespace, SENDER, (frames[i % len(frames)] for i in range(count)))
+
+
+def start_flood(namespace: Namespace, rate: int, ports: Sequence[int]) -> subprocess.Popen[str]:
+    """Start ``tests.support.flood`` out of ``SENDER``; returns when frames come."""
+    arguments = [SENDER, str(rate), str(_FLOOD_LIMIT), *map(str, ports)]
+    process = namespace.popen(
+        ["env", f"PYTHONPATH={ROOT}", "/usr/bin/python3", "-m", "tests.support.flood", *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    said = process.stdout.readline()
+    if said != "ready\n":
+        process.communicate()
+        raise AssertionError(said)
+    return process
+
+
+def stop_flood(namespace: Namespace, process: subprocess.Popen[str]) -> tuple[int, int]:
+    """End the flood; return the frames that the cable took, and the ns that it ran."""
+    said, _ = process.communicate()
+    assert process.returncode == 0
+    offered, took = map(int, said.split())
+    # A full veth refuses frames, which then never reach the interface.
+    return offered - counter(namespace, SENDER, "tx_queue_0_xdp_xmit_errors"), took
 
 
 def assert_balanced(statistics: NetringStatistics) -> None:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
 import time
 
 import pytest
 
 from netring_bpf import FlowEnded, FlowOptions, Netring
-from tests.support.lab import Namespace, counter
-from tests.support.paths import ROOT
-from tests.support.rig import PORT, SENDER, WAYS, Way, assert_balanced, wire
+from tests.support.lab import Namespace
+from tests.support.rig import PORT, WAYS, Way, assert_balanced, start_flood, stop_flood, wire
 from tests.support.sizes import size
 
 pytestmark = [
@@ -20,7 +18,6 @@ pytestmark = [
 
 SWAPS = {"native": size(100, 1000), "generic": size(50, 200), "tpacket_v3": size(100, 1000)}
 RATE = 700_000  # packets a second
-LIMIT = 3600  # seconds; the test ends it before
 PORTS = tuple(range(5001, 5009))
 NOISE = 5009
 FILTERS = [f"udp dst port {port}" for port in PORTS]
@@ -29,34 +26,6 @@ TICK = 1 << 22  # ns: what the frames say of the time they were sent
 # others, so its times stay far apart from each other by comparison.
 SLACK = 20_000_000  # ns
 DWELL = 0.01
-
-
-def start_flood(namespace: Namespace) -> subprocess.Popen[str]:
-    arguments = [SENDER, str(RATE), str(LIMIT), *map(str, (*PORTS, NOISE))]
-    process = namespace.popen(
-        ["env", f"PYTHONPATH={ROOT}", "/usr/bin/python3", "-m", "tests.support.flood", *arguments],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
-    assert process.stdout is not None
-    said = process.stdout.readline()
-    if said != "ready\n":
-        process.communicate()
-        raise AssertionError(said)
-    return process
-
-
-def stop_flood(process: subprocess.Popen[str]) -> tuple[int, int]:
-    """Frames offered, and ns."""
-    said, _ = process.communicate()
-    assert process.returncode == 0
-    offered, took = map(int, said.split())
-    return offered, took
-
-
-def refused_by_the_cable(namespace: Namespace) -> int:
-    """Frames a full veth did not take from the sender: they never reached the interface."""
-    return counter(namespace, SENDER, "tx_queue_0_xdp_xmit_errors")
 
 
 async def swap_under_load(namespace: Namespace, way: Way, swaps: int) -> None:
@@ -73,7 +42,7 @@ async def swap_under_load(namespace: Namespace, way: Way, swaps: int) -> None:
     ended = [begun[0]]
     async with ring:
         subscriber = ring.subscribe()
-        flood = await asyncio.to_thread(start_flood, namespace)
+        flood = await asyncio.to_thread(start_flood, namespace, RATE, (*PORTS, NOISE))
         try:
             for number in range(1, swaps + 1):
                 await asyncio.sleep(DWELL)  # the load, for which there is nothing to wait
@@ -82,8 +51,7 @@ async def swap_under_load(namespace: Namespace, way: Way, swaps: int) -> None:
                 ended.append(time.monotonic_ns())
             await asyncio.sleep(DWELL)
         finally:
-            offered, took = await asyncio.to_thread(stop_flood, flood)
-            offered -= refused_by_the_cable(namespace)
+            offered, took = await asyncio.to_thread(stop_flood, namespace, flood)
         stopped = time.monotonic_ns()
     ended.append(stopped)
     flows = [event.flow async for event in subscriber if isinstance(event, FlowEnded)]
