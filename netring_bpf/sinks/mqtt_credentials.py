@@ -36,7 +36,7 @@ class Credentials:
         return f"Credentials({'set' if self.username is not None else 'none'})"
 
     @classmethod
-    def read(cls, path: Path | None) -> Credentials:
+    def read(cls, path: str | os.PathLike[str] | None) -> Credentials:
         """Read them from the file, or from the environment if there is no file.
 
         Raises ``SinkError`` for a file that others can read or change. An access control list
@@ -45,7 +45,7 @@ class Credentials:
         if path is None:
             return cls(os.environ.get(USERNAME_VARIABLE), os.environ.get(PASSWORD_VARIABLE))
         try:
-            with path.open(encoding="utf-8") as file:
+            with Path(path).open(encoding="utf-8") as file:
                 if fault := _fault(file.fileno()):
                     raise SinkError(f"MQTT credentials in {path}: {fault}; chmod 600 {path}")
                 lines = file.read().splitlines()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final, Literal, TypeAlias
 from urllib.parse import urlsplit
 
@@ -68,10 +68,10 @@ class MqttOptions:
     drain_timeout: float = 5.0
     client_id: str | None = None
     version: MqttVersion | None = None
-    credentials_file: Path | None = None
-    cafile: Path | None = None
-    certfile: Path | None = None
-    keyfile: Path | None = None
+    credentials_file: str | os.PathLike[str] | None = None
+    cafile: str | os.PathLike[str] | None = None
+    certfile: str | os.PathLike[str] | None = None
+    keyfile: str | os.PathLike[str] | None = None
 
     def __post_init__(self) -> None:
         classes_of(self.kinds, "MqttOptions")
@@ -109,6 +109,9 @@ class MqttOptions:
                 "the key of a certfile, which is not given",
             ),
         }
+        for name in ("credentials_file", "cafile", "certfile", "keyfile"):
+            if not _is_path(getattr(self, name)):
+                rules[name] = (False, "the path of a file, a text or a Path")
         for name, (holds, rule) in rules.items():
             if not holds:
                 shown = repr(getattr(self, name))
@@ -118,6 +121,13 @@ class MqttOptions:
     def _fits(self) -> bool:
         node = "" if self.node is None else topic_level(self.node)
         return len(f"{self.prefix}/{node}{_LONGEST_SUFFIX}".encode()) <= LONGEST_TOPIC
+
+
+def _is_path(path: str | os.PathLike[str] | None) -> bool:
+    if path is None:
+        return True
+    text = os.fspath(path) if isinstance(path, str | os.PathLike) else None
+    return isinstance(text, str) and bool(text) and "\0" not in text
 
 
 def _is_level(node: str) -> bool:

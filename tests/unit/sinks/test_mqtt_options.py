@@ -173,6 +173,14 @@ def test_credentials_come_from_the_environment_where_no_file_is_given(
     assert Credentials.read(None) == Credentials()
 
 
+def test_a_file_may_be_named_by_a_text(tmp_path: Path) -> None:
+    path = tmp_path / "credentials"
+    path.touch(mode=0o600)
+    path.write_text("user\npass\n", encoding="utf-8")
+    options = MqttOptions(credentials_file=str(path))
+    assert Credentials.read(options.credentials_file) == Credentials("user", "pass")
+
+
 def test_credentials_are_in_no_repr() -> None:
     shown = repr(Credentials("alice", SECRET)) + str(Credentials("alice", SECRET))
     assert "alice" not in shown
@@ -189,7 +197,8 @@ def test_credentials_are_in_no_repr() -> None:
         ("node", ""), ("node", "a\0"), ("node", "\ud800"), ("node", "a" * 65_536),
         ("client_id", ""), ("client_id", "a\0"), ("client_id", "a\n"), ("client_id", "\udcff"),
         ("client_id", "a" * 65_536), ("version", "3.1"), ("version", 5), ("qos", 2),
-        ("keyfile", Path("key")),
+        ("keyfile", Path("key")), ("credentials_file", ""), ("credentials_file", 7),
+        ("cafile", "a\0b"), ("certfile", b"cert"),
     ],
 )  # fmt: skip
 def test_an_option_that_no_broker_takes_is_refused(option: str, value: object) -> None:
