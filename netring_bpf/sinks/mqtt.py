@@ -287,8 +287,9 @@ class MqttSink:
 
     async def _send(self, connection: Connection) -> None:
         self._keep_to(connection)
-        await self._announce(connection, b"online")
+        # Listen first: another user of the node answers the announcement at once.
         await self._listen(connection)
+        await self._announce(connection, b"online")
         self._connections += 1
         self._connected = True
         while True:
