@@ -52,6 +52,8 @@ static int load_redirect(int map) {
     return checked("load", nr_program_load(PROG_XDP, program, 6, NULL, 0));
 }
 
+static const struct nr_clock wall_clock; /* frames have wall time, as raw packets do */
+
 static struct nr_source *open_xsk(uint32_t ifindex, bool native) {
     const nr_xsk_options options = {
         .ifindex = ifindex,
@@ -62,6 +64,7 @@ static struct nr_source *open_xsk(uint32_t ifindex, bool native) {
     };
     struct nr_source *source = NULL;
     checked("AF_XDP", nr_xsk_create(&options, &source));
+    source->clock = &wall_clock;
     const int map = checked("map", nr_map_create(XSKMAP, 4, 4, 1, "floor"));
     const uint32_t queue = 0;
     checked("map", nr_map_update(map, &queue, &source->fd));
@@ -83,6 +86,7 @@ static struct nr_source *open_tpacket(uint32_t ifindex) {
     };
     struct nr_source *source = NULL;
     checked("TPACKET_V3", nr_tpacket_create(&options, &source));
+    source->clock = &wall_clock;
     return source;
 }
 

@@ -336,10 +336,11 @@ def test_a_broker_that_floods_the_client_is_left(
             await connected(sink)
             before = resident()
             await until(lambda: len(door.accepted) >= 3)
-            assert resident() - before < 16 << 20
+            assert resident() - before < 64 << 20
 
         publish_through(sink, script)
-    assert "the broker sends more than was asked for" in warnings(caplog)[0]
+    told = [w for w in warnings(caplog) if "the broker sends more than was asked for" in w]
+    assert len(told) == 1
 
 
 def resident() -> int:
