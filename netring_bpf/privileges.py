@@ -99,7 +99,7 @@ def _in_user_namespace() -> bool:
 
 def _status(name: str) -> str | None:
     """Return a line of the thread's status; None without /proc."""
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(FileNotFoundError, PermissionError):
         text = Path("/proc/thread-self/status").read_text(encoding="ascii", errors="replace")
         found = re.search(rf"^{name}:\s*(\w+)$", text, re.MULTILINE)
         return found[1] if found else None

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Self
 
 from netring_bpf._core import ffi, lib
-from netring_bpf.errors import PermissionDeniedError, SyscallError
+from netring_bpf.errors import SyscallError
+from netring_bpf.privileges import explain_refusal
 
 __all__ = ["AttachedProgram", "program_id", "tcx_programs"]
 
@@ -58,13 +59,9 @@ def tcx_programs(ifindex: int) -> tuple[int, ...]:
     count = lib.nr_tcx_programs(ifindex, ids, _MOST)
     if count == -errno.EINVAL:  # Linux before 6.6 has no tcx
         return ()
-    if count in {-errno.EPERM, -errno.EACCES}:
-        raise PermissionDeniedError(
-            "list the tcx programs of an interface: the process lacks CAP_NET_ADMIN",
-            capability="CAP_NET_ADMIN",
-        )
     if count < 0:
-        raise SyscallError("list the tcx programs of an interface", -count)
+        what = "list the tcx programs of an interface"
+        raise explain_refusal(what, -count, "CAP_NET_ADMIN") or SyscallError(what, -count)
     return tuple(ids[0:count])
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
+from collections.abc import Iterator
 
 from netring_bpf.bpf.attached import AttachedProgram
 from netring_bpf.bpf.program import check_capabilities
@@ -57,21 +59,31 @@ def open_rings(interface: Interface, options: BackendOptions) -> Rings:
         name = printable(interface.name)
         _log.warning("%s: TPACKET_V3 instead of AF_XDP: %s", name, error)
         rings = _fall_back(interface, options, filters, str(error))
-    try:
+    with _closed_on_error(rings):
         _check_no_program(interface)
+    return rings
+
+
+@contextlib.contextmanager
+def _closed_on_error(rings: Rings) -> Iterator[None]:
+    """Close the rings if the block raises: nobody else has them yet."""
+    try:
+        yield
     except BaseException:
         rings.close()
         raise
-    return rings
 
 
 def _listen(interface: Interface, options: BackendOptions, filters: FilterSet) -> Rings:
     rings = open_tpacket(interface, options.tpacket, options.flow, filters)
-    if (program_id := interface.xdp_program_id()) is not None:
-        rings.announce(
-            f"not every frame is seen, maybe none: an XDP program is attached to {interface.name} "
-            f"({AttachedProgram.find(program_id)}), and TPACKET_V3 sees only what it passes on"
-        )
+    with _closed_on_error(rings):
+        program_id = interface.xdp_program_id()
+        if program_id is not None:
+            program = AttachedProgram.find(program_id)
+            rings.announce(
+                "not every frame is seen, maybe none: an XDP program is attached to "
+                f"{interface.name} ({program}), and TPACKET_V3 sees only what it passes on"
+            )
     return rings
 
 
@@ -133,10 +145,10 @@ def _redirect_without_loss(
                 raise
             raise KernelFeatureError(f"{error}; {in_generic}", feature="XDP") from error
     rings = _redirect(interface, options, filters)
-    if rings.opened.attach == "generic" and (lost := loses_in_generic_mode(interface)):
+    with _closed_on_error(rings):
         # The kernel switches hardware offloads off on attaching, if the driver lets it.
-        rings.close()
-        raise KernelFeatureError(f"AF_XDP on {interface.name}: {lost}", feature="AF_XDP")
+        if rings.opened.attach == "generic" and (lost := loses_in_generic_mode(interface)):
+            raise KernelFeatureError(f"AF_XDP on {interface.name}: {lost}", feature="AF_XDP")
     return rings
 
 

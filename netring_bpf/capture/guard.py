@@ -59,9 +59,14 @@ class Guard:
         self._before = look(interface.index)
         with held_off():
             self._stop_reading, self._stop_writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-            self._socket = socket.socket(
-                socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE
-            )
+            try:
+                self._socket = socket.socket(
+                    socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE
+                )
+            except OSError as error:
+                os.close(self._stop_reading)
+                os.close(self._stop_writing)
+                raise SyscallError("open a netlink socket", error.errno or 0) from error
             close_in_child(self)
         try:
             self._socket.setblocking(False)

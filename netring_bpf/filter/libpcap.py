@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import ctypes.util
 import functools
+import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from netring_bpf.errors import (
     LibpcapMissingError,
     PermissionDeniedError,
     UnavailableError,
+    limits_explained,
 )
 
 __all__ = [
@@ -88,13 +90,21 @@ class _Header(ctypes.Structure):
 
 
 def _find(kind: type[ctypes.CDLL]) -> ctypes.CDLL:
-    for name in ("libpcap.so.0.8", "libpcap.so.1", ctypes.util.find_library("pcap")):
-        if name is not None:
+    with limits_explained("load libpcap"):
+        for name in _names():
             try:
                 return kind(name)
             except OSError:
-                continue
+                # This fails as well if the limit on open files is the reason.
+                os.close(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
     raise LibpcapMissingError(f"compile a filter expression: {_INSTALL}")
+
+
+def _names() -> Iterator[str]:
+    yield from ("libpcap.so.0.8", "libpcap.so.1")
+    # It runs other programs, so it comes last.
+    if found := ctypes.util.find_library("pcap"):
+        yield found
 
 
 @functools.cache

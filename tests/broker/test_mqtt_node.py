@@ -333,7 +333,7 @@ def test_a_broker_that_floods_the_client_is_left(
         sink = MqttSink(f"mqtt://127.0.0.1:{door.port}", MqttOptions(**FAST, drain_timeout=0.0))
 
         async def script(broadcast: FlowBroadcast) -> None:
-            await connected(sink)
+            await until(lambda: door.accepted)  # it may be over before anybody saw it connected
             before = resident()
             await until(lambda: len(door.accepted) >= 3)
             assert resident() - before < 64 << 20

@@ -124,7 +124,7 @@ def test_reading_packets_beside_the_books_and_the_stop_is_free_of_races(
     core_with_threads: Core,
 ) -> None:
     race = core_with_threads.program("closing_race")
-    assert run(["setarch", "-R", race, str(size(50, 1000))]) == ["right"]
+    assert run(["setarch", "-R", race, str(size(50, 300))]) == ["right"]
 
 
 def test_hostile_filters_stay_within_their_bounds_and_end(core: Core) -> None:

@@ -32,7 +32,7 @@ from tests.support.sizes import size
 pytestmark = pytest.mark.requires("root", "netns", "bcc")
 
 FRAME = udp("10.0.0.1", "10.0.0.2", 1, 2, b"one")
-ROUNDS = size(30, 1000)
+ROUNDS = size(30, 100)
 
 
 def small(way: str) -> dict[str, Any]:
