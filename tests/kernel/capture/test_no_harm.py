@@ -265,7 +265,7 @@ def test_a_route_over_another_interface_does_not_count() -> None:
             assert (port.backend, port.fallback_reason) == ("af_xdp", None)
 
 
-@pytest.mark.parametrize("kind", ["bridge", "tap", "ifb", "macvlan", "vxlan"])
+@pytest.mark.parametrize("kind", ["bridge", "tap", "macvlan", "vxlan"])
 def test_a_kind_that_carries_others_traffic_is_no_capture_port(kind: str) -> None:
     with wire() as namespace, contextlib.ExitStack() as stack:
         match kind:
