@@ -234,10 +234,10 @@ def test_a_client_id_that_another_client_takes_is_told_once(
     with Broker() as broker:
         asyncio.run(run(broker))
         assert "as probe" in broker.log
-    assert warnings(caplog)[0] == (
-        f"{broker.url}: the broker closed the connection; perhaps another client uses the client "
-        "id 'probe': give each capture its own (client_id, --mqtt-client-id); trying again, flows "
-        "wait in the outbox"
+    # Closed or reset: that depends on what the broker had yet to read.
+    assert warnings(caplog)[0].endswith(
+        "; perhaps another client uses the client id 'probe': give each capture its own "
+        "(client_id, --mqtt-client-id); trying again, flows wait in the outbox"
     )
 
 
