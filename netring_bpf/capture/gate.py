@@ -43,7 +43,7 @@ class Gate:
         Every caller returns when ``free`` has, but for one that is inside itself.
         """
         self.closed = True
-        # Who looked before has put its lock here before: it is waited for.
+        # A thread that looked before has its lock here already, so close() waits for it.
         if self._is_inside():
             self._put_off = free
             return

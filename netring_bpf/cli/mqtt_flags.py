@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["add_mqtt_flags", "check_mqtt_flags", "mqtt_sinks"]
 
-# What each flag after --mqtt sets.
+# Each flag after --mqtt sets one option.
 _OPTIONS: Final[Mapping[str, str]] = {
     "mqtt_credentials": "credentials_file",
     "mqtt_cafile": "cafile",

@@ -100,7 +100,7 @@ class MqttSink:
         self._capture = uuid.uuid4().hex
         self._encoder = self._new_encoder()
         self._used = False
-        # What the broker takes: learnt from its answers.
+        # The limits of the broker, learnt from its answers.
         self._version: MqttVersion = self._options.version or "5"
         self._will_qos, self._will_retain = 1, True
         self._batch_bytes = self._options.batch_bytes

@@ -100,7 +100,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """What a client says of itself when it connects."""
+    """The identity that a client gives when it connects."""
 
     version: MqttVersion
     client_id: str | None
@@ -610,7 +610,7 @@ async def speaks_tls(broker: Broker) -> bool:
 def _shakes_hands(broker: Broker) -> bool:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE  # nothing is sent
+    context.verify_mode = ssl.CERT_NONE  # a probe: it sends no data and trusts no answer
     context.sslsocket_class = TlsSocket
     try:
         with (
