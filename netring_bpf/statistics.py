@@ -42,7 +42,7 @@ class QueueStatistics:
     not_matched: int  #: passed to the host, as the filter did not match
     no_socket: int  #: passed to the host, as the queue had no socket
     redirected: int
-    handed_back: int = 0  #: passed to the host, which turned out to need the interface
+    handed_back: int = 0  #: matched, passed to the host, which turned out to need the interface
 
     @property
     def passed(self) -> int:

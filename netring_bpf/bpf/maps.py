@@ -67,11 +67,16 @@ class Maps:
             raise SyscallError(f"take the socket of queue {queue} out of the XSKMAP", -error)
 
     def hand_back(self) -> None:
-        """Have the program pass every frame on to the host, from the next one on."""
+        """Have the program pass every frame on to the host, from the next one on.
+
+        The switch comes first, so that each frame that finds no socket is counted as handed back.
+        """
         key, value = ffi.new("uint32_t *", 0), ffi.new("uint32_t *", 1)
         error = lib.nr_map_update(self._fd("handing_back"), key, value)
         if error:
             raise SyscallError("hand an interface's frames back to the host", -error)
+        for queue in range(self.queues):
+            self.remove_socket(queue)
 
     # -- counts --
 

@@ -1,6 +1,7 @@
 /* Counts every frame, and redirects those that match the filter to the AF_XDP socket of their
- * receive queue. Frames that do not match, or whose queue has no socket, go on to the host. So do
- * all frames while the switch `handing_back` is on, which user space turns.
+ * receive queue. Frames that do not match, or whose queue has no socket, go on to the host. To hand
+ * an interface back, user space turns the switch `handing_back` on and takes the sockets out: only
+ * frames without a socket ask for the switch, so it costs the others nothing.
  *
  * BCC compiles it without kernel headers. program.py puts the translated filter in front, as
  * netring_filter() with the macro NETRING_FILTER, and defines NETRING_QUEUES. */
@@ -10,7 +11,7 @@ struct netring_counters {
     u64 not_matched; /* passed: the filter said no */
     u64 no_socket;   /* passed: its queue has no socket */
     u64 redirected;
-    u64 handed_back; /* passed: the switch is on, and the filter was not asked */
+    u64 handed_back; /* passed: its queue has no socket, as the switch is on */
 };
 
 BPF_XSKMAP(xsks_map, NETRING_QUEUES);
@@ -25,30 +26,32 @@ int netring_redirect(struct xdp_md *ctx) {
     if (!count) {
         return XDP_PASS; /* cannot happen: the slot is within the array */
     }
-    u32 first = 0;
-    u32 *is_on = handing_back.lookup(&first);
-    u64 handed_back = is_on && *is_on;
-    u64 matched = 0, redirected = 0;
+    u64 matched = 1, redirected = 0;
     int verdict = XDP_PASS;
-    if (!handed_back) {
 #ifdef NETRING_FILTER
-        matched = netring_filter(ctx);
-#else
-        matched = 1;
+    matched = netring_filter(ctx);
 #endif
-    }
     if (matched) {
         verdict = xsks_map.redirect_map(queue, XDP_PASS);
         redirected = verdict == XDP_REDIRECT;
+        if (!redirected) {
+            u32 first = 0;
+            u32 *is_on = handing_back.lookup(&first);
+            if (is_on && *is_on) {
+                count->seen++;
+                count->handed_back++;
+                asm volatile("" ::: "memory"); /* as below */
+                return XDP_PASS;
+            }
+        }
     }
     /* Every frame writes all counters, and the asm hides their values from the compiler. It
      * would otherwise choose between their addresses, and the verifier refuses such arithmetic to a
      * process without CAP_PERFMON. */
-    asm volatile("" : "+r"(matched), "+r"(redirected), "+r"(handed_back));
+    asm volatile("" : "+r"(matched), "+r"(redirected));
     count->seen++;
-    count->not_matched += 1 - matched - handed_back;
+    count->not_matched += 1 - matched;
     count->no_socket += matched - redirected;
     count->redirected += redirected;
-    count->handed_back += handed_back;
     return verdict;
 }
