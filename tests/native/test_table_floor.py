@@ -107,8 +107,12 @@ def test_a_full_table_takes_no_further_flow_and_keeps_those_it_has(floor: Floor)
     assert (counted, flows) == (128, 64)
 
 
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(tmp_path_factory.mktemp("table"))
+
+
 @pytest.mark.parametrize("kind", ["tcp", "udp"])
-def test_the_floor_takes_the_packets_that_the_table_takes(tmp_path: Path, kind: str) -> None:
-    program = build(tmp_path)
+def test_the_floor_takes_the_packets_that_the_table_takes(program: Path, kind: str) -> None:
     for mode in ("floor", "steady"):  # each ends with an error when its sums are wrong
         assert run_once(program, mode, 1000, 64_000, kind)["ns_per_packet"] > 0

@@ -134,8 +134,7 @@ def test_nothing_stays_attached_when_the_parent_of_living_children_is_killed() -
             assert xdp_attached(namespace, PORT) == (way.attach is not None)
             try:
                 kill(process)
-                time.sleep(0.9)
-                assert not xdp_attached(namespace, PORT), f"run {run}"
+                wait_until(lambda: not xdp_attached(namespace, PORT))
                 assert reach(10) == 10
                 if child:
                     os.kill(child, 0)  # it is still there
