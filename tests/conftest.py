@@ -109,6 +109,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """A misspelt promise would be no promise; and the user's cache is the user's."""
     sizes.is_long = config.getoption("--long")
     _check_names(_required(), "NETRING_REQUIRE")
+    if hasattr(config, "workerinput"):  # a worker has the cache of the process that started it
+        return
     cache = tempfile.mkdtemp(prefix="netring-cache-")
     config.add_cleanup(functools.partial(shutil.rmtree, cache))
     os.environ["NETRING_BPF_CACHE"] = cache
