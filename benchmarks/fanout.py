@@ -187,7 +187,7 @@ async def _json_batch(subscriber: FlowSubscriber) -> None:
 
 async def _columns(subscriber: FlowSubscriber) -> None:
     while batch := await subscriber.next_batch():
-        batch.columns()["orig"]["bytes"].sum()  # type: ignore[attr-defined]
+        batch.columns()["orig_bytes"].sum()  # type: ignore[attr-defined]
 
 
 async def _undecoded(subscriber: FlowSubscriber) -> None:

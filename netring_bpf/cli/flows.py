@@ -63,6 +63,11 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
     add("--json", action="store_true", help="print JSON lines, as --format json does")
     add(
+        "--compress-ipv6",
+        action="store_true",
+        help="write IPv6 addresses of --format eve in short, as Suricata's ipv6-compress does",
+    )
+    add(
         "--events",
         type=names(tuple(_EVENTS), "started,ended"),
         metavar="KIND,KIND,...",
@@ -167,6 +172,7 @@ def run(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
         shown,
         # A file gives the same bytes each time; two live captures share no identifier.
         salt=given.file.name if given.file is not None else os.urandom(8).hex(),
+        compress_ipv6=given.compress_ipv6,
         expression=expression(given),
         duration=given.duration,
         count=given.count,
@@ -187,6 +193,8 @@ def _format(parser: argparse.ArgumentParser, given: argparse.Namespace) -> str:
     if given.json and given.format not in {None, "json"}:
         parser.error("--json and --format exclude each other")
     shown: str = given.format or ("table" if sys.stdout.isatty() and not given.json else "json")
+    if given.compress_ipv6 and shown != "eve":
+        parser.error("--compress-ipv6 is of --format eve; the other formats do so always")
     if given.events and not _prints_all(shown):
         others = set(given.events) - {"ended"}
         if "ended" not in given.events or (others and not given.mqtt):

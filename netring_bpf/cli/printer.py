@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from netring_bpf.broadcast.broadcast import BatchSubscriber
 from netring_bpf.cli.flags import has_rich, say
-from netring_bpf.cli.lines import open_lines
+from netring_bpf.cli.lines import Lines, open_lines
 from netring_bpf.cli.output import Output
 from netring_bpf.cli.signals import ending_signals
 from netring_bpf.errors import ClosedError, NetringError, SyscallError, printable
@@ -28,13 +28,15 @@ async def print_events(
     format: str,
     *,
     salt: str,
+    compress_ipv6: bool,
     expression: str | None,
     duration: float | None,
     count: int | None,
 ) -> bool:
     """Capture and print until a signal, the duration or the count.
 
-    ``salt`` goes into Zeek's identifiers. ``expression`` is the filter, for the first message.
+    ``salt`` goes into Zeek's identifiers. ``compress_ipv6``: EVE writes IPv6 addresses
+    as in RFC 5952. ``expression`` is the filter, for the first message.
 
     Returns whether the capture ended without an error; the log has the error. Raises
     ``NetringError``. A second SIGINT or SIGTERM cancels the closing. SIGUSR1 prints the
@@ -54,7 +56,13 @@ async def print_events(
             from netring_bpf.cli.progress import show_progress
 
             stack.enter_context(show_progress(ring))
-        printer = asyncio.create_task(_print(events, format, salt, count, stop))
+        lines = open_lines(
+            format,
+            salt=salt,
+            interface=ring.interface if ring.progress is None else None,
+            compress_ipv6=compress_ipv6,
+        )
+        printer = asyncio.create_task(_print(events, lines, count, stop))
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(stop.wait(), duration)
         await ring.close()
@@ -104,11 +112,10 @@ def _report_on_signal(ring: Netring) -> None:
 
 
 async def _print(
-    events: BatchSubscriber, format: str, salt: str, left: int | None, stop: asyncio.Event
+    events: BatchSubscriber, lines: Lines, left: int | None, stop: asyncio.Event
 ) -> None:
     try:
         with Output(sys.stdout.fileno()) as output:
-            lines = open_lines(format, salt=salt)
             await output.write(lines.header())
             async for batch in events:
                 # Read on past the count without printing, so that the books balance.

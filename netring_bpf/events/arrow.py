@@ -1,4 +1,4 @@
-"""Flow events as a record batch of Apache Arrow: plain columns, named as the records' fields.
+"""Flow events as a record batch of Apache Arrow: plain columns, those of ``fields.RECORD``.
 
 Codes become words, and missing values null (docs/columns.md).
 """
@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from netring_bpf._core import ffi, lib
 from netring_bpf.errors import PackageMissingError
 from netring_bpf.events.columns import Columns
-from netring_bpf.events.event import Counters, FlowEvent
+from netring_bpf.events.event import Counters, FlowEvent, TcpState
 from netring_bpf.events.layout import ENDS, KINDS, NO_VLAN, TUNNELS
 
 try:
@@ -29,10 +30,12 @@ __all__ = ["record_batch"]
 _ADDRESS_SIZES = np.zeros(256, np.int32)
 _ADDRESS_SIZES[[0, 4, 6]] = 6, 4, 16
 _TIMES = ("first", "last")  # of a side; 0: it has no packet
+_ICMP = (1, 58)
+_TCP = 6
 _Mask = npt.NDArray[np.bool_]
 
 
-def kind_name(kind: type[FlowEvent]) -> str:
+def event_name(kind: type[FlowEvent]) -> str:
     """Return ``"ended"`` of ``FlowEnded``."""
     return kind.__name__.removeprefix("Flow").lower()
 
@@ -44,26 +47,58 @@ def record_batch(table: Columns) -> pa.RecordBatch:
 
 
 def _event(table: Columns) -> Iterator[tuple[str, pa.Array]]:
+    conn_states, community_ids = _derived(table)
+    start = table["start"]
+    last = np.maximum(start, np.maximum(table["orig_last"], table["resp_last"]))
+    yield "event", _named(table["event"], {code: event_name(kind) for code, kind in KINDS.items()})
     yield "ts", _time(table["ts"])
-    yield "kind", _named(table["kind"], {code: kind_name(kind) for code, kind in KINDS.items()})
-    yield "reason", _named(table["reason"], {code: end.value for code, end in ENDS.items()})
     yield "id", pa.array(table["id"])
     yield "proto", pa.array(table["proto"])
     for side in ("orig", "resp"):
         yield f"{side}_addr", _address(table[f"{side}_addr"], table["family"])
         yield f"{side}_port", pa.array(table[f"{side}_port"])
     yield "vlans", _lists(table["vlans"], table["vlans"] != NO_VLAN)
-    yield "icmp_id", pa.array(table["icmp_id"])
+    yield "icmp_id", pa.array(table["icmp_id"], mask=~np.isin(table["proto"], _ICMP))
     yield "network", pa.array(table["network"] - np.uint32(1), mask=table["network"] == 0)
-    yield "start", _time(table["start"])
+    yield "start", _time(start)
+    yield "last", _time(last)
+    yield "duration", _duration(last - start)
     for side in ("orig", "resp"):
-        for name in Counters._fields:
-            values = table[side][name]
-            yield f"{side}_{name}", _time(values) if name in _TIMES else pa.array(values)
+        yield from _side(table, side)
     yield "history", _text(table["history"])
-    yield "one_sided", pa.array(table["one_sided"] != 0)
+    yield "conn_state", _text(conn_states)
+    yield "community_id", _text(community_ids, table["family"] == 0)
+    yield "reason", _named(table["reason"], {code: end.value for code, end in ENDS.items()})
     yield from _rarely(table)
+    yield "one_sided", pa.array(table["one_sided"] != 0)
     yield from _measured(table)
+
+
+def _side(table: Columns, side: str) -> Iterator[tuple[str, pa.Array]]:
+    no_tcp = table["proto"] != _TCP
+    for name in Counters._fields:
+        values = table[f"{side}_{name}"]
+        if name in _TIMES:
+            made = _time(values)
+        elif name == "rtt":
+            made = _duration(values, values == 0)
+        elif name == "state":
+            made = _named(values, {state.value: state.name.lower() for state in TcpState}, no_tcp)
+        elif name == "tcp_flags":
+            made = pa.array(values, mask=no_tcp)
+        else:
+            made = pa.array(values != 0 if name == "fin_acked" else values)
+        yield f"{side}_{name}", made
+
+
+def _derived(table: Columns) -> tuple[npt.NDArray[np.bytes_], npt.NDArray[np.bytes_]]:
+    """Return the conn_state and the Community ID of each event, which C derives."""
+    events = np.ascontiguousarray(table)
+    states = np.empty(len(events), f"S{lib.NR_CONN_STATE_SIZE}")
+    ids = np.empty(len(events), f"S{lib.NR_COMMUNITY_ID_SIZE}")
+    places = [ffi.from_buffer(array) for array in (events, states, ids)]
+    lib.nr_derive(places[0], table.dtype.itemsize, len(events), places[1], places[2])
+    return states, ids
 
 
 def _rarely(table: Columns) -> Iterator[tuple[str, pa.Array]]:
@@ -75,8 +110,8 @@ def _rarely(table: Columns) -> Iterator[tuple[str, pa.Array]]:
     names = {code: tunnel.value for code, tunnel in TUNNELS.items()}
     yield "tunnel_kind", _named(table["tunnel_kind"], names)
     none = table["tunnel_kind"] == 0
-    for name in ("tunnel_id", "tunnel_flow_id"):
-        yield name, pa.array(table[name], mask=none)
+    yield "tunnel_id", pa.array(table["tunnel_id"], mask=none)
+    yield "tunnel_flow_id", pa.array(table["tunnel_flow_id"], mask=table["tunnel_flow_id"] == 0)
     for side in ("tunnel_orig", "tunnel_resp"):
         yield f"{side}_addr", _address(table[f"{side}_addr"], table["tunnel_family"], none)
         yield f"{side}_port", pa.array(table[f"{side}_port"], mask=none)
@@ -86,13 +121,13 @@ def _measured(table: Columns) -> Iterator[tuple[str, pa.Array]]:
     """Yield the columns that ``FlowOptions`` turns on."""
     names = table.dtype.names or ()
     for side in ("orig", "resp"):
-        if f"{side}_statistics" not in names:
+        if f"{side}_size_min" not in names:
             continue
-        statistics, packets = table[f"{side}_statistics"], table[side]["packets"]
+        packets = table[f"{side}_packets"]
         for of, count in (("size", packets), ("gap", np.maximum(packets, 1) - 1)):
             for name in ("min", "mean", "max"):
-                yield f"{side}_{of}_{name}", pa.array(statistics[f"{of}_{name}"])
-            variance = np.where(count > 0, statistics[f"{of}_m2"] / np.maximum(count, 1), 0.0)
+                yield f"{side}_{of}_{name}", pa.array(table[f"{side}_{of}_{name}"])
+            variance = np.where(count > 0, table[f"{side}_{of}_m2"] / np.maximum(count, 1), 0.0)
             yield f"{side}_{of}_deviation", pa.array(np.sqrt(variance))
     if "first_packets" in names:
         packets = table["first_packets"]
@@ -106,12 +141,19 @@ def _time(values: npt.NDArray[np.uint64]) -> pa.Array:
     return pa.array(values.astype(np.int64), type=pa.timestamp("ns", tz="UTC"), mask=values == 0)
 
 
-def _named(codes: npt.NDArray[np.uint8], names: Mapping[int, str]) -> pa.Array:
+def _duration(values: npt.NDArray[np.uint64], none: _Mask | None = None) -> pa.Array:
+    """Return durations, of nanoseconds."""
+    return pa.array(values.astype(np.int64), type=pa.duration("ns"), mask=none)
+
+
+def _named(
+    codes: npt.NDArray[np.uint8], names: Mapping[int, str], none: _Mask | None = None
+) -> pa.Array:
     """Return the codes' names, null for a code without one."""
     places = np.full(256, -1, np.int8)
     places[list(names)] = range(len(names))
     found = places[codes]
-    indices = pa.array(found, mask=found < 0)
+    indices = pa.array(found, mask=found < 0 if none is None else (found < 0) | none)
     return pa.DictionaryArray.from_arrays(indices, pa.array(list(names.values())))
 
 
@@ -142,10 +184,11 @@ def _address(
     return pa.Array.from_buffers(pa.binary(), len(packed), buffers)
 
 
-def _text(values: npt.NDArray[np.bytes_]) -> pa.Array:
+def _text(values: npt.NDArray[np.bytes_], none: _Mask | None = None) -> pa.Array:
     """Return text of values that NUL bytes pad."""
     rows = np.ascontiguousarray(values)
     letters = rows.view(np.uint8).reshape(len(rows), rows.dtype.itemsize)
     there = letters != 0
-    buffers = [None, _offsets(there.sum(axis=1)), pa.py_buffer(letters[there])]
+    validity = None if none is None else pa.py_buffer(np.packbits(~none, bitorder="little"))
+    buffers = [validity, _offsets(there.sum(axis=1)), pa.py_buffer(letters[there])]
     return pa.Array.from_buffers(pa.string(), len(rows), buffers)

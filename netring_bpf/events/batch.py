@@ -68,6 +68,11 @@ class EventBatch(Sequence[FlowEvent], LazyBatch):
         return self._layout.size
 
     @property
+    def is_measured(self) -> bool:
+        """Whether the events have parts after the ``nr_event``."""
+        return self._layout.statistics or self._layout.first_packets > 0
+
+    @property
     def rows(self) -> Sequence[int]:
         """The rows of ``raw`` that this batch has: a ``range`` if they follow each other."""
         return self._rows

@@ -1,12 +1,12 @@
 """Flow events as a structured array of NumPy over their own bytes.
 
-The columns are the fields of ``nr_event``, as the C core declares them, under the names of the
-records (docs/columns.md).
+The columns are the fields of ``nr_event``, as the C core declares them, flat and under the names of
+``fields.RECORD`` (docs/columns.md).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any, TypeAlias
 
@@ -32,7 +32,7 @@ _TYPES = {
     "double": "f8",
 }  # fmt: skip
 _NAMES = {
-    "flow_id": "id", "start_ts": "start", "parent_id": "tunnel_flow_id",
+    "kind": "event", "flow_id": "id", "start_ts": "start", "parent_id": "tunnel_flow_id",
     "orig_h": "orig_addr", "orig_p": "orig_port", "resp_h": "resp_addr", "resp_p": "resp_port",
     "tunnel_orig_h": "tunnel_orig_addr", "tunnel_orig_p": "tunnel_orig_port",
     "tunnel_resp_h": "tunnel_resp_addr", "tunnel_resp_p": "tunnel_resp_port",
@@ -54,13 +54,9 @@ def _type_of(c_type: Any) -> Any:
 
 def _struct(c_type: Any) -> np.dtype[np.void]:
     fields = [(name, field) for name, field in c_type.fields if name != "reserved"]
-    names = [_NAMES.get(name, name) for name, _ in fields]
-    if c_type is ffi.typeof("nr_event_side"):
-        of_records = {name: counter for counter, name in COUNTERS.items()}
-        names = [of_records[name] for name, _ in fields]
     return np.dtype(
         {
-            "names": names,
+            "names": [_NAMES.get(name, name) for name, _ in fields],
             "formats": [_type_of(field.type) for _, field in fields],
             "offsets": [field.offset for _, field in fields],
             "itemsize": ffi.sizeof(c_type),
@@ -68,23 +64,31 @@ def _struct(c_type: Any) -> np.dtype[np.void]:
     )
 
 
+def _fields(kind: np.dtype[np.void]) -> Iterator[tuple[str, Any, int]]:
+    """Yield the name, type and offset of each field."""
+    assert kind.fields is not None
+    for name, field in kind.fields.items():
+        yield name, field[0], field[1]
+
+
 @lru_cache(maxsize=16)
 def _dtype(layout: Layout) -> np.dtype[np.void]:
     """Return the type of an event of this layout, with the parts after it."""
-    event, statistics, packet = (
-        _struct(ffi.typeof(name))
-        for name in ("nr_event", "nr_packet_statistics", "nr_first_packet")
-    )
-    assert event.fields is not None
-    fields: list[tuple[str, Any, int]] = [
-        (name, field[0], field[1]) for name, field in event.fields.items()
-    ]
-    behind = event.itemsize
+    fields: list[tuple[str, Any, int]] = []
+    for name, kind, offset in _fields(_struct(ffi.typeof("nr_event"))):
+        if kind.fields is None:
+            fields.append((name, kind, offset))
+            continue
+        in_c = {of_c: counter for counter, of_c in COUNTERS.items()}
+        fields += [(f"{name}_{in_c[of_c]}", k, offset + at) for of_c, k, at in _fields(kind)]
+    behind = ffi.sizeof("nr_event")
     if layout.statistics:
-        fields.append(("orig_statistics", statistics, behind))
-        fields.append(("resp_statistics", statistics, behind + statistics.itemsize))
-        behind += 2 * statistics.itemsize
+        statistics = _struct(ffi.typeof("nr_packet_statistics"))
+        for side in ("orig", "resp"):
+            fields += [(f"{side}_{name}", k, behind + at) for name, k, at in _fields(statistics)]
+            behind += statistics.itemsize
     if layout.first_packets:
+        packet = _struct(ffi.typeof("nr_first_packet"))
         fields.append(("first_packets", (packet, (layout.first_packets,)), behind))
     names, formats, offsets = zip(*fields, strict=True)
     return np.dtype(

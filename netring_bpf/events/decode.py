@@ -27,6 +27,8 @@ from netring_bpf.events.layout import COUNTERS, ENDS, KINDS, NO_VLAN, TUNNELS, L
 __all__ = ["decode"]
 
 
+_RESP = 3 + len(COUNTERS)  # where the values of the responder begin
+_REST = _RESP + len(COUNTERS)
 _SIDE = format_of("nr_event_side", tuple(COUNTERS.values())).format[1:]
 _EVENT_FIELDS = (
     "ts", "flow_id", "start_ts", "orig", "resp", "orig_h", "resp_h", "orig_p", "resp_p", "vlan",
@@ -67,9 +69,12 @@ def decode(raw: bytes, at: int, layout: Layout) -> FlowEvent:
     """Return the event that begins at this byte."""
     values = _EVENTS[raw[at + _FAMILY_AT]].unpack_from(raw, at)
     ts, flow_id, start = values[:3]
-    orig, resp = _make(Counters, values[3:17]), _make(Counters, values[17:31])
-    orig_h, resp_h, orig_p, resp_p, outer, inner, icmp_id = values[31:38]
-    proto, kind, end, tunnel_kind, network, icmp_errors, error_type, error_code = values[38:46]
+    orig, resp = _make(Counters, values[3:_RESP]), _make(Counters, values[_RESP:_REST])
+    orig_h, resp_h, orig_p, resp_p, outer, inner, icmp_id = values[_REST : _REST + 7]
+    proto, kind, end, tunnel_kind, network, icmp_errors, error_type, error_code = values[
+        _REST + 7 : _REST + 15
+    ]
+    first_packets, one_sided, history = values[_REST + 15 :]
     vlans: tuple[int, ...] = ()
     if not outer == inner == NO_VLAN:
         vlans = tuple(vlan for vlan in (outer, inner) if vlan != NO_VLAN)
@@ -89,13 +94,13 @@ def decode(raw: bytes, at: int, layout: Layout) -> FlowEvent:
         max(start, last),
         orig,
         resp,
-        values[48].rstrip(b"\0").decode("ascii"),
+        history.rstrip(b"\0").decode("ascii"),
         _tunnel(raw, at, tunnel_kind) if tunnel_kind else None,
         icmp_errors,
         (error_type, error_code) if icmp_errors else None,
         _both_statistics(raw, at, orig, resp) if layout.statistics else None,
-        _first_packets(raw, at, layout, values[46]) if values[46] else (),
-        values[47] != 0,
+        _first_packets(raw, at, layout, first_packets) if first_packets else (),
+        one_sided != 0,
     )
     if kind == _ENDED:
         return _make(FlowEnded, (ts, _make(Flow, flow), ENDS[end]))

@@ -22,8 +22,10 @@ from netring_bpf.events.flow import (
     TcpState,
     Tunnel,
     TunnelKind,
+    flow_record,
 )
 from netring_bpf.events.key import Endpoint, FiveTuple
+from netring_bpf.events.plain import count, json_text, text, time_text
 
 if TYPE_CHECKING:
     from netring_bpf.errors import NetringError
@@ -84,12 +86,24 @@ def _distinct(kind: type[_Kind]) -> type[_Kind]:
     return kind
 
 
+def _record(event: str, ts: int, **fields: object) -> dict[str, object]:
+    return {"event": event, "ts": time_text(ts), **fields}
+
+
 @_distinct
 class FlowStarted(NamedTuple):
     """The capture saw the first packet of a flow."""
 
     ts: int
     flow: Flow
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the event as plain values, by the names of docs/events.md."""
+        return _record("started", self.ts) | flow_record(self.flow)
+
+    def to_json(self) -> str:
+        """Return ``to_dict()`` as JSON in one line."""
+        return json_text(self.to_dict())
 
 
 @_distinct
@@ -99,6 +113,14 @@ class FlowEstablished(NamedTuple):
     ts: int
     flow: Flow
 
+    def to_dict(self) -> dict[str, object]:
+        """Return the event as plain values, by the names of docs/events.md."""
+        return _record("established", self.ts) | flow_record(self.flow)
+
+    def to_json(self) -> str:
+        """Return ``to_dict()`` as JSON in one line."""
+        return json_text(self.to_dict())
+
 
 @_distinct
 class FlowUpdated(NamedTuple):
@@ -106,6 +128,14 @@ class FlowUpdated(NamedTuple):
 
     ts: int
     flow: Flow
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the event as plain values, by the names of docs/events.md."""
+        return _record("updated", self.ts) | flow_record(self.flow)
+
+    def to_json(self) -> str:
+        """Return ``to_dict()`` as JSON in one line."""
+        return json_text(self.to_dict())
 
 
 @_distinct
@@ -116,6 +146,14 @@ class FlowEnded(NamedTuple):
     flow: Flow
     reason: FlowEnd
 
+    def to_dict(self) -> dict[str, object]:
+        """Return the event as plain values, by the names of docs/events.md."""
+        return _record("ended", self.ts) | flow_record(self.flow, self.reason.value)
+
+    def to_json(self) -> str:
+        """Return ``to_dict()`` as JSON in one line."""
+        return json_text(self.to_dict())
+
 
 @_distinct
 class LinkDown(NamedTuple):
@@ -124,6 +162,14 @@ class LinkDown(NamedTuple):
     ts: int
     interface: str
 
+    def to_dict(self) -> dict[str, object]:
+        """Return the event as plain values, by the names of docs/events.md."""
+        return _record("link_down", self.ts, interface=text(self.interface))
+
+    def to_json(self) -> str:
+        """Return ``to_dict()`` as JSON in one line."""
+        return json_text(self.to_dict())
+
 
 @_distinct
 class LinkUp(NamedTuple):
@@ -131,6 +177,14 @@ class LinkUp(NamedTuple):
 
     ts: int
     interface: str
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the event as plain values, by the names of docs/events.md."""
+        return _record("link_up", self.ts, interface=text(self.interface))
+
+    def to_json(self) -> str:
+        """Return ``to_dict()`` as JSON in one line."""
+        return json_text(self.to_dict())
 
 
 @_distinct
@@ -142,6 +196,20 @@ class BackendChanged(NamedTuple):
     backend: str
     reason: str
 
+    def to_dict(self) -> dict[str, object]:
+        """Return the event as plain values, by the names of docs/events.md."""
+        return _record(
+            "backend_changed",
+            self.ts,
+            interface=text(self.interface),
+            backend=self.backend,
+            reason=text(self.reason),
+        )
+
+    def to_json(self) -> str:
+        """Return ``to_dict()`` as JSON in one line."""
+        return json_text(self.to_dict())
+
 
 @_distinct
 class CaptureError(NamedTuple):
@@ -149,6 +217,14 @@ class CaptureError(NamedTuple):
 
     ts: int
     error: NetringError
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the event as plain values, by the names of docs/events.md."""
+        return _record("error", self.ts, message=text(str(self.error)))
+
+    def to_json(self) -> str:
+        """Return ``to_dict()`` as JSON in one line."""
+        return json_text(self.to_dict())
 
 
 @_distinct
@@ -159,6 +235,14 @@ class SinkFailed(NamedTuple):
     sink: str
     error: NetringError
 
+    def to_dict(self) -> dict[str, object]:
+        """Return the event as plain values, by the names of docs/events.md."""
+        return _record("sink_failed", self.ts, sink=text(self.sink), message=text(str(self.error)))
+
+    def to_json(self) -> str:
+        """Return ``to_dict()`` as JSON in one line."""
+        return json_text(self.to_dict())
+
 
 @_distinct
 class Lagged(NamedTuple):
@@ -166,6 +250,14 @@ class Lagged(NamedTuple):
 
     ts: int
     missed: int
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the event as plain values, by the names of docs/events.md."""
+        return _record("lagged", self.ts, missed=count(self.missed))
+
+    def to_json(self) -> str:
+        """Return ``to_dict()`` as JSON in one line."""
+        return json_text(self.to_dict())
 
 
 FlowEvent: TypeAlias = FlowStarted | FlowEstablished | FlowUpdated | FlowEnded

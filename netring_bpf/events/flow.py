@@ -7,10 +7,11 @@ link header and VLAN tags, without frame check sequence), also if fewer were cap
 from __future__ import annotations
 
 import enum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from netring_bpf.events.conn_state import conn_state
 from netring_bpf.events.key import Endpoint, FiveTuple
+from netring_bpf.events.plain import count, seconds, time_text
 
 __all__ = [
     "Counters",
@@ -21,7 +22,16 @@ __all__ = [
     "TcpState",
     "Tunnel",
     "TunnelKind",
+    "flow_record",
 ]
+
+_ICMP: Final = (1, 58)
+_TCP: Final = 6
+_MAC: Final = 6  # bytes of a station's address
+_COUNTED: Final = ("packets", "bytes", "ip_bytes", "payload")
+_RARELY_COUNTED: Final = (
+    "missing_bytes", "retransmitted", "out_of_order", "gaps", "zero_windows", "bad_checksums",
+)  # fmt: skip
 
 
 class TcpState(enum.IntEnum):
@@ -61,7 +71,9 @@ class Counters(NamedTuple):
     back, by the handshake (0: not seen, or a SYN was sent twice). ``missing_bytes``: acknowledged
     by the other side and not seen by the capture, in ``gaps`` pieces. ``retransmitted``: segments
     with nothing new. ``out_of_order``: segments that came after later ones. ``zero_windows``:
-    advertised windows of size 0. ``state``.
+    advertised windows of size 0. ``state``. ``tcp_flags``: the flags of all its segments, or'ed
+    (FIN is 1, SYN 2, RST 4, PSH 8, ACK 16, URG 32, ECE 64, CWR 128). ``fin_acked``: 1 if its FIN
+    was acknowledged.
 
     ``bad_checksums``: packets with a wrong checksum, which count in ``packets`` and ``bytes`` and
     nowhere else (``FlowOptions.verify_checksums``).
@@ -81,6 +93,8 @@ class Counters(NamedTuple):
     zero_windows: int = 0
     bad_checksums: int = 0
     state: int = 0
+    tcp_flags: int = 0
+    fin_acked: int = 0
 
     @property
     def tcp_state(self) -> TcpState:
@@ -183,51 +197,87 @@ class Flow(NamedTuple):
         return conn_state(self.key.proto, self.orig, self.resp, self.history)
 
     def to_dict(self) -> dict[str, object]:
-        """Return the flow as plain values: text, numbers, lists and dictionaries.
+        """Return the flow as plain values, by the names of docs/events.md.
 
-        It is nested as the record is, and has ``conn_state`` and ``community_id`` (None for a pair
-        of stations) besides. A missing value is None.
+        Times are text (RFC 3339), durations seconds. What does not apply is left out, and so is a
+        rare counter that is 0.
         """
-        key = self.key
-        tunnel = self.tunnel
-        return {
-            "id": self.id,
-            "proto": key.proto_name,
-            "orig": _side(key.orig, self.orig),
-            "resp": _side(key.resp, self.resp),
-            "vlans": list(key.vlans),
-            "icmp_id": key.icmp_id,
-            "network": key.network,
-            "start": self.start,
-            "last": self.last,
-            "duration": self.duration,
-            "history": self.history,
-            "conn_state": self.conn_state,
-            "community_id": key.community_id() if len(key.orig.packed) != 6 else None,
-            "icmp_errors": self.icmp_errors,
-            "icmp_error": list(self.icmp_error) if self.icmp_error else None,
-            "tunnel": tunnel
-            and {
-                "kind": tunnel.kind.value,
-                "id": tunnel.id,
-                "orig": {"addr": tunnel.orig.text, "port": tunnel.orig.port},
-                "resp": {"addr": tunnel.resp.text, "port": tunnel.resp.port},
-                "flow_id": tunnel.flow_id,
-            },
-            "statistics": self.statistics
-            and {
-                side: {"size": s.size._asdict(), "gap": s.gap._asdict()}
-                for side, s in zip(("orig", "resp"), self.statistics, strict=True)
-            },
-            "first_packets": [packet._asdict() for packet in self.first_packets],
-            "one_sided": self.one_sided,
-        }
+        return flow_record(self)
 
 
-def _side(endpoint: Endpoint, counters: Counters) -> dict[str, object]:
-    return {
-        "addr": endpoint.text,
-        "port": endpoint.port,
-        **counters._asdict(),
-        "state": counters.tcp_state.name.lower(),
+def flow_record(flow: Flow, reason: str | None = None) -> dict[str, object]:
+    """Return the fields of a flow, in the order of ``fields.RECORD``."""
+    key = flow.key
+    record: dict[str, object] = {
+        "id": count(flow.id),
+        "proto": key.proto_name,
+        "orig_addr": key.orig.text,
+        "orig_port": key.orig.port,
+        "resp_addr": key.resp.text,
+        "resp_port": key.resp.port,
+        "vlans": list(key.vlans),
     }
+    if key.proto in _ICMP:
+        record["icmp_id"] = key.icmp_id
+    if key.network is not None:
+        record["network"] = key.network
+    record["start"] = time_text(flow.start)
+    record["last"] = time_text(flow.last)
+    record["duration"] = seconds(flow.duration)
+    _add_side(record, "orig", flow.orig, key.proto == _TCP)
+    _add_side(record, "resp", flow.resp, key.proto == _TCP)
+    record["history"] = flow.history
+    record["conn_state"] = flow.conn_state
+    if len(key.orig.packed) != _MAC:
+        record["community_id"] = key.community_id()
+    if reason is not None:
+        record["reason"] = reason
+    if flow.icmp_errors:
+        record["icmp_errors"] = flow.icmp_errors
+        error = flow.icmp_error or (0, 0)
+        record["icmp_error_type"], record["icmp_error_code"] = error
+    if flow.tunnel is not None:
+        _add_tunnel(record, flow.tunnel)
+    if flow.one_sided:
+        record["one_sided"] = True
+    _add_measured(record, flow)
+    return record
+
+
+def _add_side(record: dict[str, object], side: str, counters: Counters, is_tcp: bool) -> None:
+    for name in _COUNTED:
+        record[f"{side}_{name}"] = count(getattr(counters, name))
+    for name in ("first", "last"):
+        if ts := getattr(counters, name):
+            record[f"{side}_{name}"] = time_text(ts)
+    if counters.rtt:
+        record[f"{side}_rtt"] = seconds(counters.rtt)
+    for name in _RARELY_COUNTED:
+        if number := getattr(counters, name):
+            record[f"{side}_{name}"] = count(number)
+    if is_tcp:
+        record[f"{side}_state"] = counters.tcp_state.name.lower()
+        record[f"{side}_tcp_flags"] = counters.tcp_flags
+        if counters.fin_acked:
+            record[f"{side}_fin_acked"] = True
+
+
+def _add_tunnel(record: dict[str, object], tunnel: Tunnel) -> None:
+    record["tunnel_kind"] = tunnel.kind.value
+    record["tunnel_id"] = tunnel.id
+    if tunnel.flow_id:
+        record["tunnel_flow_id"] = count(tunnel.flow_id)
+    for side, end in (("orig", tunnel.orig), ("resp", tunnel.resp)):
+        record[f"tunnel_{side}_addr"] = end.text
+        record[f"tunnel_{side}_port"] = end.port
+
+
+def _add_measured(record: dict[str, object], flow: Flow) -> None:
+    for side, measured in zip(("orig", "resp"), flow.statistics or (), strict=False):
+        for name, value in measured.size._asdict().items():
+            record[f"{side}_size_{name}"] = value
+        for name, value in measured.gap._asdict().items():
+            record[f"{side}_gap_{name}"] = seconds(value)
+    if flow.first_packets:
+        record["first_packet_sizes"] = [packet.size for packet in flow.first_packets]
+        record["first_packet_gaps"] = [seconds(packet.gap) for packet in flow.first_packets]

@@ -1,13 +1,13 @@
 """Flow events as text, made in C from whole batches, without decoding them.
 
-``json.py`` makes the same JSON of decoded events. The tests hold each format equal, byte for byte,
-to a formatter in Python.
+``json.py`` makes the same JSON of decoded events, and of those with parts that C does not write.
+The tests hold each format equal, byte for byte, to a formatter in Python.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
+from itertools import accumulate
 from typing import Any, Final, NamedTuple
 
 from netring_bpf._core import ffi, lib
@@ -15,7 +15,10 @@ from netring_bpf.errors import OptionError
 from netring_bpf.events.batch import EventBatch
 from netring_bpf.events.event import FlowEvent
 from netring_bpf.events.layout import mask_of
+from netring_bpf.events.plain import json_text, text
 from netring_bpf.formats.base import FORMATS
+from netring_bpf.formats.csv import cell
+from netring_bpf.formats.json import encode_event
 from netring_bpf.formats.zeek import uid_key
 
 __all__ = ["Text", "TextEncoder"]
@@ -39,9 +42,11 @@ class TextEncoder:
     """Makes text of batches of flow events, in one of ``FORMATS``.
 
     ``kinds``: the event classes to encode; the encoder passes over the others. ``terminator``
-    ends each record. The format has a default for both. ``salt``: of Zeek's ``uid``. JSON alone
-    takes ``interface`` and ``capture``, texts for each record, and ``seq``, the number of the
-    first record; the numbers go on from batch to batch. Raises ``OptionError`` for another format.
+    ends each record. The format has a default for both. ``salt``: of Zeek's ``uid``.
+    ``interface``: named in each record of JSON, EVE and CSV. JSON alone takes
+    ``capture``, another text for each record, and ``seq``, the number of the first record; the
+    numbers go on from batch to batch. ``compress_ipv6``: EVE has IPv6 addresses as in RFC 5952,
+    else in Suricata's long form. Raises ``OptionError`` for another format.
     """
 
     def __init__(
@@ -54,6 +59,7 @@ class TextEncoder:
         interface: str | None = None,
         capture: str | None = None,
         seq: int | None = None,
+        compress_ipv6: bool = False,
     ) -> None:
         if format not in FORMATS:
             raise OptionError(
@@ -64,8 +70,12 @@ class TextEncoder:
             kinds = chosen.kinds
         if terminator is None:
             terminator = chosen.terminator
-        place = b"" if interface is None else _json_text(interface)
-        name = b"" if capture is None else _json_text(capture)
+        quoted = cell if format == "csv" else _json_string
+        place = b"" if interface is None else quoted(interface).encode()
+        name = b"" if capture is None else _json_string(capture).encode()
+        self._kinds, self._terminator = kinds, terminator
+        self._names = interface, capture
+        self._is_json = format == "json"
         self._keep = tuple(map(ffi.from_buffer, (terminator, place, name)))
         self._options = ffi.new(
             "nr_text_options *",
@@ -79,6 +89,7 @@ class TextEncoder:
                 "capture": self._keep[2],
                 "capture_size": len(name),
                 "has_seq": seq is not None,
+                "compress_ipv6": compress_ipv6,
                 "terminator": self._keep[0],
                 "terminator_size": len(terminator),
             },
@@ -106,10 +117,15 @@ class TextEncoder:
 
         A piece is valid until you ask for the next one or call another method of this encoder.
         """
+        if self._is_json and events.is_measured:
+            return map(memoryview, self._measured(events))
         return (memoryview(piece).toreadonly() for piece in self._pieces(events, ffi.NULL))
 
     def encode_records(self, events: EventBatch) -> Text:
         """Return the events as text, with the ends of the records."""
+        if self._is_json and events.is_measured:
+            records = list(self._measured(events))
+            return Text(b"".join(records), list(accumulate(map(len, records))))
         found = ffi.new("uint32_t[]", max(1, len(events)))
         pieces: list[bytes] = []
         ends: list[int] = []
@@ -119,6 +135,16 @@ class TextEncoder:
             pieces.append(bytes(piece))
             start += len(piece)
         return Text(b"".join(pieces), ends)
+
+    def _measured(self, events: EventBatch) -> Iterator[bytes]:
+        """Yield the records of events whose statistics or first packets C does not write."""
+        interface, capture = self._names
+        for event in events:
+            if isinstance(event, self._kinds):
+                seq = self.seq if self._options.has_seq else None
+                record = encode_event(event, interface=interface, capture=capture, seq=seq)
+                self.seq += 1
+                yield record + self._terminator
 
     def _pieces(self, events: EventBatch, ends: Any) -> Iterator[Any]:
         """Yield as much text at a time as fits the buffer; valid until the next piece."""
@@ -148,6 +174,5 @@ def _number_of(format: str) -> int:
     return int(getattr(lib, f"NR_FORMAT_{format.upper().replace('-', '_')}"))
 
 
-def _json_text(text: str) -> bytes:
-    """Return the text as JSON can hold it, as ``json.py`` does."""
-    return json.dumps(text.encode(errors="backslashreplace").decode(), ensure_ascii=False).encode()
+def _json_string(value: str) -> str:
+    return json_text(text(value))

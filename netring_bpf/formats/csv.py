@@ -1,20 +1,36 @@
 """Flows as comma-separated values (RFC 4180), for spreadsheets and data frames.
 
-A line of names, then a line a flow. Times are nanoseconds; a missing value is an empty field.
+A line of names, then a line a flow, with the names and the values of the JSON records; the VLAN ids
+share a cell. A field that does not apply is empty.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-from netring_bpf.events.flow import Counters
+from netring_bpf.events.fields import RECORD
+from netring_bpf.events.plain import text
 
-__all__ = ["COLUMNS", "HEADER"]
+__all__ = ["COLUMNS", "HEADER", "cell"]
 
-COLUMNS: Final = (
-    "start", "last", "duration", "proto", "orig_addr", "orig_port", "resp_addr", "resp_port",
-    "vlan", "inner_vlan", "icmp_id", "network", "conn_state", "history", "reason",
-    *(f"orig_{name}" for name in Counters._fields), *(f"resp_{name}" for name in Counters._fields),
-    "icmp_errors", "tunnel", "tunnel_id", "community_id", "id", "one_sided",
-)  # fmt: skip
+COLUMNS: Final = (*RECORD, "interface")
 HEADER: Final = (",".join(COLUMNS) + "\r\n").encode()
+
+# A spreadsheet takes a cell that begins so for a formula, or strips it and then does (OWASP, "CSV
+# Injection").
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
+_QUOTED: Final = frozenset(',"\r\n')
+
+
+def cell(value: str) -> str:
+    """Return a cell for text from outside the program: no formula, and quoted where it has to be.
+
+    Each cell with such text is made here. All others are numbers, times, addresses and the
+    program's own words, none of which begins a formula.
+    """
+    shown = text(value)
+    if shown.startswith(_FORMULA):
+        shown = f"'{shown}"
+    if _QUOTED.isdisjoint(shown):
+        return shown
+    return '"' + shown.replace('"', '""') + '"'

@@ -92,7 +92,10 @@ typedef struct {
     uint32_t gaps;
     uint32_t zero_windows;
     uint32_t bad_checksums; /* packets counted, but not otherwise used */
-    uint32_t tcp_state;
+    uint8_t tcp_state;
+    uint8_t tcp_flags; /* of all its segments, or'ed */
+    uint8_t fin_acked; /* its FIN was acknowledged */
+    uint8_t reserved;
 } nr_event_side;
 
 /* One flow event, as the reader's thread hands it to Python. In the hand-off, two
@@ -310,12 +313,13 @@ typedef struct {
     uint32_t format;         /* NR_FORMAT_* */
     uint32_t kinds;          /* bit n: encodes events of kind n; others are skipped */
     uint64_t uid_key[2];     /* Zeek's uid derives from it and from the flow's id */
-    uint64_t seq;            /* number of the first record; JSON only, like the next two */
-    const char *interface;   /* a JSON string, with its quotes */
-    const char *capture;     /* likewise */
+    uint64_t seq;            /* number of the first record; JSON only */
+    const char *interface;   /* a JSON string, with its quotes; a cell of CSV; not for Zeek */
+    const char *capture;     /* a JSON string; JSON only */
     uint32_t interface_size; /* 0: left out */
     uint32_t capture_size;   /* 0: left out */
     uint32_t has_seq;
+    uint32_t compress_ipv6; /* EVE: addresses as in RFC 5952 */
     const char *terminator; /* written after each record */
     uint32_t terminator_size;
 } nr_text_options;
@@ -424,6 +428,12 @@ uint32_t nr_encode(const nr_text_options *options, const void *events, uint32_t 
                    const uint32_t *rows, uint32_t count, char *out, uint32_t size, uint32_t *ends,
                    nr_text *text);
 uint32_t nr_text_room(const nr_text_options *options); /* the longest record */
+#define NR_CONN_STATE_SIZE 8
+#define NR_COMMUNITY_ID_SIZE 32
+/* Writes the conn_state and the Community ID of each event, both padded with NUL; a pair of stations
+ * has no Community ID. */
+void nr_derive(const void *events, uint32_t event_size, uint32_t count, char *conn_states,
+               char *community_ids);
 
 /* -- classic BPF on bytes -- */
 int nr_filter_check(const nr_bpf_insn *insns, uint32_t count); /* -EINVAL: do not run it */

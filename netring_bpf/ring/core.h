@@ -36,6 +36,18 @@ enum {
     NR_PROTO_UDPLITE = 136
 };
 
+/* Flags of a TCP header. */
+enum {
+    NR_FLAG_FIN = 0x01,
+    NR_FLAG_SYN = 0x02,
+    NR_FLAG_RST = 0x04,
+    NR_FLAG_PSH = 0x08,
+    NR_FLAG_ACK = 0x10,
+    NR_FLAG_URG = 0x20,
+    NR_FLAG_ECE = 0x40,
+    NR_FLAG_CWR = 0x80
+};
+
 #define NR_BATCH 64u            /* frames taken from a source at once */
 #define NR_EVENTS_PER_PACKET 4u /* evicted + ended + started + established */
 

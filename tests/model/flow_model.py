@@ -57,6 +57,7 @@ class Side:
     out_of_order: int = 0
     gaps: int = 0
     zero_windows: int = 0
+    flags: set[str] = field(default_factory=set)
     state: str = "inactive"
     previous: str = "inactive"
     start: int = 0
@@ -414,6 +415,7 @@ class Table:
         side.bytes += p.size
         side.ip_bytes += p.ip_bytes
         side.payload += p.payload
+        side.flags |= set(p.flags)
         side.first = side.first or p.ts
         side.last = max(side.last, p.ts)
         if p.proto == "udp":

@@ -18,6 +18,7 @@ A, B = "10.0.0.1", "10.0.0.2"
 TCP_ENDS = [((A, 40_000), (B, 50_000)), ((A, 40_001), (B, 80)), ((B, 40_000), (A, 50_000))]
 UDP_ENDS = [((A, 1000), (B, 2000)), ((A, 1001), (B, 53))]
 FLAGS = ["S", "SA", "A", "PA", "A", "PA", "FA", "F", "R", "RA", "SF", "FR", "SR", ""]
+BITS = {"F": 1, "S": 2, "R": 4, "P": 8, "A": 16}
 STEPS = [0, 1000, 1000, 1000, SECOND, 4 * SECOND, 5 * SECOND, 21 * SECOND, -SECOND]
 
 numbers = st.one_of(
@@ -97,6 +98,8 @@ def of_side(flow: model.Flow, number: int) -> Counters:
         side.packets, side.bytes, side.ip_bytes, side.size(peer) if is_tcp else side.payload,
         side.first, side.last, side.rtt, side.missing, side.retransmitted, side.out_of_order,
         side.gaps, side.zero_windows, 0, TcpState[side.state.upper()] if is_tcp else 0,
+        sum(BITS[letter] for letter in side.flags),
+        int(side.fin is not None and side.acked >= side.fin),
     )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.support.savefiles import pcap
 
 HEAVY = (
-    "bcc", "aiomqtt", "paho", "rich", "pyroute2", "msgspec", "numpy", "pyarrow",
+    "bcc", "aiomqtt", "paho", "rich", "pyroute2", "numpy", "pyarrow",
     "netring_bpf._core",
 )  # fmt: skip
 

@@ -33,12 +33,6 @@ static inline bool nr_key_equal(const struct nr_key *a, const struct nr_key *b) 
             (nr_key_word(a, 4) ^ nr_key_word(b, 4)) | (nr_key_word(a, 5) ^ nr_key_word(b, 5))) == 0;
 }
 
-/* Flags of a TCP header. */
-#define NR_FLAG_FIN 0x01
-#define NR_FLAG_SYN 0x02
-#define NR_FLAG_RST 0x04
-#define NR_FLAG_ACK 0x10
-
 /* A tunnel that was opened, described by its outer packet. */
 struct nr_tunnel {
     uint8_t src_h[16];

@@ -14,7 +14,7 @@ NR_INLINE void fill_side(const struct nr_table *t, uint32_t i, int side, nr_even
     const struct stream *s = &f->stream[side], *peer = &f->stream[side ^ 1];
     out->packets = (uint64_t)s->packets << 32 | f->packets[side];
     out->bytes = f->side[side].bytes;
-    out->ip_bytes = f->side[side].ip_bytes;
+    out->ip_bytes = f->side[side].ip_bytes_flags >> 8;
     if (s->timed) {
         const uint32_t first = past->first[side];
         out->first_ts =
@@ -32,20 +32,23 @@ NR_INLINE void fill_side(const struct nr_table *t, uint32_t i, int side, nr_even
         out->rtt_ns = nr_shake(t, i, side ^ 1);
     }
     out->tcp_state = s->state;
+    out->tcp_flags = f->side[side].ip_bytes_flags & UINT8_MAX;
 }
 
-static void fill_extra_side(const struct extra_side *x, nr_event_side *out) {
+static void fill_extra_side(const struct extra_side *x, const struct stream *s,
+                            nr_event_side *out) {
     out->missing_bytes = x->missing;
     out->retransmitted = x->retransmitted;
     out->out_of_order = x->out_of_order;
     out->gaps = x->gaps;
     out->zero_windows = x->zero_windows;
     out->bad_checksums = x->bad_checksums;
+    out->fin_acked = s->fin_seen && s->acked >= x->fin;
 }
 
-static void fill_extra(const struct extra *x, nr_event *event) {
-    fill_extra_side(&x->side[ORIG], &event->orig);
-    fill_extra_side(&x->side[RESP], &event->resp);
+static void fill_extra(const struct extra *x, const struct flow *f, nr_event *event) {
+    fill_extra_side(&x->side[ORIG], &f->stream[ORIG], &event->orig);
+    fill_extra_side(&x->side[RESP], &f->stream[RESP], &event->resp);
     event->icmp_errors = x->icmp_errors;
     event->icmp_error_type = x->icmp_error_type;
     event->icmp_error_code = x->icmp_error_code;
@@ -119,7 +122,7 @@ void nr_emit(struct nr_table *t, uint32_t i, uint8_t kind, uint8_t end_reason) {
     event->one_sided = t->one_sided;
     nr_history_text(t, i, event->history);
     if (NR_UNLIKELY(f->has_extra)) {
-        fill_extra(nr_extra(t, i), event);
+        fill_extra(nr_extra(t, i), f, event);
     }
     if (NR_UNLIKELY(f->has_tunnel)) {
         fill_tunnel(&t->tunneled[i], event);

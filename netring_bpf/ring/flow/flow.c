@@ -214,7 +214,7 @@ NR_INLINE void count_packet(struct nr_table *t, uint32_t i, int side, bool is_fi
                             const struct nr_dissected *p, uint64_t ts) {
     struct flow *f = &t->flows[i];
     struct stream *s = &t->flows[i].stream[side];
-    f->side[side].ip_bytes += p->ip_bytes;
+    nr_side_add_ip(f, side, p->ip_bytes, p->tcp_flags);
     f->side[side].last_ts = nr_max_u64(f->side[side].last_ts, ts);
     if (is_first) {
         s->timed = true; /* the flow's start is its time */

@@ -82,7 +82,8 @@ struct flow {
     uint32_t has_tunnel : 1;
     uint64_t touched; /* table time that the timeout counts from; orders the idle list */
     struct {
-        uint64_t bytes, ip_bytes;
+        uint64_t bytes;
+        uint64_t ip_bytes_flags; /* nr_side_add_ip() */
         uint64_t last_ts;
     } side[2];
     uint32_t packets[2]; /* the low half: nr_flow_packets() */
@@ -198,6 +199,13 @@ static inline bool nr_is_tcp(const struct flow *f) {
 
 static inline uint64_t nr_flow_packets(const struct nr_table *t, uint32_t i, int side) {
     return (uint64_t)t->flows[i].stream[side].packets << 32 | t->flows[i].packets[side];
+}
+
+/* IP bytes and TCP flags of a side share a word: 56 bits count the bytes, the low 8 collect the
+ * flags. */
+static inline void nr_side_add_ip(struct flow *f, int side, uint32_t ip_bytes, uint8_t tcp_flags) {
+    uint64_t *word = &f->side[side].ip_bytes_flags;
+    *word = (*word + ((uint64_t)ip_bytes << 8)) | tcp_flags;
 }
 
 static inline uint64_t nr_min_u64(uint64_t a, uint64_t b) {

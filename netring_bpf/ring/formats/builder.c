@@ -1,7 +1,9 @@
-/* Writes numbers and addresses as text: see builder.h. */
+/* Writes numbers, times and addresses as text: see builder.h. */
 #include "formats/builder.h"
 
 #define NS 1000000000u
+#define DAY 86400u
+#define MAX_COUNT (((uint64_t)1 << 53) - 1)
 
 /* -- numbers -- */
 
@@ -26,6 +28,10 @@ char *nr_put_u64(char *at, uint64_t value) {
         *--first = (char)('0' + value);
     }
     return nr_put(at, first, (size_t)(digits + sizeof digits - first));
+}
+
+char *nr_put_count(char *at, uint64_t value) {
+    return nr_put_u64(at, value < MAX_COUNT ? value : MAX_COUNT);
 }
 
 char *nr_put_padded(char *at, uint64_t value, unsigned digits) {
@@ -123,6 +129,65 @@ char *nr_put_seconds_rounded(char *at, uint64_t ns) {
     return nr_put_padded(at, micros % 1000000, 6);
 }
 
+/* -- times -- */
+
+static char *put_pair(char *at, uint64_t value) {
+    return nr_put(at, &pairs[value * 2], 2);
+}
+
+/* Writes the date of a day since 1970, by years that begin in March (Hinnant, "chrono-compatible
+ * low-level date algorithms"). */
+static char *put_date(char *at, uint64_t day) {
+    const uint64_t since = day + 719468; /* 0000-03-01 */
+    const uint64_t era = since / 146097, of_era = since % 146097;
+    const uint64_t year = (of_era - of_era / 1460 + of_era / 36524 - of_era / 146096) / 365;
+    const uint64_t of_year = of_era - (365 * year + year / 4 - year / 100);
+    const uint64_t month = (5 * of_year + 2) / 153; /* 0: March */
+    at = nr_put_padded(at, era * 400 + year + (month >= 10), 4);
+    at = put_pair(NR_PUT(at, "-"), month < 10 ? month + 3 : month - 9);
+    return put_pair(NR_PUT(at, "-"), of_year - (153 * month + 2) / 5 + 1);
+}
+
+void nr_seconds_clear(struct nr_seconds *seconds) {
+    memset(seconds, UINT8_MAX, sizeof *seconds); /* no second has this number */
+}
+
+static char *put_second(char *at, struct nr_seconds *seconds, uint64_t second) {
+    const size_t n = second % (sizeof seconds->slot / sizeof seconds->slot[0]);
+    char *text = seconds->slot[n].text;
+    if (seconds->slot[n].second != second) {
+        char *end = put_date(text, second / DAY);
+        end = put_pair(NR_PUT(end, "T"), second % DAY / 3600);
+        end = put_pair(NR_PUT(end, ":"), second % 3600 / 60);
+        put_pair(NR_PUT(end, ":"), second % 60);
+        seconds->slot[n].second = second;
+    }
+    return nr_put(at, text, NR_SECOND_SIZE);
+}
+
+char *nr_put_time(char *at, struct nr_seconds *seconds, uint64_t ns) {
+    const uint32_t of_second = (uint32_t)(ns % NS);
+    at = put_second(at, seconds, ns / NS);
+    *at++ = '.';
+    at = put_pair(at, of_second / 10000000);
+    at = put_pair(at, of_second / 100000 % 100);
+    at = put_pair(at, of_second / 1000 % 100);
+    at = put_pair(at, of_second / 10 % 100);
+    *at++ = (char)('0' + of_second % 10);
+    *at++ = 'Z';
+    return at;
+}
+
+char *nr_put_time_micros(char *at, struct nr_seconds *seconds, uint64_t ns) {
+    const uint32_t micros = (uint32_t)(ns % NS) / 1000;
+    at = put_second(at, seconds, ns / NS);
+    *at++ = '.';
+    at = put_pair(at, micros / 10000);
+    at = put_pair(at, micros / 100 % 100);
+    at = put_pair(at, micros % 100);
+    return NR_PUT(at, "+0000");
+}
+
 /* -- addresses -- */
 
 static char *put_ipv4(char *at, const uint8_t *address) {
@@ -135,10 +200,15 @@ static char *put_ipv4(char *at, const uint8_t *address) {
 
 static const char hex[] = "0123456789abcdef";
 
+char *nr_put_hex_byte(char *at, uint8_t value) {
+    *at++ = hex[value >> 4];
+    *at++ = hex[value & 15];
+    return at;
+}
+
 static char *put_mac(char *at, const uint8_t *address) {
     for (int i = 0; i < 6; i++) {
-        *at++ = hex[address[i] >> 4];
-        *at++ = hex[address[i] & 15];
+        at = nr_put_hex_byte(at, address[i]);
         *at++ = ':';
     }
     return at - 1;
@@ -196,6 +266,14 @@ static char *put_ipv6(char *at, const uint8_t *address) {
         at = put_group(at, groups[i]);
     }
     return at;
+}
+
+char *nr_put_ipv6_expanded(char *at, const uint8_t *address) {
+    for (int i = 0; i < 16; i += 2) {
+        at = nr_put_hex_byte(nr_put_hex_byte(at, address[i]), address[i + 1]);
+        *at++ = ':';
+    }
+    return at - 1;
 }
 
 char *nr_put_address(char *at, uint8_t family, const uint8_t *address) {

@@ -19,8 +19,10 @@ uint32_t nr_encode(const nr_text_options *options, const void *events, uint32_t 
                    nr_text *text) {
     nr_format *const format = formats[options->format];
     const uint32_t room = nr_text_room(options);
+    struct nr_encoding encoding = {.options = options, .seq = options->seq};
     char *at = out;
     uint32_t i = 0;
+    nr_seconds_clear(&encoding.seconds);
     text->records = 0;
     for (; i < count && (size_t)(out + size - at) >= room; i++) {
         const size_t row = rows != NULL ? rows[i] : i;
@@ -28,13 +30,29 @@ uint32_t nr_encode(const nr_text_options *options, const void *events, uint32_t 
         if (!(options->kinds >> event->kind & 1)) {
             continue;
         }
-        at = format(at, event, options, options->seq + text->records);
+        at = format(at, event, &encoding);
         at = nr_put(at, options->terminator, options->terminator_size);
         if (ends != NULL) {
             ends[text->records] = (uint32_t)(at - out);
         }
         text->records++;
+        encoding.seq++;
     }
     text->size = (uint32_t)(at - out);
     return i;
+}
+
+void nr_derive(const void *events, uint32_t event_size, uint32_t count, char *conn_states,
+               char *community_ids) {
+    for (uint32_t i = 0; i < count; i++) {
+        const nr_event *event = (const void *)((const uint8_t *)events + (size_t)i * event_size);
+        char *state = conn_states + (size_t)i * NR_CONN_STATE_SIZE;
+        char *id = community_ids + (size_t)i * NR_COMMUNITY_ID_SIZE;
+        memset(state, 0, NR_CONN_STATE_SIZE);
+        memset(id, 0, NR_COMMUNITY_ID_SIZE);
+        nr_put_string(state, nr_conn_state(event));
+        if (event->family != 0) {
+            nr_put_community_id(id, event);
+        }
+    }
 }

@@ -7,11 +7,17 @@
 
 /* The longest record without its capture's name: a few dozen numbers of up to 20 digits, and the
  * names of the fields. */
-#define NR_RECORD_ROOM 2560u
+#define NR_RECORD_ROOM 4096u
 
-/* Writes one event as text. `seq` is the record's number, for options that want it. */
-typedef char *nr_format(char *at, const nr_event *event, const nr_text_options *options,
-                        uint64_t seq);
+/* A batch on its way: `seq` is the number of its next record, for options that want it. */
+struct nr_encoding {
+    const nr_text_options *options;
+    uint64_t seq;
+    struct nr_seconds seconds;
+};
+
+/* Writes one event as text. */
+typedef char *nr_format(char *at, const nr_event *event, struct nr_encoding *encoding);
 nr_format nr_json_record;
 nr_format nr_zeek_record;
 nr_format nr_zeek_json_record;
@@ -29,6 +35,7 @@ static inline bool nr_is_icmp(uint8_t proto) {
 
 /* Writes the protocol's usual name, or its number. */
 char *nr_put_proto(char *at, uint8_t proto);
+const char *nr_event_name(uint8_t kind);
 const char *nr_tcp_state_name(uint32_t state);
 const char *nr_end_name(uint8_t end_reason);
 const char *nr_tunnel_name(uint8_t kind);

@@ -12,6 +12,17 @@ char *nr_put_proto(char *at, uint8_t proto) {
     return name != NULL ? nr_put_string(at, name) : nr_put_u64(at, proto);
 }
 
+const char *nr_event_name(uint8_t kind) {
+    static const char *const names[] = {
+        "",
+        [NR_EVENT_STARTED] = "started",
+        [NR_EVENT_ESTABLISHED] = "established",
+        [NR_EVENT_UPDATED] = "updated",
+        [NR_EVENT_ENDED] = "ended",
+    };
+    return kind <= NR_EVENT_ENDED ? names[kind] : "";
+}
+
 const char *nr_tcp_state_name(uint32_t state) {
     static const char *const names[] = {
         [NR_STATE_INACTIVE] = "inactive",

@@ -83,8 +83,8 @@ static char *put_counters_tsv(char *at, const nr_event *e) {
     return put_tab(nr_put_u64(at, e->resp.ip_bytes));
 }
 
-char *nr_zeek_record(char *at, const nr_event *e, const nr_text_options *options, uint64_t seq) {
-    (void)seq;
+char *nr_zeek_record(char *at, const nr_event *e, struct nr_encoding *encoding) {
+    const nr_text_options *options = encoding->options;
     at = nr_put_u64(at, e->start_ts / 1000000000u);
     at = put_tab(nr_put_padded(NR_PUT(at, "."), e->start_ts / 1000 % 1000000, 6));
     at = put_tab(put_uid(at, options, e->flow_id));
@@ -141,11 +141,10 @@ static char *put_counters_json(char *at, const nr_event *e) {
     return at;
 }
 
-char *nr_zeek_json_record(char *at, const nr_event *e, const nr_text_options *options,
-                          uint64_t seq) {
+char *nr_zeek_json_record(char *at, const nr_event *e, struct nr_encoding *encoding) {
     static const char *const names[2] = {",\"vlan\":", ",\"inner_vlan\":"};
+    const nr_text_options *options = encoding->options;
     int vlans = 0;
-    (void)seq;
     at = nr_put_seconds(NR_PUT(at, "{\"ts\":"), e->start_ts);
     at = put_uid(NR_PUT(at, ",\"uid\":\""), options, e->flow_id);
     at = put_key_json(at, e);

@@ -108,7 +108,7 @@ class Flows:
 
         def holds(line: str) -> bool:
             record = json.loads(line)
-            return record["event"] == event and record["orig"]["port"] == port
+            return record["event"] == event and record["orig_port"] == port
 
         self.out.wait_for(holds)
 

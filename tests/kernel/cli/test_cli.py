@@ -103,7 +103,6 @@ def test_help_and_errors_load_nothing_that_a_command_needs(arguments: list[str])
     loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert "netring_bpf.cli.flows" in loaded
     needless = {
-        "msgspec",
         "netring_bpf._core",
         "netring_bpf.capture.capture",
         "netring_bpf.netring",

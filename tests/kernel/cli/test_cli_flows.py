@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from netring_bpf.events.fields import RECORD
 from tests.kernel.cli.command import (
     HOW,
     LIMIT,
@@ -37,12 +38,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.requires("root", "netns", "bcc")
 
 BACKENDS = ["af_xdp", "tpacket_v3"]
-FLOW_KEYS = [
-    "event", "ts", "id", "proto", "orig", "resp", "vlans", "start", "last",
-    "orig_packets", "orig_bytes", "resp_packets", "resp_bytes",
-    "orig_ip_bytes", "orig_payload", "resp_ip_bytes", "resp_payload",
-    "history", "conn_state", "community_id",
-]  # fmt: skip
 ARP = ethernet(0x0806, bytes(28))
 
 
@@ -97,7 +92,7 @@ def test_every_flow_is_in_the_json_lines_with_its_counters(
         command.printed("started", 9999)  # all frames before this last one are counted
         done = command.finish(signal.SIGINT)
     assert done.status == 0
-    records = [record for record in done.records if record["orig"]["port"] != 9999]
+    records = [record for record in done.records if record["orig_port"] != 9999]
     kinds = [record["event"] for record in records]
     assert {kind: kinds.count(kind) for kind in kinds} == {
         "started": len(flows),
@@ -106,13 +101,13 @@ def test_every_flow_is_in_the_json_lines_with_its_counters(
     }
     assert len(done.out) == len(records) + 2
     for record in done.records:
-        tail = ["reason"] if record["event"] == "ended" else []
-        assert list(record) == FLOW_KEYS + tail
+        assert list(record) == [name for name in RECORD if name in record]
+        assert ("reason" in record) == (record["event"] == "ended")
     ended = [record for record in records if record["event"] == "ended"]
     assert {record["reason"] for record in ended} == {"shutdown"}
     assert {
         (
-            r["proto"], r["orig"]["addr"], r["orig"]["port"], r["resp"]["addr"], r["resp"]["port"],
+            r["proto"], r["orig_addr"], r["orig_port"], r["resp_addr"], r["resp_port"],
             tuple(r["vlans"]),
         ): (r["orig_packets"], r["orig_bytes"], r["resp_packets"], r["resp_bytes"])
         for r in ended
@@ -131,9 +126,21 @@ def test_an_icmp_flow_has_its_identifier(namespace: Namespace) -> None:
         done = command.finish(signal.SIGTERM)
     [record] = [r for r in done.records if r["event"] == "ended" and r["proto"] == "icmp"]
     assert record["icmp_id"] == 7
-    assert (record["orig"]["addr"], record["resp"]["addr"]) == (A, B)
+    assert (record["orig_addr"], record["resp_addr"]) == (A, B)
     assert (record["orig_packets"], record["orig_bytes"]) == (1, len(echo))
     assert (record["resp_packets"], record["resp_bytes"]) == (1, len(reply))
+
+
+@pytest.mark.parametrize("name", ["eve", "csv"])
+def test_a_live_capture_names_its_interface(namespace: Namespace, name: str) -> None:
+    with Flows(namespace, "--backend", "tpacket_v3", "--format", name).capturing() as command:
+        send(namespace, query(1000))
+        done = command.finish(signal.SIGTERM)
+    flows = [line for line in done.out if "1000" in line]
+    if name == "eve":
+        assert [json.loads(line)["in_iface"] for line in flows] == [PORT]
+    else:
+        assert [line.rpartition(",")[2] for line in (done.out[0], *flows)] == ["interface", PORT]
 
 
 def test_lines_appear_while_the_capture_goes_on(namespace: Namespace) -> None:
@@ -193,7 +200,7 @@ def test_a_count_ends_it_after_exactly_so_many_events(namespace: Namespace, back
         send(namespace, *(query(1000 + n) for n in range(20)))
         done = command.finish()
     assert done.status == 0
-    assert [(r["event"], r["orig"]["port"]) for r in done.records] == [
+    assert [(r["event"], r["orig_port"]) for r in done.records] == [
         ("started", 1000),
         ("started", 1001),
         ("started", 1002),
@@ -299,7 +306,7 @@ def test_a_filter_may_be_several_words(namespace: Namespace, backend: str) -> No
         done = command.finish(signal.SIGTERM)
     assert done.status == 0
     assert [
-        (r["orig"]["port"], r["orig_packets"], r["resp_packets"])
+        (r["orig_port"], r["orig_packets"], r["resp_packets"])
         for r in done.records
         if r["event"] == "ended"
     ] == [(1001, 1, 1), (9999, 1, 0)]
@@ -316,7 +323,7 @@ def test_a_filter_may_be_one_argument(namespace: Namespace, backend: str) -> Non
     with Flows(namespace, "--backend", backend, "-c", "1", "not port 53").capturing() as command:
         send(namespace, query(1001), query(1002, dport=54))
         done = command.finish()
-    assert [r["orig"]["port"] for r in done.records] == [1002]
+    assert [r["orig_port"] for r in done.records] == [1002]
 
 
 @pytest.mark.parametrize("backend", ["auto", *BACKENDS])
@@ -441,7 +448,7 @@ def test_threads_of_a_preset_share_the_flows(namespace: Namespace) -> None:
         done = command.finish(signal.SIGINT)
     assert done.status == 0
     ended = [record for record in done.records if record["event"] == "ended"]
-    assert {record["orig"]["port"] for record in ended} == set(range(2000, 2064))
+    assert {record["orig_port"] for record in ended} == set(range(2000, 2064))
     assert {record["id"] % 2 for record in ended} == {0, 1}
     assert not [line for line in done.err if "books off" in line]
 

@@ -134,4 +134,4 @@ def test_json_on_a_terminal_prints_json_lines(namespace: Namespace) -> None:
         send(namespace, query(1001), query(1002))
         assert command.finish().status == 0
         lines = terminal.read_to_the_end()
-    assert [json.loads(line)["orig"]["port"] for line in lines] == [1001, 1002]
+    assert [json.loads(line)["orig_port"] for line in lines] == [1001, 1002]

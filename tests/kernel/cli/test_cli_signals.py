@@ -189,7 +189,7 @@ def test_sighup_ends_flows_with_closing_records_and_a_summary(namespace: Namespa
         command.err.wait_for(lambda line: "flows started" in line)
         done = command.finish(signal.SIGHUP)
     assert done.status == 0
-    assert [record["orig"]["port"] for record in done.records] == [1001]
+    assert [record["orig_port"] for record in done.records] == [1001]
     assert done.err[-4:] == summary(1, keyed=1, seen=1, passed=0, started=1, ended=1)
 
 

@@ -169,7 +169,5 @@ def test_a_record_as_plain_values() -> None:
     assert plain["proto"] == "udp"
     assert plain["conn_state"] == "SF"
     assert plain["community_id"] == flow.key.community_id()
-    orig = plain["orig"]
-    assert isinstance(orig, dict)
-    assert (orig["addr"], orig["port"], orig["packets"]) == (A, 1000, 1)
-    assert plain["first_packets"] == [{"size": 60, "gap": 0}]
+    assert (plain["orig_addr"], plain["orig_port"], plain["orig_packets"]) == (A, 1000, 1)
+    assert (plain["first_packet_sizes"], plain["first_packet_gaps"]) == ([60], [0.0])

@@ -26,6 +26,7 @@ def text_in_python(
     interface: str | None = None,
     capture: str | None = None,
     seq: int | None = None,
+    compress_ipv6: bool = False,
 ) -> bytes:
     """The events in the format ``name``, as a ``TextEncoder`` with these options writes them."""
     if name == "json":
@@ -41,9 +42,11 @@ def text_in_python(
         )
     ended = (event for event in events if isinstance(event, FlowEnded))
     if name == "csv":
-        return b"".join(map(csv_line, ended))
+        return b"".join(csv_line(event, interface) for event in ended)
     if name == "eve":
-        return b"".join(map(eve_line, ended))
+        return b"".join(
+            eve_line(event, interface=interface, compress_ipv6=compress_ipv6) for event in ended
+        )
     line = {"zeek": zeek_line, "zeek-json": zeek_json_line}[name]
     key = uid_key(salt)
     return b"".join(line(event.flow, key) for event in ended)

@@ -293,6 +293,8 @@ def test_suricata_s_flow_events(story: Path) -> None:
     assert records[0]["flow"]["start"] == "2023-11-14T22:13:20.000001+0000"
     assert records[1]["vlan"] == [7]
     assert (records[2]["icmp_type"], records[2]["icmp_code"]) == (8, 0)
+    assert len({r["flow_id"] for r in records}) == 3
+    assert not any("in_iface" in r for r in records)
 
 
 def test_comma_separated_values(story: Path) -> None:
@@ -301,6 +303,8 @@ def test_comma_separated_values(story: Path) -> None:
         ("tcp", "rst", "3"), ("udp", "shutdown", "1"), ("icmp", "shutdown", "1"),
     ]  # fmt: skip
     assert rows[0]["orig_state"] == "reset"
+    assert rows[0]["start"] == "2023-11-14T22:13:20.000001000Z"
+    assert (rows[0]["duration"], rows[1]["vlans"], rows[1]["orig_state"]) == ("2.999999", "7", "")
 
 
 def test_json_has_every_event_and_a_filter_holds(story: Path) -> None:

@@ -67,12 +67,12 @@ def as_row(event: FlowEvent) -> dict[str, object]:
     code = {end: code for code, end in ENDS.items()}
     return {
         "ts": event.ts,
-        "kind": {kind: number for number, kind in KINDS.items()}[type(event)],
+        "event": {kind: number for number, kind in KINDS.items()}[type(event)],
         "reason": code[event.reason] if isinstance(event, FlowEnded) else 0,
         "id": flow.id,
         "start": flow.start,
-        "orig": tuple(flow.orig),
-        "resp": tuple(flow.resp),
+        **{f"orig_{name}": value for name, value in flow.orig._asdict().items()},
+        **{f"resp_{name}": value for name, value in flow.resp._asdict().items()},
         "orig_addr": key.orig.packed.ljust(16, b"\0"),
         "orig_port": key.orig.port,
         "resp_addr": key.resp.packed.ljust(16, b"\0"),
@@ -121,8 +121,12 @@ def test_columns_say_what_the_events_say(options: FlowOptions) -> None:
     for row, event in zip(table, batch, strict=True):
         expected = as_row(event)
         assert {name: plain(row[name]) for name in expected} == expected
-        known = {*expected, "orig_statistics", "resp_statistics", "first_packets"}
-        assert set(table.dtype.names or ()) <= known
+    assert set(table.dtype.names or ()) - set(as_row(batch[0])) <= {
+        "first_packets",
+        *(f"{side}_{of}_{name}"
+          for side in ("orig", "resp") for of in ("size", "gap")
+          for name in ("min", "mean", "max", "m2")),
+    }  # fmt: skip
 
 
 def test_statistics_and_first_packets_are_columns_too() -> None:
@@ -131,17 +135,16 @@ def test_statistics_and_first_packets_are_columns_too() -> None:
     for row, event in zip(table, batch, strict=True):
         assert event.flow.statistics is not None
         for side, statistics in zip(("orig", "resp"), event.flow.statistics, strict=True):
-            packets = int(row[side]["packets"])
-            column = row[f"{side}_statistics"]
+            packets = int(row[f"{side}_packets"])
             for name, spread, count in (
                 ("size", statistics.size, packets),
                 ("gap", statistics.gap, packets - 1),
             ):
-                assert column[f"{name}_min"] == spread.min
-                assert column[f"{name}_mean"] == spread.mean
-                assert column[f"{name}_max"] == spread.max
+                assert row[f"{side}_{name}_min"] == spread.min
+                assert row[f"{side}_{name}_mean"] == spread.mean
+                assert row[f"{side}_{name}_max"] == spread.max
                 if count > 0:
-                    assert math.sqrt(column[f"{name}_m2"] / count) == spread.deviation
+                    assert math.sqrt(row[f"{side}_{name}_m2"] / count) == spread.deviation
         first = row["first_packets"][: row["first_packet_count"]]
         assert [(int(p["size"]), int(p["gap"])) for p in first] == list(event.flow.first_packets)
     assert table["first_packet_count"].max() == 4
@@ -178,9 +181,10 @@ def test_an_empty_batch_has_columns() -> None:
 def arrow_row(event: FlowEvent) -> dict[str, object]:
     """The row of the record batch for an event, made from the event."""
     flow, key, tunnel = event.flow, event.flow.key, event.flow.tunnel
+    is_tcp = key.proto == 6
     row: dict[str, object] = {
+        "event": type(event).__name__.removeprefix("Flow").lower(),
         "ts": event.ts,
-        "kind": type(event).__name__.removeprefix("Flow").lower(),
         "reason": event.reason.value if isinstance(event, FlowEnded) else None,
         "id": flow.id,
         "proto": key.proto,
@@ -189,47 +193,57 @@ def arrow_row(event: FlowEvent) -> dict[str, object]:
         "resp_addr": key.resp.packed,
         "resp_port": key.resp.port,
         "vlans": list(key.vlans),
-        "icmp_id": key.icmp_id,
+        "icmp_id": key.icmp_id if key.proto in {1, 58} else None,
         "network": key.network,
         "start": flow.start,
+        "last": flow.last,
+        "duration": flow.duration,
         "history": flow.history,
+        "conn_state": flow.conn_state,
+        "community_id": key.community_id() if len(key.orig.packed) != 6 else None,
         "one_sided": flow.one_sided,
         "icmp_errors": flow.icmp_errors,
         "icmp_error_type": flow.icmp_error and flow.icmp_error[0],
         "icmp_error_code": flow.icmp_error and flow.icmp_error[1],
         "tunnel_kind": tunnel and tunnel.kind.value,
         "tunnel_id": tunnel and tunnel.id,
-        "tunnel_flow_id": tunnel and tunnel.flow_id,
+        "tunnel_flow_id": (tunnel and tunnel.flow_id) or None,
         "tunnel_orig_addr": tunnel and tunnel.orig.packed,
         "tunnel_orig_port": tunnel and tunnel.orig.port,
         "tunnel_resp_addr": tunnel and tunnel.resp.packed,
         "tunnel_resp_port": tunnel and tunnel.resp.port,
-        "first_packet_sizes": [p.size for p in flow.first_packets],
-        "first_packet_gaps": [p.gap for p in flow.first_packets],
     }
-    assert flow.statistics is not None
-    for side, counters, measured in zip(
-        ("orig", "resp"), (flow.orig, flow.resp), flow.statistics, strict=True
-    ):
+    for side, counters in (("orig", flow.orig), ("resp", flow.resp)):
         for name in Counters._fields:
             value = getattr(counters, name)
-            row[f"{side}_{name}"] = (value or None) if name in {"first", "last"} else value
-        for name, value in measured.size._asdict().items():
-            row[f"{side}_size_{name}"] = value
-        for name, value in measured.gap._asdict().items():
-            row[f"{side}_gap_{name}"] = value
+            row[f"{side}_{name}"] = (value or None) if name in {"first", "last", "rtt"} else value
+        row[f"{side}_state"] = counters.tcp_state.name.lower() if is_tcp else None
+        row[f"{side}_tcp_flags"] = counters.tcp_flags if is_tcp else None
+        row[f"{side}_fin_acked"] = counters.fin_acked != 0
+    if flow.statistics is not None:
+        for side, measured in zip(("orig", "resp"), flow.statistics, strict=True):
+            for name, value in measured.size._asdict().items():
+                row[f"{side}_size_{name}"] = value
+            for name, value in measured.gap._asdict().items():
+                row[f"{side}_gap_{name}"] = value
+        row["first_packet_sizes"] = [p.size for p in flow.first_packets]
+        row["first_packet_gaps"] = [p.gap for p in flow.first_packets]
     return row
 
 
-def test_arrow_says_what_the_events_say() -> None:
-    batch = batch_of(FULL)
+def as_integers(column: pa.Array) -> pa.Array:
+    """Times and durations as nanoseconds."""
+    is_time = pa.types.is_timestamp(column.type) or pa.types.is_duration(column.type)
+    return column.cast(pa.int64()) if is_time else column
+
+
+@pytest.mark.parametrize("options", [FULL, FlowOptions(update_interval=None, key=FlowKey.MAC_PAIR)])
+def test_arrow_says_what_the_events_say(options: FlowOptions) -> None:
+    batch = batch_of(options)
     for part in (batch, batch[1:7], batch.of_kinds(FlowEnded)):
         arrow = part.to_arrow()
         arrow.validate(full=True)
-        numbers = [
-            column.cast(pa.int64()) if pa.types.is_timestamp(column.type) else column
-            for column in arrow.columns
-        ]
+        numbers = list(map(as_integers, arrow.columns))
         rows = pa.RecordBatch.from_arrays(numbers, names=arrow.schema.names).to_pylist()
         assert rows == [arrow_row(event) for event in part]
 

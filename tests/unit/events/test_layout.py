@@ -24,7 +24,8 @@ NR_EVENT_SIDE = [
     ("packets", 0, 8), ("bytes", 8, 8), ("ip_bytes", 16, 8), ("payload", 24, 8),
     ("first_ts", 32, 8), ("last_ts", 40, 8), ("rtt_ns", 48, 8), ("missing_bytes", 56, 8),
     ("retransmitted", 64, 4), ("out_of_order", 68, 4), ("gaps", 72, 4), ("zero_windows", 76, 4),
-    ("bad_checksums", 80, 4), ("tcp_state", 84, 4),
+    ("bad_checksums", 80, 4), ("tcp_state", 84, 1), ("tcp_flags", 85, 1), ("fin_acked", 86, 1),
+    ("reserved", 87, 1),
 ]  # fmt: skip
 NR_PACKET_STATISTICS = [
     ("size_mean", 0, 8), ("size_m2", 8, 8), ("gap_mean_ns", 16, 8), ("gap_m2", 24, 8),
@@ -85,7 +86,7 @@ def test_each_value_is_decoded_under_its_own_name() -> None:
 
     def side(first: int) -> dict[str, int]:
         values = {name: first + place for place, (name, _, _) in enumerate(NR_EVENT_SIDE)}
-        return values | {"tcp_state": lib.NR_STATE_CLOSED}
+        return values | {"tcp_state": lib.NR_STATE_CLOSED, "reserved": 0}
 
     native = ffi.new(
         "nr_event *",
@@ -108,6 +109,7 @@ def test_each_value_is_decoded_under_its_own_name() -> None:
             first=first + 4, last=first + 5, rtt=first + 6, missing_bytes=first + 7,
             retransmitted=first + 8, out_of_order=first + 9, gaps=first + 10,
             zero_windows=first + 11, bad_checksums=first + 12, state=lib.NR_STATE_CLOSED,
+            tcp_flags=first + 14, fin_acked=first + 15,
         )  # fmt: skip
 
     assert batch[0] == FlowEnded(

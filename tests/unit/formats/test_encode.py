@@ -53,11 +53,14 @@ def test_an_end_has_every_field_in_order() -> None:
     assert (
         encode_event(ended(7), interface="eth1", capture="c0ffee", seq=9)
         == (
-            b'{"event":"ended","ts":17,"id":7,"proto":"tcp",'
-            b'"orig":{"addr":"10.0.0.1","port":7},"resp":{"addr":"10.0.0.2","port":80},'
-            b'"vlans":[],"start":7,"last":12,"orig_packets":3,"orig_bytes":307,'
-            b'"resp_packets":2,"resp_bytes":200,'
-            b'"orig_ip_bytes":0,"orig_payload":0,"resp_ip_bytes":0,"resp_payload":0,'
+            b'{"event":"ended","ts":"1970-01-01T00:00:00.000000017Z","id":7,"proto":"tcp",'
+            b'"orig_addr":"10.0.0.1","orig_port":7,"resp_addr":"10.0.0.2","resp_port":80,'
+            b'"vlans":[],"start":"1970-01-01T00:00:00.000000007Z",'
+            b'"last":"1970-01-01T00:00:00.000000012Z","duration":5e-09,'
+            b'"orig_packets":3,"orig_bytes":307,"orig_ip_bytes":0,"orig_payload":0,'
+            b'"orig_state":"inactive","orig_tcp_flags":0,'
+            b'"resp_packets":2,"resp_bytes":200,"resp_ip_bytes":0,"resp_payload":0,'
+            b'"resp_state":"inactive","resp_tcp_flags":0,'
             b'"history":"ShADd","conn_state":"OTH",'
             b'"community_id":"1:%b","reason":"fin",'
             b'"interface":"eth1","capture":"c0ffee","seq":9}'
@@ -66,14 +69,15 @@ def test_an_end_has_every_field_in_order() -> None:
     )
 
 
-def test_icmp_has_its_identifier_and_large_numbers_stay_whole() -> None:
+def test_icmp_has_its_identifier_and_no_number_is_above_what_readers_of_json_keep() -> None:
     assert json.loads(encode_event(FlowUpdated(5, _PING))) == {
-        "event": "updated", "ts": 5, "id": 7, "proto": "icmp6",
-        "orig": {"addr": "2001:db8::1", "port": 128}, "resp": {"addr": "2001:db8::2", "port": 0},
+        "event": "updated", "ts": "1970-01-01T00:00:00.000000005Z", "id": 7, "proto": "icmp6",
+        "orig_addr": "2001:db8::1", "orig_port": 128, "resp_addr": "2001:db8::2", "resp_port": 0,
         "vlans": [100, 4094], "icmp_id": 0x1234,
-        "start": 1_700_000_000_000_000_001, "last": 1_700_000_000_000_000_002,
-        "orig_packets": 1, "orig_bytes": 70, "resp_packets": 2**40, "resp_bytes": 2**63,
-        "orig_ip_bytes": 0, "orig_payload": 0, "resp_ip_bytes": 0, "resp_payload": 0,
+        "start": "2023-11-14T22:13:20.000000001Z", "last": "2023-11-14T22:13:20.000000002Z",
+        "duration": 1e-9,
+        "orig_packets": 1, "orig_bytes": 70, "orig_ip_bytes": 0, "orig_payload": 0,
+        "resp_packets": 2**40, "resp_bytes": 2**53 - 1, "resp_ip_bytes": 0, "resp_payload": 0,
         "history": "", "conn_state": "OTH", "community_id": "1:u2vMS3HiWth2lIMKHB1fjELshpQ=",
     }  # fmt: skip
 
@@ -99,36 +103,56 @@ def test_each_reason_is_said_in_its_word(reason: FlowEnd) -> None:
 @pytest.mark.parametrize(
     ("event", "expected"),
     [
-        (LinkDown(1, "eth0"), {"event": "link_down", "ts": 1, "interface": "eth0"}),
+        (
+            LinkDown(1, "eth0"),
+            {"event": "link_down", "interface": "eth0"},
+        ),
         (
             BackendChanged(1, "eth0", "tpacket_v3", "why"),
             {
                 "event": "backend_changed",
-                "ts": 1,
                 "interface": "eth0",
                 "backend": "tpacket_v3",
                 "reason": "why",
             },
         ),
-        (LinkUp(2, "eth0"), {"event": "link_up", "ts": 2, "interface": "eth0"}),
-        (Lagged(3, 42), {"event": "lagged", "ts": 3, "missed": 42}),
+        (
+            LinkUp(2, "eth0"),
+            {"event": "link_up", "interface": "eth0"},
+        ),
+        (Lagged(3, 42), {"event": "lagged", "missed": 42}),
         (
             CaptureError(4, NetringError('it broke: "x"\n')),
-            {"event": "error", "ts": 4, "message": 'it broke: "x"\\x0a'},
+            {
+                "event": "error",
+                "message": 'it broke: "x"\\x0a',
+            },
         ),
         (
             SinkFailed(5, "mqtt://b:1883", SinkError("sink: no")),
-            {"event": "sink_failed", "ts": 5, "sink": "mqtt://b:1883", "message": "sink: no"},
+            {
+                "event": "sink_failed",
+                "sink": "mqtt://b:1883",
+                "message": "sink: no",
+            },
         ),
         (
             LinkUp(6, "e\x1b[2J\x9b\x7f"),
-            {"event": "link_up", "ts": 6, "interface": "e\x1b[2J\x9b\x7f"},
+            {
+                "event": "link_up",
+                "interface": "e\x1b[2J\x9b\x7f",
+            },
         ),
-        (LinkDown(1, "\udcff"), {"event": "link_down", "ts": 1, "interface": "\\udcff"}),
+        (
+            LinkDown(1, "\udcff"),
+            {"event": "link_down", "interface": "\\udcff"},
+        ),
     ],
 )
 def test_what_is_no_flow(event: Event, expected: dict[str, object]) -> None:
-    assert json.loads(encode_event(event)) == expected
+    assert event.to_dict() == expected | {"ts": f"1970-01-01T00:00:00.00000000{event.ts}Z"}
+    assert json.loads(encode_event(event)) == event.to_dict()
+    assert encode_event(event) == event.to_json().encode()
 
 
 def test_a_protocol_without_a_name_is_its_number() -> None:
@@ -137,7 +161,8 @@ def test_a_protocol_without_a_name_is_its_number() -> None:
 
 def test_no_character_of_a_name_that_a_terminal_obeys_is_in_the_text() -> None:
     assert encode_event(LinkUp(6, "e\x1b[2J\x9b\x7f")) == (
-        b'{"event":"link_up","ts":6,"interface":"e\\u001b[2J\\u009b\\u007f"}'
+        b'{"event":"link_up","ts":"1970-01-01T00:00:00.000000006Z",'
+        b'"interface":"e\\u001b[2J\\u009b\\u007f"}'
     )
 
 
