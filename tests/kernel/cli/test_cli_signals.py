@@ -130,7 +130,7 @@ def test_what_tcpdump_writes_is_printed_as_it_comes(namespace: Namespace) -> Non
             said.wait_for(lambda line: "listening on" in line)
             for port in (1001, 1002):
                 send(namespace, query(port))
-                command.out.wait_for(lambda line, port=port: f'"port":{port}' in line)
+                command.out.wait_for(lambda line, port=port: f'"orig_port":{port}' in line)
             done = command.finish(signal.SIGINT)
     finally:
         tcpdump.kill()
@@ -147,7 +147,7 @@ def test_sigusr1_prints_the_statistics_of_a_file_and_goes_on() -> None:
             command.err.wait_for(lambda line: "reading" in line)
             os.write(ours, capture(3))
             for port in (1024, 1025, 1026):
-                command.out.wait_for(lambda line, port=port: f'"port":{port}' in line)
+                command.out.wait_for(lambda line, port=port: f'"orig_port":{port}' in line)
             command.process.send_signal(signal.SIGUSR1)
             command.err.wait_for(lambda line: "flows started" in line)
             done = command.finish(signal.SIGTERM)
