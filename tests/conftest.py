@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support import sizes
 from tests.support.ordinary_user import OrdinaryUser
@@ -108,6 +109,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """A misspelt promise would be no promise; and the user's cache is the user's."""
     sizes.is_long = config.getoption("--long")
+    # A slow machine makes no test wrong.
+    settings.register_profile(
+        "patient", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    )
+    settings.load_profile("patient")
     _check_names(_required(), "NETRING_REQUIRE")
     if hasattr(config, "workerinput"):  # a worker has the cache of the process that started it
         return
