@@ -100,6 +100,12 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
     add("--directional", action="store_true", help="count each direction as a flow of its own")
     add(
+        "--no-server-ports",
+        action="store_true",
+        help="take the sender of a flow's first packet for the originator, even if it sends from a "
+        "server's port",
+    )
+    add(
         "--tunnel-depth",
         type=number(MAX_TUNNEL_DEPTH),
         default=_DEFAULT.tunnel_depth,
@@ -225,6 +231,7 @@ def _flow_options(given: argparse.Namespace, shown: str) -> FlowOptions:
         key=_KEYS[given.key],
         key_vlan=not ignore_vlan,
         directional=given.directional,
+        server_ports=not given.no_server_ports,
         tunnel_depth=given.tunnel_depth,
         verify_checksums=given.verify_checksums,
         active_timeout=given.active_timeout,

@@ -182,8 +182,9 @@ typedef struct {
     uint32_t event_slots; /* a power of two */
     uint32_t first_packets;
     uint32_t packet_statistics;
-    uint32_t one_sided; /* marks every event */
-    uint32_t kinds;     /* bits 1 << NR_EVENT_* of the kinds to make; 0: all kinds */
+    uint32_t one_sided;           /* marks every event */
+    uint32_t ignore_server_ports; /* the sender of the first packet is the originator */
+    uint32_t kinds;               /* bits 1 << NR_EVENT_* of the kinds to make; 0: all kinds */
     uint32_t port_timeout_count;
     nr_port_timeout port_timeouts[NR_MAX_PORT_TIMEOUTS];
     nr_decode_options decode;

@@ -86,9 +86,11 @@ class FlowOptions:
     the ports of a first IP fragment are kept this long for the later ones, for ``max_fragmented``
     packets at a time. ``packet_statistics``: measure sizes and gaps of packets, for
     ``Flow.statistics``. ``first_packets``: the number of packets, 0 to 32, whose size and gap are
-    kept one by one. ``one_sided``: the frames come from a place that sees one direction only, and
-    each flow says so (``Flow.one_sided``), so that nobody takes it for an unanswered attempt; a
-    capture sets it by itself where it knows.
+    kept one by one. ``server_ports``: a first packet that comes from a port where servers listen by
+    custom is an answer, and its sender the responder; without it, the sender of the first packet is
+    always the originator. ``one_sided``: the frames come from a place that sees one direction only,
+    and each flow says so (``Flow.one_sided``), so that nobody takes it for an unanswered attempt;
+    a capture sets it by itself where it knows.
 
     ``events``: the classes of events to make, at least one. ``(FlowEnded,)`` makes a third of the
     events.
@@ -117,6 +119,7 @@ class FlowOptions:
     max_fragmented: int = 4096
     packet_statistics: bool = False
     first_packets: int = 0
+    server_ports: bool = True
     one_sided: bool = False
     events: tuple[type[FlowEvent], ...] = _EVENTS
 

@@ -4,6 +4,8 @@
 
 #include <string.h>
 
+enum { TUNNEL_CHANGES = 5 }; /* Zeek's Tunnel::max_changes_per_connection */
+
 /* -- entries -- */
 
 static uint32_t take_entry(struct nr_table *t) {
@@ -42,13 +44,40 @@ static uint32_t home_class_of(const struct nr_table *t, const struct flow *f) {
     }
 }
 
+/* Returns a number that tells the tunnel around a packet from others: the flow of a tunnel over
+ * UDP, else its two ends, whichever sent the packet. 0: there is none. */
+static uint64_t tunnel_number(const struct nr_dissected *p, uint64_t parent_id) {
+    const struct nr_tunnel *tunnel = &p->tunnel;
+    uint64_t src[2], dst[2];
+    if (tunnel->kind == 0 || parent_id != 0) {
+        return tunnel->kind == 0 ? 0 : parent_id;
+    }
+    memcpy(src, tunnel->src_h, sizeof src);
+    memcpy(dst, tunnel->dst_h, sizeof dst);
+    return (src[0] + dst[0]) * 31 + src[1] + dst[1] + tunnel->kind;
+}
+
+/* Marks a flow whose tunnel changes a sixth time, as Zeek does. */
+static void follow_tunnel(struct nr_table *t, uint32_t i, const struct nr_dissected *p,
+                          uint64_t parent_id) {
+    struct tunneled *tunneled = &t->tunneled[i];
+    const uint64_t number = tunnel_number(p, parent_id);
+    if (number != tunneled->latest) {
+        tunneled->latest = number;
+        if (++tunneled->changes == TUNNEL_CHANGES + 1) {
+            nr_history_mark(t, i);
+        }
+    }
+}
+
 /* Notes the tunnel, with its ends in the flow's order. */
 NR_INLINE void note_tunnel(struct nr_table *t, uint32_t i, const struct nr_dissected *p,
                            uint64_t parent_id) {
     struct flow *f = &t->flows[i];
     f->has_tunnel = t->tunneled != NULL && p->tunnel.kind != 0;
     if (f->has_tunnel) {
-        t->tunneled[i] = (struct tunneled){.tunnel = p->tunnel, .parent_id = parent_id};
+        t->tunneled[i] = (struct tunneled){
+            .tunnel = p->tunnel, .parent_id = parent_id, .latest = tunnel_number(p, parent_id)};
         if (p->from_high != f->orig_is_high) {
             nr_tunnel_flip(&t->tunneled[i].tunnel);
         }
@@ -301,6 +330,9 @@ NR_INLINE void continue_flow(struct nr_table *t, uint32_t i, const struct nr_dis
                         t->now - nr_min_u64(t->now, t->pasts[i].start_ts) >= t->active_ns;
     if (NR_UNLIKELY(renews)) {
         renew_flow(t, i, p, ts, parent_id);
+    }
+    if (NR_UNLIKELY(t->flows[i].has_tunnel)) {
+        follow_tunnel(t, i, p, parent_id);
     }
     const int state = count_and_read(t, i, side_of(&t->flows[i], p), false, p, ts, bytes);
     touch_flow(t, i, state != NR_STEP_SAME);

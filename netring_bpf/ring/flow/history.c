@@ -65,6 +65,10 @@ void nr_history_count(struct nr_table *t, uint32_t i, int side, char letter, uin
     }
 }
 
+void nr_history_mark(struct nr_table *t, uint32_t i) {
+    nr_history_add(t, i, ORIG, 'X');
+}
+
 void nr_history_flip(struct nr_table *t, uint32_t i) {
     struct flow *f = &t->flows[i];
     /* `seen` keeps its sides, as in Zeek. */

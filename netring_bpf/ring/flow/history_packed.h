@@ -7,8 +7,8 @@
 
 #define NR_PACKED_MAX 12u
 
-/* In pairs: the last bit of a letter's place tells its side. */
-static const char NR_LETTERS[] = "SsHhAaDdFfRrCcGgTtWwIiQq^";
+/* In pairs: the last bit of a letter's place tells its side. The last two are of no side. */
+static const char NR_LETTERS[] = "SsHhAaDdFfRrCcGgTtWwIiQq^X";
 
 static inline uint32_t nr_packed_length(uint64_t letters) {
     return letters & 15;

@@ -17,7 +17,8 @@ bool nr_flow_begins_with_answer(const struct nr_table *t, const struct nr_dissec
     }
     const uint16_t source = p->from_high ? p->key.high_p : p->key.low_p;
     const uint16_t target = p->from_high ? p->key.low_p : p->key.high_p;
-    if (t->directional || !nr_port_is_server(proto, source) || is_broadcast(p)) {
+    if (t->directional || t->ignores_server_ports || !nr_port_is_server(proto, source) ||
+        is_broadcast(p)) {
         return false;
     }
     if (!nr_port_is_server(proto, target)) {

@@ -136,6 +136,8 @@ struct timing {
 struct tunneled {
     struct nr_tunnel tunnel; /* of the first packet; src is the originator's */
     uint64_t parent_id;
+    uint64_t latest; /* tells the tunnel of the latest packet from others */
+    uint32_t changes;
 };
 
 struct list {
@@ -169,6 +171,7 @@ struct nr_table {
     uint32_t first_count;           /* packets recorded of each flow */
     bool one_sided;                 /* every event says so */
     bool directional;
+    bool ignores_server_ports;
     struct tunneled *tunneled; /* NULL: tunnels are not opened */
     struct extra *extras;
     struct held *held;
@@ -303,6 +306,8 @@ void nr_history_open(struct nr_table *t, uint32_t i);
 void nr_history_add(struct nr_table *t, uint32_t i, int side, char letter);
 /* Writes a letter at its 1st, 10th, 100th time, and so on. */
 void nr_history_count(struct nr_table *t, uint32_t i, int side, char letter, uint32_t count);
+/* Writes the X of a flow whose tunnel has changed too often. */
+void nr_history_mark(struct nr_table *t, uint32_t i);
 /* Writes the ^ of exchanged sides. */
 void nr_history_flip(struct nr_table *t, uint32_t i);
 /* Returns whether the history is a single H of the originator. */

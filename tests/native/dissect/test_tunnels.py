@@ -270,3 +270,23 @@ def test_a_tunnel_in_fragments_is_opened_when_it_is_whole() -> None:
     assert books.inner == 0
     backwards, books = run(parts[0], *reversed(parts[1:]))
     assert inside(backwards).orig.payload == 1000
+
+
+def test_a_tunnel_that_changes_a_sixth_time_leaves_its_letter() -> None:
+    def through(port: int, inner: bytes) -> bytes:
+        head = struct.pack("!II", 0x08000000, 77 << 8)
+        return udp(OUT_A, OUT_B, port, 4789, head + inner)
+
+    ping = udp(A, B, 1, 2, b"x")
+    for changes, history in ((5, "D"), (6, "DX"), (20, "DX")):
+        flows, _ = run(*(through(5000 + n % 2, ping) for n in range(changes + 1)))
+        assert inside(flows).history == history
+    flows, _ = run(*(through(5000, ping) for _ in range(20)))
+    assert inside(flows).history == "D"
+
+
+def test_the_two_directions_of_a_tunnel_are_one() -> None:
+    back = udp(B, A, 2, 1, b"x")[14:]
+    frames = [gre(udp(A, B, 1, 2, b"x")[14:]), ip(OUT_B, OUT_A, 47, b"\0\0\x08\0" + back)] * 10
+    flows, _ = run(*frames)
+    assert (inside(flows).history, inside(flows).packets) == ("Dd", 20)

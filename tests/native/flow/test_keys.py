@@ -171,3 +171,11 @@ def test_a_record_as_plain_values() -> None:
     assert plain["community_id"] == flow.key.community_id()
     assert (plain["orig_addr"], plain["orig_port"], plain["orig_packets"]) == (A, 1000, 1)
     assert (plain["first_packet_sizes"], plain["first_packet_gaps"]) == ([60], [0.0])
+
+
+@pytest.mark.parametrize("answer", [udp(B, A, 53, 4000), tcp(B, A, 80, 4000, flags="SA")])
+def test_without_server_ports_the_first_to_send_is_the_originator(answer: bytes) -> None:
+    [flow] = run(answer)
+    assert (flow.key.orig.text, flow.history[:1]) == (A, "^")
+    [flow] = run(answer, server_ports=False)
+    assert (flow.key.orig.text, flow.history) == (B, "H" if flow.key.proto_name == "tcp" else "D")
