@@ -80,12 +80,17 @@ class CaptureStatistics:
     ``in_ring``: frames that the kernel has handed over and the reader has not read yet.
     ``received``, ``received_bytes``: all frames that the reader has read. ``keyed``,
     ``keyed_bytes``: those that belong to a flow. ``not_keyed``: those that do not, by reason.
+    ``partly_read``: packets that belong to a flow although a part of them is missing or makes no
+    sense, by reason.
     ``handed_out``: those given out whole by ``Capture.packets()`` or to a ``Recorder``.
     ``inner``, ``inner_bytes``: packets inside of keyed ones (tunnels over UDP) that belong to a
     flow of their own; ``inner_not_keyed``: those that do not. ``fragments``: IP fragments after
-    the first, keyed by its ports; ``fragment_overlaps``: those that overlap earlier ones.
-    Capture files only: ``file_frames``, the frames read, and ``file_filtered``, those of them that
-    did not match the filter.
+    the first, keyed by its ports, or by none (``partly_read``) if it has not come;
+    ``fragments_waiting``: frames that wait for it; ``fragment_overlaps``: fragments that overlap
+    earlier ones.
+    Capture files only: ``file_frames``, the frames read; ``file_filtered``, those of them that did
+    not match the filter; ``file_overlong``, those that were captured longer than the file says
+    they were on the wire.
     ``events_produced``: by the flow table. ``events_taken``: by Python. ``events_lost``: not taken
     in time. ``link_errors``: the times the interface was found down.
     """
@@ -105,14 +110,17 @@ class CaptureStatistics:
     keyed: int
     keyed_bytes: int
     not_keyed: Mapping[str, int]
+    partly_read: Mapping[str, int]
     handed_out: int
     inner: int
     inner_bytes: int
     inner_not_keyed: int
     fragments: int
+    fragments_waiting: int
     fragment_overlaps: int
     file_frames: int
     file_filtered: int
+    file_overlong: int
     flows: FlowStatistics
     events_produced: int
     events_taken: int
@@ -147,9 +155,12 @@ class CaptureStatistics:
         return (
             *self._kernel_equations(),
             Equation(
-                "received = keyed + not keyed + handed out",
+                "received = keyed + not keyed + handed out + fragments that wait",
                 self.received,
-                self.keyed + sum(self.not_keyed.values()) + self.handed_out,
+                self.keyed
+                + sum(self.not_keyed.values())
+                + self.handed_out
+                + self.fragments_waiting,
             ),
             Equation(
                 "keyed + inner = packets of ended flows + of live flows",

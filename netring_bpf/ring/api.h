@@ -21,17 +21,18 @@
 #define NR_END_REUSED 7
 #define NR_END_COUNT 8
 
-/* Reasons why a frame has no flow (0: it has one); indexes into nr_statistics.not_keyed. */
+/* Reasons why a frame has no flow (0: it has one), or why only a part of it was read; indexes into
+ * nr_statistics.not_keyed and partly_read. */
 #define NR_KEYED 0
 #define NR_CUT_LINK 1      /* captured bytes end inside the link header, a tag or a label */
 #define NR_NOT_IP 2        /* another ethertype: ARP, LLDP, 802.3 length, ... */
 #define NR_TOO_MANY_TAGS 3 /* more than 8 VLAN tags and MPLS labels */
 #define NR_CUT_NETWORK 4   /* captured bytes end inside an IP header */
 #define NR_BAD_NETWORK 5   /* invalid IP version, header length or total length */
-#define NR_FRAGMENT 6      /* a later IP fragment whose first fragment was not seen */
+#define NR_FRAGMENT 6      /* an IP fragment without ports, whose first was not seen */
 #define NR_TOO_MANY_EXT 7  /* more than 16 IPv6 extension headers */
 #define NR_CUT_TRANSPORT 8 /* captured bytes end inside the transport header */
-#define NR_BAD_TRANSPORT 9 /* invalid transport header length */
+#define NR_BAD_TRANSPORT 9 /* invalid length of the transport header or of the datagram */
 #define NR_BAD_CHECKSUM 10 /* wrong IPv4 header checksum, where checksums are verified */
 #define NR_UNKNOWN_LINK 11 /* unknown link layer, or one without the MAC addresses of the key */
 #define NR_REASON_COUNT 12
@@ -249,7 +250,8 @@ typedef struct {
     uint32_t error;
 } nr_savefile_state;
 
-/* The reader's books: counters that only grow, except flows_live, live_* and in_ring. */
+/* The reader's books: counters that only grow, except flows_live, live_*,
+ * fragments_waiting and in_ring. */
 typedef struct {
     uint64_t received;
     uint64_t received_bytes;
@@ -260,7 +262,9 @@ typedef struct {
     uint64_t inner; /* keyed packets inside keyed packets: tunnels over UDP */
     uint64_t inner_bytes;
     uint64_t inner_not_keyed;
-    uint64_t fragments; /* later fragments, keyed by the ports of the first */
+    uint64_t partly_read[NR_REASON_COUNT]; /* packets with a flow, by what is not believed */
+    uint64_t fragments;                    /* IP fragments after the first that have a flow */
+    uint64_t fragments_waiting;            /* frames that wait for their first fragment */
     uint64_t fragment_overlaps;
     uint64_t flows_started;
     uint64_t flows_established;
@@ -282,6 +286,7 @@ typedef struct {
     uint64_t in_ring;       /* frames that the kernel handed over, not read yet */
     uint64_t file_frames;   /* frames read from capture files */
     uint64_t file_filtered; /* those of them that the filter rejected */
+    uint64_t file_overlong; /* those with fewer bytes on the wire than captured */
     uint64_t link_errors;   /* times a source reported that its interface is down */
 } nr_statistics;
 

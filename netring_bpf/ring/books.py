@@ -17,12 +17,16 @@ _REASONS = {
     lib.NR_TOO_MANY_TAGS: "too_many_tags",
     lib.NR_CUT_NETWORK: "cut_network",
     lib.NR_BAD_NETWORK: "bad_network",
-    lib.NR_FRAGMENT: "fragment",
     lib.NR_TOO_MANY_EXT: "too_many_extensions",
     lib.NR_CUT_TRANSPORT: "cut_transport",
     lib.NR_BAD_TRANSPORT: "bad_transport",
     lib.NR_BAD_CHECKSUM: "bad_checksum",
     lib.NR_UNKNOWN_LINK: "unknown_link",
+}
+_PARTS = {
+    lib.NR_FRAGMENT: "fragment",
+    lib.NR_CUT_TRANSPORT: "cut_transport",
+    lib.NR_BAD_TRANSPORT: "bad_transport",
 }
 _WORDS = ffi.sizeof("nr_statistics") // 8  # all members are uint64_t
 
@@ -75,14 +79,17 @@ def capture_statistics(
         keyed=s.keyed,
         keyed_bytes=s.keyed_bytes,
         not_keyed={name: s.not_keyed[i] for i, name in _REASONS.items()},
+        partly_read={name: s.partly_read[i] for i, name in _PARTS.items()},
         handed_out=s.handed_out,
         inner=s.inner,
         inner_bytes=s.inner_bytes,
         inner_not_keyed=s.inner_not_keyed,
         fragments=s.fragments,
+        fragments_waiting=s.fragments_waiting,
         fragment_overlaps=s.fragment_overlaps,
         file_frames=s.file_frames,
         file_filtered=s.file_filtered,
+        file_overlong=s.file_overlong,
         flows=flows,
         events_produced=s.events_produced,
         events_taken=s.events_taken,

@@ -47,7 +47,7 @@ static void check_books(void) {
         refused += b->not_keyed[i];
     }
     nr_table_account(reader->table, &flows);
-    if (b->received != b->keyed + refused ||
+    if (b->received != b->keyed + refused + b->fragments_waiting ||
         flows.ended_packets + flows.live_packets != b->keyed + b->inner ||
         flows.ended_bytes + flows.live_bytes != b->keyed_bytes + b->inner_bytes) {
         abort();

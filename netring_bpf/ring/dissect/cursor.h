@@ -43,6 +43,7 @@ static inline uint32_t nr_be32(const uint8_t *p) {
 
 #define NR_ETHERTYPE_IPV4 0x0800
 #define NR_ETHERTYPE_IPV6 0x86dd
+#define NR_ETHERTYPE_8021Q 0x8100
 #define NR_ETHERTYPE_TEB 0x6558 /* an Ethernet frame */
 
 /* The source and destination of a packet, before key.c puts them in canonical order. */
@@ -53,7 +54,11 @@ struct nr_ends {
     const uint8_t *dst_mac;
     uint16_t src_p;
     uint16_t dst_p;
+    struct nr_cursor rest; /* the frames of an 802.11 aggregate behind this one; at NULL: none */
 };
+
+/* The link of such frames, beside those of api.h. */
+#define NR_LINK_SUBFRAMES 0xff
 
 /* link_layer.c: reads the link header, tags, labels and PPPoE. On success the cursor is at the
  * network layer and *ethertype names it. */

@@ -45,7 +45,10 @@ static bool read_udp(const struct layers *l, const nr_decode_options *options,
         return false;
     }
     const uint32_t length = nr_be16(l->transport + 4);
-    out->payload = length >= UDP ? length - UDP : l->wire - UDP;
+    if (length < UDP || length > l->wire) {
+        return false;
+    }
+    out->payload = length - UDP;
     return true;
 }
 
@@ -130,7 +133,8 @@ bool nr_decode_plain(const struct nr_frame *frame, const nr_decode_options *opti
     uint16_t type = nr_be16(at + 12), vlan = NR_NO_VLAN;
     uint32_t head = ETHERNET;
     if (type == TYPE_8021Q || type == TYPE_8021AD) {
-        vlan = options->key_vlan ? nr_be16(at + 14) & 0x0fff : NR_NO_VLAN;
+        const uint16_t id = nr_be16(at + 14) & 0x0fff;
+        vlan = options->key_vlan && id != 0 ? id : NR_NO_VLAN;
         type = nr_be16(at + 16);
         head = ETHERNET + TAG;
     }

@@ -12,6 +12,21 @@ static bool may_open_tunnel(const struct nr_dissected *out, const nr_decode_opti
            (proto == NR_PROTO_GRE || proto == NR_PROTO_IPV4 || proto == NR_PROTO_IPV6);
 }
 
+/* Returns the packet inside a tunnel as a frame. A VLAN that the tunnel's header told is a tag that
+ * was taken out of the frame. */
+static struct nr_frame frame_inside(const struct nr_inner *inner, uint64_t ts) {
+    const bool tagged = inner->vlan != 0;
+    return (struct nr_frame){
+        .data = inner->at,
+        .ts = ts,
+        .caplen = inner->caplen,
+        .len = inner->len + (tagged ? 4 : 0),
+        .vlan_tci = inner->vlan,
+        .vlan_tpid = tagged ? NR_ETHERTYPE_8021Q : 0,
+        .link = inner->link,
+    };
+}
+
 static int decode_frame(const struct nr_frame *frame, const struct nr_tunnel *tunnel,
                         uint32_t network, const nr_decode_options *options,
                         struct nr_dissected *out);
@@ -27,8 +42,7 @@ static bool decode_tunneled(const struct nr_cursor *c, const struct nr_ends *end
     if (!nr_open_ip(&copy, out, ends, &inner)) {
         return false;
     }
-    const struct nr_frame frame = {
-        .data = inner.at, .ts = ts, .caplen = inner.caplen, .len = inner.len, .link = inner.link};
+    const struct nr_frame frame = frame_inside(&inner, ts);
     *reason = decode_frame(&frame, &inner.tunnel, out->key.network, options, &deeper);
     if (*reason != NR_KEYED && *reason != NR_FRAGMENT) {
         return false;
@@ -41,19 +55,20 @@ static int decode_ip(struct nr_cursor *c, uint16_t ethertype, uint64_t ts,
                      const nr_decode_options *options, struct nr_dissected *out,
                      struct nr_ends *ends) {
     int reason = nr_decode_network(c, ethertype, options, out, ends);
+    int inside = NR_KEYED;
+    if (reason == NR_KEYED && may_open_tunnel(out, options) &&
+        decode_tunneled(c, ends, ts, options, out, &inside)) {
+        return inside;
+    }
+    if (reason == NR_KEYED) {
+        reason = nr_decode_transport(c, options, out, ends);
+    }
     if (reason == NR_FRAGMENT) {
-        nr_make_key(ends, options, out);
         out->payload = c->wire;
+        nr_make_key(ends, options, out);
         /* A pair of hosts needs the addresses only. */
         return options->key == NR_KEY_HOST_PAIR ? NR_KEYED : reason;
     }
-    if (reason != NR_KEYED) {
-        return reason;
-    }
-    if (may_open_tunnel(out, options) && decode_tunneled(c, ends, ts, options, out, &reason)) {
-        return reason;
-    }
-    reason = nr_decode_transport(c, options, out, ends);
     if (reason == NR_KEYED) {
         nr_make_key(ends, options, out);
     }
@@ -68,6 +83,18 @@ static int key_stations(const struct nr_ends *ends, const nr_decode_options *opt
     }
     nr_make_key(ends, options, out);
     return NR_KEYED;
+}
+
+/* Notes the frames of an aggregate behind this one, unless it is a tunnel. They are in the same
+ * tunnel as this one. */
+static void note_rest(const struct nr_cursor *rest, struct nr_dissected *out) {
+    if (rest->at != NULL && out->inner.at == NULL) {
+        out->inner = (struct nr_inner){.at = rest->at,
+                                       .caplen = nr_captured(rest),
+                                       .len = rest->wire,
+                                       .link = NR_LINK_SUBFRAMES,
+                                       .tunnel = out->tunnel};
+    }
 }
 
 static int decode_frame(const struct nr_frame *frame, const struct nr_tunnel *tunnel,
@@ -87,9 +114,14 @@ static int decode_frame(const struct nr_frame *frame, const struct nr_tunnel *tu
     out->key.network = network;
     int reason = nr_decode_link(&c, frame, &out->key, &ends, &ethertype);
     if (options->key == NR_KEY_MAC_PAIR) {
-        return key_stations(&ends, options, out, reason);
+        reason = key_stations(&ends, options, out, reason);
+    } else if (reason == NR_KEYED) {
+        reason = decode_ip(&c, ethertype, frame->ts, options, out, &ends);
     }
-    return reason == NR_KEYED ? decode_ip(&c, ethertype, frame->ts, options, out, &ends) : reason;
+    if (reason == NR_KEYED) {
+        note_rest(&ends.rest, out);
+    }
+    return reason;
 }
 
 int nr_decode_layers(const struct nr_frame *frame, const nr_decode_options *options,
@@ -107,30 +139,49 @@ int nr_decode(const struct nr_frame *frame, const nr_decode_options *options,
 int nr_decode_inner(const struct nr_dissected *outer, const nr_decode_options *options,
                     struct nr_dissected *out) {
     const struct nr_inner *inner = &outer->inner;
-    const struct nr_frame frame = {
-        .data = inner->at, .caplen = inner->caplen, .len = inner->len, .link = inner->link};
+    const struct nr_frame frame = frame_inside(inner, 0);
     const bool virtual_network =
         inner->tunnel.kind == NR_TUNNEL_VXLAN || inner->tunnel.kind == NR_TUNNEL_GENEVE;
     return decode_frame(&frame, &inner->tunnel,
                         virtual_network ? inner->tunnel.id + 1 : outer->key.network, options, out);
 }
 
+/* Opens the tunnel in a datagram of UDP. */
+static void open_reassembled(struct nr_dissected *packet, const struct nr_ends *ends,
+                             const uint8_t *data, uint32_t length,
+                             const nr_decode_options *options) {
+    const struct nr_cursor payload = {data + 8, data + length, length - 8};
+    if (packet->tunnel.depth >= options->tunnel_depth ||
+        !nr_open_udp(&payload, packet, ends, &packet->inner)) {
+        packet->inner.at = NULL;
+    }
+}
+
+/* Reads a segment whose header was in several fragments; they were no segments by themselves. */
+static void read_reassembled(struct nr_dissected *packet, struct nr_ends *ends, const uint8_t *data,
+                             uint32_t length, const nr_decode_options *options) {
+    const struct nr_cursor c = {data, data + length, length};
+    const struct nr_piece piece = packet->piece;
+    packet->piece = (struct nr_piece){0};
+    packet->part = 0;
+    if (nr_decode_transport(&c, options, packet, ends) != NR_KEYED) {
+        packet->piece = piece;
+    }
+}
+
 void nr_decode_reassembled(struct nr_dissected *packet, const uint8_t *data, uint32_t length,
                            const nr_decode_options *options) {
     const struct nr_key *key = &packet->key;
     const bool high = packet->from_high;
-    const struct nr_ends ends = {
+    struct nr_ends ends = {
         .src_h = high ? key->high_h : key->low_h,
         .dst_h = high ? key->low_h : key->high_h,
         .src_p = high ? key->high_p : key->low_p,
         .dst_p = high ? key->low_p : key->high_p,
     };
-    if (length < 8) {
-        return;
-    }
-    const struct nr_cursor payload = {data + 8, data + length, length - 8};
-    if (packet->tunnel.depth >= options->tunnel_depth ||
-        !nr_open_udp(&payload, packet, &ends, &packet->inner)) {
-        packet->inner.at = NULL;
+    if (key->proto == NR_PROTO_TCP) {
+        read_reassembled(packet, &ends, data, length, options);
+    } else if (length >= 8) {
+        open_reassembled(packet, &ends, data, length, options);
     }
 }

@@ -4,11 +4,13 @@
  * (PPPoE), RFC 1662 (PPP), and the LINKTYPE_ pages of tcpdump.org for Linux cooked v1 and v2, null,
  * loopback, raw IP and NFLOG; 802.1ah, VN-tags and FabricPath, which bridges of providers and data
  * centers add. */
+#include <string.h>
+
 #include "dissect/cursor.h"
 
 #define MAX_TAGS 8u
 
-#define ETHERTYPE_8021Q 0x8100
+#define ETHERTYPE_8021Q NR_ETHERTYPE_8021Q
 #define ETHERTYPE_8021AD 0x88a8
 #define ETHERTYPE_QINQ_OLD 0x9100
 #define ETHERTYPE_MPLS 0x8847
@@ -17,6 +19,7 @@
 #define ETHERTYPE_BACKBONE 0x88e7
 #define ETHERTYPE_VNTAG 0x8926
 #define ETHERTYPE_FABRICPATH 0x8903
+#define SUBFRAME 14 /* header of a frame in an 802.11 aggregate: its stations and length */
 #define NFLOG_PAYLOAD 9
 #define NFLOG_MAX_ATTRIBUTES 32
 #define ETHERTYPE_MIN 0x0600 /* below it, the field is a length */
@@ -28,6 +31,15 @@
 static inline bool is_tag(uint16_t ethertype) {
     return ethertype == ETHERTYPE_8021Q || ethertype == ETHERTYPE_8021AD ||
            ethertype == ETHERTYPE_QINQ_OLD;
+}
+
+/* Notes the VLAN of a tag, the outermost first. A tag with id 0 has a priority and no VLAN (IEEE
+ * 802.1Q). */
+static void note_vlan(struct nr_key *key, unsigned *vlans, uint16_t tag) {
+    const uint16_t id = tag & 0x0fff;
+    if (id != 0 && *vlans < 2) {
+        key->vlan[(*vlans)++] = id;
+    }
 }
 
 /* Tells IPv4 from IPv6 by the first byte. */
@@ -59,13 +71,16 @@ static int ethertype_by_ppp(uint16_t protocol, uint16_t *ethertype) {
     }
 }
 
-/* Skips LLC with a SNAP header, which names an ethertype. */
+/* Skips LLC with a SNAP header, which names an ethertype. LLC without one may be shorter, and
+ * carries no IP. */
 static int skip_snap(struct nr_cursor *c, uint16_t *ethertype) {
+    static const uint8_t snap[] = {0xaa, 0xaa, 3};
+    const uint32_t captured = nr_captured(c);
+    if (c->wire < 8 || memcmp(c->at, snap, captured < sizeof snap ? captured : sizeof snap) != 0) {
+        return NR_NOT_IP;
+    }
     if (!nr_has(c, 8)) {
         return NR_CUT_LINK;
-    }
-    if (c->at[0] != 0xaa || c->at[1] != 0xaa || c->at[2] != 3) {
-        return NR_NOT_IP;
     }
     *ethertype = nr_be16(c->at + 6);
     nr_skip(c, 8);
@@ -145,9 +160,7 @@ static int walk_ethertypes(struct nr_cursor *c, struct nr_key *key, struct nr_en
             if (!nr_has(c, 4)) {
                 return NR_CUT_LINK;
             }
-            if (vlans < 2) {
-                key->vlan[vlans++] = nr_be16(c->at) & 0x0fff;
-            }
+            note_vlan(key, &vlans, nr_be16(c->at));
             *ethertype = nr_be16(c->at + 2);
             nr_skip(c, 4);
         } else if (*ethertype == ETHERTYPE_MPLS || *ethertype == ETHERTYPE_MPLS_MULTICAST) {
@@ -222,6 +235,25 @@ static int skip_ppp(struct nr_cursor *c, uint16_t *ethertype) {
     return ethertype_by_ppp(protocol, ethertype);
 }
 
+/* Skips the header of a frame in an aggregate, and notes those behind it. Each begins at a multiple
+ * of four bytes from the one before. */
+static int skip_subframe(struct nr_cursor *c, struct nr_ends *ends, uint16_t *ethertype) {
+    if (!nr_has(c, SUBFRAME)) {
+        return NR_CUT_LINK;
+    }
+    const uint32_t length = nr_be16(c->at + 12);
+    const uint32_t next = (SUBFRAME + length + 3) & ~3u;
+    if (nr_has(c, next + SUBFRAME)) {
+        ends->rest = *c;
+        nr_skip(&ends->rest, next);
+    }
+    ends->dst_mac = c->at;
+    ends->src_mac = c->at + 6;
+    nr_skip(c, SUBFRAME);
+    nr_trim(c, length);
+    return skip_snap(c, ethertype);
+}
+
 /* Skips the header of a data frame that is not encrypted, and opens the first frame of an
  * aggregate. */
 static int skip_80211(struct nr_cursor *c, struct nr_ends *ends, uint16_t *ethertype) {
@@ -244,17 +276,7 @@ static int skip_80211(struct nr_cursor *c, struct nr_ends *ends, uint16_t *ether
     ends->dst_mac = header + (to_ds ? 16 : 4);
     ends->src_mac = header + (from_ds ? (to_ds ? 24 : 16) : 10);
     nr_skip(c, size);
-    if (aggregate) {
-        if (!nr_has(c, 14)) {
-            return NR_CUT_LINK;
-        }
-        const uint16_t length = nr_be16(c->at + 12);
-        ends->dst_mac = c->at;
-        ends->src_mac = c->at + 6;
-        nr_skip(c, 14);
-        nr_trim(c, length);
-    }
-    return skip_snap(c, ethertype);
+    return aggregate ? skip_subframe(c, ends, ethertype) : skip_snap(c, ethertype);
 }
 
 static int skip_radiotap(struct nr_cursor *c, struct nr_ends *ends, uint16_t *ethertype) {
@@ -300,11 +322,12 @@ static int skip_nflog(struct nr_cursor *c, uint16_t *ethertype) {
 
 int nr_decode_link(struct nr_cursor *c, const struct nr_frame *frame, struct nr_key *key,
                    struct nr_ends *ends, uint16_t *ethertype) {
+    const unsigned tags = frame->vlan_tpid != 0 ? 1 : 0;
     unsigned vlans = 0;
     int reason;
     key->vlan[0] = key->vlan[1] = NR_NO_VLAN;
-    if (frame->vlan_tpid != 0) {
-        key->vlan[vlans++] = frame->vlan_tci & 0x0fff;
+    if (tags > 0) {
+        note_vlan(key, &vlans, frame->vlan_tci);
     }
     switch (frame->link) {
     case NR_LINK_ETHERNET:
@@ -328,6 +351,9 @@ int nr_decode_link(struct nr_cursor *c, const struct nr_frame *frame, struct nr_
     case NR_LINK_80211:
         reason = skip_80211(c, ends, ethertype);
         break;
+    case NR_LINK_SUBFRAMES:
+        reason = skip_subframe(c, ends, ethertype);
+        break;
     case NR_LINK_RADIOTAP:
         reason = skip_radiotap(c, ends, ethertype);
         break;
@@ -335,7 +361,7 @@ int nr_decode_link(struct nr_cursor *c, const struct nr_frame *frame, struct nr_
         return NR_UNKNOWN_LINK;
     }
     if (reason == NR_KEYED) {
-        reason = walk_ethertypes(c, key, ends, vlans, vlans, ethertype);
+        reason = walk_ethertypes(c, key, ends, tags, vlans, ethertype);
     }
     if (reason == NR_KEYED && *ethertype != NR_ETHERTYPE_IPV4 && *ethertype != NR_ETHERTYPE_IPV6) {
         reason = NR_NOT_IP;

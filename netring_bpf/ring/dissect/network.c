@@ -14,7 +14,8 @@ enum {
     EXT_SHIM6 = 140
 };
 enum { ROUTING_SOURCE = 0, ROUTING_HOME = 2 };
-enum { OPTION_PAD1 = 0, OPTION_HOME_ADDRESS = 201 };
+enum { OPTION_PAD1 = 0, OPTION_JUMBO = 194, OPTION_HOME_ADDRESS = 201 };
+enum { NO_NEXT_HEADER = 59, SHORTEST_PAYLOAD = 46 /* of Ethernet: shorter packets are padded */ };
 
 /* Notes a fragment at `offset` bytes; the cursor is at its payload, trimmed to it. */
 static int note_piece(const struct nr_cursor *c, uint32_t id, uint32_t offset, bool more,
@@ -136,19 +137,50 @@ static int skip_extension(struct nr_cursor *c, uint8_t *next, struct nr_ends *en
     return 1;
 }
 
+/* Returns the payload length that a hop-by-hop header states (RFC 2675); 0: none. */
+static uint32_t jumbo_length(const struct nr_cursor *c) {
+    const uint8_t *header = c->at + 40;
+    if (c->at[6] != EXT_HOP_BY_HOP || !nr_has(c, 48)) {
+        return 0;
+    }
+    const uint32_t length = (header[1] + 1u) * 8u;
+    for (uint32_t at = 2; at + 6 <= length && nr_has(c, 40 + at + 6);) {
+        if (header[at] == OPTION_PAD1) {
+            at++;
+            continue;
+        }
+        if (header[at] == OPTION_JUMBO && header[at + 1] == 4) {
+            return nr_be32(header + at + 2);
+        }
+        at += 2u + header[at + 1];
+    }
+    return 0;
+}
+
+/* Returns the length of what follows the IPv6 header. A length field of 0 leaves it to the frame if
+ * that is longer than the shortest one: it holds a jumbogram, or a segment before its offload. In a
+ * short frame the rest is padding. */
+static uint32_t ipv6_payload(const struct nr_cursor *c) {
+    const uint32_t stated = nr_be16(c->at + 4);
+    if (stated != 0 || c->wire <= SHORTEST_PAYLOAD || c->at[6] == NO_NEXT_HEADER) {
+        return stated;
+    }
+    const uint32_t jumbo = jumbo_length(c);
+    return jumbo != 0 ? jumbo : c->wire - 40;
+}
+
 static int parse_ipv6(struct nr_cursor *c, struct nr_dissected *out, struct nr_ends *ends) {
     if (!nr_has(c, 40)) {
         return NR_CUT_NETWORK;
     }
     const uint8_t *ip = c->at;
     const uint8_t *fragment = NULL;
-    const uint32_t payload = nr_be16(ip + 4);
+    const uint32_t payload = ipv6_payload(c);
     if (ip[0] >> 4 != 6 || payload > c->wire - 40) {
         return NR_BAD_NETWORK;
     }
     uint8_t next = ip[6];
-    /* A payload length of 0 means a jumbogram (RFC 2675), or segmentation offload. */
-    nr_trim(c, payload != 0 ? payload + 40 : c->wire);
+    nr_trim(c, payload + 40);
     out->key.family = 6;
     out->ip_bytes = c->wire;
     ends->src_h = ip + 8;

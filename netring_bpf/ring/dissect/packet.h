@@ -45,12 +45,13 @@ struct nr_tunnel {
     uint8_t depth; /* tunnels around the packet */
 };
 
-/* The packet inside a tunnel that was opened. */
+/* The packet inside a tunnel that was opened, or the rest of an 802.11 aggregate. */
 struct nr_inner {
     const uint8_t *at; /* NULL: nothing */
     uint32_t caplen;
     uint32_t len;
-    uint16_t link; /* NR_LINK_ETHERNET or NR_LINK_RAW */
+    uint16_t link; /* NR_LINK_*; NR_LINK_SUBFRAMES: the rest of an aggregate */
+    uint16_t vlan; /* of the frame inside, told by the tunnel's header; 0: none */
     struct nr_tunnel tunnel;
 };
 
@@ -73,6 +74,7 @@ struct nr_dissected {
     uint8_t tcp_flags;
     uint8_t icmp_type;
     uint8_t icmp_code;
+    uint8_t part;    /* NR_*: why a part of the packet is not read or not believed; 0: none is */
     bool exchange;   /* ICMP: a request or a reply */
     uint16_t window; /* not scaled */
     uint32_t tcp_seq;
@@ -96,7 +98,8 @@ static inline void nr_clear_dissected(struct nr_dissected *out) {
 }
 
 /* Decodes one frame as the options say. Returns NR_KEYED and fills *out, or returns the NR_* reason
- * why the frame has no flow. For NR_FRAGMENT, *out is filled as far as the network layer. Pure. */
+ * why the frame has no flow. NR_FRAGMENT: a fragment without ports, of which *out has all but
+ * those. Pure. */
 int nr_decode(const struct nr_frame *frame, const nr_decode_options *options,
               struct nr_dissected *out);
 
@@ -104,8 +107,8 @@ int nr_decode(const struct nr_frame *frame, const nr_decode_options *options,
 int nr_decode_inner(const struct nr_dissected *outer, const nr_decode_options *options,
                     struct nr_dissected *out);
 
-/* Fills packet->inner if a reassembled UDP datagram is a tunnel that opens. `data` begins with the
- * UDP header. */
+/* Reads a reassembled datagram, from its transport header on: fills packet->inner if it is a tunnel
+ * over UDP that opens, or makes the packet the TCP segment that its fragments are. */
 void nr_decode_reassembled(struct nr_dissected *packet, const uint8_t *data, uint32_t length,
                            const nr_decode_options *options);
 

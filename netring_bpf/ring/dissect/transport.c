@@ -5,25 +5,51 @@
 #include "dissect/cursor.h"
 #include "dissect/key.h"
 
+enum { PORTS = 4, UDP = 8, TCP = 20, TCP_TO_WINDOW = 16 };
+enum { SCTP = 12, DCCP = 12, UDPLITE = 8, ICMP = 8 };
+
 static bool can_check(const struct nr_cursor *c, const nr_decode_options *options,
                       const struct nr_dissected *out) {
     return options->verify_checksums && nr_captured(c) == c->wire && !out->piece.first;
 }
 
-static int parse_tcp(const struct nr_cursor *c, const nr_decode_options *options,
-                     struct nr_dissected *out, struct nr_ends *ends) {
-    if (c->wire < 20) {
+/* Reads the ports. Returns NR_FRAGMENT if a first fragment is too short for them: like a later one,
+ * it has none. Only a fragment may be shorter than the transport header. */
+static int read_ports(const struct nr_cursor *c, uint32_t header, struct nr_dissected *out,
+                      struct nr_ends *ends) {
+    if (c->wire < header && !out->piece.first) {
         return NR_BAD_TRANSPORT;
     }
-    if (!nr_has(c, 20)) {
+    if (c->wire < PORTS) {
+        return NR_FRAGMENT;
+    }
+    if (!nr_has(c, PORTS)) {
         return NR_CUT_TRANSPORT;
-    }
-    const uint32_t header = (c->at[12] >> 4) * 4u;
-    if (header < 20 || header > c->wire) {
-        return NR_BAD_TRANSPORT;
     }
     ends->src_p = nr_be16(c->at);
     ends->dst_p = nr_be16(c->at + 2);
+    out->payload = c->wire > header ? c->wire - header : 0;
+    return NR_KEYED;
+}
+
+/* A segment whose header is cut, or longer than the segment, belongs to the flow of its ports. Its
+ * receiver drops it, or we cannot read it: it moves nothing in the connection. */
+static int parse_tcp(const struct nr_cursor *c, const nr_decode_options *options,
+                     struct nr_dissected *out, struct nr_ends *ends) {
+    const int reason = read_ports(c, TCP, out, ends);
+    if (reason != NR_KEYED) {
+        return reason;
+    }
+    if (!nr_has(c, TCP_TO_WINDOW)) {
+        out->part = NR_CUT_TRANSPORT;
+        return NR_KEYED;
+    }
+    const uint32_t header = (c->at[12] >> 4) * 4u;
+    if (header < TCP || header > c->wire) {
+        const bool goes_on = header >= TCP && out->piece.first; /* in the next fragment */
+        out->part = goes_on ? NR_CUT_TRANSPORT : NR_BAD_TRANSPORT;
+        return NR_KEYED;
+    }
     out->tcp_seq = nr_be32(c->at + 4);
     out->tcp_ack = nr_be32(c->at + 8);
     out->tcp_flags = c->at[13];
@@ -35,44 +61,41 @@ static int parse_tcp(const struct nr_cursor *c, const nr_decode_options *options
     return NR_KEYED;
 }
 
+/* Takes the payload's length from the UDP header, as far as the IP packet goes. A jumbogram has a
+ * length of 0 (RFC 2675); that of a first fragment covers all of them. */
+static void read_udp_length(const struct nr_cursor *c, struct nr_dissected *out) {
+    const uint32_t length = nr_be16(c->at + 4);
+    const bool is_jumbo = length == 0 && c->wire > UINT16_MAX;
+    const bool is_longer = length > c->wire && !out->piece.first;
+    if ((length < UDP && !is_jumbo) || is_longer) {
+        out->part = NR_BAD_TRANSPORT;
+    } else if (!is_jumbo && length < c->wire) {
+        out->payload = length - UDP;
+    }
+}
+
 static int parse_udp(const struct nr_cursor *c, const nr_decode_options *options,
                      struct nr_dissected *out, struct nr_ends *ends) {
-    if (c->wire < 8) {
-        return NR_BAD_TRANSPORT;
+    const int reason = read_ports(c, UDP, out, ends);
+    if (reason != NR_KEYED) {
+        return reason;
     }
-    if (!nr_has(c, 8)) {
-        return NR_CUT_TRANSPORT;
+    if (!nr_has(c, UDP)) {
+        out->part = NR_CUT_TRANSPORT;
+        return NR_KEYED;
     }
-    const uint16_t length = nr_be16(c->at + 4);
-    ends->src_p = nr_be16(c->at);
-    ends->dst_p = nr_be16(c->at + 2);
-    /* The UDP length holds for all fragments; 0 means a jumbogram, or offload. */
-    out->payload = length >= 8 ? length - 8u : c->wire - 8;
+    read_udp_length(c, out);
     /* IPv4 and tunnels (RFC 6935) allow a datagram without a checksum. */
     out->bad_checksum =
         can_check(c, options, out) && nr_be16(c->at + 6) != 0 &&
         !nr_checksum_is_right_with(ends, out->key.family, NR_PROTO_UDP, c->at, c->wire);
     if (options->tunnel_depth > out->tunnel.depth && !out->piece.first && !out->bad_checksum) {
         struct nr_cursor payload = *c;
-        nr_skip(&payload, 8);
+        nr_skip(&payload, UDP);
         if (!nr_open_udp(&payload, out, ends, &out->inner)) {
             out->inner.at = NULL;
         }
     }
-    return NR_KEYED;
-}
-
-static int parse_ports(const struct nr_cursor *c, uint32_t header, struct nr_dissected *out,
-                       struct nr_ends *ends) {
-    if (c->wire < header) {
-        return NR_BAD_TRANSPORT;
-    }
-    if (!nr_has(c, 4)) {
-        return NR_CUT_TRANSPORT;
-    }
-    ends->src_p = nr_be16(c->at);
-    ends->dst_p = nr_be16(c->at + 2);
-    out->payload = c->wire - header;
     return NR_KEYED;
 }
 
@@ -112,6 +135,12 @@ static bool is_error(uint8_t proto, uint8_t type) {
     return proto == NR_PROTO_ICMP6
                ? type >= 1 && type <= 4
                : type == 3 || type == 4 || type == 5 || type == 11 || type == 12;
+}
+
+/* Returns whether the fields of the key were captured. */
+static bool has_icmp_key(const struct nr_cursor *c, uint8_t proto) {
+    const struct exchange *exchange = nr_has(c, 2) ? exchange_of(proto, c->at[0]) : NULL;
+    return nr_has(c, exchange != NULL && exchange->identified ? 6 : 2);
 }
 
 /* Puts type, code and identifier into the key, as far as they belong to it. */
@@ -169,22 +198,22 @@ static void read_quote(struct nr_cursor c, const nr_decode_options *options,
 static int parse_icmp(const struct nr_cursor *c, const nr_decode_options *options,
                       struct nr_dissected *out, struct nr_ends *ends) {
     const uint8_t proto = out->key.proto;
-    if (c->wire < 8) {
-        return NR_BAD_TRANSPORT;
+    if (c->wire < ICMP) {
+        return out->piece.first ? NR_FRAGMENT : NR_BAD_TRANSPORT;
     }
-    if (!nr_has(c, 8)) {
+    if (!has_icmp_key(c, proto)) {
         return NR_CUT_TRANSPORT;
     }
     key_icmp(c->at, out, ends);
-    out->payload = c->wire - 8;
+    out->payload = c->wire - ICMP;
     if (can_check(c, options, out)) {
         out->bad_checksum = proto == NR_PROTO_ICMP
                                 ? !nr_checksum_is_right(c->at, c->wire)
                                 : !nr_checksum_is_right_with(ends, 6, proto, c->at, c->wire);
     }
-    if (is_error(proto, c->at[0]) && !out->bad_checksum) {
+    if (is_error(proto, c->at[0]) && nr_has(c, ICMP) && !out->bad_checksum) {
         struct nr_cursor quote = *c;
-        nr_skip(&quote, 8);
+        nr_skip(&quote, ICMP);
         read_quote(quote, options, out);
     }
     return NR_KEYED;
@@ -198,10 +227,11 @@ int nr_decode_transport(const struct nr_cursor *c, const nr_decode_options *opti
     case NR_PROTO_UDP:
         return parse_udp(c, options, out, ends);
     case NR_PROTO_UDPLITE:
-        return parse_ports(c, 8, out, ends);
+        return read_ports(c, UDPLITE, out, ends);
     case NR_PROTO_SCTP:
+        return read_ports(c, SCTP, out, ends);
     case NR_PROTO_DCCP:
-        return parse_ports(c, 12, out, ends);
+        return read_ports(c, DCCP, out, ends);
     case NR_PROTO_ICMP:
         return out->key.family == 4 ? parse_icmp(c, options, out, ends) : NR_KEYED;
     case NR_PROTO_ICMP6:

@@ -11,6 +11,7 @@
 enum { GRE_CHECKSUM = 0x8000, GRE_ROUTING = 0x4000, GRE_KEY = 0x2000, GRE_SEQUENCE = 0x1000 };
 enum { GRE_ACK = 0x0080, GRE_RESERVED = 0x0078, GRE_VERSION = 0x0007 };
 enum { GRE_ERSPAN = 0x88be, GRE_ERSPAN3 = 0x22eb, GRE_PPP = 0x880b };
+enum { ERSPAN_KEPT = 0x18 }; /* type II: the mirrored frame has kept its tag */
 #define GTP_MAX_EXTENSIONS 8
 #define NO_NEXT_HEADER 59
 
@@ -20,6 +21,7 @@ static void note_inner(const struct nr_cursor *c, uint16_t link, uint8_t kind, u
     inner->caplen = nr_captured(c);
     inner->len = c->wire;
     inner->link = link;
+    inner->vlan = 0;
     inner->tunnel.kind = kind;
     inner->tunnel.id = id;
 }
@@ -51,21 +53,34 @@ static bool is_80211(uint16_t type) {
     return type == 0x9000 || (type & 0xff0f) == 0x8200 || (type & 0xff8f) == 0x8300;
 }
 
+/* Returns the VLAN that the switch took from the mirrored frame and put into the header; 0: none.
+ * The frame may have kept its tag as well. */
+static uint16_t mirrored_vlan(const struct nr_cursor *frame, uint16_t id, bool is_in_frame) {
+    const bool has_tag = nr_has(frame, 16) && nr_be16(frame->at + 12) == NR_ETHERTYPE_8021Q;
+    const bool is_same = has_tag && (nr_be16(frame->at + 14) & 0x0fff) == id;
+    return is_in_frame || is_same ? 0 : id;
+}
+
 static bool open_erspan(struct nr_cursor *c, uint16_t flags, uint16_t type,
                         struct nr_inner *inner) {
     uint32_t session = 0;
+    uint16_t vlan = 0;
+    bool is_in_frame = false;
     if (type == GRE_ERSPAN3 || flags & GRE_SEQUENCE) { /* else type I, without a header */
         const uint32_t size = type == GRE_ERSPAN3 ? 12 : 8;
         if (!nr_has(c, size)) {
             return false;
         }
         session = nr_be16(c->at + 2) & 0x03ff;
+        vlan = nr_be16(c->at) & 0x0fff;
+        is_in_frame = type == GRE_ERSPAN && (c->at[2] & ERSPAN_KEPT) == ERSPAN_KEPT;
         const bool more = type == GRE_ERSPAN3 && c->at[11] & 1;
         if (!try_skip(c, size + (more ? 8 : 0))) {
             return false;
         }
     }
     note_inner(c, NR_LINK_ETHERNET, NR_TUNNEL_ERSPAN, session, inner);
+    inner->vlan = mirrored_vlan(c, vlan, is_in_frame);
     return true;
 }
 

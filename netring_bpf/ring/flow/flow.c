@@ -251,7 +251,7 @@ NR_INLINE void count_packet(struct nr_table *t, uint32_t i, int side, bool is_fi
         nr_note_first_ts(t, i, side, ts);
     }
     if (f->key.proto == NR_PROTO_UDP) {
-        s->payload += p->piece.later ? 0 : p->payload; /* the first piece's header counts for all */
+        s->payload += p->payload;
         if (NR_UNLIKELY(!nr_history_has(f, side, SEEN_DATA))) {
             nr_history_note(t, i, side, SEEN_DATA, 'D');
         }
@@ -286,7 +286,8 @@ NR_INLINE int read_packet(struct nr_table *t, uint32_t i, int side, bool is_firs
     }
     count_packet(t, i, side, is_first, p, ts);
     if (nr_is_tcp(&t->flows[i])) {
-        const bool is_segment = !p->piece.later || p->tcp_flags != 0; /* see fragments.c */
+        /* A later fragment has the flags of the first: see fragments.c. */
+        const bool is_segment = p->part == 0 && (!p->piece.later || p->tcp_flags != 0);
         if (NR_UNLIKELY(!is_segment || (is_first && nr_tcp_take_lone_syn(t, i, p)))) {
             return NR_STEP_CHANGED;
         }
@@ -324,10 +325,17 @@ static __attribute__((noinline)) uint32_t begin_flow(struct nr_table *t,
     return i;
 }
 
+/* Returns whether the flow has lasted for the active timeout when this packet comes. A fragment
+ * that has waited comes at its own time. */
+NR_INLINE bool has_lasted(const struct nr_table *t, uint32_t i, uint64_t ts) {
+    const uint64_t at = nr_min_u64(t->now, ts);
+    return t->flows[i].class != CLASS_CLOSING &&
+           at - nr_min_u64(at, t->pasts[i].start_ts) >= t->active_ns;
+}
+
 NR_INLINE void continue_flow(struct nr_table *t, uint32_t i, const struct nr_dissected *p,
                              uint64_t ts, uint32_t bytes, uint64_t parent_id) {
-    const bool renews = t->active_ns != 0 && t->flows[i].class != CLASS_CLOSING &&
-                        t->now - nr_min_u64(t->now, t->pasts[i].start_ts) >= t->active_ns;
+    const bool renews = t->active_ns != 0 && has_lasted(t, i, ts);
     if (NR_UNLIKELY(renews)) {
         renew_flow(t, i, p, ts, parent_id);
     }
@@ -345,9 +353,8 @@ NR_INLINE void continue_flow(struct nr_table *t, uint32_t i, const struct nr_dis
     }
 }
 
-uint64_t nr_table_packet(struct nr_table *t, const struct nr_dissected *p, uint64_t ts,
-                         uint32_t bytes, uint64_t parent_id) {
-    nr_table_tick(t, ts);
+NR_INLINE uint64_t add_packet(struct nr_table *t, const struct nr_dissected *p, uint64_t ts,
+                              uint32_t bytes, uint64_t parent_id) {
     uint32_t i = nr_slots_find(t, p->hash, &p->key);
     const uint8_t over = i != NIL ? end_reason_for(t, i, p) : NR_END_NONE;
     if (NR_UNLIKELY(over != NR_END_NONE)) {
@@ -364,4 +371,15 @@ uint64_t nr_table_packet(struct nr_table *t, const struct nr_dissected *p, uint6
         nr_flow_end(t, i, nr_flow_end_reason(t, i));
     }
     return id;
+}
+
+uint64_t nr_table_packet(struct nr_table *t, const struct nr_dissected *p, uint64_t ts,
+                         uint32_t bytes, uint64_t parent_id) {
+    nr_table_tick(t, ts);
+    return add_packet(t, p, ts, bytes, parent_id);
+}
+
+uint64_t nr_table_add(struct nr_table *t, const struct nr_dissected *p, uint64_t ts, uint32_t bytes,
+                      uint64_t parent_id) {
+    return add_packet(t, p, ts, bytes, parent_id);
 }

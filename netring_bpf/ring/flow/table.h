@@ -24,11 +24,19 @@ void nr_table_prepare(struct nr_table *table, struct nr_dissected *const *packet
 uint64_t nr_table_packet(struct nr_table *table, const struct nr_dissected *packet, uint64_t ts,
                          uint32_t bytes, uint64_t parent_id);
 
+/* Accounts one more packet like that, without the timers: of the same frame, or one that has
+ * waited. */
+uint64_t nr_table_add(struct nr_table *table, const struct nr_dissected *packet, uint64_t ts,
+                      uint32_t bytes, uint64_t parent_id);
+
 /* Moves packet time to `now`, unless it is later already, then ends idle flows and reports updates.
  * nr_table_packet does the same before each packet. One call handles at most NR_SWEEP_MAX flows, so
  * that it stays short. */
 #define NR_SWEEP_MAX 1024u
 void nr_table_tick(struct nr_table *table, uint64_t now);
+
+/* Returns packet time as the timers see it. It never runs backwards. */
+uint64_t nr_table_now(const struct nr_table *table);
 
 /* Ends live flows while the hand-off has room. Returns how many are left. */
 uint32_t nr_table_flush(struct nr_table *table);

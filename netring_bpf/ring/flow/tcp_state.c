@@ -140,6 +140,9 @@ bool nr_tcp_is_reuse(const struct flow *flow, int side, const struct nr_dissecte
     if (!(p->tcp_flags & NR_FLAG_SYN) || (ack && orig->state != NR_STATE_INACTIVE)) {
         return false;
     }
+    if (!orig->begun && !resp->begun) {
+        return false; /* of all its packets, none could be read */
+    }
     if (orig->closed || resp->closed) {
         return true;
     }

@@ -17,8 +17,11 @@
 
 /* -- one pass over one source -- */
 
+/* Returns the most events that a frame makes. Each packet in it may be a fragment: those that wait
+ * for it, or in its way, count first, and are of two more flows. Fragments that time out come
+ * besides. */
 static uint32_t events_per_frame(const nr_reader *r) {
-    return NR_EVENTS_PER_PACKET * (1 + r->decode.tunnel_depth);
+    return NR_EVENTS_PER_PACKET * (3 * (1 + nr_reader_inner_max(r)) + NR_WAITED_AT_ONCE);
 }
 
 /* Returns how many frames of a file may be taken when the consumer has come to `tail`. There must
@@ -28,7 +31,8 @@ static uint32_t events_per_frame(const nr_reader *r) {
 static uint32_t replay_allowance(const nr_reader *r, uint64_t tail) {
     const uint32_t slots = r->handoff.mask + 1;
     const uint32_t room = slots - (uint32_t)(r->handoff.head - tail);
-    const uint32_t reserve = NR_BATCH * events_per_frame(r); /* room that the timers do not use */
+    /* Room that the timers do not use. */
+    const uint32_t reserve = NR_BATCH * NR_EVENTS_PER_PACKET * (1 + r->decode.tunnel_depth);
     const uint32_t each = events_per_frame(r) + NR_SWEEP_MAX * (1 + r->decode.tunnel_depth);
     uint32_t frames = room > reserve ? (room - reserve) / each : 0;
     if (slots < reserve + each) {
@@ -110,6 +114,9 @@ int nr_reader_tick(nr_reader *r, uint64_t now) {
     r->next_tick = now + NR_TICK_NS;
     nr_clock_slew(&r->clock, NR_TICK_NS);
     nr_table_tick(r->table, r->finite ? 0 : nr_flow_time(&r->clock, now));
+    if (r->fragments_wait && !r->finite) {
+        nr_reader_count_waited(r);
+    }
     nr_handoff_publish(&r->handoff);
     nr_reader_account(r);
     nr_reader_publish_books(r);

@@ -3,45 +3,176 @@
 #include "dissect/cursor.h"
 #include "loop/reader.h"
 
-/* Notes a first fragment, or gives a later one the key of the first; returns the new reason. The
- * fragment that completes a tunnel's datagram also gets the packet inside. */
-static int resolve_fragment(nr_reader *r, int reason, uint64_t ts, struct nr_dissected *packet) {
-    const struct nr_key *key = &packet->key;
-    const uint8_t *whole = NULL;
-    uint32_t length = 0;
-    if (reason == NR_KEYED && packet->piece.first) {
-        const bool keeps = key->proto == NR_PROTO_UDP && r->decode.tunnel_depth > 0 &&
-                           (nr_is_tunnel_port(key->low_p) || nr_is_tunnel_port(key->high_p));
-        nr_fragments_note(r->fragments, ts, packet, keeps);
-    } else if (reason == NR_FRAGMENT &&
-               nr_fragments_resolve(r->fragments, ts, packet, &whole, &length)) {
-        r->books.fragments++;
-        if (whole != NULL) {
-            nr_decode_reassembled(packet, whole, length, &r->decode);
-        }
-        return NR_KEYED;
+static void note_part(nr_reader *r, const struct nr_dissected *packet) {
+    if (NR_UNLIKELY(packet->part != 0)) {
+        r->books.partly_read[packet->part]++;
     }
-    return reason;
 }
 
-/* Accounts for the packets inside a tunnel over UDP, as deep as the options allow. */
+/* -- fragments -- */
+
+/* Accounts for a fragment that has waited. */
+static void account_waited(nr_reader *r, struct nr_waited *waited) {
+    const struct nr_fragment_frame *frame = &waited->frame;
+    struct nr_dissected *packet = &waited->packet;
+    nr_statistics *b = &r->books;
+    if (frame->is_inner) {
+        b->inner++;
+        b->inner_bytes += frame->bytes;
+    } else {
+        b->fragments_waiting--;
+        b->keyed++;
+        b->keyed_bytes += frame->bytes;
+    }
+    b->fragments++;
+    note_part(r, packet);
+    nr_table_prepare(r->table, &packet, 1);
+    nr_table_add(r->table, packet, frame->ts, frame->bytes, frame->parent_id);
+}
+
+/* Accounts for at most `max` fragments that have waited long enough by `now`; by 0, for those only
+ * whose first has come or that have to make room. */
+static void count_waited(nr_reader *r, uint64_t now, uint32_t max) {
+    struct nr_waited waited;
+    while (max-- > 0 && nr_fragments_next(r->fragments, now, &waited)) {
+        account_waited(r, &waited);
+    }
+    r->fragments_wait = nr_fragments_wait(r->fragments);
+}
+
+void nr_reader_count_waited(nr_reader *r) {
+    count_waited(r, nr_table_now(r->table), NR_WAITED_AT_ONCE);
+}
+
+bool nr_reader_end_waiting(nr_reader *r) {
+    struct nr_waited waited;
+    while (nr_handoff_room(&r->handoff) >= NR_EVENTS_PER_PACKET &&
+           nr_fragments_next(r->fragments, UINT64_MAX, &waited)) {
+        account_waited(r, &waited);
+    }
+    r->fragments_wait = nr_fragments_wait(r->fragments);
+    return !r->fragments_wait;
+}
+
+/* Notes a first fragment, whose key the later ones take. */
+static void note_first(nr_reader *r, uint64_t now, const struct nr_dissected *packet) {
+    const struct nr_key *key = &packet->key;
+    const bool is_tunnel = key->proto == NR_PROTO_UDP && r->decode.tunnel_depth > 0 &&
+                           (nr_is_tunnel_port(key->low_p) || nr_is_tunnel_port(key->high_p));
+    const bool is_headless = key->proto == NR_PROTO_TCP && packet->part == NR_CUT_TRANSPORT;
+    nr_fragments_make_room(r->fragments, now, packet, false);
+    count_waited(r, 0, UINT32_MAX);
+    nr_fragments_note(r->fragments, now, packet, is_tunnel || is_headless);
+    count_waited(r, 0, UINT32_MAX);
+}
+
+/* Lets a fragment wait for its first. Returns false if it cannot. */
+static bool hold_fragment(nr_reader *r, uint64_t now, const struct nr_dissected *packet,
+                          const struct nr_fragment_frame *frame) {
+    const uint8_t proto = packet->key.proto;
+    const bool keeps =
+        proto == NR_PROTO_TCP || (proto == NR_PROTO_UDP && r->decode.tunnel_depth > 0);
+    nr_fragments_make_room(r->fragments, now, packet, true);
+    count_waited(r, 0, UINT32_MAX);
+    const bool waits = nr_fragments_hold(r->fragments, now, packet, frame, keeps);
+    r->fragments_wait = r->fragments_wait || waits;
+    return waits;
+}
+
+/* Finds the flow of a fragment. Returns false if the fragment has to wait for its first. One that
+ * cannot wait has no ports. The fragment that completes a datagram gets what is only seen in the
+ * whole: the packet inside a tunnel, or a TCP header. */
+static bool resolve_fragment(nr_reader *r, int reason, const struct nr_fragment_frame *frame,
+                             struct nr_dissected *packet) {
+    const uint64_t now = nr_table_now(r->table);
+    if (reason == NR_KEYED) {
+        note_first(r, now, packet);
+    } else if (nr_fragments_resolve(r->fragments, now, packet)) {
+        r->books.fragments++;
+    } else if (hold_fragment(r, now, packet, frame)) {
+        return false;
+    } else {
+        packet->part = NR_FRAGMENT;
+        r->books.fragments++;
+    }
+    uint32_t length = 0;
+    const uint8_t *whole = nr_fragments_whole(r->fragments, now, packet, &length);
+    if (whole != NULL) {
+        nr_decode_reassembled(packet, whole, length, &r->decode);
+    }
+    return true;
+}
+
+static bool is_fragment(int reason, const struct nr_dissected *packet) {
+    return reason == NR_FRAGMENT || (reason == NR_KEYED && packet->piece.first);
+}
+
+/* -- packets -- */
+
+static bool has_rest(const struct nr_dissected *packet) {
+    return packet->inner.at != NULL && packet->inner.link == NR_LINK_SUBFRAMES;
+}
+
+/* Accounts for the packets inside a packet: those in tunnels over UDP, as deep as the options
+ * allow, and the further frames of an aggregate. `id` is the flow of `outer`. */
 static void dissect_inner(nr_reader *r, uint64_t ts, const struct nr_dissected *outer,
-                          uint64_t parent_id) {
+                          uint64_t id) {
     nr_statistics *b = &r->books;
     struct nr_dissected packets[2];
-    for (int turn = 0; outer->inner.at != NULL; turn ^= 1) {
-        struct nr_dissected *packet = &packets[turn];
-        const uint32_t length = outer->inner.len;
-        if (resolve_fragment(r, nr_decode_inner(outer, &r->decode, packet), ts, packet) !=
-            NR_KEYED) {
+    uint64_t parent_id = 0; /* of `outer` */
+    uint32_t subframes = 0;
+    for (uint32_t n = 0; outer->inner.at != NULL; n++) {
+        struct nr_dissected *packet = &packets[n % 2];
+        if (!has_rest(outer)) {
+            parent_id = id;
+        } else if (subframes++ == NR_SUBFRAMES_MAX) {
             b->inner_not_keyed++;
             return;
         }
+        const int reason = nr_decode_inner(outer, &r->decode, packet);
+        const uint32_t rest = has_rest(packet) ? packet->inner.len : 0;
+        const uint32_t length = outer->inner.len - rest;
+        if (is_fragment(reason, packet)) {
+            const struct nr_fragment_frame piece = {ts, parent_id, length, true};
+            if (!resolve_fragment(r, reason, &piece, packet)) {
+                return;
+            }
+        } else if (reason != NR_KEYED) {
+            b->inner_not_keyed++;
+            return;
+        }
+        note_part(r, packet);
         nr_table_prepare(r->table, &packet, 1);
         b->inner++;
         b->inner_bytes += length;
-        parent_id = nr_table_packet(r->table, packet, ts, length, parent_id);
+        id = nr_table_add(r->table, packet, ts, length, parent_id);
         outer = packet;
+    }
+}
+
+/* Accounts for a frame while fragments wait, and for a fragment itself. */
+static __attribute__((noinline)) void account_fragment(nr_reader *r, const struct nr_frame *frame,
+                                                       int reason, struct nr_dissected *packet) {
+    nr_statistics *b = &r->books;
+    const struct nr_fragment_frame piece = {frame->ts, 0, frame->len, false};
+    nr_table_tick(r->table, frame->ts);
+    nr_reader_count_waited(r);
+    if (is_fragment(reason, packet)) {
+        if (!resolve_fragment(r, reason, &piece, packet)) {
+            b->fragments_waiting++;
+            return;
+        }
+        nr_table_prepare(r->table, &packet, 1);
+    } else if (reason != NR_KEYED) {
+        b->not_keyed[reason]++;
+        return;
+    }
+    b->keyed++;
+    b->keyed_bytes += frame->len;
+    note_part(r, packet);
+    const uint64_t id = nr_table_add(r->table, packet, frame->ts, frame->len, 0);
+    if (packet->inner.at != NULL) {
+        dissect_inner(r, frame->ts, packet, id);
     }
 }
 
@@ -49,11 +180,9 @@ static void dissect_inner(nr_reader *r, uint64_t ts, const struct nr_dissected *
 static void account_frame(nr_reader *r, const struct nr_frame *frame, int reason,
                           struct nr_dissected *packet) {
     nr_statistics *b = &r->books;
-    if (NR_UNLIKELY(packet->piece.first || reason == NR_FRAGMENT)) {
-        reason = resolve_fragment(r, reason, frame->ts, packet);
-        if (reason == NR_KEYED) {
-            nr_table_prepare(r->table, &packet, 1);
-        }
+    if (NR_UNLIKELY(r->fragments_wait || is_fragment(reason, packet))) {
+        account_fragment(r, frame, reason, packet);
+        return;
     }
     if (NR_UNLIKELY(reason != NR_KEYED)) {
         b->not_keyed[reason]++;
@@ -61,6 +190,7 @@ static void account_frame(nr_reader *r, const struct nr_frame *frame, int reason
     }
     b->keyed++;
     b->keyed_bytes += frame->len;
+    note_part(r, packet);
     const uint64_t id = nr_table_packet(r->table, packet, frame->ts, frame->len, 0);
     if (NR_UNLIKELY(packet->inner.at != NULL)) {
         dissect_inner(r, frame->ts, packet, id);

@@ -201,7 +201,7 @@ int nr_reader_stop(nr_reader *r) {
 }
 
 uint32_t nr_reader_flush(nr_reader *r) {
-    const uint32_t left = nr_table_flush(r->table);
+    const uint32_t left = nr_reader_end_waiting(r) ? nr_table_flush(r->table) : 1;
     nr_handoff_publish(&r->handoff);
     nr_reader_account(r);
     nr_reader_publish_books(r);
@@ -235,7 +235,8 @@ void nr_reader_account(nr_reader *r) {
     nr_statistics *b = &r->books;
     const int sources = nr_reader_sources(r);
     b->xsk_rx_dropped = b->xsk_rx_ring_full = b->xsk_fill_ring_empty = 0;
-    b->tp_packets = b->tp_drops = b->in_ring = b->file_frames = b->file_filtered = 0;
+    b->tp_packets = b->tp_drops = b->in_ring = 0;
+    b->file_frames = b->file_filtered = b->file_overlong = 0;
     for (int i = 0; i < sources; i++) {
         struct nr_source *source = r->sources[i];
         source->ops->account(source);
@@ -246,6 +247,7 @@ void nr_reader_account(nr_reader *r) {
         b->tp_drops += source->tp_drops;
         b->file_frames += source->file_frames;
         b->file_filtered += source->file_filtered;
+        b->file_overlong += source->file_overlong;
         b->in_ring += source->ops->in_ring(source);
     }
 }

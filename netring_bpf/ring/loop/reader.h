@@ -31,6 +31,7 @@ struct nr_reader {
     uint64_t read_at;    /* CLOCK_MONOTONIC when the latest frames were read */
     uint64_t busy_ns;    /* the longest of the sources */
     nr_statistics books; /* the reader's thread only */
+    bool fragments_wait; /* for their first, or for the timeout */
     bool unpublished;    /* the books have changed since the last snapshot */
     uint32_t sequence;   /* odd while the snapshot is being written */
     uint64_t snapshot[NR_BOOK_WORDS];
@@ -41,8 +42,20 @@ static inline int nr_reader_sources(const nr_reader *reader) {
     return nr_load_acquire(&reader->source_count);
 }
 
+/* Returns the most packets that are looked for inside a frame, beside its own: in tunnels over UDP,
+ * and further ones of an 802.11 aggregate. */
+#define NR_SUBFRAMES_MAX 7u
+static inline uint32_t nr_reader_inner_max(const nr_reader *reader) {
+    return reader->decode.tunnel_depth + NR_SUBFRAMES_MAX;
+}
+
 /* packet_path.c: dissects frames and accounts for them; they are not needed afterwards. */
 void nr_reader_dissect(nr_reader *reader, const struct nr_frame *frames, uint32_t count);
+/* Fragments that have waited long enough count now; no more than this many at once. */
+#define NR_WAITED_AT_ONCE 16u
+void nr_reader_count_waited(nr_reader *reader);
+/* All fragments that wait count now, while the hand-off has room. Returns whether none is left. */
+bool nr_reader_end_waiting(nr_reader *reader);
 /* Refreshes the kernel's part of the books. */
 void nr_reader_account(nr_reader *reader);
 /* Makes the books visible to other threads. */

@@ -15,4 +15,13 @@ struct nr_frame {
     uint16_t link;      /* NR_LINK_*; 0 is Ethernet */
 };
 
+/* A frame was at least as long on the wire as it was captured, whatever its record says. Returns
+ * whether the record said less. */
+static inline bool nr_frame_lengthen(struct nr_frame *frame) {
+    const uint32_t least = frame->caplen + (frame->vlan_tpid != 0 ? 4 : 0);
+    const bool is_short = frame->len < least;
+    frame->len = is_short ? least : frame->len;
+    return is_short;
+}
+
 #endif

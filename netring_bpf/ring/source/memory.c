@@ -31,7 +31,7 @@ static uint32_t replay_next(struct nr_source *source, struct nr_frame *frames, u
             break;
         }
         const size_t padded = ((size_t)record.caplen + 7) & ~(size_t)7;
-        frames[count++] = (struct nr_frame){
+        frames[count] = (struct nr_frame){
             .data = r->at + sizeof record,
             .ts = record.ts,
             .caplen = record.caplen,
@@ -39,6 +39,7 @@ static uint32_t replay_next(struct nr_source *source, struct nr_frame *frames, u
             .vlan_tci = record.vlan_tci,
             .vlan_tpid = record.vlan_tpid,
         };
+        source->file_overlong += nr_frame_lengthen(&frames[count++]);
         r->at += sizeof record + (padded < left ? padded : left);
     }
     source->finished = count < max;

@@ -43,7 +43,7 @@ static bool passes_filter(const struct nr_savefile *f, struct nr_frame *frame, u
     const nr_filter_frame view = {
         .data = frame->data,
         .caplen = frame->caplen,
-        .len = frame->len > frame->caplen ? frame->len : frame->caplen,
+        .len = frame->len,
     };
     for (uint32_t i = 0; i < f->filter_count; i++) {
         if (f->filters[i].dlt == dlt) {
@@ -65,6 +65,7 @@ static uint32_t savefile_next(struct nr_source *source, struct nr_frame *frames,
         const enum nr_read got = read_next(f, frame, &interface);
         if (got == NR_READ_FRAME) {
             source->file_frames++;
+            source->file_overlong += nr_frame_lengthen(frame);
             frame->link = interface->link;
             f->last_ts = frame->ts;
             if (passes_filter(f, frame, interface->dlt)) {

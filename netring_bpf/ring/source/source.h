@@ -54,7 +54,7 @@ struct nr_source {
     uint64_t rx_dropped, rx_ring_full, fill_ring_empty;
     uint64_t tp_packets, tp_drops;
     /* of a capture file */
-    uint64_t file_frames, file_filtered;
+    uint64_t file_frames, file_filtered, file_overlong;
     uint64_t file_offset; /* also read from other threads */
 };
 

@@ -145,9 +145,14 @@ def frames() -> Iterator[bytes]:
 
 
 def by_us(all_frames: list[bytes]) -> list[Told | None]:
-    events, books = replay(
-        (Frame(data, START + n * SECOND) for n, data in enumerate(all_frames)), ALONE
-    )
+    # A fragment waits for the timeout, and is counted by the next frame.
+    arp = ethernet(0x0806, bytes(28))
+    at_its_time = [
+        Frame(frame, START + n * SECOND + later)
+        for n, data in enumerate(all_frames)
+        for frame, later in ((data, 0), (arp, SECOND // 2))
+    ]
+    events, books = replay(at_its_time, ALONE)
     assert books.balanced
     told: list[Told | None] = [None] * len(all_frames)
     for event in events:
@@ -185,7 +190,8 @@ def _by_layers(packet: Packet) -> Told | str | None:
     vlans: list[int] = []
     layer = packet.payload
     while isinstance(layer, Dot1Q | Dot1AD):
-        vlans.append(layer.vlan)
+        if layer.vlan:  # 0 is a priority, and no VLAN
+            vlans.append(layer.vlan)
         layer = layer.payload
     before = len(frame) - len(layer.original) if layer.original else len(frame)
     left = len(frame) - before
@@ -223,9 +229,11 @@ def _ipv4(layer: Packet, left: int, tags: tuple[int, ...]) -> Told | str | None:
     header, total = (layer.ihl or 0) * 4, layer.len or left
     if layer.version != 4 or header < 20 or left < header or not header <= total <= left:
         return None
-    if layer.frag:
-        return None
-    ports = _ports(layer.proto, bytes(layer.original)[header:total], 4)
+    data = bytes(layer.original)[header:total]
+    if layer.frag or layer.flags.MF:
+        ports: tuple[int, int] | None = _fragment(layer.proto, data, 4, layer.frag)
+    else:
+        ports = _ports(layer.proto, data, 4)
     src, dst = ip_address(layer.src), ip_address(layer.dst)
     return None if ports is None else (
         layer.proto, str(src), ports[0], str(dst), ports[1], tags, total
@@ -239,11 +247,14 @@ def _ipv6(layer: Packet, left: int, tags: tuple[int, ...]) -> Told | str | None:
         return "scapy chose another layer"
     if layer.version != 6 or layer.plen > left - 40:
         return None
-    total = 40 + (layer.plen or left - 40)
+    if layer.plen == 0 and layer.nh == HOP_BY_HOP:
+        return "a packet whose length may be in an option"
+    unsized = left - 40 if left > 46 and layer.nh != 59 else 0  # else padding
+    total = 40 + (layer.plen or unsized)
     proto, rest = layer.nh, bytes(layer.original)[40:total]
     src, dst = layer.src, layer.dst
     inner = layer.payload
-    steps = 0
+    steps, fragment = 0, None
     while proto in NOT_READ:
         steps += 1
         if steps > MAX_EXTENSIONS:
@@ -251,8 +262,11 @@ def _ipv6(layer: Packet, left: int, tags: tuple[int, ...]) -> Told | str | None:
         if not isinstance(inner, EXTENSIONS):
             return "an extension header that scapy does not step over"
         if isinstance(inner, IPv6ExtHdrFragment):
-            if len(rest) < 8 or inner.offset:
+            if len(rest) < 8:
                 return None
+            if inner.offset:  # the rest is data
+                return inner.nh, src, 0, str(ip_address(dst)), 0, tags, total
+            fragment = inner if inner.m else None
             size = 8
         else:
             size = (rest[1] + 1) * 8 if len(rest) > 1 else 8
@@ -264,18 +278,25 @@ def _ipv6(layer: Packet, left: int, tags: tuple[int, ...]) -> Told | str | None:
             if inner.segleft and inner.addresses and (inner.type, inner.len) in SOURCE_ROUTES:
                 dst = inner.addresses[-1]  # where the packet goes in the end
         proto, rest, inner = inner.nh, rest[size:], inner.payload
-    ports = _ports(proto, rest, 6)
+    ports = _ports(proto, rest, 6) if fragment is None else _fragment(proto, rest, 6, 0)
     ends = str(ip_address(src)), str(ip_address(dst))
     return None if ports is None else (proto, ends[0], ports[0], ends[1], ports[1], tags, total)
+
+
+def _fragment(proto: int, data: bytes, version: int, offset: int) -> tuple[int, int]:
+    """Of a fragment: later ones have no ports, nor have first ones that end before them."""
+    if offset:
+        return 0, 0
+    if proto in {6, 17, 132, 33, 136}:
+        return struct.unpack("!HH", data[:4]) if len(data) >= 4 else (0, 0)
+    return _ports(proto, data, version) or (0, 0)
 
 
 def _ports(proto: int, data: bytes, version: int) -> tuple[int, int] | None:
     """By scapy's layers of the transport; None where it is too short or makes no sense."""
     if proto == 6:
         segment = TCP(data[:20]) if len(data) >= 20 else None  # without the options
-        if segment is None or not 20 <= (segment.dataofs or 0) * 4 <= len(data):
-            return None
-        return segment.sport, segment.dport
+        return None if segment is None else (segment.sport, segment.dport)
     if proto == 17:
         datagram = UDP(data) if len(data) >= 8 else None
         return None if datagram is None else (datagram.sport, datagram.dport)

@@ -1,4 +1,4 @@
-"""Tunnels opened to a bounded depth, what stays closed, and fragments with and without them."""
+"""Tunnels opened to a bounded depth, and what stays closed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from netring_bpf import CaptureStatistics, Flow, FlowEnded, FlowOptions, Tunnel, TunnelKind
 from tests.support.frames import ethernet, ip, tcp, udp
-from tests.support.replay import SECOND, START, Frame, replay
+from tests.support.replay import Frame, replay
 
 OUT_A, OUT_B = "192.0.2.1", "192.0.2.2"
 A, B = "10.0.0.1", "10.0.0.2"
@@ -186,90 +186,6 @@ def test_without_vlans_virtual_networks_are_one_too() -> None:
 def test_gtp_u_is_only_what_a_packet_fills(inner: bytes) -> None:
     [flow], books = run(gtpu(inner))
     assert (flow.key.proto_name, books.inner, books.inner_not_keyed) == ("udp", 0, 0)
-
-
-def pieces(frame: bytes, size: int, ident: int = 7) -> list[bytes]:
-    """The IPv4 frame in fragments of ``size`` bytes of payload."""
-    head, body = frame[14:34], frame[34:]
-    found = []
-    for at in range(0, len(body), size):
-        part = body[at : at + size]
-        more = 0x2000 if at + size < len(body) else 0
-        packed = struct.pack("!HHH", 20 + len(part), ident, more | at // 8)
-        found.append(frame[:14] + head[:2] + packed + head[8:] + part)
-    return found
-
-
-BIG = udp(A, B, 1000, 2000, bytes(range(256)) * 8)
-
-
-def test_fragments_belong_to_the_flow_of_the_first() -> None:
-    parts = pieces(BIG, 512)
-    [flow], books = run(*parts)
-    assert (flow.orig.packets, flow.orig.payload) == (len(parts), 2048)
-    assert flow.orig.bytes == sum(map(len, parts))
-    assert (books.fragments, books.fragment_overlaps) == (len(parts) - 1, 0)
-
-
-def test_a_fragment_without_its_first_has_no_flow() -> None:
-    _, books = run(*pieces(BIG, 512)[1:])
-    assert books.not_keyed["fragment"] == 4
-    assert books.fragments == 0
-
-
-def test_other_fragments_are_told_apart() -> None:
-    first, *rest = pieces(BIG, 512)
-    other = pieces(BIG, 512, ident=8)[1:]
-    _, books = run(first, *rest, *other)
-    assert (books.fragments, books.not_keyed["fragment"]) == (4, 4)
-
-
-def test_a_first_fragment_is_forgotten_in_time() -> None:
-    first, second, *_ = pieces(BIG, 512)
-    for wait, keyed in ((29, 2), (30, 1)):
-        _, books = run(Frame(first, START), Frame(second, START + wait * SECOND))
-        assert books.keyed == keyed
-
-
-def test_overlaps_are_counted() -> None:
-    parts = pieces(BIG, 512)
-    moved = bytearray(parts[2])
-    moved[20:22] = struct.pack("!H", 0x2000 | (1024 - 8) // 8)  # eight bytes of the one before
-    _, books = run(*parts[:2], bytes(moved), parts[1])
-    assert books.fragment_overlaps == 2
-
-
-def test_a_segment_in_fragments_leaves_no_gap() -> None:
-    def client(flags: str, seq: int, data: bytes = b"") -> bytes:
-        return tcp(A, B, 40_000, 80, data, flags=flags, seq=seq, ack=901)
-
-    def server(flags: str, ack: int) -> bytes:
-        return tcp(B, A, 80, 40_000, flags=flags, seq=900 if "S" in flags else 901, ack=ack)
-
-    hands = [client("S", 100), server("SA", 101), client("A", 101)]
-    split = pieces(client("PA", 101, bytes(1000)), 400)
-    assert len(split) == 3
-    rest = [server("A", 1101), client("PA", 1101, b"end"), server("A", 1104)]
-    [flow], _ = run(*hands, *split, *rest)
-    assert (flow.history, flow.orig.payload, flow.orig.gaps) == ("ShADa", 1003, 0)
-    assert (flow.orig.missing_bytes, flow.orig.packets) == (0, 6)
-    [flow], _ = run(*hands, split[0], split[2], *rest)
-    assert (flow.history, flow.orig.payload, flow.orig.gaps) == ("ShADaG", 1003, 1)
-    assert flow.orig.missing_bytes == 400
-    [flow], _ = run(*hands, *pieces(client("FPA", 101, bytes(1000)), 400), server("A", 1102))
-    assert (flow.history, flow.orig.payload, flow.orig.missing_bytes) == ("ShAFDa", 1000, 0)
-
-
-def test_a_tunnel_in_fragments_is_opened_when_it_is_whole() -> None:
-    inner = tcp(A, B, 40_000, 50_000, bytes(1000), flags="A")
-    parts = pieces(gtpu(inner[14:]), 400)
-    flows, books = run(*parts)
-    assert inside(flows).orig.payload == 1000
-    assert books.inner == 1
-    _, books = run(parts[0], *parts[2:])
-    assert books.inner == 0
-    backwards, books = run(parts[0], *reversed(parts[1:]))
-    assert inside(backwards).orig.payload == 1000
 
 
 def test_a_tunnel_that_changes_a_sixth_time_leaves_its_letter() -> None:
