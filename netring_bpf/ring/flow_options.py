@@ -83,8 +83,9 @@ class FlowOptions:
     ``tunnel_depth``: the number of tunnels to open around a packet, 0 to 4. ``verify_checksums``:
     count packets with wrong checksums, but believe nothing in them. Leave it off where a host
     captures its own traffic: the card has yet to compute those checksums. ``fragment_timeout``:
-    the ports of a first IP fragment are kept this long for the later ones, for ``max_fragmented``
-    packets at a time. ``packet_statistics``: measure sizes and gaps of packets, for
+    the ports of a first IP fragment are kept this long for the later ones, and those that come
+    before it wait this long for it, for ``max_fragmented`` packets at a time.
+    ``packet_statistics``: measure sizes and gaps of packets, for
     ``Flow.statistics``. ``first_packets``: the number of packets, 0 to 32, whose size and gap are
     kept one by one. ``server_ports``: a first packet that comes from a port where servers listen by
     custom is an answer, and its sender the responder; without it, the sender of the first packet is
