@@ -37,18 +37,6 @@
 #define NR_UNKNOWN_LINK 11 /* unknown link layer, or one without the MAC addresses of the key */
 #define NR_REASON_COUNT 12
 
-/* Link layers. */
-#define NR_LINK_ETHERNET 0
-#define NR_LINK_RAW 1 /* IPv4 or IPv6, told by the version field */
-#define NR_LINK_NULL 2
-#define NR_LINK_COOKED 3
-#define NR_LINK_COOKED2 4
-#define NR_LINK_PPP 5
-#define NR_LINK_80211 6
-#define NR_LINK_RADIOTAP 7
-#define NR_LINK_NFLOG 8
-#define NR_LINK_UNKNOWN 9
-
 /* Tunnels that the dissector opens. */
 #define NR_TUNNEL_IP 1
 #define NR_TUNNEL_GRE 2

@@ -3,6 +3,7 @@
 #define NR_SOURCE_FRAME_H
 
 #include "core.h"
+#include "link_types.h"
 
 /* Lent by a source until its release(). Nothing may read past data + caplen. */
 struct nr_frame {
@@ -13,6 +14,7 @@ struct nr_frame {
     uint16_t vlan_tci;  /* the outer tag, if the kernel took it out of the frame */
     uint16_t vlan_tpid; /* 0: no tag was taken out */
     uint16_t link;      /* NR_LINK_*; 0 is Ethernet */
+    uint16_t ethertype; /* of NR_LINK_TYPED */
 };
 
 /* A frame was at least as long on the wire as it was captured, whatever its record says. Returns

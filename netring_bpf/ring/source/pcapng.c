@@ -82,7 +82,7 @@ static enum nr_read add_interface(struct nr_savefile *f, const uint8_t *block, u
     *i = (struct nr_file_interface){.units_per_second = 1000000,
                                     .snaplen = nr_file_u32(f, block + 12),
                                     .dlt = dlt,
-                                    .link = nr_file_link(dlt)};
+                                    .link = nr_link_layer(dlt)};
     if (!read_options(f, i, block + 16, block + 8 + body)) {
         return nr_file_fail(f, NR_FILE_BAD_BLOCK);
     }

@@ -10,7 +10,7 @@
 #define NR_FILE_BUFFER (2u << 20)
 #define NR_FILE_LONGEST (1u << 20) /* a longer record is invalid */
 #define NR_MAX_INTERFACES 1024u
-#define NR_MAX_FILE_FILTERS 24u
+#define NR_MAX_FILE_FILTERS 64u
 
 /* An interface of a file, with all that its frames need. */
 struct nr_file_interface {
@@ -65,7 +65,6 @@ const uint8_t *nr_file_need(struct nr_savefile *f, size_t n, enum nr_read *resul
 void nr_file_pass(struct nr_savefile *f, uint64_t n);
 enum nr_read nr_file_fail(struct nr_savefile *f, uint32_t problem);
 uint64_t nr_file_ns(const struct nr_file_interface *interface, uint64_t units);
-uint16_t nr_file_link(uint16_t dlt);
 
 /* Read numbers of the file into the machine's byte order. */
 static inline uint16_t nr_file_u16(const struct nr_savefile *f, const uint8_t *at) {

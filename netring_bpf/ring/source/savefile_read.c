@@ -1,4 +1,4 @@
-/* Reads a capture file into its buffer, and gives the formats its bytes, times and link types. */
+/* Reads a capture file into its buffer, and gives the formats its bytes and times. */
 #include "source/savefile.h"
 
 #include <errno.h>
@@ -73,35 +73,4 @@ uint64_t nr_file_ns(const struct nr_file_interface *i, uint64_t units) {
     const uint64_t ns = i->binary ? (uint64_t)(((unsigned __int128)rest * NS) >> i->shift)
                                   : (uint64_t)((unsigned __int128)rest * NS / i->units_per_second);
     return (seconds + (uint64_t)i->offset_s) * NS + ns;
-}
-
-uint16_t nr_file_link(uint16_t dlt) {
-    switch (dlt) {
-    case 1:
-        return NR_LINK_ETHERNET;
-    case 0:
-    case 108:
-        return NR_LINK_NULL;
-    case 12:
-    case 14:
-    case 101:
-    case 228:
-    case 229:
-        return NR_LINK_RAW;
-    case 113:
-        return NR_LINK_COOKED;
-    case 276:
-        return NR_LINK_COOKED2;
-    case 9:
-    case 50:
-        return NR_LINK_PPP;
-    case 105:
-        return NR_LINK_80211;
-    case 127:
-        return NR_LINK_RADIOTAP;
-    case 239:
-        return NR_LINK_NFLOG;
-    default:
-        return NR_LINK_UNKNOWN;
-    }
 }
