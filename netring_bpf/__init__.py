@@ -56,7 +56,7 @@ from netring_bpf.events.event import (
     TunnelKind,
 )
 from netring_bpf.lazy import hand_on
-from netring_bpf.ring.flow_options import FlowKey, FlowOptions, PortTimeout
+from netring_bpf.ring.flow_options import FlowKey, FlowOptions, PortTimeout, TunnelPort
 from netring_bpf.ring.options import BusyPoll, TpacketOptions, XdpOptions
 from netring_bpf.statistics import CaptureStatistics, Equation, FlowStatistics, QueueStatistics
 
@@ -124,6 +124,7 @@ __all__ = [
     "TpacketOptions",
     "Tunnel",
     "TunnelKind",
+    "TunnelPort",
     "XdpMode",
     "XdpOptions",
     "__version__",

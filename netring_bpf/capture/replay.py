@@ -37,12 +37,16 @@ if TYPE_CHECKING:
 
 __all__ = ["Replay"]
 
-# The supported link types: their numbers in files (tcpdump.org/linktypes.html), and those of
-# libpcap's compiler, which differ for two of them.
+# The link types of link_types.c: their numbers in files (tcpdump.org/linktypes.html), and those of
+# libpcap's compiler, which differ for some of them.
 _LINKTYPES = {
-    number: {14: 12, 101: 12}.get(number, number)
-    for number in (1, 0, 9, 12, 14, 50, 101, 105, 108, 113, 127, 228, 229, 239, 276)
-}
+    number: {14: 12, 101: 12, 100: 11}.get(number, number)
+    for number in (
+        1, 0, 8, 9, 10, 12, 14, 50, 51, 100, 101, 104, 105, 107, 108, 109, 112, 113, 117, 119, 122,
+        127, 138, 163, 166, 192, 204, 205, 206, 219, 226, 228, 229, 239, 240, 241, 242, 258, 259,
+        276, 281, 282, 284, 285,
+    )
+}  # fmt: skip
 _OPENED = Opened(backend="file")
 _GRACE = 0.5  # seconds without progress after which a stream's last bytes are left unread
 

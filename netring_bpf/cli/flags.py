@@ -13,6 +13,8 @@ from typing import Any, NoReturn, TypeVar
 
 from netring_bpf.capture.backend import BACKENDS
 from netring_bpf.errors import printable
+from netring_bpf.events.flow import TunnelKind
+from netring_bpf.ring.flow_options import TUNNELS_OVER_UDP
 
 __all__ = [
     "CommandParser",
@@ -29,6 +31,7 @@ __all__ = [
     "names",
     "number",
     "say",
+    "tunnel_port",
 ]
 
 _T = TypeVar("_T")
@@ -166,6 +169,17 @@ def names(known: tuple[str, ...], example: str) -> Callable[[str], tuple[str, ..
     return lambda text: _value(text, _words, lambda words: set(words) <= set(known), rule)
 
 
+def tunnel_port(text: str) -> tuple[TunnelKind | None, int]:
+    """Return a kind of tunnel, None for ``none``, and a port of UDP."""
+    kinds = ", ".join(kind.value for kind in TUNNELS_OVER_UDP)
+    return _value(
+        text,
+        _kind_and_port,
+        lambda pair: (pair[0] is None or pair[0] in TUNNELS_OVER_UDP) and 1 <= pair[1] <= 65_535,
+        f"KIND=PORT, as vxlan=8472, where KIND is {kinds} or none",
+    )
+
+
 def _duration(text: str) -> float:
     return _value(
         text, float, lambda value: 0 <= value < math.inf, "a number of seconds, 0 or more"
@@ -183,6 +197,11 @@ def _value(text: str, read: Callable[[str], _T], holds: Callable[[_T], bool], ru
 
 def _numbers(text: str) -> tuple[int, ...]:
     return tuple(map(int, text.split(",")))
+
+
+def _kind_and_port(text: str) -> tuple[TunnelKind | None, int]:
+    kind, _, port = text.partition("=")
+    return None if kind == "none" else TunnelKind(kind), int(port)
 
 
 def _words(text: str) -> tuple[str, ...]:

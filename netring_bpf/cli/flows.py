@@ -19,17 +19,18 @@ from netring_bpf.cli.flags import (
     names,
     number,
     say,
+    tunnel_port,
 )
 from netring_bpf.cli.mqtt_flags import add_mqtt_flags, check_mqtt_flags, mqtt_sinks
 from netring_bpf.errors import OptionError, PackageMissingError
 from netring_bpf.formats.base import FORMATS
-from netring_bpf.ring.flow_options import MAX_TUNNEL_DEPTH, FlowKey, FlowOptions
+from netring_bpf.ring.flow_options import MAX_TUNNEL_DEPTH, FlowKey, FlowOptions, TunnelPort
 from netring_bpf.ring.options import PRESETS, TpacketOptions, XdpOptions
 
 if TYPE_CHECKING:
     from netring_bpf.netring import Netring
 
-__all__ = ["DESCRIPTION", "SUMMARY", "add_flags", "ring_options", "run"]
+__all__ = ["DESCRIPTION", "SUMMARY", "add_flags", "flow_options", "ring_options", "run"]
 
 SUMMARY = "print the flows of an interface or of a capture file"
 DESCRIPTION = (
@@ -113,6 +114,16 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         help=f"look into up to N nested tunnels, 0 to {MAX_TUNNEL_DEPTH} [default: %(default)s]",
     )
     add(
+        "--tunnel-port",
+        type=tunnel_port,
+        action="append",
+        default=[],
+        metavar="KIND=PORT",
+        help="look for tunnels of this kind on this port of UDP too, as vxlan=8472, or with "
+        "none=PORT for no tunnels there; may be given several times "
+        f"[default: {_ports_by_kind()}]",
+    )
+    add(
         "--verify-checksums",
         action="store_true",
         help="verify checksums: a packet with a wrong one is counted, but its content ignored",
@@ -146,6 +157,10 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add_bounds(parser, "flow events")
 
 
+def _ports_by_kind() -> str:
+    return " ".join(f"{tunnel.kind.value}={tunnel.port}" for tunnel in _DEFAULT.tunnel_ports)
+
+
 def run(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
     """Print flow events until a signal, the duration or the count; returns the exit status.
 
@@ -169,7 +184,7 @@ def run(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
 
     write_log()
     try:
-        flow = _flow_options(given, shown)
+        flow = flow_options(given, shown)
         xdp, tpacket = ring_options(given)
     except OptionError as error:
         parser.error(str(error))
@@ -220,12 +235,17 @@ def _prints_all(shown: str) -> bool:
     return shown not in FORMATS or len(FORMATS[shown].kinds) == len(_EVENTS)
 
 
-def _flow_options(given: argparse.Namespace, shown: str) -> FlowOptions:
-    """Raises ``OptionError``."""
+def flow_options(given: argparse.Namespace, shown: str) -> FlowOptions:
+    """Return the options of the flow table for this format. Raises ``OptionError``."""
     if given.events is not None:
         events = tuple(_EVENTS[name] for name in given.events)
     else:
         events = _DEFAULT.events if given.mqtt or _prints_all(shown) else FORMATS[shown].kinds
+    tunnels = {tunnel.port: tunnel for tunnel in _DEFAULT.tunnel_ports}
+    for kind, port in given.tunnel_port:
+        tunnels.pop(port, None)
+        if kind is not None:
+            tunnels[port] = TunnelPort(kind, port)
     ignore_vlan = shown in {"zeek", "zeek-json"} if given.ignore_vlan is None else given.ignore_vlan
     return FlowOptions(
         key=_KEYS[given.key],
@@ -233,6 +253,7 @@ def _flow_options(given: argparse.Namespace, shown: str) -> FlowOptions:
         directional=given.directional,
         server_ports=not given.no_server_ports,
         tunnel_depth=given.tunnel_depth,
+        tunnel_ports=tuple(tunnels.values()),
         verify_checksums=given.verify_checksums,
         active_timeout=given.active_timeout,
         events=events,

@@ -57,6 +57,12 @@ class TunnelKind(enum.Enum):
     GTPU = "gtpu"
     TEREDO = "teredo"
     AYIYA = "ayiya"
+    VXLAN_GPE = "vxlan-gpe"
+    MPLS = "mpls"  #: a label stack in IP or UDP
+    ETHERIP = "etherip"  #: Ethernet in IP
+    L2TP = "l2tp"
+    CAPWAP = "capwap"
+    LISP = "lisp"
 
 
 class Counters(NamedTuple):
@@ -106,8 +112,9 @@ class Tunnel(NamedTuple):
     """The innermost tunnel around a flow's first packet.
 
     ``orig`` and ``resp``: the ends of the tunnel on the side of the flow's own originator and
-    responder. ``id``: the VNI, TEID, GRE key or ERSPAN session, or 0. ``flow_id``: the tunnel's
-    own flow if it is over UDP, else 0.
+    responder. ``id``: the VNI, TEID, GRE key, ERSPAN session, LISP instance, MPLS label (the one
+    at the bottom) or L2TP session (of version 2: the tunnel's id is in the upper 16 bits), or 0.
+    ``flow_id``: the tunnel's own flow if it is over UDP, else 0.
     """
 
     kind: TunnelKind

@@ -61,6 +61,12 @@ TUNNELS = {
     lib.NR_TUNNEL_GTPU: TunnelKind.GTPU,
     lib.NR_TUNNEL_TEREDO: TunnelKind.TEREDO,
     lib.NR_TUNNEL_AYIYA: TunnelKind.AYIYA,
+    lib.NR_TUNNEL_VXLAN_GPE: TunnelKind.VXLAN_GPE,
+    lib.NR_TUNNEL_MPLS: TunnelKind.MPLS,
+    lib.NR_TUNNEL_ETHERIP: TunnelKind.ETHERIP,
+    lib.NR_TUNNEL_L2TP: TunnelKind.L2TP,
+    lib.NR_TUNNEL_CAPWAP: TunnelKind.CAPWAP,
+    lib.NR_TUNNEL_LISP: TunnelKind.LISP,
 }
 NO_VLAN = int(lib.NR_NO_VLAN)
 

@@ -46,6 +46,12 @@
 #define NR_TUNNEL_GTPU 6
 #define NR_TUNNEL_TEREDO 7
 #define NR_TUNNEL_AYIYA 8
+#define NR_TUNNEL_VXLAN_GPE 9
+#define NR_TUNNEL_MPLS 10
+#define NR_TUNNEL_ETHERIP 11
+#define NR_TUNNEL_L2TP 12
+#define NR_TUNNEL_CAPWAP 13
+#define NR_TUNNEL_LISP 14
 
 /* Flow keys: the fields that the packets of one flow share. */
 #define NR_KEY_FIVE_TUPLE 0
@@ -65,6 +71,7 @@
 #define NR_HISTORY_SIZE 40
 #define NR_MAX_PORT_TIMEOUTS 16
 #define NR_MAX_FIRST_PACKETS 32
+#define NR_MAX_TUNNEL_PORTS 32
 
 /* One side of a flow, as an event reports it. */
 typedef struct {
@@ -142,11 +149,20 @@ typedef struct {
 } nr_first_packet;
 
 typedef struct {
+    uint16_t port; /* of UDP */
+    uint8_t kind;  /* NR_TUNNEL_* */
+    uint8_t reserved;
+} nr_tunnel_port;
+
+typedef struct {
     uint32_t tunnel_depth; /* 0: opens no tunnel */
     uint8_t key;           /* NR_KEY_* */
     uint8_t key_vlan;      /* VLAN ids are part of the key */
     uint8_t directional;   /* each direction is its own flow */
     uint8_t verify_checksums;
+    uint64_t tunnel_bits[4]; /* nr_reader_create() sets one for each tunnel port's low byte */
+    uint32_t tunnel_port_count;
+    nr_tunnel_port tunnel_ports[NR_MAX_TUNNEL_PORTS]; /* each port once */
 } nr_decode_options;
 
 typedef struct {

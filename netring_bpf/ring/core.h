@@ -31,9 +31,14 @@ enum {
     NR_PROTO_DCCP = 33,
     NR_PROTO_IPV6 = 41,
     NR_PROTO_GRE = 47,
+    NR_PROTO_AUTH = 51,
     NR_PROTO_ICMP6 = 58,
+    NR_PROTO_ETHERIP = 97,
+    NR_PROTO_L2TP = 115,
     NR_PROTO_SCTP = 132,
-    NR_PROTO_UDPLITE = 136
+    NR_PROTO_UDPLITE = 136,
+    NR_PROTO_MPLS = 137,
+    NR_PROTO_ETHERNET = 143
 };
 
 /* Flags of a TCP header. */

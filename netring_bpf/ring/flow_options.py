@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final, Literal
 
-from netring_bpf.events.event import FlowEnded, FlowEstablished, FlowEvent, FlowStarted, FlowUpdated
+from netring_bpf.events.event import (
+    FlowEnded,
+    FlowEstablished,
+    FlowEvent,
+    FlowStarted,
+    FlowUpdated,
+    TunnelKind,
+)
 from netring_bpf.ring.check import check, power_of_two
 
 __all__ = [
@@ -14,10 +22,13 @@ __all__ = [
     "MAX_PORT_TIMEOUTS",
     "MAX_SECONDS",
     "MAX_TUNNEL_DEPTH",
+    "MAX_TUNNEL_PORTS",
     "MIN_SECONDS",
+    "TUNNELS_OVER_UDP",
     "FlowKey",
     "FlowOptions",
     "PortTimeout",
+    "TunnelPort",
 ]
 
 MIN_SECONDS: Final = 0.001  #: the shortest timeout or interval
@@ -25,6 +36,23 @@ MAX_SECONDS: Final = 1_000_000.0  #: the longest
 MAX_TUNNEL_DEPTH: Final = 4
 MAX_FIRST_PACKETS: Final = 32  #: NR_MAX_FIRST_PACKETS of api.h
 MAX_PORT_TIMEOUTS: Final = 16  #: NR_MAX_PORT_TIMEOUTS of api.h
+MAX_TUNNEL_PORTS: Final = 32  #: NR_MAX_TUNNEL_PORTS of api.h
+#: The kinds of tunnels that run over UDP, with the ports on which they are looked for by default.
+TUNNELS_OVER_UDP: Final = MappingProxyType(
+    {
+        TunnelKind.VXLAN: (4789, 8472),
+        TunnelKind.VXLAN_GPE: (4790,),
+        TunnelKind.GENEVE: (6081,),
+        TunnelKind.GTPU: (2152,),
+        TunnelKind.GRE: (4754,),
+        TunnelKind.MPLS: (6635,),
+        TunnelKind.L2TP: (1701,),
+        TunnelKind.CAPWAP: (5247,),
+        TunnelKind.LISP: (4341,),
+        TunnelKind.TEREDO: (3544,),
+        TunnelKind.AYIYA: (5072,),
+    }
+)
 _SECONDS = f"from {MIN_SECONDS} to {MAX_SECONDS:.0f} seconds"
 _PROTOCOLS = {"tcp": 6, "udp": 17}
 _EVENTS = (FlowStarted, FlowEstablished, FlowUpdated, FlowEnded)
@@ -62,6 +90,22 @@ class PortTimeout:
 
 
 @dataclass(frozen=True, slots=True)
+class TunnelPort:
+    """A port of UDP, and the kind of tunnel that datagrams to or from it may be."""
+
+    kind: TunnelKind
+    port: int
+
+    def __post_init__(self) -> None:
+        check(
+            "kind", self.kind,
+            self.kind in TUNNELS_OVER_UDP,
+            f"one of {', '.join(map(str, TUNNELS_OVER_UDP))}",
+        )  # fmt: skip
+        check("port", self.port, 1 <= self.port <= 65_535, "from 1 to 65535")
+
+
+@dataclass(frozen=True, slots=True)
 class FlowOptions:
     """Options of the flow table. Times are in seconds of packet time, which never runs backwards.
 
@@ -80,12 +124,13 @@ class FlowOptions:
 
     ``key``: see ``FlowKey``. ``key_vlan``: packets of one flow also have the same VLAN ids and the
     same virtual network. ``directional``: each direction is a flow of its own.
-    ``tunnel_depth``: the number of tunnels to open around a packet, 0 to 4. ``verify_checksums``:
-    count packets with wrong checksums, but believe nothing in them. Leave it off where a host
-    captures its own traffic: the card has yet to compute those checksums. ``fragment_timeout``:
-    the ports of a first IP fragment are kept this long for the later ones, and those that come
-    before it wait this long for it, for ``max_fragmented`` packets at a time.
-    ``packet_statistics``: measure sizes and gaps of packets, for
+    ``tunnel_depth``: the number of tunnels to open around a packet, 0 to 4. ``tunnel_ports``: the
+    ports of UDP on which to look for tunnels, at most 32; the default has those of
+    ``TUNNELS_OVER_UDP``. ``verify_checksums``: count packets with wrong checksums, but believe
+    nothing in them. Leave it off where a host captures its own traffic: the card has yet to compute
+    those checksums. ``fragment_timeout``: the ports of a first IP fragment are kept this long for
+    the later ones, and those that come before it wait this long for it, for ``max_fragmented``
+    packets at a time. ``packet_statistics``: measure sizes and gaps of packets, for
     ``Flow.statistics``. ``first_packets``: the number of packets, 0 to 32, whose size and gap are
     kept one by one. ``server_ports``: a first packet that comes from a port where servers listen by
     custom is an answer, and its sender the responder; without it, the sender of the first packet is
@@ -115,6 +160,9 @@ class FlowOptions:
     key_vlan: bool = True
     directional: bool = False
     tunnel_depth: int = MAX_TUNNEL_DEPTH
+    tunnel_ports: tuple[TunnelPort, ...] = tuple(
+        TunnelPort(kind, port) for kind, ports in TUNNELS_OVER_UDP.items() for port in ports
+    )
     verify_checksums: bool = False
     fragment_timeout: float = 30.0
     max_fragmented: int = 4096
@@ -157,6 +205,13 @@ class FlowOptions:
             "tunnel_depth", self.tunnel_depth, 0 <= self.tunnel_depth <= MAX_TUNNEL_DEPTH,
             f"0 to {MAX_TUNNEL_DEPTH}",
         )  # fmt: skip
+        check(
+            "tunnel_ports",
+            self.tunnel_ports,
+            len(self.tunnel_ports) <= MAX_TUNNEL_PORTS
+            and len({t.port for t in self.tunnel_ports}) == len(self.tunnel_ports),
+            f"at most {MAX_TUNNEL_PORTS}, each of another port",
+        )
         check("fragment_timeout", self.fragment_timeout, _in_range(self.fragment_timeout), _SECONDS)
         check(
             "max_fragmented", self.max_fragmented, 4 <= self.max_fragmented <= 1 << 20,

@@ -24,6 +24,7 @@ enum nr_link {
     NR_LINK_MPLS,
     NR_LINK_80211,
     NR_LINK_80211_SWAPPED, /* the two bytes of the frame control are exchanged */
+    NR_LINK_SUBFRAMES,     /* the frames of an 802.11 aggregate */
     NR_LINK_RADIOTAP,
     NR_LINK_PRISM,
     NR_LINK_AVS,

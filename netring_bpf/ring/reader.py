@@ -11,7 +11,7 @@ from netring_bpf._core import ffi, lib
 from netring_bpf.errors import ClosedError, SyscallError, limits_explained
 from netring_bpf.events.batch import EventBatch
 from netring_bpf.events.event import Packet
-from netring_bpf.events.layout import Layout, mask_of
+from netring_bpf.events.layout import TUNNELS, Layout, mask_of
 from netring_bpf.fork import close_in_child, held_off
 from netring_bpf.ring.books import capture_statistics
 from netring_bpf.ring.flow_options import FlowKey, FlowOptions
@@ -28,6 +28,7 @@ _KEYS = {
     FlowKey.HOST_PAIR: lib.NR_KEY_HOST_PAIR,
     FlowKey.MAC_PAIR: lib.NR_KEY_MAC_PAIR,
 }
+_TUNNELS = {kind: number for number, kind in TUNNELS.items()}
 _PROBLEMS = {
     lib.NR_FILE_TRUNCATED: "the file ends inside of a record: it was cut, or is still written",
     lib.NR_FILE_NO_CAPTURE: "this is neither pcap nor pcapng",
@@ -90,6 +91,10 @@ class Reader:
                 ],
                 "decode": {
                     "tunnel_depth": options.tunnel_depth,
+                    "tunnel_port_count": len(options.tunnel_ports),
+                    "tunnel_ports": [
+                        {"port": t.port, "kind": _TUNNELS[t.kind]} for t in options.tunnel_ports
+                    ],
                     "key": _KEYS[options.key],
                     "key_vlan": options.key_vlan,
                     "directional": options.directional,

@@ -8,6 +8,8 @@
 #include "dissect/key.h"
 #include "loop/reader.h"
 
+#include "../native/tunnel_ports.h"
+
 enum { HEAD = 8 };
 
 static nr_reader *reader;
@@ -32,7 +34,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv) {
         .event_slots = 4096,
         .first_packets = 4,
         .packet_statistics = 1,
-        .decode = {.tunnel_depth = 4},
+        .decode = {.tunnel_depth = 4, TUNNEL_PORTS},
     };
     (void)argc, (void)argv;
     reader = nr_reader_create(&options);
@@ -72,13 +74,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (size < HEAD || size > 65536) {
         return 0;
     }
-    reader->decode = (nr_decode_options){
-        .tunnel_depth = data[0] % 5,
-        .key = data[1] % 8 < 6 ? NR_KEY_FIVE_TUPLE : data[1] % 3,
-        .key_vlan = data[1] >> 4 & 1,
-        .directional = (data[1] >> 5) == 7,
-        .verify_checksums = data[0] >> 6 & 1,
-    };
+    reader->decode.tunnel_depth = data[0] % 5;
+    reader->decode.key = data[1] % 8 < 6 ? NR_KEY_FIVE_TUPLE : data[1] % 3;
+    reader->decode.key_vlan = data[1] >> 4 & 1;
+    reader->decode.directional = (data[1] >> 5) == 7;
+    reader->decode.verify_checksums = data[0] >> 6 & 1;
     const uint32_t caplen = (uint32_t)size - HEAD;
     const uint32_t wire = (uint32_t)(data[4] << 8 | data[5]);
     const struct nr_frame frame = {
@@ -88,7 +88,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         .len = data[0] & 0x20 ? wire : caplen + wire % 64,
         .vlan_tci = data[6],
         .vlan_tpid = data[7] == 1 ? 0x8100 : 0,
-        .link = data[2] % 10,
+        .link = data[2] % NR_LINK_COUNT,
+        .ethertype = (uint16_t)(data[6] << 8 | data[7]),
     };
     clock_ns += data[3] * 40u;
     check_plain(&frame);

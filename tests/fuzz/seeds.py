@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from netring_bpf.filter.libpcap import Savefile
 from tests.native.source.test_savefile import FORMS
+from tests.support.encapsulations import LINKS, MACS, TAGS, TUNNELS
 from tests.support.frames import icmp_echo, tcp, udp
-from tests.support.paths import ORACLES
+from tests.support.paths import ORACLES, ROOT
 
 MAX_FILE = 16_384
 MAX_FRAMES = 40  # of one capture
-LINKS = {1: 0, 101: 1, 12: 1, 228: 1, 0: 2, 108: 2, 113: 3, 276: 4, 9: 5, 105: 6, 127: 7, 239: 8}
+RING = ROOT / "netring_bpf" / "ring"
+
+
+def link_numbers() -> dict[int, int]:
+    """The links of link_types.h by their LINKTYPE_."""
+    names = re.findall(r"^    (NR_LINK_\w+)", (RING / "link_types.h").read_text(), re.MULTILINE)
+    rows = re.findall(r"\{(\d+), (NR_LINK_\w+)\}", (RING / "link_types.c").read_text())
+    return {int(linktype): names.index(name) for linktype, name in rows}
 
 
 def captures() -> list[Path]:
@@ -24,14 +33,18 @@ def captures() -> list[Path]:
 
 def frames() -> Iterator[tuple[int, bytes]]:
     """Link, as the C core numbers it, and frame."""
+    numbers = link_numbers()
     yield 0, tcp("10.0.0.1", "10.0.0.2", 1, 80, flags="S")
     yield 0, udp("fd00::1", "fd00::2", 1, 53, b"x" * 20, vlans=(5, 6))
     yield 0, icmp_echo("10.0.0.1", "10.0.0.2", 1, 1)
+    yield from ((numbers[linktype], frame) for linktype, frame in LINKS.values())
+    yield from ((0, MACS + tail) for tail in TAGS.values())
+    yield from ((0, row.frame) for row in TUNNELS.values())
     for path in captures():
         with Savefile(path) as file:
             for _, frame in zip(range(MAX_FRAMES), file, strict=False):
-                if file.linktype in LINKS:
-                    yield LINKS[file.linktype], frame.data[:1500]
+                if file.linktype in numbers:
+                    yield numbers[file.linktype], frame.data[:1500]
 
 
 def main(target: str, folder: Path) -> None:

@@ -11,6 +11,7 @@
 
 #include "loop/reader.h"
 #include "table_check.h"
+#include "tunnel_ports.h"
 
 #define MS 1000000ull
 
@@ -24,9 +25,12 @@ static uint32_t next_random(void) {
 }
 
 static const uint8_t ETHERNET[] = {2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1};
-static const uint16_t TYPES[] = {0x0800, 0x86dd, 0x8100, 0x88a8, 0x8847, 0x8864, 0x0806};
-static const uint8_t PROTOCOLS[] = {0, 1, 4, 6, 17, 41, 43, 44, 47, 51, 58, 60, 132, 255};
-static const uint16_t PORTS[] = {53, 80, 2152, 3544, 4789, 5072, 6081, 4000};
+static const uint16_t TYPES[] = {0x0800, 0x86dd, 0x8100, 0x88a8, 0x8847, 0x8864, 0x0806,
+                                 0x893f, 0x894f, 0x4305, 0x22f3, 0x88e5, 0x6558, 0x880b};
+static const uint8_t PROTOCOLS[] = {0,  1,  4,  6,  17,  41,  43,  44,  47,
+                                    51, 58, 60, 97, 115, 132, 137, 143, 255};
+static const uint16_t PORTS[] = {53,   80,   1701, 2152, 3544, 4341, 4754, 4789,
+                                 4790, 5072, 5247, 6081, 6635, 8472, 4000};
 
 static void put16(uint8_t *at, uint32_t value) {
     at[0] = (uint8_t)(value >> 8);
@@ -125,7 +129,8 @@ static nr_flow_options options(void) {
                    .key = next_random() % 4 ? NR_KEY_FIVE_TUPLE : next_random() % 3,
                    .key_vlan = next_random() % 2,
                    .directional = next_random() % 4 == 0,
-                   .verify_checksums = next_random() % 4 == 0},
+                   .verify_checksums = next_random() % 4 == 0,
+                   TUNNEL_PORTS},
     };
     memcpy(o.hash_key, &state, sizeof state);
     return o;
@@ -158,7 +163,7 @@ static void send_frame(nr_reader *reader, uint64_t clock) {
         .vlan_tpid = next_random() % 4 ? 0 : 0x8100,
         .link = skip                 ? NR_LINK_RAW
                 : next_random() % 16 ? NR_LINK_ETHERNET
-                                     : next_random() % 10,
+                                     : next_random() % NR_LINK_COUNT,
     };
     nr_reader_dissect(reader, &frame, 1);
     free(exact);

@@ -45,6 +45,24 @@ static inline uint32_t nr_be32(const uint8_t *p) {
 #define NR_ETHERTYPE_IPV6 0x86dd
 #define NR_ETHERTYPE_8021Q 0x8100
 #define NR_ETHERTYPE_TEB 0x6558 /* an Ethernet frame */
+#define NR_ETHERTYPE_MPLS 0x8847
+#define NR_ETHERTYPE_PPPOE 0x8864
+#define NR_ETHERTYPE_NSH 0x894f
+#define NR_ETHERTYPE_MIN 0x0600 /* below it, the field is a length */
+
+#define NR_PPP_CONTROL 0x03
+#define NR_PPP_ADDRESS_CONTROL 0xff03
+
+/* Returns the ethertype of a protocol by the numbers of RFC 8300; 0: none that is read. */
+static inline uint16_t nr_nsh_ethertype(uint8_t protocol) {
+    static const uint16_t types[] = {0,
+                                     NR_ETHERTYPE_IPV4,
+                                     NR_ETHERTYPE_IPV6,
+                                     NR_ETHERTYPE_TEB,
+                                     NR_ETHERTYPE_NSH,
+                                     NR_ETHERTYPE_MPLS};
+    return protocol < sizeof types / sizeof *types ? types[protocol] : 0;
+}
 
 /* The source and destination of a packet, before key.c puts them in canonical order. */
 struct nr_ends {
@@ -57,13 +75,24 @@ struct nr_ends {
     struct nr_cursor rest; /* the frames of an 802.11 aggregate behind this one; at NULL: none */
 };
 
-/* The link of such frames, beside those of api.h. */
-#define NR_LINK_SUBFRAMES 0xff
-
-/* link_layer.c: reads the link header, tags, labels and PPPoE. On success the cursor is at the
- * network layer and *ethertype names it. */
+/* link_layer.c: reads the link header, and all that stands between it and the network layer. On
+ * success the cursor is there, and *ethertype is that of IPv4 or IPv6. */
 int nr_decode_link(struct nr_cursor *c, const struct nr_frame *frame, struct nr_key *key,
                    struct nr_ends *ends, uint16_t *ethertype);
+/* Returns true if the bytes, read as this link, lead to IP whose lengths fit. Without Ethernet
+ * around it, the IP packet fills them. */
+bool nr_holds_ip(const struct nr_cursor *c, uint16_t link, uint16_t ethertype);
+
+/* encapsulation.c: the functions return NR_KEYED and the next ethertype, or why there is none. */
+int nr_skip_ethernet(struct nr_cursor *c, struct nr_ends *ends, uint16_t *ethertype);
+int nr_skip_snap(struct nr_cursor *c, uint16_t *ethertype);
+int nr_skip_ppp(struct nr_cursor *c, uint16_t *ethertype);
+int nr_ethertype_by_version(const struct nr_cursor *c, uint16_t *ethertype);
+/* Skips tags, labels and the like up to IPv4 or IPv6, at most eight, with the frame's own tag. */
+int nr_skip_encapsulations(struct nr_cursor *c, const struct nr_frame *frame, struct nr_key *key,
+                           struct nr_ends *ends, uint16_t *ethertype);
+/* Returns true if IP begins here, by its version and lengths; `whole`: and fills the rest. */
+bool nr_looks_like_ip(const struct nr_cursor *c, uint16_t ethertype, bool whole);
 
 /* network.c: reads the IP header and extension headers. On success, and for NR_FRAGMENT, the cursor
  * is at the payload, trimmed to the IP length. */
@@ -74,25 +103,27 @@ int nr_decode_network(struct nr_cursor *c, uint16_t ethertype, const nr_decode_o
 int nr_decode_transport(const struct nr_cursor *c, const nr_decode_options *options,
                         struct nr_dissected *out, struct nr_ends *ends);
 
-/* tunnel.c: finds the packet inside GRE or IP in IP. Returns false if the tunnel stays closed. */
+/* tunnel.c: finds the packet inside another IP packet, from its payload. Returns false if the
+ * tunnel stays closed. */
 bool nr_open_ip(struct nr_cursor *c, const struct nr_dissected *out, const struct nr_ends *ends,
                 struct nr_inner *inner);
 /* Finds the packet inside a UDP datagram, from its payload. */
-bool nr_open_udp(const struct nr_cursor *payload, const struct nr_dissected *out,
-                 const struct nr_ends *ends, struct nr_inner *inner);
-
-enum {
-    NR_PORT_VXLAN = 4789,
-    NR_PORT_GENEVE = 6081,
-    NR_PORT_GTPU = 2152,
-    NR_PORT_TEREDO = 3544,
-    NR_PORT_GRE = 4754,
-    NR_PORT_AYIYA = 5072
-};
-/* Returns true if datagrams to or from the port may be tunnels. */
-static inline bool nr_is_tunnel_port(uint16_t port) {
-    return port == NR_PORT_VXLAN || port == NR_PORT_GENEVE || port == NR_PORT_GTPU ||
-           port == NR_PORT_TEREDO || port == NR_PORT_GRE || port == NR_PORT_AYIYA;
+bool nr_open_udp(const struct nr_cursor *payload, const nr_decode_options *options,
+                 const struct nr_dissected *out, const struct nr_ends *ends,
+                 struct nr_inner *inner);
+/* Returns NR_TUNNEL_*, the kind of tunnel that datagrams to or from the port may be; 0: none. */
+uint8_t nr_tunnel_on(const nr_decode_options *options, uint16_t port);
+/* Returns false for most ports that have no tunnel, without a look at the list of those that do. */
+static inline bool nr_may_have_tunnel(const nr_decode_options *options, uint16_t port) {
+    return options->tunnel_bits[port >> 6 & 3] >> (port & 63) & 1;
+}
+/* Sets the bits that this function reads. */
+static inline void nr_set_tunnel_bits(nr_decode_options *options) {
+    memset(options->tunnel_bits, 0, sizeof options->tunnel_bits);
+    for (uint32_t i = 0; i < options->tunnel_port_count; i++) {
+        const uint16_t port = options->tunnel_ports[i].port;
+        options->tunnel_bits[port >> 6 & 3] |= 1ull << (port & 63);
+    }
 }
 
 /* Returns true if a datagram on any port may be AYIYA, by its first bytes. */

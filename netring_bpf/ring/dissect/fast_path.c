@@ -33,15 +33,17 @@ static bool read_tcp(const struct layers *l, struct nr_dissected *out) {
     return true;
 }
 
-static bool may_be_tunnel(const struct layers *l) {
+static bool may_be_tunnel(const struct layers *l, const nr_decode_options *options) {
     const uint8_t *at = l->transport;
-    return nr_is_tunnel_port(nr_be16(at)) || nr_is_tunnel_port(nr_be16(at + 2)) ||
+    const uint16_t src = nr_be16(at), dst = nr_be16(at + 2);
+    return (nr_may_have_tunnel(options, src) && nr_tunnel_on(options, src) != 0) ||
+           (nr_may_have_tunnel(options, dst) && nr_tunnel_on(options, dst) != 0) ||
            nr_looks_like_tunnel(at + UDP, l->captured - UDP);
 }
 
 static bool read_udp(const struct layers *l, const nr_decode_options *options,
                      struct nr_dissected *out) {
-    if (l->captured < UDP || (options->tunnel_depth > 0 && may_be_tunnel(l))) {
+    if (l->captured < UDP || (options->tunnel_depth > 0 && may_be_tunnel(l, options))) {
         return false;
     }
     const uint32_t length = nr_be16(l->transport + 4);

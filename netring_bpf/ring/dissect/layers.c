@@ -1,15 +1,13 @@
 /* Decodes a frame, layer by layer, into the key of its flow. Pure: no state, no clock, no
  * allocation. Every read is checked against the captured length, and every loop is bounded.
  *
- * GRE and IP in IP are opened here: only the packet inside counts, with the tunnel noted. A tunnel
- * over UDP is a packet of its own, and nr_decode_inner() decodes the packet inside it as one
+ * Tunnels over IP itself are opened here: only the packet inside counts, with the tunnel noted. A
+ * tunnel over UDP is a packet of its own, and nr_decode_inner() decodes the packet inside it as one
  * more. */
 #include "dissect/key.h"
 
 static bool may_open_tunnel(const struct nr_dissected *out, const nr_decode_options *options) {
-    const uint8_t proto = out->key.proto;
-    return out->tunnel.depth < options->tunnel_depth && !out->piece.first &&
-           (proto == NR_PROTO_GRE || proto == NR_PROTO_IPV4 || proto == NR_PROTO_IPV6);
+    return out->tunnel.depth < options->tunnel_depth && !out->piece.first;
 }
 
 /* Returns the packet inside a tunnel as a frame. A VLAN that the tunnel's header told is a tag that
@@ -24,6 +22,7 @@ static struct nr_frame frame_inside(const struct nr_inner *inner, uint64_t ts) {
         .vlan_tci = inner->vlan,
         .vlan_tpid = tagged ? NR_ETHERTYPE_8021Q : 0,
         .link = inner->link,
+        .ethertype = inner->ethertype,
     };
 }
 
@@ -140,8 +139,9 @@ int nr_decode_inner(const struct nr_dissected *outer, const nr_decode_options *o
                     struct nr_dissected *out) {
     const struct nr_inner *inner = &outer->inner;
     const struct nr_frame frame = frame_inside(inner, 0);
+    const uint8_t kind = inner->tunnel.kind;
     const bool virtual_network =
-        inner->tunnel.kind == NR_TUNNEL_VXLAN || inner->tunnel.kind == NR_TUNNEL_GENEVE;
+        kind == NR_TUNNEL_VXLAN || kind == NR_TUNNEL_VXLAN_GPE || kind == NR_TUNNEL_GENEVE;
     return decode_frame(&frame, &inner->tunnel,
                         virtual_network ? inner->tunnel.id + 1 : outer->key.network, options, out);
 }
@@ -152,7 +152,7 @@ static void open_reassembled(struct nr_dissected *packet, const struct nr_ends *
                              const nr_decode_options *options) {
     const struct nr_cursor payload = {data + 8, data + length, length - 8};
     if (packet->tunnel.depth >= options->tunnel_depth ||
-        !nr_open_udp(&payload, packet, ends, &packet->inner)) {
+        !nr_open_udp(&payload, options, packet, ends, &packet->inner)) {
         packet->inner.at = NULL;
     }
 }

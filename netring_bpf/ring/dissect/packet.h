@@ -16,7 +16,7 @@ struct nr_key {
     uint16_t icmp_id;
     uint8_t family; /* 4 or 6; 0: the ends are MAC addresses */
     uint8_t proto;
-    uint32_t network; /* VNI + 1 of a virtual network (VXLAN, GENEVE); 0: none */
+    uint32_t network; /* VNI + 1 of a virtual network (VXLAN, VXLAN-GPE, GENEVE); 0: none */
 };
 
 /* Returns word n of the key, which is six words without padding. */
@@ -39,7 +39,7 @@ struct nr_tunnel {
     uint8_t dst_h[16];
     uint16_t src_p;
     uint16_t dst_p;
-    uint32_t id; /* VNI, TEID, GRE key or ERSPAN session; 0: none */
+    uint32_t id; /* VNI, TEID, GRE key, session or label; 0: none */
     uint8_t family;
     uint8_t kind;  /* NR_TUNNEL_*; 0: not in a tunnel */
     uint8_t depth; /* tunnels around the packet */
@@ -50,8 +50,9 @@ struct nr_inner {
     const uint8_t *at; /* NULL: nothing */
     uint32_t caplen;
     uint32_t len;
-    uint16_t link; /* NR_LINK_*; NR_LINK_SUBFRAMES: the rest of an aggregate */
-    uint16_t vlan; /* of the frame inside, told by the tunnel's header; 0: none */
+    uint16_t link;      /* NR_LINK_*; NR_LINK_SUBFRAMES: the rest of an aggregate */
+    uint16_t ethertype; /* of NR_LINK_TYPED */
+    uint16_t vlan;      /* of the frame inside, told by the tunnel's header; 0: none */
     struct nr_tunnel tunnel;
 };
 

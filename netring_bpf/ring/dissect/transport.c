@@ -92,7 +92,8 @@ static int parse_udp(const struct nr_cursor *c, const nr_decode_options *options
     if (options->tunnel_depth > out->tunnel.depth && !out->piece.first && !out->bad_checksum) {
         struct nr_cursor payload = *c;
         nr_skip(&payload, UDP);
-        if (!nr_open_udp(&payload, out, ends, &out->inner)) {
+        nr_trim(&payload, out->payload);
+        if (!nr_open_udp(&payload, options, out, ends, &out->inner)) {
             out->inner.at = NULL;
         }
     }

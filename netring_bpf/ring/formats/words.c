@@ -56,8 +56,14 @@ const char *nr_tunnel_name(uint8_t kind) {
         [NR_TUNNEL_GTPU] = "gtpu",
         [NR_TUNNEL_TEREDO] = "teredo",
         [NR_TUNNEL_AYIYA] = "ayiya",
+        [NR_TUNNEL_VXLAN_GPE] = "vxlan-gpe",
+        [NR_TUNNEL_MPLS] = "mpls",
+        [NR_TUNNEL_ETHERIP] = "etherip",
+        [NR_TUNNEL_L2TP] = "l2tp",
+        [NR_TUNNEL_CAPWAP] = "capwap",
+        [NR_TUNNEL_LISP] = "lisp",
     };
-    return kind <= NR_TUNNEL_AYIYA ? names[kind] : "";
+    return kind < sizeof names / sizeof *names ? names[kind] : "";
 }
 
 char *nr_put_history(char *at, const nr_event *event) {

@@ -57,8 +57,9 @@ bool nr_reader_end_waiting(nr_reader *r) {
 /* Notes a first fragment, whose key the later ones take. */
 static void note_first(nr_reader *r, uint64_t now, const struct nr_dissected *packet) {
     const struct nr_key *key = &packet->key;
-    const bool is_tunnel = key->proto == NR_PROTO_UDP && r->decode.tunnel_depth > 0 &&
-                           (nr_is_tunnel_port(key->low_p) || nr_is_tunnel_port(key->high_p));
+    const bool is_tunnel =
+        key->proto == NR_PROTO_UDP && r->decode.tunnel_depth > 0 &&
+        (nr_tunnel_on(&r->decode, key->low_p) != 0 || nr_tunnel_on(&r->decode, key->high_p) != 0);
     const bool is_headless = key->proto == NR_PROTO_TCP && packet->part == NR_CUT_TRANSPORT;
     nr_fragments_make_room(r->fragments, now, packet, false);
     count_waited(r, 0, UINT32_MAX);

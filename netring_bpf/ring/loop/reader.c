@@ -11,6 +11,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "dissect/cursor.h"
+
 /* -- life -- */
 
 nr_reader *nr_reader_create(const nr_flow_options *options) {
@@ -32,6 +34,7 @@ nr_reader *nr_reader_create(const nr_flow_options *options) {
     r->fragments =
         nr_fragments_create(options->fragment_slots, options->fragment_ns, options->hash_key);
     r->decode = options->decode;
+    nr_set_tunnel_bits(&r->decode);
     if (r->bell_fd < 0 || rc != 0 || r->table == NULL || r->fragments == NULL) {
         nr_reader_destroy(r);
         errno = no_bell != 0 ? no_bell : rc != 0 ? -rc : ENOMEM;

@@ -6,7 +6,7 @@ import argparse
 
 import pytest
 
-from netring_bpf import TpacketOptions, XdpOptions
+from netring_bpf import FlowOptions, TpacketOptions, TunnelKind, TunnelPort, XdpOptions
 from netring_bpf.cli import flows
 from netring_bpf.cli.app import parser
 from netring_bpf.errors import OptionError
@@ -68,6 +68,10 @@ def test_a_word_of_a_filter_may_have_spaces_and_begin_with_a_dash() -> None:
          "flows: error: argument --ignore-vlan: not allowed with argument --key-vlan"),
         ("flows --tunnel-depth 5",
          "flows: error: argument --tunnel-depth: 5: must be a number from 0 to 4"),
+        ("flows --tunnel-port vxlan",
+         "flows: error: argument --tunnel-port: vxlan: must be KIND=PORT, as vxlan=8472, where "
+         "KIND is vxlan, vxlan-gpe, geneve, gtpu, gre, mpls, l2tp, capwap, lisp, teredo, ayiya or "
+         "none"),
         ("flows --events begun", "flows: error: argument --events: begun: must be some of "
          "started,established,updated,ended, as started,ended"),
         ("filter", "filter: error: the following arguments are required: FILTER"),
@@ -109,6 +113,26 @@ def test_threads_are_of_tpacket_and_of_af_xdp_only_where_rss_is_symmetric() -> N
         XdpOptions(threads=2, cpus=(0, 1), symmetric_rss=True),
         TpacketOptions(threads=2, cpus=(0, 1)),
     )
+
+
+def test_ports_of_tunnels_are_added_moved_and_taken_away() -> None:
+    def ports(*words: str) -> set[TunnelPort]:
+        given = parsed("flows", "-r", "file", *words)
+        return set(flows.flow_options(given, "json").tunnel_ports)
+
+    usual = set(FlowOptions().tunnel_ports)
+    assert ports() == usual
+    vxlan, gre = TunnelPort(TunnelKind.VXLAN, 9999), TunnelPort(TunnelKind.GRE, 8472)
+    assert ports("--tunnel-port", "vxlan=9999") == {*usual, vxlan}
+    moved = {vxlan, gre, *(tunnel for tunnel in usual if tunnel.port != 8472)}
+    assert ports("--tunnel-port", "vxlan=9999", "--tunnel-port", "gre=8472") == moved
+    assert ports("--tunnel-port", "none=8472", "--tunnel-port", "none=9") == moved - {vxlan, gre}
+
+
+@pytest.mark.parametrize("text", ["", "vxlan", "vxlan=", "vxlan=0", "vxlan=65536", "erspan=5"])
+def test_a_wrong_port_of_a_tunnel_is_refused(text: str) -> None:
+    with pytest.raises(SystemExit):
+        parsed("flows", "-r", "file", "--tunnel-port", text)
 
 
 def test_cpus_are_one_for_each_thread() -> None:
