@@ -27,6 +27,7 @@ __all__ = [
     "A",
     "B",
     "Tunneled",
+    "authenticated",
 ]
 
 A, B = "10.0.0.1", "10.0.0.2"
@@ -293,3 +294,17 @@ TUNNELS: dict[str, Tunneled] = {
         _udp(4341, b"\x88\0\0\0\0\0\x05\0" + PACKET), TunnelKind.LISP, 5, True
     ),
 }  # fmt: skip
+
+
+_AUTH = b"\x04\0\0" + b"\0\0\0\1" * 2 + bytes(12)  # what follows its first byte
+
+
+def authenticated(frame: bytes, headers: int = 1) -> bytes:
+    """The IPv4 frame with authentication headers in front of the transport."""
+    (total,) = struct.unpack_from("!H", frame, 16)
+    following = b"\x33" * (headers - 1) + frame[23:24]
+    chain = b"".join(following[n : n + 1] + _AUTH for n in range(headers))
+    return (
+        frame[:16] + struct.pack("!H", total + len(chain)) + frame[18:23] + b"\x33" + frame[24:34]
+        + chain + frame[34:]
+    )  # fmt: skip

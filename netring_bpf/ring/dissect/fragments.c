@@ -132,7 +132,7 @@ static struct identity identity_of(const struct nr_dissected *p) {
                                 .network = p->key.network,
                                 .vlan = {p->key.vlan[0], p->key.vlan[1]},
                                 .family = p->key.family,
-                                .proto = p->key.family == 4 ? p->key.proto : 0};
+                                .proto = p->key.family == 4 ? p->piece.proto : 0};
     memcpy(identity.src_h, p->from_high ? p->key.high_h : p->key.low_h, 16);
     memcpy(identity.dst_h, p->from_high ? p->key.low_h : p->key.high_h, 16);
     return identity;

@@ -55,6 +55,9 @@ static int decode_ip(struct nr_cursor *c, uint16_t ethertype, uint64_t ts,
                      struct nr_ends *ends) {
     int reason = nr_decode_network(c, ethertype, options, out, ends);
     int inside = NR_KEYED;
+    if (out->piece.first) {
+        out->piece.headers = (uint32_t)(c->at - out->piece.data);
+    }
     if (reason == NR_KEYED && may_open_tunnel(out, options) &&
         decode_tunneled(c, ends, ts, options, out, &inside)) {
         return inside;

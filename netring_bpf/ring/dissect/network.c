@@ -1,4 +1,5 @@
-/* IPv4 (RFC 791) and IPv6 (RFC 8200) with its extension headers. */
+/* IPv4 (RFC 791) and IPv6 (RFC 8200) with its extension headers; the authentication header (RFC
+ * 4302) of both. */
 #include "dissect/cursor.h"
 
 #define MAX_EXTENSIONS 16
@@ -7,13 +8,13 @@ enum {
     EXT_HOP_BY_HOP = 0,
     EXT_ROUTING = 43,
     EXT_FRAGMENT = 44,
-    EXT_AUTH = 51,
+    EXT_AUTH = NR_PROTO_AUTH,
     EXT_DESTINATION = 60,
     EXT_MOBILITY = 135,
     EXT_HIP = 139,
     EXT_SHIM6 = 140
 };
-enum { ROUTING_SOURCE = 0, ROUTING_HOME = 2 };
+enum { ROUTING_SOURCE = 0, ROUTING_HOME = 2, ROUTING_SEGMENTS = 4 };
 enum { OPTION_PAD1 = 0, OPTION_JUMBO = 194, OPTION_HOME_ADDRESS = 201 };
 enum { NO_NEXT_HEADER = 59, SHORTEST_PAYLOAD = 46 /* of Ethernet: shorter packets are padded */ };
 
@@ -26,6 +27,7 @@ static int note_piece(const struct nr_cursor *c, uint32_t id, uint32_t offset, b
     out->piece.data = c->at;
     out->piece.caplen = nr_captured(c);
     out->piece.id = id;
+    out->piece.proto = out->key.proto;
     out->piece.start = offset;
     out->piece.end = offset + c->wire;
     out->piece.first = offset == 0;
@@ -66,10 +68,18 @@ static int parse_ipv4(struct nr_cursor *c, const nr_decode_options *options,
     return note_piece(c, nr_be16(ip + 4), (fragment & 0x1fffu) * 8u, fragment & 0x2000, out);
 }
 
-/* Takes the last address of a routing header as the destination: the transport's checksum and the
- * replies use it (RFC 8200 section 4.4, RFC 6275 section 6.4). */
+/* Takes the final address of a routing header as the destination: the transport's checksum and the
+ * replies use it (RFC 8200 section 4.4, RFC 6275 section 6.4). It is the last of the list; the
+ * segments of RFC 8754 are listed from the final one. */
 static void note_routing(const uint8_t *header, uint32_t length, struct nr_ends *ends) {
     const uint8_t type = header[2], segments_left = header[3];
+    if (type == ROUTING_SEGMENTS) {
+        const uint32_t segments = header[4] + 1u; /* the field has the index of the last */
+        if (segments_left > 0 && segments_left <= segments && 8 + segments * 16 <= length) {
+            ends->dst_h = header + 8;
+        }
+        return;
+    }
     const bool whole =
         type == ROUTING_SOURCE ? header[1] >= 2 && header[1] % 2 == 0 : header[1] == 2;
     if ((type == ROUTING_SOURCE || type == ROUTING_HOME) && segments_left > 0 && whole) {
@@ -210,8 +220,27 @@ static int parse_ipv6(struct nr_cursor *c, struct nr_dissected *out, struct nr_e
     }
 }
 
+/* Skips the authentication headers of IPv4, in which they are protocols. */
+static int skip_authentication(struct nr_cursor *c, struct nr_dissected *out,
+                               struct nr_ends *ends) {
+    const uint8_t *fragment = NULL;
+    for (int i = 0; out->key.proto == EXT_AUTH; i++) {
+        const int skipped = skip_extension(c, &out->key.proto, ends, &fragment);
+        if (skipped < 0) {
+            return -skipped;
+        }
+        if (i == MAX_EXTENSIONS) {
+            return NR_TOO_MANY_EXT;
+        }
+    }
+    return NR_KEYED;
+}
+
 int nr_decode_network(struct nr_cursor *c, uint16_t ethertype, const nr_decode_options *options,
                       struct nr_dissected *out, struct nr_ends *ends) {
-    return ethertype == NR_ETHERTYPE_IPV4 ? parse_ipv4(c, options, out, ends)
-                                          : parse_ipv6(c, out, ends);
+    if (ethertype != NR_ETHERTYPE_IPV4) {
+        return parse_ipv6(c, out, ends);
+    }
+    const int reason = parse_ipv4(c, options, out, ends);
+    return reason == NR_KEYED ? skip_authentication(c, out, ends) : reason;
 }

@@ -62,6 +62,8 @@ struct nr_piece {
     uint32_t caplen;
     uint32_t id;
     uint32_t start, end; /* bytes of the datagram's payload */
+    uint32_t headers;    /* of a first piece: bytes in front of the transport header */
+    uint8_t proto;       /* of the header in front of the piece */
     bool first, later;   /* both false: not a fragment */
     bool last;
 };

@@ -63,7 +63,8 @@ static void note_first(nr_reader *r, uint64_t now, const struct nr_dissected *pa
     const bool is_headless = key->proto == NR_PROTO_TCP && packet->part == NR_CUT_TRANSPORT;
     nr_fragments_make_room(r->fragments, now, packet, false);
     count_waited(r, 0, UINT32_MAX);
-    nr_fragments_note(r->fragments, now, packet, is_tunnel || is_headless);
+    nr_fragments_note(r->fragments, now, packet,
+                      (is_tunnel || is_headless) && packet->piece.headers == 0);
     count_waited(r, 0, UINT32_MAX);
 }
 

@@ -8,6 +8,7 @@ import struct
 import pytest
 
 from netring_bpf import FiveTuple, FlowEnded
+from tests.support.encapsulations import authenticated
 from tests.support.frames import ethernet, icmp_echo, ip, tcp, udp
 from tests.support.replay import Frame, replay
 
@@ -141,7 +142,7 @@ FAR = ipaddress.ip_address("fd00::99")
 
 @pytest.mark.parametrize(
     ("kind", "left", "addresses", "target"),
-    [(0, 1, 2, FAR), (2, 1, 1, FAR), (0, 0, 2, None), (2, 0, 1, None), (4, 1, 1, None)],
+    [(0, 1, 2, FAR), (2, 1, 1, FAR), (0, 0, 2, None), (2, 0, 1, None), (5, 1, 1, None)],
     ids=["source route", "mobile node", "arrived", "at home", "another type"],
 )
 def test_a_routing_header_tells_where_the_packet_goes_in_the_end(
@@ -150,6 +151,45 @@ def test_a_routing_header_tells_where_the_packet_goes_in_the_end(
     route = bytes([addresses * 2, kind, left, 0, 0, 0, 0]) + bytes(16 * (addresses - 1))
     key = key_of(extended([(43, route + FAR.packed)]))
     assert str(key.resp.addr) == str(target or "fd00::2")
+
+
+@pytest.mark.parametrize(
+    ("left", "last", "target"),
+    [(2, 2, FAR), (1, 2, FAR), (3, 2, FAR), (0, 2, None), (4, 2, None), (2, 3, None)],
+    ids=["at the second segment", "at the last but one", "reduced", "arrived", "too many left",
+         "more segments than there are"],
+)  # fmt: skip
+def test_segments_are_listed_from_the_final_one(
+    left: int, last: int, target: ipaddress.IPv6Address | None
+) -> None:
+    route = bytes([3 * 2, 4, left, last, 0, 0, 0]) + FAR.packed + bytes(32)
+    assert str(key_of(extended([(43, route)])).resp.addr) == str(target or "fd00::2")
+
+
+def test_a_conversation_by_segments_is_one_flow() -> None:
+    far = str(FAR)
+    there = tcp("fd00::1", far, 1000, 80, flags="S")
+    segment = ipaddress.ip_address("fd00::f1").packed
+    route = bytes([6, 4, 4, 1, 1, 0, 0, 0]) + FAR.packed + segment
+    body = route + there[54:74]
+    routed = there[:18] + struct.pack("!H", len(body)) + b"\x2b" + there[21:38] + segment + body
+    back = tcp(far, "fd00::1", 80, 1000, flags="SA", ack=1)
+    events, _ = replay([routed, back])
+    [flow] = [event.flow for event in events if isinstance(event, FlowEnded)]
+    assert (str(flow.key), flow.history) == ("tcp [fd00::1]:1000 > [fd00::99]:80", "Sh")
+
+
+@pytest.mark.parametrize("headers", [1, 2, 16])
+def test_an_authentication_header_is_stepped_over_in_ipv4_too(headers: int) -> None:
+    frame = authenticated(udp(*V4, 5, 53, b"x" * 20), headers)
+    assert describe(key_of(frame)) == ("udp", *V4[:1], 5, V4[1], 53, (), 0)
+
+
+def test_an_authentication_header_that_cannot_be_is_told() -> None:
+    frame = authenticated(udp(*V4, 5, 53, b"x" * 20))
+    assert reason_of(patched(frame, 35, b"\xff")) == "bad_network"
+    assert reason_of(Frame(frame[:40], len=len(frame))) == "cut_network"
+    assert reason_of(authenticated(udp(*V4, 5, 53, b"x" * 20), 18)) == "too_many_extensions"
 
 
 def test_a_home_address_is_the_sender_s() -> None:

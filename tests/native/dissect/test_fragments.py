@@ -8,6 +8,7 @@ import struct
 import pytest
 
 from netring_bpf import CaptureStatistics, Flow, FlowEnded, FlowKey, FlowOptions, FlowStarted
+from tests.support.encapsulations import authenticated
 from tests.support.frames import ethernet, icmp_echo, ip, tcp, udp
 from tests.support.replay import SECOND, START, Frame, replay
 
@@ -70,6 +71,21 @@ def test_fragments_belong_to_the_flow_of_the_first() -> None:
     assert (flow.orig.packets, flow.orig.payload) == (len(parts), 3000)
     assert flow.orig.bytes == sum(map(len, parts))
     assert (books.fragments, books.fragment_overlaps) == (len(parts) - 1, 0)
+
+
+def test_fragments_behind_an_authentication_header_belong_to_its_flow() -> None:
+    for parts in (pieces(authenticated(DATAGRAM), 512), pieces(authenticated(DATAGRAM), 512)[::-1]):
+        [flow], books = run(*parts)
+        assert (flow.key.proto_name, flow.key.resp.port) == ("udp", 2000)
+        assert flow.orig.packets == len(parts)
+        assert books.balanced
+    # The header is in front of the datagram, so its tunnel cannot be read from the pieces.
+    inner = tcp(A, B, 40_000, 50_000, bytes(1000), flags="A")[14:]
+    head = struct.pack("!BBHI", 0x30, 255, len(inner), 99)
+    tunnel = authenticated(udp("192.0.2.1", "192.0.2.2", 2152, 2152, head + inner))
+    for parts in (pieces(tunnel, 400), pieces(tunnel, 400)[::-1]):
+        _, books = run(*parts)
+        assert (books.inner, books.inner_not_keyed) == (0, 0)
 
 
 def test_other_datagrams_are_told_apart() -> None:

@@ -27,6 +27,7 @@ with warnings.catch_warnings():
         IPv6ExtHdrFragment,
         IPv6ExtHdrHopByHop,
         IPv6ExtHdrRouting,
+        IPv6ExtHdrSegmentRouting,
     )
     from scapy.layers.l2 import Dot1AD, Dot1Q, Ether
     from scapy.packet import Packet
@@ -70,6 +71,12 @@ def ipv6(*chain: int, body: bytes, fragment: int = 0, segments_left: int = 0) ->
     return ip(*V6, chain[0], headers + body)
 
 
+def segments(count: int, *, left: int) -> bytes:
+    """A packet by way of segments (RFC 8754)."""
+    head = struct.pack("!BBBBBBH", 17, 2 * count, 4, left, count - 1, 0, 0)
+    return ip(*V6, ROUTING, head + HOP * count + DATAGRAM)
+
+
 def icmp(kind: int, code: int = 0, rest: bytes = bytes(4)) -> bytes:
     return bytes((kind, code, 0, 0)) + rest
 
@@ -96,6 +103,9 @@ MADE = [
     ipv6(HOP_BY_HOP, DESTINATION, ROUTING, DESTINATION, 6, body=SEGMENT),
     ipv6(ROUTING, 17, body=DATAGRAM),
     ipv6(ROUTING, 17, body=DATAGRAM, segments_left=1),
+    segments(2, left=1),
+    segments(2, left=0),
+    segments(2, left=9),
     ipv6(DESTINATION, 132, body=PORTS + bytes(12)),
     ipv6(FRAGMENT, 17, body=DATAGRAM, fragment=1),  # the first
     ipv6(FRAGMENT, DESTINATION, 17, body=DATAGRAM),  # the only
@@ -115,6 +125,7 @@ MADE = [
     ethernet(0x0806, bytes.fromhex("0001080006040001") + bytes(20)),
     ethernet(0x88CC, bytes.fromhex("020704") + bytes(20)),
 ]
+AUTHENTICATION = 51
 MAX_EXTENSIONS = 16  # scapy follows any number
 Told = tuple[object, ...]
 
@@ -165,7 +176,10 @@ def by_us(all_frames: list[bytes]) -> list[Told | None]:
     return told
 
 
-EXTENSIONS = (IPv6ExtHdrHopByHop, IPv6ExtHdrRouting, IPv6ExtHdrDestOpt, IPv6ExtHdrFragment)
+EXTENSIONS = (
+    IPv6ExtHdrHopByHop, IPv6ExtHdrRouting, IPv6ExtHdrSegmentRouting, IPv6ExtHdrDestOpt,
+    IPv6ExtHdrFragment,
+)  # fmt: skip
 # By type and length: to be sent on by each address in turn, and to a mobile node's home.
 SOURCE_ROUTES = {(2, 2), *((0, length) for length in range(2, 256, 2))}
 NOT_READ = {51, 60, 0, 43, 44, 135, 139, 140}  # extensions scapy has not stepped over
@@ -229,6 +243,8 @@ def _ipv4(layer: Packet, left: int, tags: tuple[int, ...]) -> Told | str | None:
     header, total = (layer.ihl or 0) * 4, layer.len or left
     if layer.version != 4 or header < 20 or left < header or not header <= total <= left:
         return None
+    if layer.proto == AUTHENTICATION and not layer.frag:
+        return "an authentication header in IPv4, which scapy reads with its ciphers only"
     data = bytes(layer.original)[header:total]
     if layer.frag or layer.flags.MF:
         ports: tuple[int, int] | None = _fragment(layer.proto, data, 4, layer.frag)
@@ -277,6 +293,11 @@ def _ipv6(layer: Packet, left: int, tags: tuple[int, ...]) -> Told | str | None:
                 return "a routing header that scapy takes for shorter"
             if inner.segleft and inner.addresses and (inner.type, inner.len) in SOURCE_ROUTES:
                 dst = inner.addresses[-1]  # where the packet goes in the end
+        if isinstance(inner, IPv6ExtHdrSegmentRouting):
+            if not inner.addresses:
+                return "segments that scapy does not read"
+            if 0 < inner.segleft <= inner.lastentry + 1 <= (size - 8) // 16:
+                dst = inner.addresses[0]  # the list begins with the final one
         proto, rest, inner = inner.nh, rest[size:], inner.payload
     ports = _ports(proto, rest, 6) if fragment is None else _fragment(proto, rest, 6, 0)
     ends = str(ip_address(src)), str(ip_address(dst))
