@@ -64,6 +64,7 @@ enum nr_read nr_file_fill(struct nr_savefile *f);
 const uint8_t *nr_file_need(struct nr_savefile *f, size_t n, enum nr_read *result);
 void nr_file_pass(struct nr_savefile *f, uint64_t n);
 enum nr_read nr_file_fail(struct nr_savefile *f, uint32_t problem);
+/* Returns the time in ns. Times before 1970 and after 2262 become those. */
 uint64_t nr_file_ns(const struct nr_file_interface *interface, uint64_t units);
 
 /* Read numbers of the file into the machine's byte order. */

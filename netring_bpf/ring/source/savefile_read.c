@@ -72,5 +72,6 @@ uint64_t nr_file_ns(const struct nr_file_interface *i, uint64_t units) {
         i->binary ? units & (i->units_per_second - 1) : units % i->units_per_second;
     const uint64_t ns = i->binary ? (uint64_t)(((unsigned __int128)rest * NS) >> i->shift)
                                   : (uint64_t)((unsigned __int128)rest * NS / i->units_per_second);
-    return (seconds + (uint64_t)i->offset_s) * NS + ns;
+    const __int128 at = ((__int128)seconds + i->offset_s) * NS + ns;
+    return at < 0 ? 0 : at > INT64_MAX ? INT64_MAX : (uint64_t)at;
 }
