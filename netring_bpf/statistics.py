@@ -93,6 +93,9 @@ class CaptureStatistics:
     they were on the wire.
     ``events_produced``: by the flow table. ``events_taken``: by Python. ``events_lost``: not taken
     in time. ``link_errors``: the times the interface was found down.
+    ``time_step``: steps of the wall clock; in a file, the times that its time stamps went back by
+    more than a second, or ahead by more than an hour, for good. ``time_stray``, files only: frames
+    whose time stamp fits to no other, and moved no timeout.
     """
 
     backend: str
@@ -126,6 +129,8 @@ class CaptureStatistics:
     events_taken: int
     events_lost: int
     link_errors: int
+    time_step: int
+    time_stray: int
 
     @property
     def seen(self) -> int:

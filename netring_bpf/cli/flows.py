@@ -135,6 +135,19 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         help="end a flow that has lasted this long, and continue it as a new one",
     )
     add(
+        "--half-open",
+        type=float,
+        default=_DEFAULT.half_open,
+        metavar="SECONDS",
+        help="end a TCP flow this long after its first SYN, if nothing but SYNs has come "
+        "[default: %(default)s]",
+    )
+    add(
+        "--one-sided",
+        action="store_true",
+        help="say in each flow that only one direction of the traffic is seen here",
+    )
+    add(
         "--preset",
         choices=PRESETS,
         default="default",
@@ -256,6 +269,8 @@ def flow_options(given: argparse.Namespace, shown: str) -> FlowOptions:
         tunnel_ports=tuple(tunnels.values()),
         verify_checksums=given.verify_checksums,
         active_timeout=given.active_timeout,
+        half_open=given.half_open,
+        one_sided=given.one_sided,
         events=events,
     )
 

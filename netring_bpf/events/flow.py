@@ -31,6 +31,7 @@ _MAC: Final = 6  # bytes of a station's address
 _COUNTED: Final = ("packets", "bytes", "ip_bytes", "payload")
 _RARELY_COUNTED: Final = (
     "missing_bytes", "retransmitted", "out_of_order", "gaps", "zero_windows", "bad_checksums",
+    "implausible",
 )  # fmt: skip
 
 
@@ -77,9 +78,10 @@ class Counters(NamedTuple):
     back, by the handshake (0: not seen, or a SYN was sent twice). ``missing_bytes``: acknowledged
     by the other side and not seen by the capture, in ``gaps`` pieces. ``retransmitted``: segments
     with nothing new. ``out_of_order``: segments that came after later ones. ``zero_windows``:
-    advertised windows of size 0. ``state``. ``tcp_flags``: the flags of all its segments, or'ed
-    (FIN is 1, SYN 2, RST 4, PSH 8, ACK 16, URG 32, ECE 64, CWR 128). ``fin_acked``: 1 if its FIN
-    was acknowledged.
+    advertised windows of size 0. ``implausible``: segments whose numbers fit to no other packet, as
+    those of a forged one; they add nothing to ``payload`` and ``missing_bytes``. ``state``.
+    ``tcp_flags``: the flags of all its segments, or'ed (FIN is 1, SYN 2, RST 4, PSH 8, ACK 16, URG
+    32, ECE 64, CWR 128). ``fin_acked``: 1 if its FIN was acknowledged.
 
     ``bad_checksums``: packets with a wrong checksum, which count in ``packets`` and ``bytes`` and
     nowhere else (``FlowOptions.verify_checksums``).
@@ -98,6 +100,7 @@ class Counters(NamedTuple):
     gaps: int = 0
     zero_windows: int = 0
     bad_checksums: int = 0
+    implausible: int = 0
     state: int = 0
     tcp_flags: int = 0
     fin_acked: int = 0

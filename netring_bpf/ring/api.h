@@ -88,10 +88,11 @@ typedef struct {
     uint32_t gaps;
     uint32_t zero_windows;
     uint32_t bad_checksums; /* packets counted, but not otherwise used */
+    uint32_t implausible;   /* segments whose numbers cannot be right */
     uint8_t tcp_state;
     uint8_t tcp_flags; /* of all its segments, or'ed */
     uint8_t fin_acked; /* its FIN was acknowledged */
-    uint8_t reserved;
+    uint8_t reserved[5];
 } nr_event_side;
 
 /* One flow event, as the reader's thread hands it to Python. In the hand-off, two
@@ -292,6 +293,8 @@ typedef struct {
     uint64_t file_filtered; /* those of them that the filter rejected */
     uint64_t file_overlong; /* those with fewer bytes on the wire than captured */
     uint64_t link_errors;   /* times a source reported that its interface is down */
+    uint64_t time_step;     /* steps of the wall clock, or of the time stamps of a file */
+    uint64_t time_stray;    /* frames of a file whose time stamp fits to no other */
 } nr_statistics;
 
 /* A frame copied out by nr_reader_packets: caplen bytes at offset in the caller's buffer. */

@@ -36,8 +36,10 @@ def sum_books(parts: Iterable[Any]) -> Any:
     total = ffi.new("nr_statistics *")
     words = ffi.cast("uint64_t *", total)
     for part in parts:
+        steps = max(total.time_step, part.time_step)
         for i, word in enumerate(ffi.unpack(ffi.cast("uint64_t *", part), _WORDS)):
             words[i] += word
+        total.time_step = steps  # all readers look at one clock
     return total
 
 
@@ -95,4 +97,6 @@ def capture_statistics(
         events_taken=s.events_taken,
         events_lost=s.events_lost,
         link_errors=s.link_errors,
+        time_step=s.time_step,
+        time_stray=s.time_stray,
     )

@@ -113,7 +113,8 @@ class FlowOptions:
     ``idle_other`` by its protocol, unless ``port_timeouts`` has one for its responder's port (at
     most 16; by default 10 s for DNS, mDNS, LLMNR and NetBIOS names, and an hour for FTP, SSH,
     telnet and rlogin, as in Zeek).
-    ``half_open``: a TCP flow without an answer ends this long after its first packet.
+    ``half_open``: a TCP flow of which only the opening is seen ends this long after its first
+    packet.
     ``close_delay``: a TCP flow that both sides have closed, or that was reset, stays in the table
     this long. It takes up late packets, which would otherwise start a ghost flow.
     ``active_timeout``: a flow ends after this long and goes on as another; None for never.

@@ -6,8 +6,10 @@ Bytes of a stream are a set, lists are lists, nothing is bounded and nothing is 
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+SECOND = 1_000_000_000
+HOUR, YEAR = 3600 * SECOND, 365 * 24 * 3600 * SECOND
 SERVERS = {("tcp", 80), ("udp", 53)}  # of those the tests use
 FAR = 1_048_576
 UNACKED = 16_384
@@ -33,12 +35,84 @@ class Packet:
 
 
 @dataclass(frozen=True)
+class Moment:
+    """A packet's time stamp, and the table's time and its lead when the packet comes."""
+
+    ts: int
+    now: int
+    lead: int
+
+
+def moments(stamps: list[int]) -> list[Moment]:
+    """Follow the time stamps: one that the next two do not bear out moves no time."""
+    told: list[Moment] = []
+    now, lead, past = stamps[0] if stamps else 0, 0, None
+    for k, stamp in enumerate(stamps):
+        ts, later = stamp, stamps[k + 1 : k + 3]
+        if k == 0:
+            if len(later) == 2 and all(ts - other > HOUR for other in later):
+                ts = now = later[0]
+            told.append(Moment(ts, now, lead))
+            continue
+        ahead = ts + lead - now
+        if past is not None and abs(ahead) > SECOND and abs(ts + past - now) <= abs(ahead) // 16:
+            lead, past = past, lead
+            ahead = ts + lead - now
+        if abs(ahead) > SECOND:
+            others = [other + lead - now for other in later]
+            half = abs(ahead) // 2 * (1 if ahead > 0 else -1)
+            borne_out = all(o >= half if ahead > 0 else o <= half for o in others)
+            alone = not others and not 0 < ahead <= YEAR
+            if not borne_out or alone:
+                told.append(Moment(ts - ahead if abs(ahead) > HOUR else ts, now, lead))
+                continue
+            if ahead < 0:
+                lead, past = lead - ahead, lead
+        now = max(now, ts + lead)
+        told.append(Moment(ts, now, lead))
+    return told
+
+
+@dataclass(frozen=True)
 class Limits:
     """Timeouts in nanoseconds, by class; the cap."""
 
     idle: tuple[int, int, int, int, int]
     active: int | None
     max_flows: int
+
+
+@dataclass
+class Elsewhere:
+    """A place of a stream far from where it is known to be."""
+
+    first: int
+    next: int
+    in_time: bool
+    found_at: tuple[int, int]
+    found: int
+    at: int = 0
+    sent: int = 0
+    sent_at: int = 0
+    acked: int = 0
+    acked_at: int = 0
+    is_sent: bool = False
+    is_acked: bool = False
+    foreign: bool = False
+    fin: bool = False
+    bytes: int = 0
+    run: int = 0
+    ack: int = 0
+    held: list[int] = field(default_factory=lambda: [0, 0])
+
+    def is_near(self, number: int, most: int) -> bool:
+        return distance(number, self.next) <= most and distance(self.first, number) <= FAR
+
+
+def distance(a: int, b: int) -> int:
+    """Return how far a sequence number is ahead of another."""
+    ahead = (a - b) % 2**32
+    return ahead - 2**32 if ahead >= 2**31 else ahead
 
 
 @dataclass
@@ -72,6 +146,10 @@ class Side:
     closed: bool = False
     given_up: bool = False
     first_seen: bool = False
+    elsewhere: Elsewhere | None = None
+    before: int = 0  # payload of the places that the stream has left
+    implausible: int = 0
+    left: int | None = None
     noted: set[str] = field(default_factory=set)
     latest: dict[str, int] = field(default_factory=dict)
 
@@ -95,11 +173,14 @@ class Side:
             (self.previous, self.state, peer.state) == ("syn_sent", "reset", "inactive")
             and self.acked > 1
         ):  # fmt: skip
-            return 0
+            return self.before
         size = max(self.end, self.acked)
         size -= size > 0
         size -= size > 0 and self.fin is not None
-        return max(size, 0)
+        return max(size, 0) + self.before
+
+    def is_far(self, at: int) -> bool:
+        return at > max(self.end, self.acked) + FAR or at < -FAR
 
 
 @dataclass
@@ -116,6 +197,12 @@ class Flow:
     history: str = ""
     partial: bool = False
     established: bool = False
+    lead: int = 0
+    returned: bool = False
+
+    @property
+    def packets(self) -> int:
+        return sum(side.packets for side in self.sides)
 
     def flip(self) -> None:
         self.ends.reverse()
@@ -141,7 +228,11 @@ class Flow:
 
 
 def tcp_is_half_open(flow: Flow) -> bool:
-    return flow.sides[0].state in {"syn_sent", "syn_ack_sent"} and flow.sides[1].state == "inactive"
+    return (
+        flow.sides[0].state in {"syn_sent", "syn_ack_sent"}
+        and flow.sides[1].state == "inactive"
+        and not flow.sides[0].noted & {"data", "ack"}
+    )
 
 
 def tcp_was_reset(flow: Flow) -> bool:
@@ -173,7 +264,137 @@ def tcp_is_reuse(flow: Flow, number: int, p: Packet) -> bool:
     return not (not ack and number == 1 and resp.syn_seen and p.seq == resp.start)
 
 
-def tcp_packet(flow: Flow, number: int, p: Packet) -> int:
+def tcp_weigh(flow: Flow, number: int, p: Packet, at: int, now: int) -> tuple[int, bool, bool]:
+    """Tell whether a packet's numbers are elsewhere: where it is, and about the two of them."""
+    syn, fin, rst, ack = (letter in p.flags for letter in "SFRA")
+    me, peer = flow.sides[number], flow.sides[1 - number]
+    possible = FAR + min(now - flow.touched, 2**40) * 12
+
+    def tells(side: Side, to: int) -> bool:
+        return fin and not syn and side.end == 1 and (to - side.start - 1) % 2**32 <= possible
+
+    sends = (
+        not rst
+        and not (syn and (p.seq == me.start or me.state == "reset"))
+        and me.is_far(at)
+        and not tells(me, p.seq + p.payload + syn + fin)
+    )
+    acks = (
+        ack and not rst and p.ack != 0 and peer.state != "inactive"
+        and peer.is_far(peer.place(p.ack, peer.acked)) and not tells(peer, p.ack)
+    )  # fmt: skip
+    is_elsewhere, acks_elsewhere = sends, acks
+    if sends and not flow.returned and follow_segment(flow, number, p, acks, possible, now):
+        is_elsewhere = False
+        at = me.place(p.seq, me.end)
+    if acks and not flow.returned and follow_ack(flow, number, p, sends, possible, now):
+        acks_elsewhere = False
+    if is_elsewhere or acks_elsewhere:
+        me.implausible += 1
+        if is_elsewhere and me.elsewhere is not None:
+            me.elsewhere.held[0] += 1
+        elif not is_elsewhere and peer.elsewhere is not None:
+            peer.elsewhere.held[1] += 1
+    return (0 if syn and (sends or acks) else at), is_elsewhere, acks_elsewhere
+
+
+def find_place(
+    flow: Flow, number: int, spoken: int, known: bool, possible: int, now: int
+) -> Elsewhere:
+    side = flow.sides[number]
+    if side.elsewhere is None or not known:
+        ahead = side.place(spoken, side.end) - max(side.end, side.acked)
+        found_at = side.packets, flow.sides[1 - number].packets
+        side.elsewhere = Elsewhere(spoken, spoken, 0 < ahead <= possible, found_at, now)
+    elif side.elsewhere.at + 1 != flow.packets:
+        side.elsewhere.is_sent = side.elsewhere.is_acked = False
+    side.elsewhere.at = flow.packets
+    return side.elsewhere
+
+
+def follow_segment(
+    flow: Flow, number: int, p: Packet, foreign: bool, possible: int, now: int
+) -> bool:
+    me, peer = flow.sides[number], flow.sides[1 - number]
+    known = me.elsewhere is not None and (
+        me.elsewhere.is_near(p.seq, FAR)
+        or (me.elsewhere.acked > 0 and me.elsewhere.is_near(p.seq, possible))
+    )
+    e = find_place(flow, number, p.seq, known, possible, now)
+    e.foreign |= foreign
+    e.sent = e.sent + 1 if e.sent and e.sent_at + 1 == me.packets else 1
+    e.sent_at = me.packets
+    alone = e.found_at[1] == peer.packets and (
+        peer.state == "inactive" or now - e.found >= SECOND
+    )  # fmt: skip
+    if e.is_acked or (e.sent >= 3 and alone):
+        go_there(flow, number, e.is_acked)
+        return True
+    e.is_sent = True
+    fin = "F" in p.flags
+    end = (p.seq + p.payload + ("S" in p.flags) + fin) % 2**32
+    apart = distance(p.seq, e.next) > 0
+    if distance(e.first, p.seq) > 0:
+        e.first = p.seq
+    if distance(end, e.next) > 0:
+        data = min(distance(end, p.seq if apart else e.next) - fin, p.payload)
+        e.bytes += data
+        e.run = data if apart else e.run + data
+        e.next, e.fin = end, fin
+    return False
+
+
+def follow_ack(flow: Flow, number: int, p: Packet, foreign: bool, possible: int, now: int) -> bool:
+    me, peer = flow.sides[number], flow.sides[1 - number]
+    known = peer.elsewhere is not None and (
+        peer.elsewhere.is_near(p.ack, possible)
+        or (peer.place(p.ack, peer.end) > peer.end and distance(peer.elsewhere.next, p.ack) >= 0)
+    )
+    e = find_place(flow, 1 - number, p.ack, known, possible, now)
+    e.foreign |= foreign
+    e.ack = p.ack
+    e.acked = e.acked + 1 if e.acked and e.acked_at + 1 == me.packets else 1
+    e.acked_at = me.packets
+    alone = e.found_at[0] == peer.packets and (
+        peer.state == "inactive" or now - e.found >= SECOND
+    )  # fmt: skip
+    if e.is_sent or (e.acked >= 3 and alone):
+        go_there(flow, 1 - number, e.is_sent)
+        return True
+    e.is_acked = True
+    if distance(p.ack, e.next) > 0:
+        e.next, e.run = p.ack, 0
+    return False
+
+
+def go_there(flow: Flow, number: int, borne_out: bool) -> None:
+    side, peer = flow.sides[number], flow.sides[1 - number]
+    e = side.elsewhere
+    assert e is not None
+    left = (side.start + side.end) % 2**32
+    if side.left is not None and abs(distance(e.first, side.left)) <= FAR:
+        flow.returned = True
+    side.implausible -= e.held[0]
+    peer.implausible -= e.held[1]
+    if borne_out and not e.foreign and e.in_time and side.acked > 0:
+        side.acked = side.place(e.ack, side.end)
+        side.end = side.place(e.next, side.end)
+        if e.run:
+            receive(side, side.end - e.fin - e.run, side.end - e.fin)
+    else:
+        side.before = side.size(peer)
+        side.begin(e.next - e.bytes - e.fin - 1)
+        side.end = side.delivered = 1 + e.bytes + e.fin
+        side.acked = side.end if e.acked else 0
+        side.fin = None
+    if e.fin:
+        side.fin = side.end
+        side.set("closed")
+        side.closed = True
+    side.left, side.elsewhere = left, None
+
+
+def tcp_packet(flow: Flow, number: int, p: Packet, now: int) -> int:
     """Follow one packet; returns the side of its sender, which may have been exchanged."""
     was_orig = number == 0
     syn, fin, rst, ack = (letter in p.flags for letter in "SFRA")
@@ -191,12 +412,17 @@ def tcp_packet(flow: Flow, number: int, p: Packet) -> int:
         me.begin(p.seq if syn else p.seq - 1)
         me.end = occupies if syn else 1
     elif syn and (
-        (me.state in {"syn_sent", "syn_ack_sent", "established", "partial"} and p.seq != me.start)
+        (
+            me.state in {"syn_sent", "syn_ack_sent", "established", "partial"}
+            and p.seq != me.start
+            and not me.is_far(me.place(p.seq, me.end))
+        )
         or (me.state == "reset" and me.previous == "inactive")
     ):
         me.begin(p.seq)
         me.end = occupies
     at = me.place(p.seq, me.end)
+    at, is_elsewhere, acks_elsewhere = tcp_weigh(flow, number, p, at, now)
 
     # letters
     if syn + fin + rst > 1:
@@ -220,16 +446,18 @@ def tcp_packet(flow: Flow, number: int, p: Packet) -> int:
         me.zero_windows += 1
         flow.count(number, "W", me.zero_windows)
 
-    if syn:
+    if syn and not is_elsewhere:
         me.syns += 1
         me.syn_ts = p.ts if me.syns == 1 else None
         me.syn_seen = True
-    if fin:
+    if fin and not is_elsewhere:
         me.fin = at + occupies
 
     # what the peer has had acknowledged
     acked = 0
-    if ack and peer.state == "inactive":
+    if acks_elsewhere:
+        pass
+    elif ack and peer.state == "inactive":
         peer.begin(p.ack - 1)
         acked = 1
     elif ack:
@@ -243,7 +471,7 @@ def tcp_packet(flow: Flow, number: int, p: Packet) -> int:
     # how far it has sent
     late = False
     ahead = me.place(p.seq + occupies, me.end) - me.end
-    if (syn or rst) and abs(ahead) > FAR:
+    if is_elsewhere or ((syn or rst) and abs(ahead) > FAR):
         pass
     elif fin and me.end == 1 and not -FAR <= ahead <= 0:
         me.end += ahead % 2**32
@@ -256,7 +484,12 @@ def tcp_packet(flow: Flow, number: int, p: Packet) -> int:
     if late:
         flow.count(number, "T", me.retransmitted + me.out_of_order + 1)
 
-    closes, number = tcp_state(flow, number, p, was_orig, at)
+    if is_elsewhere:
+        closes, number = tcp_state(
+            flow, number, replace(p, flags=p.flags.replace("F", "")), was_orig, at
+        )
+    else:
+        closes, number = tcp_state(flow, number, p, was_orig, at)
 
     # what was received
     clean = all(
@@ -277,7 +510,9 @@ def tcp_packet(flow: Flow, number: int, p: Packet) -> int:
             peer.delivered = until
             catch_up(peer)
 
-    if p.payload and not rst and at >= 0:
+    if is_elsewhere:
+        pass
+    elif p.payload and not rst and at >= 0:
         begin = at + 1 if syn else at
         new = receive(me, begin, begin + p.payload)
         if late:
@@ -334,6 +569,8 @@ def tcp_state(flow: Flow, number: int, p: Packet, was_orig: bool, at: int) -> tu
     me, peer = flow.sides[number], flow.sides[1 - number]
     closes = False
     forged = rst and abs(at - me.end) > FAR and abs(at - me.acked) > FAR
+    judged = {"established", "partial"} | ({"closed"} if peer.state != "closed" else set())
+    me.implausible += forged and me.state in judged
     if me.state == "inactive":
         if syn and was_orig:
             me.set("syn_ack_sent" if ack else "syn_sent")
@@ -389,12 +626,14 @@ class Table:
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
-        self.now = 0
+        self.now = self.lead = 0
         self.lists: list[list[Flow]] = [[] for _ in limits.idle]
         self.ended: list[tuple[str, Flow]] = []
 
-    def packet(self, p: Packet) -> None:
-        self.now = max(self.now, p.ts)
+    def packet(self, p: Packet, moment: Moment) -> None:
+        p = replace(p, ts=moment.ts)
+        self.now = moment.now
+        self.lead = moment.lead
         self.sweep()
         flow = self.find(p)
         if flow is not None and p.proto == "tcp" and tcp_is_reuse(flow, self.side(flow, p), p):
@@ -406,7 +645,7 @@ class Table:
         elif (
             active is not None
             and flow.kind != CLOSING
-            and self.now - min(self.now, flow.start) >= active
+            and self.now - min(self.now, flow.start + flow.lead) >= active
         ):
             flow = self.renew(flow, p)
         number = self.side(flow, p)
@@ -421,7 +660,7 @@ class Table:
         if p.proto == "udp":
             flow.note(number, "data", "D")
         if p.proto == "tcp":
-            tcp_packet(flow, number, p)
+            tcp_packet(flow, number, p, self.now)
         self.touch(flow)
 
     def find(self, p: Packet) -> Flow | None:
@@ -437,7 +676,9 @@ class Table:
         if sum(map(len, self.lists)) == self.limits.max_flows:
             self.evict()
         kind = {"tcp": TCP, "udp": UDP, "icmp": ICMP}[p.proto]
-        flow = Flow(p.proto, [p.src, p.dst], p.ts, [Side(), Side()], kind, kind, self.now)
+        flow = Flow(
+            p.proto, [p.src, p.dst], p.ts, [Side(), Side()], kind, kind, self.now, lead=self.lead
+        )
         if p.reply:
             flow.ends.reverse()
         opens = p.proto == "tcp" and "S" in p.flags and "A" not in p.flags
@@ -453,6 +694,7 @@ class Table:
         self.lists[flow.kind].remove(flow)
         flow.ends, flow.kind, flow.home = list(old.ends), old.kind, old.home
         flow.partial, flow.established = old.partial, old.established
+        flow.returned = old.returned
         flow.history = ""
         flow.sides = []
         for was in old.sides:
@@ -472,12 +714,13 @@ class Table:
         return flow
 
     def touch(self, flow: Flow) -> None:
-        if flow.kind == CLOSING:
+        one_way = flow.proto == "tcp" and any(side.state == "inactive" for side in flow.sides)
+        if flow.kind == CLOSING and (not one_way or tcp_was_reset(flow)):
             return
         kind = flow.home
-        if flow.proto == "tcp" and tcp_is_over(flow):
+        if flow.kind == CLOSING or (flow.proto == "tcp" and tcp_is_over(flow)):
             kind = CLOSING
-        elif flow.proto == "tcp" and tcp_is_half_open(flow):
+        elif flow.kind != CLOSING and flow.proto == "tcp" and tcp_is_half_open(flow):
             if flow.kind == HALF_OPEN:
                 return
             kind = HALF_OPEN

@@ -19,11 +19,15 @@ TCP_ENDS = [((A, 40_000), (B, 50_000)), ((A, 40_001), (B, 80)), ((B, 40_000), (A
 UDP_ENDS = [((A, 1000), (B, 2000)), ((A, 1001), (B, 53))]
 FLAGS = ["S", "SA", "A", "PA", "A", "PA", "FA", "F", "R", "RA", "SF", "FR", "SR", ""]
 BITS = {"F": 1, "S": 2, "R": 4, "P": 8, "A": 16}
-STEPS = [0, 1000, 1000, 1000, SECOND, 4 * SECOND, 5 * SECOND, 21 * SECOND, -SECOND]
+STEPS = [
+    0, 1000, 1000, 1000, SECOND, 4 * SECOND, 5 * SECOND, 21 * SECOND, -SECOND, 2 * SECOND,
+    -3 * SECOND, 7200 * SECOND, -7200 * SECOND, 10**17, -(10**17),
+]  # fmt: skip
 
 numbers = st.one_of(
     st.integers(0, 8).map(lambda n: n * 5), st.integers(0, 1),
     st.sampled_from([2**31 - 1, 2**31, 2**32 - 1, 17_000, 2_000_000]),
+    st.sampled_from([10**9, 10**9, 10**9 + 5, 10**9 + 10, 3 * 10**9, 3 * 10**9 + 5]),
 )  # fmt: skip
 tcp_packets = st.tuples(
     st.just("tcp"), st.integers(0, 2), st.booleans(), st.sampled_from(FLAGS), numbers, numbers,
@@ -81,8 +85,9 @@ def packet_of(op: tuple[Any, ...], ts: int) -> tuple[model.Packet, Frame]:
 
 def told_by_model(packets: list[model.Packet], chosen: model.Limits) -> list[tuple[object, ...]]:
     table = model.Table(chosen)
-    for packet in packets:
-        table.packet(packet)
+    moments = model.moments([packet.ts for packet in packets])
+    for packet, moment in zip(packets, moments, strict=True):
+        table.packet(packet, moment)
     table.flush()
     return [
         (reason, flow.proto, [a for a, _ in flow.ends], flow.start, flow.history,
@@ -97,7 +102,8 @@ def of_side(flow: model.Flow, number: int) -> Counters:
     return Counters(
         side.packets, side.bytes, side.ip_bytes, side.size(peer) if is_tcp else side.payload,
         side.first, side.last, side.rtt, side.missing, side.retransmitted, side.out_of_order,
-        side.gaps, side.zero_windows, 0, TcpState[side.state.upper()] if is_tcp else 0,
+        side.gaps, side.zero_windows, 0, side.implausible,
+        TcpState[side.state.upper()] if is_tcp else 0,
         sum(BITS[letter] for letter in side.flags),
         int(side.fin is not None and side.acked >= side.fin),
     )  # fmt: skip
@@ -131,7 +137,7 @@ def test_the_core_agrees_with_the_model(
 ) -> None:
     packets, frames, ts = [], [], START
     for operation in operations:
-        ts += operation[-1]
+        ts = max(ts + operation[-1], 1)
         packet, frame = packet_of(operation, ts)
         packets.append(packet)
         frames.append(frame)

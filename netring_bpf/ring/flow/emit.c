@@ -46,7 +46,19 @@ static void fill_extra_side(const struct extra_side *x, const struct stream *s,
     out->fin_acked = s->fin_seen && s->acked >= x->fin;
 }
 
-static void fill_extra(const struct extra *x, const struct flow *f, nr_event *event) {
+static void fill_odds_side(const struct odds_side *odds, nr_event_side *out) {
+    out->payload += odds->before;
+    out->implausible = odds->implausible;
+}
+
+static void fill_extra(const struct nr_table *t, uint32_t i, nr_event *event) {
+    const struct extra *x = nr_extra(t, i);
+    const struct flow *f = &t->flows[i];
+    const struct odds *odds = nr_odds(t, i);
+    if (odds != NULL) {
+        fill_odds_side(&odds->side[ORIG], &event->orig);
+        fill_odds_side(&odds->side[RESP], &event->resp);
+    }
     fill_extra_side(&x->side[ORIG], &f->stream[ORIG], &event->orig);
     fill_extra_side(&x->side[RESP], &f->stream[RESP], &event->resp);
     event->icmp_errors = x->icmp_errors;
@@ -122,7 +134,7 @@ void nr_emit(struct nr_table *t, uint32_t i, uint8_t kind, uint8_t end_reason) {
     event->one_sided = t->one_sided;
     nr_history_text(t, i, event->history);
     if (NR_UNLIKELY(f->has_extra)) {
-        fill_extra(nr_extra(t, i), f, event);
+        fill_extra(t, i, event);
     }
     if (NR_UNLIKELY(f->has_tunnel)) {
         fill_tunnel(&t->tunneled[i], event);

@@ -151,6 +151,7 @@ static void forget_counts(struct nr_table *t, uint32_t i) {
     }
     if (x != NULL) {
         x->icmp_errors = x->icmp_error_type = x->icmp_error_code = 0;
+        nr_odds_clear(t, i);
     }
     nr_history_clear(t, i);
 }
@@ -231,7 +232,12 @@ static uint32_t class_now(const struct nr_table *t, uint32_t i, bool changed) {
 static void touch_flow(struct nr_table *t, uint32_t i, bool changed) {
     const uint32_t before = t->flows[i].class;
     if (before == CLASS_CLOSING) {
-        return; /* timed from the close: stragglers do not put its end off */
+        /* Timed from the close: stragglers do not put its end off. But if one side alone is seen,
+         * the other may not have closed. */
+        if (nr_tcp_is_one_way(&t->flows[i]) && !nr_tcp_was_reset(&t->flows[i])) {
+            move_to_class(t, i, CLASS_CLOSING);
+        }
+        return;
     }
     const uint32_t class = class_now(t, i, changed);
     if (class != CLASS_HALF_OPEN || before != CLASS_HALF_OPEN) { /* timed from its first packet */
@@ -327,15 +333,21 @@ static __attribute__((noinline)) uint32_t begin_flow(struct nr_table *t,
 
 /* Returns whether the flow has lasted for the active timeout when this packet comes. A fragment
  * that has waited comes at its own time. */
-NR_INLINE bool has_lasted(const struct nr_table *t, uint32_t i, uint64_t ts) {
-    const uint64_t at = nr_min_u64(t->now, ts);
-    return t->flows[i].class != CLASS_CLOSING &&
-           at - nr_min_u64(at, t->pasts[i].start_ts) >= t->active_ns;
+static bool has_lasted(const struct nr_table *t, uint32_t i, uint64_t ts) {
+    const struct past *past = &t->pasts[i];
+    uint32_t n = t->lead_count - 1;
+    while (n > 0 && past->id < t->leads[n].first_id) {
+        n--;
+    }
+    const uint64_t began = past->start_ts + (uint64_t)t->leads[n].lead;
+    const uint64_t at = nr_min_u64(t->now, ts + (uint64_t)t->lead);
+    return at - nr_min_u64(at, began) >= t->active_ns;
 }
 
 NR_INLINE void continue_flow(struct nr_table *t, uint32_t i, const struct nr_dissected *p,
                              uint64_t ts, uint32_t bytes, uint64_t parent_id) {
-    const bool renews = t->active_ns != 0 && has_lasted(t, i, ts);
+    const bool renews =
+        t->active_ns != 0 && t->flows[i].class != CLASS_CLOSING && has_lasted(t, i, ts);
     if (NR_UNLIKELY(renews)) {
         renew_flow(t, i, p, ts, parent_id);
     }
@@ -375,7 +387,7 @@ NR_INLINE uint64_t add_packet(struct nr_table *t, const struct nr_dissected *p, 
 
 uint64_t nr_table_packet(struct nr_table *t, const struct nr_dissected *p, uint64_t ts,
                          uint32_t bytes, uint64_t parent_id) {
-    nr_table_tick(t, ts);
+    nr_table_tick(t, ts + (uint64_t)t->lead);
     return add_packet(t, p, ts, bytes, parent_id);
 }
 

@@ -38,6 +38,7 @@ void nr_flow_flip(struct nr_table *t, uint32_t i) {
     struct flow *f = &t->flows[i];
     struct past *past = &t->pasts[i];
     struct extra *x = nr_extra(t, i);
+    struct odds *odds = nr_odds(t, i);
     f->orig_is_high = !f->orig_is_high;
     SWAP(f->side[ORIG], f->side[RESP]);
     SWAP(f->packets[ORIG], f->packets[RESP]);
@@ -46,6 +47,9 @@ void nr_flow_flip(struct nr_table *t, uint32_t i) {
     SWAP(past->shake[ORIG], past->shake[RESP]);
     if (x != NULL) {
         SWAP(x->side[ORIG], x->side[RESP]);
+    }
+    if (odds != NULL) {
+        SWAP(odds->side[ORIG], odds->side[RESP]);
     }
     if (t->timing != NULL) {
         SWAP(t->timing[i].side[ORIG], t->timing[i].side[RESP]);

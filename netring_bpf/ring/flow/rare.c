@@ -18,7 +18,7 @@ struct extra *nr_extra_take(struct nr_table *t, uint32_t i) {
     }
     struct extra *x = &t->extras[at];
     memset(x, 0, sizeof *x);
-    x->side[ORIG].held = x->side[RESP].held = NIL;
+    x->side[ORIG].held = x->side[RESP].held = x->odds = NIL;
     nr_unpack_history(letters, x);
     f->has_extra = true;
     t->pasts[i].letters = at;
@@ -26,10 +26,28 @@ struct extra *nr_extra_take(struct nr_table *t, uint32_t i) {
 }
 
 void nr_extra_free(struct nr_table *t, uint32_t i) {
-    const uint32_t at = (uint32_t)t->pasts[i].letters;
+    const uint32_t at = (uint32_t)t->pasts[i].letters, odds = t->extras[at].odds;
+    if (odds != NIL) {
+        t->odds[odds].next_free = t->odds_free;
+        t->odds_free = odds;
+    }
     t->extras[at].next_free = t->extra_free;
     t->extra_free = at;
     t->flows[i].has_extra = false;
+}
+
+struct odds *nr_odds_take(struct nr_table *t, uint32_t i) {
+    struct extra *x = nr_extra_take(t, i);
+    if (x->odds == NIL) {
+        if (t->odds_free != NIL) {
+            x->odds = t->odds_free;
+            t->odds_free = t->odds[x->odds].next_free;
+        } else {
+            x->odds = t->odds_fresh++;
+        }
+        memset(&t->odds[x->odds], 0, sizeof t->odds[x->odds]);
+    }
+    return &t->odds[x->odds];
 }
 
 /* -- times: those within four seconds after the flow's start fit into the past -- */

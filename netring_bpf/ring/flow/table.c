@@ -55,6 +55,7 @@ static bool map_arrays(struct nr_table *t, const nr_flow_options *options) {
     t->pasts = map_array(t, flows, sizeof *t->pasts);
     t->idle_links = map_array(t, flows, sizeof *t->idle_links);
     t->extras = map_array(t, flows, sizeof *t->extras);
+    t->odds = map_array(t, flows, sizeof *t->odds);
     t->held = map_array(t, t->held_capacity, sizeof *t->held);
     t->slots = map_array(t, t->slot_groups, sizeof *t->slots);
     if (options->packet_statistics) {
@@ -68,7 +69,7 @@ static bool map_arrays(struct nr_table *t, const nr_flow_options *options) {
         t->tunneled = map_array(t, flows, sizeof *t->tunneled);
     }
     return t->flows != NULL && t->pasts != NULL && t->idle_links != NULL && t->extras != NULL &&
-           t->held != NULL && t->slots != NULL &&
+           t->odds != NULL && t->held != NULL && t->slots != NULL &&
            (t->timing != NULL || !options->packet_statistics) &&
            (t->first_packets != NULL || options->first_packets == 0) &&
            (t->tunneled != NULL || options->decode.tunnel_depth == 0);
@@ -87,7 +88,7 @@ struct nr_table *nr_table_create(const nr_flow_options *options, struct nr_hando
     t->handoff = handoff;
     t->kinds = options->kinds != 0 ? options->kinds : UINT32_MAX;
     t->capacity = options->max_flows;
-    t->free_head = t->extra_free = t->held_free = t->victim = NIL;
+    t->free_head = t->extra_free = t->odds_free = t->held_free = t->victim = NIL;
     t->first_count = options->first_packets;
     t->one_sided = options->one_sided != 0;
     t->directional = options->decode.directional;
@@ -97,6 +98,7 @@ struct nr_table *nr_table_create(const nr_flow_options *options, struct nr_hando
     t->next_id = options->first_id != 0 ? options->first_id : 1;
     t->id_step = options->id_step != 0 ? options->id_step : 1;
     t->due = UINT64_MAX;
+    t->lead_count = 1; /* of 0 */
     nr_hash_seed(&t->secret, options->hash_key);
     set_timeouts(t, options);
     for (int c = 0; c < CLASS_COUNT; c++) {
@@ -114,6 +116,24 @@ void nr_table_destroy(struct nr_table *t) {
         munmap(t->memory[i].at, t->memory[i].size);
     }
     free(t);
+}
+
+void nr_table_step(struct nr_table *t, int64_t lead) {
+    if (t->lead_count == LEADS) {
+        t->lead_count--;
+        memmove(t->leads, t->leads + 1, t->lead_count * sizeof t->leads[0]);
+    }
+    t->leads[t->lead_count].first_id = t->next_id;
+    t->leads[t->lead_count++].lead = lead;
+    t->lead = lead;
+}
+
+void nr_table_set_lead(struct nr_table *t, int64_t lead) {
+    t->lead = lead;
+}
+
+int64_t nr_table_lead(const struct nr_table *t) {
+    return t->lead;
 }
 
 void nr_table_account(const struct nr_table *t, nr_statistics *s) {

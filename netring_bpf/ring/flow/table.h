@@ -18,6 +18,12 @@ void nr_table_destroy(struct nr_table *table);
  * it before nr_table_packet, and again if a key changes. */
 void nr_table_prepare(struct nr_table *table, struct nr_dissected *const *packets, uint32_t count);
 
+/* The table's time is that of the packets, plus a lead: 0, unless the packets' clock was stepped
+ * back. nr_table_step sets it for good, nr_table_set_lead for some packets. */
+void nr_table_step(struct nr_table *table, int64_t lead);
+void nr_table_set_lead(struct nr_table *table, int64_t lead);
+int64_t nr_table_lead(const struct nr_table *table);
+
 /* Accounts one keyed and prepared packet of `bytes` bytes, after the timers that ran out before it.
  * The packet makes at most NR_EVENTS_PER_PACKET events of its own. parent_id is the flow of the
  * packet around it, or 0. Returns the id of its flow if the packet has another inside, else 0. */
@@ -29,13 +35,13 @@ uint64_t nr_table_packet(struct nr_table *table, const struct nr_dissected *pack
 uint64_t nr_table_add(struct nr_table *table, const struct nr_dissected *packet, uint64_t ts,
                       uint32_t bytes, uint64_t parent_id);
 
-/* Moves packet time to `now`, unless it is later already, then ends idle flows and reports updates.
- * nr_table_packet does the same before each packet. One call handles at most NR_SWEEP_MAX flows, so
- * that it stays short. */
+/* Moves the table's time to `now`, unless it is later already, then ends idle flows and reports
+ * updates. nr_table_packet does the same before each packet, to the packet's time. One call handles
+ * at most NR_SWEEP_MAX flows, so that it stays short. */
 #define NR_SWEEP_MAX 1024u
 void nr_table_tick(struct nr_table *table, uint64_t now);
 
-/* Returns packet time as the timers see it. It never runs backwards. */
+/* Returns the table's time. It never runs backwards. */
 uint64_t nr_table_now(const struct nr_table *table);
 
 /* Ends live flows while the hand-off has room. Returns how many are left. */

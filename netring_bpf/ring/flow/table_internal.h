@@ -1,7 +1,7 @@
 /* The insides of the flow table. flow.c has the packet path, prefetch.c fetches memory ahead,
  * expiry.c ends flows, originator.c tells the sides apart, table.c creates the table, and emit.c
- * writes the events. tcp.c, tcp_state.c, tcp_stream.c, history.c, packet_statistics.c and rare.c
- * follow the packets of one flow.
+ * writes the events. tcp.c, tcp_state.c, tcp_stream.c, tcp_odds.c, history.c, packet_statistics.c
+ * and rare.c follow the packets of one flow.
  *
  * A flow has three records, at the same index of three arrays. `flows` has the fields that each
  * packet needs: three cache lines side by side, because a TLB miss costs as much as they do.
@@ -112,10 +112,45 @@ struct extra_side {
 };
 struct extra {
     struct extra_side side[2];
+    uint32_t odds; /* index; NIL: none */
     uint32_t icmp_errors;
     uint8_t icmp_error_type, icmp_error_code;
     uint8_t length;
     char history[NR_HISTORY_SIZE];
+    uint32_t next_free;
+};
+
+/* A place far from all that a stream has sent, of which its segments or the acknowledgements of its
+ * peer speak: tcp_odds.c. */
+struct elsewhere {
+    uint64_t at;          /* packets of the flow, with the latest that spoke of it; 0: nowhere */
+    uint64_t sent_at;     /* packets of the side, with the latest of its segments there */
+    uint64_t acked_at;    /* packets of the peer, likewise */
+    uint64_t found_at[2]; /* packets of the side and of the peer as it was found */
+    uint64_t found;       /* the table's time then */
+    uint32_t first, next; /* sequence numbers: where it begins, and one past the latest */
+    uint32_t ack;         /* the latest acknowledgement there */
+    uint32_t bytes, run;  /* data seen there; as much of it as lies in front of `next` */
+    uint32_t held[2];     /* the side's and the peer's segments counted as implausible */
+    uint16_t sent, acked; /* segments and acknowledgements there in a row */
+    bool is_sent;         /* a segment was there, and no packet elsewhere since */
+    bool is_acked;        /* an acknowledgement, likewise */
+    bool foreign;         /* a segment was elsewhere with both its numbers */
+    bool in_time;         /* ahead, and no more than could have been sent in the time */
+    bool fin;             /* a FIN is there */
+};
+/* What only a flow with implausible numbers has. */
+struct odds_side {
+    struct elsewhere elsewhere;
+    uint64_t before;      /* payload of the numbers that the stream has left */
+    uint32_t implausible; /* segments */
+    uint32_t left;        /* the next number where the stream was before */
+    bool has_left;
+};
+struct odds {
+    struct odds_side side[2];
+    bool
+        returned; /* a stream came back to numbers that it had left: two copies of one connection */
     uint32_t next_free;
 };
 
@@ -149,7 +184,9 @@ struct memory {
     void *at;
     size_t size;
 };
-#define MEMORIES 9
+#define MEMORIES 10
+
+#define LEADS 8u
 
 struct nr_table {
     struct flow *flows;
@@ -158,9 +195,15 @@ struct nr_table {
     struct slots *slots;     /* slots.h */
     uint32_t slot_groups;
     uint32_t live;
-    uint64_t now; /* packet time: only grows */
+    uint64_t now; /* the table's time: only grows */
     uint64_t due; /* no timer of any flow runs out before this */
     uint64_t live_packets, live_bytes;
+    int64_t lead; /* the table's time is ahead of the packets' by this */
+    struct {
+        uint64_t first_id; /* of the flows that began with it */
+        int64_t lead;
+    } leads[LEADS]; /* the latest ones; the last is the present one */
+    uint32_t lead_count;
     struct nr_hash_secret secret;
     struct list idle[CLASS_COUNT];
     uint64_t idle_ns[CLASS_COUNT];
@@ -174,6 +217,7 @@ struct nr_table {
     bool ignores_server_ports;
     struct tunneled *tunneled; /* NULL: tunnels are not opened */
     struct extra *extras;
+    struct odds *odds;
     struct held *held;
     struct nr_handoff *handoff;
     uint32_t kinds; /* bits of the kinds of events to make */
@@ -182,6 +226,7 @@ struct nr_table {
     uint32_t fresh;     /* the first entry never used: pages from here on are untouched */
     uint32_t free_head; /* freed entries, chained through idle_links[].next */
     uint32_t extra_fresh, extra_free;
+    uint32_t odds_fresh, odds_free;
     uint32_t held_capacity, held_fresh, held_free;
     uint32_t victim; /* the next half-open flow to evict, if it was prefetched */
     uint32_t victim_hash;
@@ -275,6 +320,12 @@ static inline struct extra *nr_extra(const struct nr_table *t, uint32_t i) {
 struct extra *nr_extra_take(struct nr_table *t, uint32_t i);
 /* Frees the flow's extra. The flow has one, and its streams hold no ranges. */
 void nr_extra_free(struct nr_table *t, uint32_t i);
+/* The same of its odds; returns NULL if there are none. */
+static inline struct odds *nr_odds(const struct nr_table *t, uint32_t i) {
+    const struct extra *x = nr_extra(t, i);
+    return x != NULL && x->odds != NIL ? &t->odds[x->odds] : NULL;
+}
+struct odds *nr_odds_take(struct nr_table *t, uint32_t i);
 
 /* Returns when the side's first packet came; 0: none came. */
 uint64_t nr_first_ts(const struct nr_table *t, uint32_t i, int side);
@@ -338,6 +389,11 @@ void nr_stream_rebase(struct nr_table *t, uint32_t i, int side);
 /* Returns the bytes of payload sent, by sequence numbers. */
 uint64_t nr_stream_size(const struct stream *stream, const struct stream *peer);
 
+/* -- tcp_odds.c -- */
+
+/* Forgets the counts, as the flow is renewed. */
+void nr_odds_clear(struct nr_table *t, uint32_t i);
+
 /* -- tcp.c, tcp_state.c -- */
 
 /* Returns whether a packet of this side begins another connection on the same ports. */
@@ -351,7 +407,10 @@ int nr_tcp_packet(struct nr_table *t, uint32_t i, int side, const struct nr_diss
  * Returns false for any other packet. The sender is the originator, because
  * nr_flow_begins_with_answer() is false for a SYN. */
 bool nr_tcp_take_lone_syn(struct nr_table *t, uint32_t i, const struct nr_dissected *p);
+/* Returns whether nothing but the opening was seen: no answer, and no packet that needs one. */
 bool nr_tcp_is_half_open(const struct flow *flow);
+/* Returns whether one side alone was seen. */
+bool nr_tcp_is_one_way(const struct flow *flow);
 /* Returns whether both sides have closed, or one has and the other never spoke, or one has
  * reset. */
 bool nr_tcp_is_over(const struct flow *flow);

@@ -29,7 +29,8 @@ static void begin_sender_stream(struct nr_tcp_step *s) {
     case NR_STATE_SYN_ACK_SENT:
     case NR_STATE_ESTABLISHED:
     case NR_STATE_PARTIAL:
-        if (s->syn && sequence != s->self->start) {
+        if (s->syn && sequence != s->self->start &&
+            !nr_tcp_is_far(s->self, nr_stream_place(s->self, sequence, s->self->last))) {
             begin_stream(s, sequence, s->occupies);
         }
         break;
@@ -241,13 +242,18 @@ static int follow_packet(struct nr_tcp_step *s) {
     note_beginning(s);
     begin_sender_stream(s);
     s->at = nr_stream_place(s->self, s->packet->tcp_seq, s->self->last);
+    nr_tcp_weigh(s);
     note_letters(s);
     note_window(s);
-    note_flags(s);
-    if (s->ack) {
+    if (NR_LIKELY(!s->is_elsewhere)) {
+        note_flags(s);
+    } else {
+        s->fin = false;
+    }
+    if (s->ack && !s->acks_elsewhere) {
         acked = note_ack(s);
     }
-    const bool late = note_sent(s);
+    const bool late = !s->is_elsewhere && note_sent(s);
     if (late) {
         const struct extra_side *x = nr_tcp_extra(s);
         const uint32_t repeats = x != NULL ? x->retransmitted + x->out_of_order : 0;
@@ -255,7 +261,9 @@ static int follow_packet(struct nr_tcp_step *s) {
     }
     const bool closes = nr_tcp_next_state(s);
     note_acked(s, acked);
-    note_data(s, late);
+    if (NR_LIKELY(!s->is_elsewhere)) {
+        note_data(s, late);
+    }
     s->self->begun = true;
     if (closes) {
         s->self->closed = true;

@@ -1,11 +1,11 @@
-/* Shared by tcp.c (a packet's way through a connection, and its letters) and tcp_state.c (the
- * states of the two sides). */
+/* Shared by tcp.c (a packet's way through a connection, and its letters), tcp_state.c (the states
+ * of the two sides) and tcp_odds.c (implausible numbers). */
 #ifndef NR_FLOW_TCP_H
 #define NR_FLOW_TCP_H
 
 #include "flow/table_internal.h"
 
-#define NR_FAR_AWAY 1048576 /* a SYN or RST this far off is not trusted */
+#define NR_FAR_AWAY 1048576 /* a segment this far off is not trusted */
 
 /* One packet on its way through the connection. */
 struct nr_tcp_step {
@@ -19,7 +19,9 @@ struct nr_tcp_step {
     bool was_orig; /* the sender's role as the packet came */
     bool syn, fin, rst, ack;
     bool flips;
-    int64_t at; /* offset of its sequence number in the stream */
+    bool is_elsewhere;   /* its sequence number is implausible */
+    bool acks_elsewhere; /* its acknowledgement is */
+    int64_t at;          /* offset of its sequence number in the stream */
     uint32_t length;
     uint32_t occupies; /* sequence numbers that it takes; a RST's data takes none */
 };
@@ -53,6 +55,13 @@ static inline struct extra_side *nr_tcp_take_extra(struct nr_tcp_step *s, int si
     return &nr_extra_take(s->table, s->i)->side[side];
 }
 
+/* Returns whether an offset is far from all that the side has sent. */
+static inline bool nr_tcp_is_far(const struct stream *s, int64_t at) {
+    return at > (s->last > s->acked ? s->last : s->acked) + NR_FAR_AWAY || at < -NR_FAR_AWAY;
+}
+
+/* tcp_odds.c: tells whether the packet's numbers are plausible. May move the streams. */
+void nr_tcp_weigh(struct nr_tcp_step *s);
 /* tcp_state.c: moves the state of the sender, and perhaps of the other side. Returns whether the
  * sender has closed. May exchange the sides. */
 bool nr_tcp_next_state(struct nr_tcp_step *s);

@@ -57,11 +57,15 @@ static bool from_syn(struct nr_tcp_step *s) {
 }
 
 /* Returns whether a RST is far from all that was sent, as if a third party had guessed it (RFC
- * 5961). Such a RST changes nothing. */
-static bool is_forged(const struct nr_tcp_step *s) {
+ * 5961). Such a RST is counted, and changes nothing. */
+static bool is_forged(struct nr_tcp_step *s) {
     const int64_t from_sent = s->at - s->self->last, from_acked = s->at - s->self->acked;
-    return s->rst && (from_sent > NR_FAR_AWAY || from_sent < -NR_FAR_AWAY) &&
-           (from_acked > NR_FAR_AWAY || from_acked < -NR_FAR_AWAY);
+    const bool forged = s->rst && (from_sent > NR_FAR_AWAY || from_sent < -NR_FAR_AWAY) &&
+                        (from_acked > NR_FAR_AWAY || from_acked < -NR_FAR_AWAY);
+    if (forged) {
+        nr_odds_take(s->table, s->i)->side[s->side].implausible++;
+    }
+    return forged;
 }
 
 static bool from_open(struct nr_tcp_step *s) {
@@ -119,6 +123,12 @@ bool nr_tcp_is_clean(const struct stream *s) {
 bool nr_tcp_is_half_open(const struct flow *flow) {
     const unsigned orig = flow->stream[ORIG].state;
     return (orig == NR_STATE_SYN_SENT || orig == NR_STATE_SYN_ACK_SENT) &&
+           flow->stream[RESP].state == NR_STATE_INACTIVE &&
+           !nr_history_has(flow, ORIG, SEEN_ACK | SEEN_DATA); /* it goes on: it had an answer */
+}
+
+bool nr_tcp_is_one_way(const struct flow *flow) {
+    return flow->stream[ORIG].state == NR_STATE_INACTIVE ||
            flow->stream[RESP].state == NR_STATE_INACTIVE;
 }
 

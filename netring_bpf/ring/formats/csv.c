@@ -51,6 +51,7 @@ static char *put_side(char *at, const nr_event_side *side, bool is_tcp,
     at = put_number(at, side->gaps);
     at = put_number(at, side->zero_windows);
     at = put_number(at, side->bad_checksums);
+    at = put_number(at, side->implausible);
     at = put_word(at, is_tcp ? nr_tcp_state_name(side->tcp_state) : "");
     at = put_number_if(at, is_tcp, side->tcp_flags);
     return put_word(at, side->fin_acked && is_tcp ? "true" : "");

@@ -70,6 +70,7 @@ static char *put_side(char *at, const nr_event_side *side, bool is_tcp, const ch
     SIDE_COUNT_IF_ANY("gaps", side->gaps);
     SIDE_COUNT_IF_ANY("zero_windows", side->zero_windows);
     SIDE_COUNT_IF_ANY("bad_checksums", side->bad_checksums);
+    SIDE_COUNT_IF_ANY("implausible", side->implausible);
     if (is_tcp) {
         at = nr_put_string(NR_PUT(OF_SIDE("state"), "\""), nr_tcp_state_name(side->tcp_state));
         at = NR_PUT(at, "\"");

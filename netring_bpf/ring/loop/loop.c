@@ -27,7 +27,8 @@ static uint32_t events_per_frame(const nr_reader *r) {
 /* Returns how many frames of a file may be taken when the consumer has come to `tail`. There must
  * be room for all events of these frames, and for all that the timers may report before each
  * packet. Then no event is put off, and a file gives the same events however slow its consumer is.
- * A hand-off too small for that has room for the events of the packets themselves. */
+ * A hand-off too small for that has room for the events of the packets themselves. The frames that
+ * wait in stamps.c have their share, or an empty hand-off. */
 static uint32_t replay_allowance(const nr_reader *r, uint64_t tail) {
     const uint32_t slots = r->handoff.mask + 1;
     const uint32_t room = slots - (uint32_t)(r->handoff.head - tail);
@@ -37,6 +38,10 @@ static uint32_t replay_allowance(const nr_reader *r, uint64_t tail) {
     uint32_t frames = room > reserve ? (room - reserve) / each : 0;
     if (slots < reserve + each) {
         frames = room / events_per_frame(r);
+    }
+    if (NR_UNLIKELY(r->stamps.count > 0)) {
+        const uint32_t one = frames > 0 && room == slots ? 1 : 0;
+        frames = frames > r->stamps.count ? frames - r->stamps.count : one;
     }
     return frames < NR_BATCH ? frames : NR_BATCH;
 }
@@ -64,7 +69,11 @@ static uint32_t read_source(nr_reader *r, struct nr_source *source) {
         if (source->written_afar) {
             prefetch_frames(frames, count);
         }
-        nr_reader_dissect(r, frames, count);
+        if (source->finite) {
+            nr_stamps_dissect(r, frames, count);
+        } else {
+            nr_reader_dissect(r, frames, count);
+        }
         source->ops->release(source);
     }
     return count;
@@ -203,6 +212,9 @@ static int run_replay(nr_reader *r) {
     uint32_t passes = 0;
     while (rc == 0 && !nr_load_relaxed(&r->stopping) && !nr_reader_is_read(r)) {
         if (read_sources(r) == 0 && !nr_reader_is_read(r)) {
+            if (is_starved(r)) {
+                nr_stamps_settle(r);
+            }
             nr_handoff_publish(&r->handoff);
             nr_reader_account(r);
             nr_reader_publish_books(r);
@@ -213,6 +225,12 @@ static int run_replay(nr_reader *r) {
             nr_reader_publish_books(r);
         }
     }
+    while (rc == 0 && r->stamps.count > 0 && !nr_load_relaxed(&r->stopping) &&
+           replay_allowance(r, nr_load_acquire(&r->handoff.tail)) == 0) {
+        nr_handoff_publish(&r->handoff);
+        rc = wait_for_room(r);
+    }
+    nr_stamps_settle(r);
     nr_reader_account(r);
     return rc < 0 ? rc : 0;
 }

@@ -157,7 +157,7 @@ static __attribute__((noinline)) void account_fragment(nr_reader *r, const struc
                                                        int reason, struct nr_dissected *packet) {
     nr_statistics *b = &r->books;
     const struct nr_fragment_frame piece = {frame->ts, 0, frame->len, false};
-    nr_table_tick(r->table, frame->ts);
+    nr_table_tick(r->table, frame->ts + (uint64_t)nr_table_lead(r->table));
     nr_reader_count_waited(r);
     if (is_fragment(reason, packet)) {
         if (!resolve_fragment(r, reason, &piece, packet)) {
@@ -188,6 +188,7 @@ static void account_frame(nr_reader *r, const struct nr_frame *frame, int reason
     }
     if (NR_UNLIKELY(reason != NR_KEYED)) {
         b->not_keyed[reason]++;
+        nr_table_tick(r->table, frame->ts + (uint64_t)nr_table_lead(r->table));
         return;
     }
     b->keyed++;

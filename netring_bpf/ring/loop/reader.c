@@ -25,7 +25,7 @@ nr_reader *nr_reader_create(const nr_flow_options *options) {
     memset(r, 0, sizeof *r);
     r->finite = true;
     r->nap_ns = UINT64_MAX;
-    r->clock.offset = nr_wall_offset();
+    r->clock.offset = r->clock.wall = nr_wall_offset();
     r->bell_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     const int no_bell = r->bell_fd < 0 ? errno : 0;
     r->fds[0] = (struct pollfd){.fd = r->bell_fd, .events = POLLIN};
@@ -35,7 +35,8 @@ nr_reader *nr_reader_create(const nr_flow_options *options) {
         nr_fragments_create(options->fragment_slots, options->fragment_ns, options->hash_key);
     r->decode = options->decode;
     nr_set_tunnel_bits(&r->decode);
-    if (r->bell_fd < 0 || rc != 0 || r->table == NULL || r->fragments == NULL) {
+    const int no_stamps = nr_stamps_create(&r->stamps);
+    if (r->bell_fd < 0 || rc != 0 || r->table == NULL || r->fragments == NULL || no_stamps != 0) {
         nr_reader_destroy(r);
         errno = no_bell != 0 ? no_bell : rc != 0 ? -rc : ENOMEM;
         return NULL;
@@ -49,6 +50,7 @@ void nr_reader_destroy(nr_reader *r) {
     }
     nr_table_destroy(r->table);
     nr_fragments_destroy(r->fragments);
+    nr_stamps_destroy(&r->stamps);
     nr_handoff_destroy(&r->handoff);
     if (r->bell_fd >= 0) {
         close(r->bell_fd);
@@ -260,6 +262,7 @@ void nr_reader_publish_books(nr_reader *r) {
     r->unpublished = false;
     nr_table_account(r->table, &r->books);
     r->books.fragment_overlaps = nr_fragments_overlaps(r->fragments);
+    r->books.time_step = r->clock.steps;
     r->books.events_produced = r->handoff.produced;
     r->books.events_lost = r->handoff.lost;
     memcpy(words, &r->books, sizeof words);

@@ -1,6 +1,6 @@
 /* The reader, shared by its files: reader.c (life and books), loop.c (the thread's loop),
- * packet_path.c (from frame to flow), raw_packets.c (copies of frames), time_slice.c (its share of
- * the CPU). */
+ * packet_path.c (from frame to flow), stamps.c (the time stamps of files), raw_packets.c (copies of
+ * frames), time_slice.c (its share of the CPU). */
 #ifndef NR_LOOP_READER_H
 #define NR_LOOP_READER_H
 
@@ -14,6 +14,16 @@
 #define NR_TICK_NS (100ull * 1000 * 1000) /* timers, kernel counters, watchdog */
 #define NR_BOOK_WORDS (sizeof(nr_statistics) / sizeof(uint64_t))
 
+/* The frames of a file whose time stamps wait for the next ones to bear them out: stamps.c. */
+#define NR_STAMPS_WAITING 2u
+struct nr_stamps {
+    struct nr_frame waiting[NR_STAMPS_WAITING];
+    uint32_t count;
+    uint8_t *bytes;    /* of the waiting frames */
+    int64_t past_lead; /* the table's, before the latest step */
+    bool has_stepped;
+};
+
 struct nr_reader {
     struct nr_source *sources[NR_MAX_SOURCES];
     int source_count;                      /* grows while the reader runs: nr_reader_sources() */
@@ -26,6 +36,7 @@ struct nr_reader {
     struct nr_fragments *fragments;
     nr_decode_options decode;
     struct nr_clock clock;
+    struct nr_stamps stamps;
     struct nr_handoff handoff;
     uint64_t next_tick;
     uint64_t read_at;    /* CLOCK_MONOTONIC when the latest frames were read */
@@ -56,6 +67,13 @@ void nr_reader_dissect(nr_reader *reader, const struct nr_frame *frames, uint32_
 void nr_reader_count_waited(nr_reader *reader);
 /* All fragments that wait count now, while the hand-off has room. Returns whether none is left. */
 bool nr_reader_end_waiting(nr_reader *reader);
+/* stamps.c: nr_reader_dissect for the frames of files, whose time stamps may be wrong. At most
+ * NR_STAMPS_WAITING frames wait for the next call, or for nr_stamps_settle. */
+int nr_stamps_create(struct nr_stamps *stamps); /* -1: out of memory */
+void nr_stamps_destroy(struct nr_stamps *stamps);
+void nr_stamps_dissect(nr_reader *reader, const struct nr_frame *frames, uint32_t count);
+/* Accounts for the frames that wait, because no others come for now. */
+void nr_stamps_settle(nr_reader *reader);
 /* Refreshes the kernel's part of the books. */
 void nr_reader_account(nr_reader *reader);
 /* Makes the books visible to other threads. */

@@ -18,7 +18,6 @@
 #define PACKET_IGNORE_OUTGOING 23
 #endif
 
-#define STEP_NS 1000000    /* a difference this large is a step of the wall clock */
 #define SLACK_NS 10000000u /* frames of several CPUs may be so much out of order */
 #define FRAME_SIZE 2048u   /* it must divide a block; V3 does not limit a frame to it */
 
@@ -127,7 +126,7 @@ static void set_times(struct tpacket *t) {
     if (nr_load_relaxed(&clock->is_used)) {
         t->seen_offset = nr_wall_offset();
         const int64_t difference = t->seen_offset - t->stamp_offset;
-        t->stepped = difference > STEP_NS || difference < -STEP_NS;
+        t->stepped = difference > NR_STEP_NS || difference < -NR_STEP_NS;
         t->shift = clock->offset - t->stamp_offset;
     }
 }

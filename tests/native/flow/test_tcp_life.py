@@ -233,12 +233,12 @@ def test_more_than_four_gigabytes_are_counted() -> None:
     talked = talk().open()
     step = 1_500_000_000
     for n in range(1, 5):
-        talked.s("A", 1 + n * step, 1, b"x").c("A", 1, 2 + n * step)
+        talked.wait(1).s("A", 1 + n * step, 1, b"x").c("A", 1, 2 + n * step)
     assert talked.flow().resp.payload == 4 * step + 1
 
 
 def test_a_fin_alone_tells_how_much_was_sent() -> None:
-    flow = talk().open().s("FA", 3_000_000_001, 1).flow()
+    flow = talk().open().wait(1).s("FA", 3_000_000_001, 1).flow()
     assert flow.resp.payload == 3_000_000_000
 
 

@@ -50,7 +50,14 @@ SIDES = st.fixed_dictionaries(
             st.one_of(st.just(0), NUMBERS),
         ),
         **dict.fromkeys(
-            ("retransmitted", "out_of_order", "gaps", "zero_windows", "bad_checksums"),
+            (
+                "retransmitted",
+                "out_of_order",
+                "gaps",
+                "zero_windows",
+                "bad_checksums",
+                "implausible",
+            ),
             st.one_of(st.just(0), SMALL),
         ),
         "last_ts": TIMES,

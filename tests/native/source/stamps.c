@@ -21,7 +21,8 @@ static struct nr_clock flow_clock;
 static struct tpacket source;
 
 static void begin(void) {
-    flow_clock = (struct nr_clock){.offset = nr_wall_offset(), .is_used = true};
+    flow_clock = (struct nr_clock){
+        .offset = nr_wall_offset(), .wall = nr_wall_offset(), .is_used = true};
     source = (struct tpacket){
         .source = {.ops = &tpacket_ops, .clock = &flow_clock},
         .map = ring,
@@ -132,5 +133,6 @@ int main(void) {
         nr_clock_slew(&flow_clock, 100000000);
     }
     printf("settled %lld us\n", (long long)((flow_clock.offset - before) / 1000));
+    printf("%llu steps\n", (unsigned long long)flow_clock.steps);
     return 0;
 }

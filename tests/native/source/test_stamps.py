@@ -28,6 +28,7 @@ raw
 stamped: -3599990
 slewed 500 us
 settled 0 us
+2 steps
 """
 
 

@@ -27,6 +27,8 @@ def parsed(*words: str) -> argparse.Namespace:
         ("flows -i eth1 tcp -c 5 port 443", ["tcp", "port", "443"], {"count": 5}),
         ("flows -ieth1 -c5 tcp --json port 443", ["tcp", "port", "443"],
          {"count": 5, "json": True}),
+        ("flows -i eth1 --half-open 40 tcp --one-sided", ["tcp"],
+         {"half_open": 40.0, "one_sided": True}),
         ("flows -i eth1 -- tcp port 443", ["tcp", "port", "443"], {}),
         ("flows -i eth1 tcp -- port 443", ["tcp", "port", "443"], {}),
         ("flows tcp -i eth1 -- port 443", ["tcp", "port", "443"], {}),

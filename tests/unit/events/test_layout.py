@@ -9,23 +9,23 @@ from netring_bpf._core import ffi, lib
 # (field, offset, bytes)
 NR_EVENT = [
     ("ts", 0, 8), ("flow_id", 8, 8), ("start_ts", 16, 8), ("parent_id", 24, 8),
-    ("orig", 32, 88), ("resp", 120, 88),
-    ("orig_h", 208, 16), ("resp_h", 224, 16),
-    ("tunnel_orig_h", 240, 16), ("tunnel_resp_h", 256, 16),
-    ("tunnel_orig_p", 272, 2), ("tunnel_resp_p", 274, 2), ("tunnel_id", 276, 4),
-    ("orig_p", 280, 2), ("resp_p", 282, 2), ("vlan", 284, 4), ("icmp_id", 288, 2),
-    ("family", 290, 1), ("proto", 291, 1), ("kind", 292, 1), ("end_reason", 293, 1),
-    ("tunnel_kind", 294, 1), ("tunnel_family", 295, 1),
-    ("network", 296, 4), ("icmp_errors", 300, 4),
-    ("icmp_error_type", 304, 1), ("icmp_error_code", 305, 1),
-    ("first_packets", 306, 1), ("one_sided", 307, 1), ("reserved", 308, 4), ("history", 312, 40),
+    ("orig", 32, 96), ("resp", 128, 96),
+    ("orig_h", 224, 16), ("resp_h", 240, 16),
+    ("tunnel_orig_h", 256, 16), ("tunnel_resp_h", 272, 16),
+    ("tunnel_orig_p", 288, 2), ("tunnel_resp_p", 290, 2), ("tunnel_id", 292, 4),
+    ("orig_p", 296, 2), ("resp_p", 298, 2), ("vlan", 300, 4), ("icmp_id", 304, 2),
+    ("family", 306, 1), ("proto", 307, 1), ("kind", 308, 1), ("end_reason", 309, 1),
+    ("tunnel_kind", 310, 1), ("tunnel_family", 311, 1),
+    ("network", 312, 4), ("icmp_errors", 316, 4),
+    ("icmp_error_type", 320, 1), ("icmp_error_code", 321, 1),
+    ("first_packets", 322, 1), ("one_sided", 323, 1), ("reserved", 324, 4), ("history", 328, 40),
 ]  # fmt: skip
 NR_EVENT_SIDE = [
     ("packets", 0, 8), ("bytes", 8, 8), ("ip_bytes", 16, 8), ("payload", 24, 8),
     ("first_ts", 32, 8), ("last_ts", 40, 8), ("rtt_ns", 48, 8), ("missing_bytes", 56, 8),
     ("retransmitted", 64, 4), ("out_of_order", 68, 4), ("gaps", 72, 4), ("zero_windows", 76, 4),
-    ("bad_checksums", 80, 4), ("tcp_state", 84, 1), ("tcp_flags", 85, 1), ("fin_acked", 86, 1),
-    ("reserved", 87, 1),
+    ("bad_checksums", 80, 4), ("implausible", 84, 4), ("tcp_state", 88, 1), ("tcp_flags", 89, 1),
+    ("fin_acked", 90, 1), ("reserved", 91, 5),
 ]  # fmt: skip
 NR_PACKET_STATISTICS = [
     ("size_mean", 0, 8), ("size_m2", 8, 8), ("gap_mean_ns", 16, 8), ("gap_m2", 24, 8),
@@ -63,7 +63,7 @@ def test_the_structs_of_an_event_have_nothing_behind_their_last_field() -> None:
 def test_fields_in_another_order_than_in_memory_are_refused() -> None:
     from netring_bpf.events.layout import format_of
 
-    assert format_of("nr_event", ("orig_p", "resp_p")).format == "=280x2H68x"
+    assert format_of("nr_event", ("orig_p", "resp_p")).format == "=296x2H68x"
     with pytest.raises(ImportError, match=r"nr_event of .* has orig_p where .* reads resp_p"):
         format_of("nr_event", ("resp_p", "orig_p"))
     with pytest.raises(ImportError, match=r"has nothing where .* reads no_such_field"):
@@ -85,8 +85,8 @@ def test_each_value_is_decoded_under_its_own_name() -> None:
     from netring_bpf.events.layout import Layout
 
     def side(first: int) -> dict[str, int]:
-        values = {name: first + place for place, (name, _, _) in enumerate(NR_EVENT_SIDE)}
-        return values | {"tcp_state": lib.NR_STATE_CLOSED, "reserved": 0}
+        values = {name: first + place for place, (name, _, _) in enumerate(NR_EVENT_SIDE[:-1])}
+        return values | {"tcp_state": lib.NR_STATE_CLOSED}
 
     native = ffi.new(
         "nr_event *",
@@ -108,8 +108,8 @@ def test_each_value_is_decoded_under_its_own_name() -> None:
             packets=first, bytes=first + 1, ip_bytes=first + 2, payload=first + 3,
             first=first + 4, last=first + 5, rtt=first + 6, missing_bytes=first + 7,
             retransmitted=first + 8, out_of_order=first + 9, gaps=first + 10,
-            zero_windows=first + 11, bad_checksums=first + 12, state=lib.NR_STATE_CLOSED,
-            tcp_flags=first + 14, fin_acked=first + 15,
+            zero_windows=first + 11, bad_checksums=first + 12, implausible=first + 13,
+            state=lib.NR_STATE_CLOSED, tcp_flags=first + 15, fin_acked=first + 16,
         )  # fmt: skip
 
     assert batch[0] == FlowEnded(
