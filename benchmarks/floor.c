@@ -65,7 +65,7 @@ static struct nr_source *open_xsk(uint32_t ifindex, bool native) {
     struct nr_source *source = NULL;
     checked("AF_XDP", nr_xsk_create(&options, &source));
     source->clock = &wall_clock;
-    const int map = checked("map", nr_map_create(XSKMAP, 4, 4, 1, "floor"));
+    const int map = checked("map", nr_map_create(XSKMAP, 4, 4, 1, 0, "floor"));
     const uint32_t queue = 0;
     checked("map", nr_map_update(map, &queue, &source->fd));
     checked("attach", nr_link_create(load_redirect(map), ifindex, native ? 4 : 2));

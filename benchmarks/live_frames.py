@@ -103,7 +103,7 @@ class _Program:
         text = (_HERE / "generator.c").read_text(encoding="ascii")
         flags = _cflags(load, socket.if_nametoindex(interface))
         code = compile_c(Source(text, "generate", flags, ("states",)))
-        self._map = self._checked(lib.nr_map_create(_ARRAY, 4, _STATE.size, 1, b"states"))
+        self._map = self._checked(lib.nr_map_create(_ARRAY, 4, _STATE.size, 1, 0, b"states"))
         state = [0] * 9 + list(_strides(load.flows))
         self._key = ffi.new("uint32_t *", 0)
         self._checked(lib.nr_map_update(self._map, self._key, _STATE.pack(*state)))

@@ -112,7 +112,8 @@ class Netring(HasOpened):
         ``"-"`` is standard input. Nothing is lost: the slowest open subscriber sets the pace, so
         close those that you do not read. The stream ends with the file. A broken file gives the
         flows up to the break, then its subscribers raise ``CaptureFileError``. Raises
-        ``FilterError``, ``OptionError``, and on entering ``CaptureFileError``.
+        ``FilterError``, which of a long filter the subscribers raise, ``OptionError``, and on
+        entering ``CaptureFileError``.
         """
         ring = cls.__new__(cls)
         ring._set_up(  # noqa: SLF001 - a constructor

@@ -45,7 +45,7 @@ class Maps:
 
     def _create(self, name: str, kind: int, value_size: int, entries: int) -> None:
         with held_off():
-            fd = lib.nr_map_create(kind, 4, value_size, entries, name.encode())
+            fd = lib.nr_map_create(kind, 4, value_size, entries, 0, name.encode())
             if fd >= 0:
                 self.descriptors[name] = fd
         if fd < 0:

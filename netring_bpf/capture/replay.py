@@ -17,7 +17,6 @@ from netring_bpf.capture.feeder import GZIP_MAGIC, Feeder
 from netring_bpf.errors import (
     CaptureFileError,
     ClosedError,
-    FilterError,
     InternalError,
     NetringError,
     OptionError,
@@ -27,26 +26,16 @@ from netring_bpf.errors import (
 from netring_bpf.events.batch import EventBatch
 from netring_bpf.events.event import Event
 from netring_bpf.ring.flow_options import FlowOptions
-from netring_bpf.ring.reader import Reader
+from netring_bpf.ring.reader import ASKS, Reader
 from netring_bpf.statistics import CaptureStatistics
 
 if TYPE_CHECKING:
-    from netring_bpf.filter.filter import Filter
+    from netring_bpf.capture.file_filter import FileFilter
     from netring_bpf.filter.filter_set import FilterLike
     from netring_bpf.interface import LinkWatch
 
 __all__ = ["Replay"]
 
-# The link types of link_types.c: their numbers in files (tcpdump.org/linktypes.html), and those of
-# libpcap's compiler, which differ for some of them.
-_LINKTYPES = {
-    number: {14: 12, 101: 12, 100: 11}.get(number, number)
-    for number in (
-        1, 0, 8, 9, 10, 12, 14, 50, 51, 100, 101, 104, 105, 107, 108, 109, 112, 113, 117, 119, 122,
-        127, 138, 163, 166, 192, 204, 205, 206, 219, 226, 228, 229, 239, 240, 241, 242, 258, 259,
-        276, 281, 282, 284, 285,
-    )
-}  # fmt: skip
 _OPENED = Opened(backend="file")
 _GRACE = 0.5  # seconds without progress after which a stream's last bytes are left unread
 
@@ -65,17 +54,10 @@ def _standard_input() -> int:
     return descriptor
 
 
-def _only_filter(filter: FilterLike) -> Filter:
-    from netring_bpf.filter.filter_set import FilterSet
+def _file_filter(filter: FilterLike) -> FileFilter:
+    from netring_bpf.capture.file_filter import FileFilter
 
-    wanted = FilterSet.of(filter)
-    if wanted.names:
-        raise OptionError(
-            "filter: filters with names are counted in the kernel, and a file is not read "
-            "there; give one filter",
-            option="filter",
-        )
-    return wanted.filters[0]
+    return FileFilter(filter)
 
 
 class Replay:
@@ -85,14 +67,15 @@ class Replay:
     ``Filter``, by the rule for files (docs/filters.md); named filters are refused. Times are the
     file's. The reader waits until its events are taken, so none is lost. A pipe is read as it
     fills, and ``stop()`` ends any wait for it. ``Netring.replay`` uses this.
-    Raises ``CaptureFileError``, ``FilterError``, ``OptionError``.
+    Raises ``CaptureFileError``, ``FilterError``, ``OptionError``. A long filter that is wrong ends
+    the reading instead, by its ``FilterError``.
     """
 
     def __init__(
         self, path: str | Path, *, filter: FilterLike = None, flow: FlowOptions | None = None
     ) -> None:
         self._path = Path(path)
-        self._filter = None if filter is None else _only_filter(filter)
+        self._filter = None if filter is None else _file_filter(filter)
         self._flow = flow or FlowOptions()
         self._stack = contextlib.ExitStack()
         self._reader: Reader | None = None
@@ -138,8 +121,8 @@ class Replay:
             self._feeder = self._feed(undo)
             reader = undo.enter_context(Reader(self._flow))
             reader.add_savefile(self._feeder.descriptor if self._feeder else self._descriptor)
-            for linktype, program in self._programs():
-                reader.filter_savefile(linktype, program.instructions)
+            if self._filter is not None:
+                reader.ask_filters()
             self._reader = reader
             self._stack = undo.pop_all()
 
@@ -169,17 +152,6 @@ class Replay:
         undo.callback(feeder.close)
         return feeder
 
-    def _programs(self) -> Iterator[tuple[int, Filter]]:
-        """Yield the filter of each link type, without those on which it makes no sense."""
-        if self._filter is None:
-            return
-        from netring_bpf.filter.filter import Filter
-
-        expression, snaplen = self._filter.expression, self._filter.snaplen
-        for linktype, dlt in _LINKTYPES.items():
-            with contextlib.suppress(FilterError):
-                yield linktype, Filter(expression, linktype=dlt, snaplen=snaplen)
-
     @property
     def progress(self) -> tuple[int, int]:
         """Bytes read of the file on disk, still packed, and its size; (0, 0) for a pipe."""
@@ -208,14 +180,22 @@ class Replay:
         def run() -> None:
             problem: NetringError | None
             try:
-                rc = reader.run()
+                rc = self._read(reader)
                 problem = self._problem() if rc == 0 else SyscallError("read the capture file", -rc)
+            except NetringError as error:
+                problem = error
             except Exception as error:  # noqa: BLE001 - ``done`` must be called
                 problem = InternalError(f"replay of {self._path}", error)
             done(problem)
 
         self._thread = threading.Thread(target=run, name="netring-reader", daemon=True)
         self._thread.start()
+
+    def _read(self, reader: Reader) -> int:
+        while (rc := reader.run()) == ASKS:
+            if self._filter is None or not self._filter.answer(reader):
+                return 0
+        return rc
 
     def _problem(self) -> CaptureFileError | None:
         if self._stopping:
@@ -262,6 +242,8 @@ class Replay:
         if self._thread is not None and self._feeder is not None and self._feeder.streams:
             self._read_what_came(self._reader, self._thread, self._feeder)
         self._reader.stop()
+        if self._filter is not None:
+            self._filter.stop()
         if self._thread is not None:
             self._thread.join()
 

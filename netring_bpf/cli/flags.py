@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import importlib.util
 import math
+import operator
 import os
 import sys
 from collections.abc import Callable
-from typing import Any, NoReturn, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from netring_bpf.capture.backend import BACKENDS
 from netring_bpf.errors import printable
 from netring_bpf.events.flow import TunnelKind
 from netring_bpf.ring.flow_options import TUNNELS_OVER_UDP
+
+if TYPE_CHECKING:
+    from netring_bpf.filter.filter import Filter
 
 __all__ = [
     "CommandParser",
@@ -27,6 +33,7 @@ __all__ = [
     "count",
     "cpus",
     "expression",
+    "filter_of",
     "has_rich",
     "names",
     "number",
@@ -113,11 +120,33 @@ def add_filter(parser: argparse.ArgumentParser) -> None:
         metavar="FILTER",
         help="the words of a filter in tcpdump's language, as tcp port 443 [default: all packets]",
     )
+    for name, things in (("hosts", "addresses"), ("nets", "networks and addresses")):
+        parser.add_argument(
+            f"--{name}",
+            type=Path,
+            action="append",
+            default=[],
+            metavar="FILE",
+            help=f"take only packets from or to the {things} in this file, one in a line; # and ; "
+            "begin a comment; may be given several times",
+        )
 
 
-def expression(given: argparse.Namespace) -> str | None:
+def filter_of(given: argparse.Namespace) -> str | Filter | None:
+    """Return the filter: the words, and the addresses of the files. Raises ``OptionError``."""
+    words = " ".join(given.expression) or None
+    if not given.hosts and not given.nets:
+        return words
+    from netring_bpf.filter.filter import Filter
+
+    sets = [*map(Filter.hosts, given.hosts), *map(Filter.nets, given.nets)]
+    # The words come first: a set looks behind the tag that `vlan` asks for.
+    return Filter.deferred(words or "") & functools.reduce(operator.or_, sets)
+
+
+def expression(wanted: str | Filter | None) -> str | None:
     """Return the filter as one text, None without a filter."""
-    return " ".join(given.expression) or None
+    return wanted if wanted is None or isinstance(wanted, str) else wanted.expression
 
 
 def add_backend(parser: argparse.ArgumentParser) -> None:

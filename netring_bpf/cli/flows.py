@@ -15,6 +15,7 @@ from netring_bpf.cli.flags import (
     count,
     cpus,
     expression,
+    filter_of,
     has_rich,
     names,
     number,
@@ -28,6 +29,7 @@ from netring_bpf.ring.flow_options import MAX_TUNNEL_DEPTH, FlowKey, FlowOptions
 from netring_bpf.ring.options import PRESETS, TpacketOptions, XdpOptions
 
 if TYPE_CHECKING:
+    from netring_bpf.filter.filter import Filter
     from netring_bpf.netring import Netring
 
 __all__ = ["DESCRIPTION", "SUMMARY", "add_flags", "flow_options", "ring_options", "run"]
@@ -201,13 +203,14 @@ def run(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
         xdp, tpacket = ring_options(given)
     except OptionError as error:
         parser.error(str(error))
+    wanted = filter_of(given)
     printing = print_events(
-        _netring(given, flow, xdp, tpacket),
+        _netring(given, wanted, flow, xdp, tpacket),
         shown,
         # A file gives the same bytes each time; two live captures share no identifier.
         salt=given.file.name if given.file is not None else os.urandom(8).hex(),
         compress_ipv6=given.compress_ipv6,
-        expression=expression(given),
+        expression=expression(wanted),
         duration=given.duration,
         count=given.count,
     )
@@ -291,17 +294,21 @@ def ring_options(given: argparse.Namespace) -> tuple[XdpOptions, TpacketOptions]
 
 
 def _netring(
-    given: argparse.Namespace, flow: FlowOptions, xdp: XdpOptions, tpacket: TpacketOptions
+    given: argparse.Namespace,
+    wanted: str | Filter | None,
+    flow: FlowOptions,
+    xdp: XdpOptions,
+    tpacket: TpacketOptions,
 ) -> Netring:
     """Raises ``NetringError``."""
     from netring_bpf.netring import Netring
 
     sinks = mqtt_sinks(given, flow.events)
     if given.file is not None:
-        return Netring.replay(given.file, filter=expression(given), sinks=sinks, flow=flow)
+        return Netring.replay(given.file, filter=wanted, sinks=sinks, flow=flow)
     return Netring(
         given.interface,
-        filter=expression(given),
+        filter=wanted,
         backend=given.backend,
         steal=given.steal,
         sinks=sinks,

@@ -7,7 +7,7 @@ import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from netring_bpf.cli.flags import add_backend, add_bounds, add_filter, expression, say
+from netring_bpf.cli.flags import add_backend, add_bounds, add_filter, filter_of, say
 from netring_bpf.cli.signals import Listener, ending_signals
 from netring_bpf.errors import CaptureFileError, ClosedError, NetringError, OptionError
 
@@ -70,7 +70,7 @@ def run(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
 
     write_log()
     capture = Capture(
-        given.interface, filter=expression(given), backend=given.backend, steal=given.steal
+        given.interface, filter=filter_of(given), backend=given.backend, steal=given.steal
     )
     try:
         options = RecordOptions(

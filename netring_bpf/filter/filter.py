@@ -7,9 +7,11 @@ libpcap makes classic BPF. TPACKET_V3 runs it as it is, ``bpf/cbpf.py`` translat
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from netring_bpf.errors import FilterError, OptionError
+from netring_bpf.filter.host_lists import find_lists
 from netring_bpf.filter.libpcap import (
     DLT_EN10MB,
     NETMASK_UNKNOWN,
@@ -18,9 +20,11 @@ from netring_bpf.filter.libpcap import (
     image,
 )
 from netring_bpf.filter.live_program import live_program
+from netring_bpf.filter.set_program import compile_with_sets, sets_of, show
 from netring_bpf.filter.words import FilterWords
 
 if TYPE_CHECKING:
+    from netring_bpf.filter.address_set import AddressSet
     from netring_bpf.filter.interpreter import Verdict
 
 __all__ = ["Filter", "Instruction"]
@@ -48,7 +52,8 @@ class Filter(FilterWords):
     """
 
     __slots__ = (
-        "_expression", "_instructions", "_linktype", "_live", "_netmask", "_snaplen", "_verdict",
+        "_expression", "_instructions", "_linktype", "_live", "_netmask", "_sets", "_snaplen",
+        "_verdict",
     )  # fmt: skip
 
     def __init__(
@@ -65,12 +70,17 @@ class Filter(FilterWords):
             )
         mask = NETMASK_UNKNOWN if netmask is None else _netmask(netmask)
         self._set(expression, linktype, snaplen, mask)
-        _ = self.instructions  # a wrong expression raises here, not at its first use
+        self.compile()  # a wrong expression raises here, not at its first use
 
     @classmethod
-    def _of(cls, expression: str) -> Self:
+    def deferred(cls, expression: str) -> Self:
+        """Return the filter of an expression that its first use compiles, and finds wrong."""
+        return cls._of(expression)
+
+    @classmethod
+    def _of(cls, expression: str, *sets: AddressSet) -> Self:
         made = cls.__new__(cls)
-        made._set(expression, DLT_EN10MB, 65_535, NETMASK_UNKNOWN)
+        made._set(expression, DLT_EN10MB, 65_535, NETMASK_UNKNOWN, sets)
         return made
 
     def _set(
@@ -79,10 +89,12 @@ class Filter(FilterWords):
         linktype: int,
         snaplen: int,
         netmask: int,
+        sets: Iterable[AddressSet] = (),
         live: bool = False,
         instructions: tuple[Instruction, ...] | None = None,
     ) -> None:
         self._expression = expression
+        self._sets = sets_of(expression, {one.name: one for one in sets})
         self._linktype = linktype
         self._snaplen = snaplen
         self._netmask = netmask
@@ -114,16 +126,27 @@ class Filter(FilterWords):
 
     @property
     def instructions(self) -> tuple[Instruction, ...]:
-        """The program, in classic BPF."""
+        """The program, in classic BPF; with ``sets``, also in instructions of our own."""
         if self._instructions is None:
-            if self._expression.strip():
-                program = compile_for_file(
-                    self._expression, self._linktype, self._snaplen, self._netmask
-                )
-            else:
-                program = (Instruction(_RET_K, 0, 0, self._snaplen),)
-            self._instructions = self._within_bounds(program)
+            self._instructions = self._within_bounds(self._compile(optimize=True))
         return self._instructions
+
+    def _compile(self, *, optimize: bool) -> tuple[Instruction, ...]:
+        if not self._expression.strip():
+            return (Instruction(_RET_K, 0, 0, self._snaplen),)
+        options = self._linktype, self._snaplen, self._netmask
+        if not self._sets:
+            return compile_for_file(self._expression, *options, optimize=optimize)
+        return compile_with_sets(
+            lambda text: compile_for_file(text, *options, optimize=False),
+            self._expression,
+            self._sets,
+        )
+
+    @property
+    def sets(self) -> tuple[AddressSet, ...]:
+        """The sets that ``hosts()``, ``nets()`` and the like made, as the program numbers them."""
+        return self._sets
 
     def _within_bounds(self, program: tuple[Instruction, ...]) -> tuple[Instruction, ...]:
         if len(program) > _MAX_INSTRUCTIONS:
@@ -154,7 +177,41 @@ class Filter(FilterWords):
 
     def explain(self) -> str:
         """Return the program as a listing, a line per instruction, as ``tcpdump -d`` prints it."""
-        return image(self.instructions)
+        lines = image(self.instructions).split("\n")
+        for at, instruction in enumerate(self.instructions):
+            lines[at] = show(at, instruction, self._sets) or lines[at]
+        return "\n".join(lines)
+
+    def compile(self) -> None:
+        """Compile it now, if it was not yet. Raises ``FilterError``."""
+        _ = self.instructions
+
+    def check(self) -> None:
+        """Raise ``FilterError`` if the expression is wrong; quicker than to compile it."""
+        if self._instructions is None:
+            self._compile(optimize=False)
+
+    def for_linktype(self, linktype: int) -> Self:
+        """Return the same filter for frames of another link type; its first use compiles it."""
+        if linktype == self._linktype:
+            return self
+        made = type(self).__new__(type(self))
+        made._set(self._expression, linktype, self._snaplen, self._netmask, self._sets)
+        return made
+
+    def with_lists_as_sets(self) -> Self | None:
+        """Return the same filter with sets in the place of long lists of hosts and nets.
+
+        None if it has no long list. It compiles and runs many times as fast, and errs only on
+        frames that were cut at an address: see ``host_lists.py``.
+        """
+        found = find_lists(self._expression)
+        if found is None:
+            return None
+        expression, sets = found
+        made = type(self).__new__(type(self))
+        made._set(expression, self._linktype, self._snaplen, self._netmask, (*self._sets, *sets))
+        return made
 
     def for_interface(self, interface: str) -> Self:
         """Return the same filter as tcpdump compiles it for live traffic of ``interface``.
@@ -173,11 +230,21 @@ class Filter(FilterWords):
         program = self.instructions
         # libpcap compiles all other expressions alike for files and for live handles.
         if "vlan" in self._expression and not self._live:
-            program = self._within_bounds(
-                live_program(self._expression, interface, self._snaplen, self._netmask, program)
-            )
+            options = interface, self._snaplen, self._netmask, program
+            if self._sets:
+                program = compile_with_sets(
+                    lambda text: live_program(text, *options, optimize=False),
+                    self._expression,
+                    self._sets,
+                )
+            else:
+                program = live_program(self._expression, *options)
+            program = self._within_bounds(program)
         live = type(self).__new__(type(self))
-        live._set(self._expression, self._linktype, self._snaplen, self._netmask, True, program)
+        live._set(
+            self._expression, self._linktype, self._snaplen, self._netmask, self._sets, True,
+            program,
+        )  # fmt: skip
         return live
 
     # -- verdicts --
@@ -203,7 +270,7 @@ class Filter(FilterWords):
         if self._verdict is None:
             from netring_bpf.filter.interpreter import Verdict  # noqa: PLC0415 - needs the C core
 
-            self._verdict = Verdict(self.instructions, live=self._live)
+            self._verdict = Verdict(self.instructions, self._sets, live=self._live)
         return self._verdict.run(frame, wire_length)
 
     # -- combining --
@@ -220,7 +287,7 @@ class Filter(FilterWords):
         """Match the frames that this does not. Raises ``OptionError`` if this matches all."""
         if not self._expression.strip():
             raise OptionError("~Filter(''): no frame would match", option="expression")
-        return self._like(f"not ({self._expression})", self._snaplen)
+        return self._like(f"not ({self._expression})", self._snaplen, self._sets)
 
     def _joined(self, word: str, other: object) -> Self:
         if not isinstance(other, type(self)):
@@ -230,15 +297,16 @@ class Filter(FilterWords):
                 "filters of different link types or netmasks cannot be combined", option="linktype"
             )
         snaplen = max(self._snaplen, other._snaplen)
+        sets = (*self._sets, *other._sets)
         both = [f._expression for f in (self, other) if f._expression.strip()]
         if len(both) == 2:
             # Both in parentheses, as `and` and `or` bind alike in this language.
-            return self._like(f"({both[0]}) {word} ({both[1]})", snaplen)
-        return self._like("".join(both) if word == "and" else "", snaplen)
+            return self._like(f"({both[0]}) {word} ({both[1]})", snaplen, sets)
+        return self._like("".join(both) if word == "and" else "", snaplen, sets)
 
-    def _like(self, expression: str, snaplen: int) -> Self:
+    def _like(self, expression: str, snaplen: int, sets: Iterable[AddressSet]) -> Self:
         made = type(self).__new__(type(self))
-        made._set(expression, self._linktype, snaplen, self._netmask)
+        made._set(expression, self._linktype, snaplen, self._netmask, sets)
         return made
 
     # -- as a value --
@@ -254,7 +322,7 @@ class Filter(FilterWords):
         return hash(self._program())
 
     def _program(self) -> tuple[object, ...]:
-        return self._linktype, self._live, self.instructions
+        return self._linktype, self._live, self.instructions, self._sets
 
     def __repr__(self) -> str:
         """Return the call that makes it, with ``live`` added if it is a live one."""
@@ -268,6 +336,7 @@ class Filter(FilterWords):
             self._linktype,
             self._snaplen,
             self._netmask,
+            self._sets,
             self._live,
             tuple(map(tuple, self.instructions)),
         )
@@ -299,10 +368,10 @@ def _reads_unset_scratch(program: tuple[Instruction, ...]) -> bool:
 
 
 def _restore(cls: type[Filter], state: tuple[Any, ...]) -> Filter:
-    expression, linktype, snaplen, netmask, live, instructions = state
+    expression, linktype, snaplen, netmask, sets, live, instructions = state
     program = tuple(Instruction(*i) for i in instructions)
     made = cls.__new__(cls)
-    made._set(expression, linktype, snaplen, netmask, live, program)
+    made._set(expression, linktype, snaplen, netmask, sets, live, program)
     return made
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Self, TypeAlias
 
 from netring_bpf.errors import FilterError, OptionError
+from netring_bpf.filter.address_set import AddressSet
 from netring_bpf.filter.filter import Filter
 
 __all__ = ["MAX_NAMES", "FilterLike", "FilterSet"]
@@ -70,6 +71,16 @@ class FilterSet:
     def snaplen(self) -> int:
         """The bytes of a frame that the capture takes: the most that any filter asks for."""
         return max(f.snaplen for f in self.filters)
+
+    @property
+    def sets(self) -> tuple[AddressSet, ...]:
+        """The sets of addresses of all filters, each once."""
+        return tuple(dict.fromkeys(one for f in self.filters for one in f.sets))
+
+    @property
+    def needs_ebpf(self) -> bool:
+        """Whether classic BPF cannot do it: it counts no matches, and has no sets."""
+        return bool(self.names or self.sets)
 
     @property
     def matches_all(self) -> bool:

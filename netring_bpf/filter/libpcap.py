@@ -159,11 +159,12 @@ def version() -> str:
 
 
 def compile_for_file(
-    expression: str, linktype: int, snaplen: int, netmask: int
+    expression: str, linktype: int, snaplen: int, netmask: int, *, optimize: bool = True
 ) -> tuple[Instruction, ...]:
     """Compile for frames as a capture file has them: VLAN tags are among the bytes.
 
-    Raises ``FilterError`` with libpcap's message, ``LibpcapMissingError``.
+    ``optimize``: also by libpcap's optimizer, which takes long over long expressions. Raises
+    ``FilterError`` with libpcap's message, ``LibpcapMissingError``.
     """
     text = _encoded(expression)
     library = _libpcap()
@@ -171,13 +172,13 @@ def compile_for_file(
     if not handle:
         raise MemoryError("pcap_open_dead")
     try:
-        return _compile(library, handle, expression, text, netmask)
+        return _compile(library, handle, expression, text, netmask, optimize=optimize)
     finally:
         library.pcap_close(handle)
 
 
 def compile_for_interface(
-    expression: str, interface: str, snaplen: int, netmask: int
+    expression: str, interface: str, snaplen: int, netmask: int, *, optimize: bool = True
 ) -> tuple[Instruction, ...]:
     """Compile as tcpdump does for live traffic: the program looks for a VLAN tag beside the frame.
 
@@ -202,7 +203,7 @@ def compile_for_interface(
                 f"{why.decode(errors='replace')}; it must be up, and the process needs CAP_NET_RAW",
                 status,
             )
-        return _compile(library, handle, expression, text, netmask)
+        return _compile(library, handle, expression, text, netmask, optimize=optimize)
     finally:
         library.pcap_close(handle)
 
@@ -232,10 +233,16 @@ def _encoded(expression: str) -> bytes:
 
 
 def _compile(
-    library: ctypes.CDLL, handle: int, expression: str, text: bytes, netmask: int
+    library: ctypes.CDLL,
+    handle: int,
+    expression: str,
+    text: bytes,
+    netmask: int,
+    *,
+    optimize: bool = True,
 ) -> tuple[Instruction, ...]:
     program = _Program()
-    if library.pcap_compile(handle, ctypes.byref(program), text, 1, netmask) != 0:
+    if library.pcap_compile(handle, ctypes.byref(program), text, optimize, netmask) != 0:
         reason = library.pcap_geterr(handle).decode(errors="replace")
         position = _position(expression, reason)
         where = "" if position is None else f" (at character {position + 1})"

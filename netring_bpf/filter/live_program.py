@@ -17,15 +17,21 @@ __all__ = ["live_program"]
 
 
 def live_program(
-    expression: str, interface: str, snaplen: int, netmask: int, for_file: Sequence[Instruction]
+    expression: str,
+    interface: str,
+    snaplen: int,
+    netmask: int,
+    for_file: Sequence[Instruction],
+    *,
+    optimize: bool = True,
 ) -> tuple[Instruction, ...]:
     """Return the program of ``compile_for_interface``, from the cache if it is there."""
     cache = Cache(directory())
-    parts = ["live", version(), expression, snaplen, netmask, list(for_file)]
+    parts = ["live", version(), expression, snaplen, netmask, list(for_file), optimize]
     key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
     if kept := _program(cache.get(key)):
         return kept
-    program = compile_for_interface(expression, interface, snaplen, netmask)
+    program = compile_for_interface(expression, interface, snaplen, netmask, optimize=optimize)
     cache.put(key, json.dumps(program).encode())
     return program
 

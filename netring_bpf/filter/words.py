@@ -9,14 +9,15 @@ from __future__ import annotations
 import ipaddress
 import re
 from abc import ABC, abstractmethod
-from typing import Any, Self, TypeAlias, TypeVar
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Self, TypeVar
 
 from netring_bpf.errors import OptionError
+from netring_bpf.filter.address_set import Address, AddressSet, Network
 
 __all__ = ["Address", "FilterWords", "Network"]
 
-Address: TypeAlias = str | ipaddress.IPv4Address | ipaddress.IPv6Address
-Network: TypeAlias = str | ipaddress.IPv4Network | ipaddress.IPv6Network
 _F = TypeVar("_F", bound="FilterWords")
 _MAC = re.compile(r"[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}")
 _FLAGS = ("fin", "syn", "rst", "push", "ack", "urg", "ece", "cwr")
@@ -54,8 +55,8 @@ class FilterWords(ABC):
 
     @classmethod
     @abstractmethod
-    def _of(cls, expression: str) -> Self:
-        """Return the filter of a valid expression."""
+    def _of(cls, expression: str, *sets: AddressSet) -> Self:
+        """Return the filter of a valid expression, which may name sets."""
 
     @classmethod
     def host(cls, address: Address) -> Self:
@@ -86,6 +87,42 @@ class FilterWords(ABC):
     def dst_net(cls, network: Network) -> Self:
         """Frames to a network."""
         return cls._of(f"dst net {_network(network)}")
+
+    # -- thousands of them: docs/filters.md --
+
+    @classmethod
+    def hosts(cls, addresses: Iterable[Address] | Path) -> Self:
+        """Frames from or to one of these IP addresses, or of those in a file, one in a line."""
+        return cls._of_set("", AddressSet.of_hosts(addresses))
+
+    @classmethod
+    def src_hosts(cls, addresses: Iterable[Address] | Path) -> Self:
+        """Frames from one of these IP addresses."""
+        return cls._of_set("src ", AddressSet.of_hosts(addresses))
+
+    @classmethod
+    def dst_hosts(cls, addresses: Iterable[Address] | Path) -> Self:
+        """Frames to one of these IP addresses."""
+        return cls._of_set("dst ", AddressSet.of_hosts(addresses))
+
+    @classmethod
+    def nets(cls, networks: Iterable[Network] | Path) -> Self:
+        """Frames from or to one of these networks and addresses, or of those in a file."""
+        return cls._of_set("", AddressSet.of_nets(networks))
+
+    @classmethod
+    def src_nets(cls, networks: Iterable[Network] | Path) -> Self:
+        """Frames from one of these networks and addresses."""
+        return cls._of_set("src ", AddressSet.of_nets(networks))
+
+    @classmethod
+    def dst_nets(cls, networks: Iterable[Network] | Path) -> Self:
+        """Frames to one of these networks and addresses."""
+        return cls._of_set("dst ", AddressSet.of_nets(networks))
+
+    @classmethod
+    def _of_set(cls, direction: str, addresses: AddressSet) -> Self:
+        return cls._of(f"{direction}host in {addresses.name}", addresses)
 
     @classmethod
     def port(cls, port: int) -> Self:

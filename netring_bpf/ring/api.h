@@ -227,6 +227,40 @@ typedef struct {
     const nr_bpf_insn *insns; /* return the number of bytes of a frame to capture */
 } nr_tpacket_options;
 
+/* A set of addresses: ranges that are sorted and do not touch; both ends belong to them. In host
+ * byte order, of an IPv6 address the higher half first. */
+typedef struct {
+    uint32_t first;
+    uint32_t last;
+} nr_range4;
+
+typedef struct {
+    uint64_t first[2];
+    uint64_t last[2];
+} nr_range6;
+
+typedef struct {
+    const nr_range4 *v4;
+    const nr_range6 *v6;
+    uint32_t v4_count;
+    uint32_t v6_count;
+} nr_address_set;
+
+/* Instructions that classic BPF does not have: they jump by jt if an address is in a set, else by
+ * jf. NR_FILTER_IN4: the address is A, the set is number k. The others: the 16 bytes at an offset of
+ * the frame, the lower 24 bits of k, or at X + that offset; the set is number k >> 24. */
+#define NR_FILTER_IN4 0x55
+#define NR_FILTER_IN6 0x65
+#define NR_FILTER_IN6_X 0x6d
+
+/* A filter program in memory of the caller. */
+typedef struct {
+    const nr_bpf_insn *insns;
+    const nr_address_set *sets;
+    uint32_t count;
+    uint32_t set_count;
+} nr_filter_program;
+
 /* A frame for nr_filter_run: caplen bytes captured of len on the wire. */
 typedef struct {
     const uint8_t *data;
@@ -364,10 +398,17 @@ int nr_reader_add_replay(nr_reader *reader, const uint8_t *records, uint64_t siz
 
 /* Adds a capture file, pcap or pcapng, read from its beginning; the caller keeps the descriptor. */
 int nr_reader_add_savefile(nr_reader *reader, int fd);
-/* Sets the filter program for frames of one link type; call it before the run. Frames of link types
- * without a program are then not read. */
-int nr_reader_filter_savefile(nr_reader *reader, int source, uint32_t dlt, const nr_bpf_insn *insns,
-                              uint32_t count);
+/* Filters a capture file: call it before the run. The reader then stops with NR_READER_ASKS at each
+ * frame whose link type has no program yet, and goes on with that frame when it is called again. */
+#define NR_READER_ASKS 1
+int nr_reader_ask_filters(nr_reader *reader, int source);
+/* Returns the source that asks, and its link type through dlt; -1: none. `exact`: see below. */
+int nr_reader_asking(const nr_reader *reader, uint32_t *dlt, uint32_t *exact);
+/* Sets the program that frames of one link type must match; NULL: none of them does. It must
+ * outlive the reader. Not while the reader runs. `quick`: the program may err on frames of which it
+ * loads bytes that are not there; at the first of them the reader asks for an exact one. */
+int nr_reader_filter_savefile(nr_reader *reader, int source, uint32_t dlt,
+                              const nr_filter_program *program, int quick);
 /* Reports how the reading ended; call it after the run. */
 void nr_reader_savefile_state(const nr_reader *reader, int source, nr_savefile_state *state);
 /* Returns how many bytes of the file were read; from any thread. */
@@ -397,7 +438,8 @@ int nr_reader_set_filter_program(nr_reader *reader, int program_fd); /* eBPF */
 void nr_reader_set_snaplen(nr_reader *reader, uint32_t snaplen);     /* AF_XDP */
 
 /* Blocks until nr_reader_stop or the end of a replay, and returns 0, or -ENODEV when the interface
- * is gone. Reads the frames left in the rings before it returns. */
+ * is gone. Reads the frames left in the rings before it returns. NR_READER_ASKS: set the filter
+ * that nr_reader_asking() tells, and call it again. */
 int nr_reader_run(nr_reader *reader);
 int nr_reader_stop(nr_reader *reader); /* from any thread, or a signal handler */
 
@@ -410,8 +452,8 @@ uint32_t nr_reader_flush(nr_reader *reader);
 void nr_reader_discard(nr_reader *reader);
 
 /* Copies up to max frames and returns their number. Waits up to timeout_ms for the first. Returns 0
- * on timeout or after nr_reader_stop, -EINTR after a signal, and -ENODEV when the interface is
- * gone. Not together with nr_reader_run. */
+ * on timeout or after nr_reader_stop, -EINTR after a signal, -ENODEV when the interface is gone, and
+ * -EAGAIN when a capture file asks for a filter. Not together with nr_reader_run. */
 int nr_reader_packets(nr_reader *reader, uint8_t *buffer, uint32_t size, nr_packet *packets,
                       uint32_t max, int timeout_ms);
 
@@ -449,9 +491,11 @@ void nr_derive(const void *events, uint32_t event_size, uint32_t count, char *co
                char *community_ids);
 
 /* -- classic BPF on bytes -- */
-int nr_filter_check(const nr_bpf_insn *insns, uint32_t count); /* -EINVAL: do not run it */
+int nr_filter_check(const nr_filter_program *program); /* -EINVAL: do not run it */
 /* Runs a checked program and returns its result; 0: it rejects the frame. */
-uint32_t nr_filter_run(const nr_bpf_insn *insns, const nr_filter_frame *frame);
+uint32_t nr_filter_run(const nr_filter_program *program, const nr_filter_frame *frame);
+/* The same, through `result`. Returns 0 if the program ended at a load outside of the frame. */
+int nr_filter_try(const nr_filter_program *program, const nr_filter_frame *frame, uint32_t *result);
 
 /* -- socket filters: a socket receives only what its filter accepts -- */
 int nr_attach_filter(int fd, const nr_bpf_insn *insns, uint32_t count);
@@ -459,7 +503,9 @@ int nr_attach_program(int fd, int program_fd);
 
 /* -- bpf(2) calls: load, attach and run what BCC compiled; descriptors are CLOEXEC -- */
 int nr_map_create(uint32_t type, uint32_t key_size, uint32_t value_size, uint32_t entries,
-                  const char *name);
+                  uint32_t flags, const char *name);
+/* Puts `count` keys into a map whose values have one byte. */
+int nr_map_fill(int map_fd, const uint8_t *keys, uint32_t key_size, uint32_t count);
 /* Loads a program. `log` is NULL, or receives the verifier's messages, NUL-terminated. */
 int nr_program_load(uint32_t type, const void *insns, uint32_t count, char *log, uint32_t log_size);
 /* Runs an XDP program `repeat` times on a copy of the frame, of at least 14 bytes. Returns its

@@ -12,6 +12,7 @@ from netring_bpf.errors import ClosedError, SyscallError, limits_explained
 from netring_bpf.events.batch import EventBatch
 from netring_bpf.events.event import Packet
 from netring_bpf.events.layout import TUNNELS, Layout, mask_of
+from netring_bpf.filter.interpreter import native_program
 from netring_bpf.fork import close_in_child, held_off
 from netring_bpf.ring.books import capture_statistics
 from netring_bpf.ring.flow_options import FlowKey, FlowOptions
@@ -19,9 +20,12 @@ from netring_bpf.ring.options import BusyPoll, TpacketOptions, XdpOptions
 from netring_bpf.statistics import CaptureStatistics, QueueStatistics
 
 if TYPE_CHECKING:
+    from netring_bpf.filter.filter import Filter
     from netring_bpf.filter.libpcap import Instruction
 
-__all__ = ["Blocks", "Reader"]
+__all__ = ["ASKS", "Blocks", "Reader"]
+
+ASKS = int(lib.NR_READER_ASKS)  #: what ``Reader.run()`` returns for want of a filter
 
 _KEYS = {
     FlowKey.FIVE_TUPLE: lib.NR_KEY_FIVE_TUPLE,
@@ -222,14 +226,36 @@ class Reader:
         rc = lib.nr_reader_add_savefile(self._open(), descriptor)
         self._added(rc, "open a capture file")
 
-    def filter_savefile(self, linktype: int, program: Sequence[Instruction]) -> None:
-        """Before ``run()``: read only matching frames of those with this link type.
+    def ask_filters(self) -> None:
+        """Before ``run()``: read only matching frames of the capture file.
 
-        Raises ``SyscallError``.
+        ``run()`` then returns ``ASKS`` at a frame whose link type has no filter yet.
         """
-        native = ffi.new("nr_bpf_insn[]", [tuple(i) for i in program])
-        source = self._sources - 1
-        error = -lib.nr_reader_filter_savefile(self._open(), source, linktype, native, len(program))
+        if error := -lib.nr_reader_ask_filters(self._open(), self._sources - 1):
+            raise SyscallError("filter a capture file", error)
+
+    def asked_filter(self) -> tuple[int, bool]:
+        """After ``run()`` returned ``ASKS``: return the link type that wants a filter.
+
+        And whether it has a quick one, and wants an exact one.
+        """
+        linktype, exact = ffi.new("uint32_t *"), ffi.new("uint32_t *")
+        lib.nr_reader_asking(self._open(), linktype, exact)
+        return int(linktype[0]), bool(exact[0])
+
+    def filter_savefile(self, linktype: int, filter: Filter | None, *, quick: bool = False) -> None:
+        """Set the filter of one link type; None lets none of its frames through.
+
+        Not while ``run()`` runs. ``quick``: it errs on frames that were cut at an address; at the
+        first of them ``run()`` asks for an exact one. Raises ``SyscallError``.
+        """
+        native = ffi.NULL
+        if filter is not None:
+            native, kept = native_program(filter.instructions, filter.sets)
+            self._keep[:0] = native, kept  # the last one is that of packets()
+        error = -lib.nr_reader_filter_savefile(
+            self._open(), self._sources - 1, linktype, native, quick
+        )
         if error:
             raise SyscallError("filter a capture file", error)
 
@@ -294,7 +320,8 @@ class Reader:
     def run(self) -> int:
         """Read until ``stop()`` or the end of a replay; returns 0, or a negated errno.
 
-        Blocks, without the GIL. ``-ENODEV``: the interface is gone.
+        Blocks, without the GIL. ``-ENODEV``: the interface is gone. ``ASKS``: a capture file has a
+        link type without a filter; set one, and call this again.
         """
         return int(lib.nr_reader_run(self._open()))
 

@@ -1,4 +1,5 @@
-/* Runs classic BPF on bytes, for Filter.matches() and the comparison of filter engines.
+/* Runs classic BPF on bytes, for capture files, Filter.matches() and the comparison of filter
+ * engines. It also looks addresses up in sets, which classic BPF cannot.
  *
  * It behaves as libpcap's own interpreter (bpf_filter(3PCAP)): a load outside the captured bytes or
  * a division by zero rejects the frame, and a shift by 32 or more gives 0. A program is checked
@@ -13,6 +14,8 @@
 #define AUXILIARY 0x80000000u /* offsets from here on name the kernel's data about a packet */
 /* `protochain` jumps backwards, once per header, and each header has at least two bytes. */
 #define MAX_STEPS (1u << 21)
+#define SET_AT 24
+#define OFFSET ((1u << SET_AT) - 1)
 
 /* -- check -- */
 
@@ -62,17 +65,33 @@ static bool is_known(uint16_t code) {
     return false;
 }
 
+static bool asks_a_set(uint16_t code) {
+    return code == NR_FILTER_IN4 || code == NR_FILTER_IN6 || code == NR_FILTER_IN6_X;
+}
+
+static uint32_t set_number(const nr_bpf_insn *insn) {
+    return insn->code == NR_FILTER_IN4 ? insn->k : insn->k >> SET_AT;
+}
+
 static bool uses_scratch(uint16_t code) {
     return code == BPF_ST || code == BPF_STX || code == (BPF_LD | BPF_MEM) ||
            code == (BPF_LDX | BPF_MEM);
 }
 
-int nr_filter_check(const nr_bpf_insn *insns, uint32_t count) {
+int nr_filter_check(const nr_filter_program *program) {
+    const nr_bpf_insn *insns = program->insns;
+    const uint32_t count = program->count;
     if (count == 0 || BPF_CLASS(insns[count - 1].code) != BPF_RET) {
         return -EINVAL;
     }
     for (uint32_t at = 0; at < count; at++) {
         const nr_bpf_insn *insn = &insns[at];
+        if (asks_a_set(insn->code)) {
+            if (set_number(insn) >= program->set_count || !jump_is_inside(insn, at, count)) {
+                return -EINVAL;
+            }
+            continue;
+        }
         if (!is_known(insn->code) || (uses_scratch(insn->code) && insn->k >= BPF_MEMWORDS) ||
             (BPF_CLASS(insn->code) == BPF_JMP && !jump_is_inside(insn, at, count))) {
             return -EINVAL;
@@ -84,6 +103,7 @@ int nr_filter_check(const nr_bpf_insn *insns, uint32_t count) {
 /* -- run -- */
 
 struct machine {
+    const nr_filter_program *program;
     const nr_filter_frame *frame;
     uint32_t a;
     uint32_t x;
@@ -215,6 +235,58 @@ static bool do_arithmetic(struct machine *m, const nr_bpf_insn *insn) {
     }
 }
 
+/* -- sets: binary search for the last range that does not begin behind the address -- */
+
+static bool has4(const nr_address_set *set, uint32_t address) {
+    uint32_t low = 0, high = set->v4_count;
+    while (low < high) {
+        const uint32_t middle = low + (high - low) / 2;
+        if (set->v4[middle].first <= address) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low > 0 && address <= set->v4[low - 1].last;
+}
+
+static bool is_at_most(const uint64_t *one, const uint64_t *other) {
+    return one[0] < other[0] || (one[0] == other[0] && one[1] <= other[1]);
+}
+
+static bool has6(const nr_address_set *set, const uint64_t *address) {
+    uint32_t low = 0, high = set->v6_count;
+    while (low < high) {
+        const uint32_t middle = low + (high - low) / 2;
+        if (is_at_most(set->v6[middle].first, address)) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low > 0 && is_at_most(address, set->v6[low - 1].last);
+}
+
+/* Returns false if the address is not in the frame. */
+static bool ask_set(const struct machine *m, const nr_bpf_insn *insn, bool *has) {
+    const nr_address_set *set = &m->program->sets[set_number(insn)];
+    uint64_t halves[2];
+    if (insn->code == NR_FILTER_IN4) {
+        *has = has4(set, m->a);
+        return true;
+    }
+    const uint64_t base = insn->code == NR_FILTER_IN6_X ? m->x : 0;
+    const uint64_t offset = base + (insn->k & OFFSET);
+    if (offset + sizeof halves > m->frame->caplen) {
+        return false;
+    }
+    memcpy(halves, m->frame->data + offset, sizeof halves);
+    halves[0] = __builtin_bswap64(halves[0]);
+    halves[1] = __builtin_bswap64(halves[1]);
+    *has = has6(set, halves);
+    return true;
+}
+
 static int64_t jump_distance(const struct machine *m, const nr_bpf_insn *insn) {
     const uint32_t operand = BPF_SRC(insn->code) == BPF_X ? m->x : insn->k;
     bool holds;
@@ -237,9 +309,11 @@ static int64_t jump_distance(const struct machine *m, const nr_bpf_insn *insn) {
     return holds ? insn->jt : insn->jf;
 }
 
-uint32_t nr_filter_run(const nr_bpf_insn *insns, const nr_filter_frame *frame) {
-    struct machine m = {.frame = frame};
-    const nr_bpf_insn *insn = insns;
+int nr_filter_try(const nr_filter_program *program, const nr_filter_frame *frame,
+                  uint32_t *result) {
+    struct machine m = {.program = program, .frame = frame};
+    const nr_bpf_insn *insn = program->insns;
+    *result = 0;
     for (uint32_t steps = 0; steps < MAX_STEPS; steps++, insn++) {
         bool valid = true;
         switch (BPF_CLASS(insn->code)) {
@@ -259,10 +333,17 @@ uint32_t nr_filter_run(const nr_bpf_insn *insns, const nr_filter_frame *frame) {
             valid = do_arithmetic(&m, insn);
             break;
         case BPF_JMP:
-            insn += jump_distance(&m, insn);
+            if (asks_a_set(insn->code)) {
+                bool has = false;
+                valid = ask_set(&m, insn, &has);
+                insn += has ? insn->jt : insn->jf;
+            } else {
+                insn += jump_distance(&m, insn);
+            }
             break;
         case BPF_RET:
-            return BPF_RVAL(insn->code) == BPF_A ? m.a : insn->k;
+            *result = BPF_RVAL(insn->code) == BPF_A ? m.a : insn->k;
+            return 1;
         default:
             if (BPF_MISCOP(insn->code) == BPF_TAX) {
                 m.x = m.a;
@@ -275,5 +356,11 @@ uint32_t nr_filter_run(const nr_bpf_insn *insns, const nr_filter_frame *frame) {
             return 0;
         }
     }
-    return 0;
+    return 1;
+}
+
+uint32_t nr_filter_run(const nr_filter_program *program, const nr_filter_frame *frame) {
+    uint32_t result;
+    (void)nr_filter_try(program, frame, &result);
+    return result;
 }

@@ -124,12 +124,13 @@ static int call_bpf(int command, void *attr, size_t size) {
 /* The kernel makes the descriptors of maps, programs and links CLOEXEC. */
 
 int nr_map_create(uint32_t type, uint32_t key_size, uint32_t value_size, uint32_t entries,
-                  const char *name) {
+                  uint32_t flags, const char *name) {
     struct map_create_attr attr = {
         .type = type,
         .key_size = key_size,
         .value_size = value_size,
         .entries = entries,
+        .flags = flags,
     };
     strncpy(attr.name, name, NAME_SIZE - 1);
     return call_bpf(MAP_CREATE, &attr, sizeof attr);
@@ -234,4 +235,15 @@ int nr_map_lookup(int map_fd, const void *key, void *value) {
 
 int nr_map_delete(int map_fd, const void *key) {
     return call_on_map(MAP_DELETE, map_fd, key, NULL);
+}
+
+int nr_map_fill(int map_fd, const uint8_t *keys, uint32_t key_size, uint32_t count) {
+    const uint8_t value = 1;
+    for (uint32_t i = 0; i < count; i++) {
+        const int rc = nr_map_update(map_fd, keys + (size_t)i * key_size, &value);
+        if (rc != 0) {
+            return rc;
+        }
+    }
+    return 0;
 }

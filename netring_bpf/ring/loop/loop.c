@@ -209,9 +209,13 @@ static bool is_starved(const nr_reader *r) {
 
 static int run_replay(nr_reader *r) {
     int rc = 0;
-    uint32_t passes = 0;
+    uint32_t passes = 0, dlt, exact;
     while (rc == 0 && !nr_load_relaxed(&r->stopping) && !nr_reader_is_read(r)) {
         if (read_sources(r) == 0 && !nr_reader_is_read(r)) {
+            if (nr_reader_asking(r, &dlt, &exact) >= 0) {
+                nr_reader_account(r);
+                return NR_READER_ASKS;
+            }
             if (is_starved(r)) {
                 nr_stamps_settle(r);
             }
@@ -232,7 +236,7 @@ static int run_replay(nr_reader *r) {
     }
     nr_stamps_settle(r);
     nr_reader_account(r);
-    return rc < 0 ? rc : 0;
+    return rc < 0 ? rc : 0; /* 1: answer_bell() told of the stop */
 }
 
 void nr_reader_quiesce(nr_reader *r) {
@@ -316,5 +320,5 @@ int nr_reader_run(nr_reader *r) {
     }
     nr_handoff_publish(&r->handoff);
     nr_reader_publish_books(r);
-    return rc < 0 ? rc : 0;
+    return rc < 0 || r->finite ? rc : 0;
 }

@@ -1,5 +1,6 @@
 /* Raw packets: copies frames out of the sources, without the flow table, one by one or as blocks of
  * a pcapng file. */
+#include <errno.h>
 #include <string.h>
 
 #include "clock.h"
@@ -95,6 +96,7 @@ static void copy_frames(nr_reader *r, struct copies *c) {
 /* Waits for the first frame, and copies those that come with it. */
 static int collect_frames(nr_reader *r, struct copies *c, int timeout_ms) {
     const uint64_t deadline = nr_monotonic_ns() + (uint64_t)timeout_ms * 1000000;
+    uint32_t dlt, exact;
     for (;;) {
         copy_frames(r, c);
         const uint64_t now = nr_monotonic_ns();
@@ -103,6 +105,9 @@ static int collect_frames(nr_reader *r, struct copies *c, int timeout_ms) {
             nr_reader_account(r);
             nr_reader_publish_books(r);
             return c->count > 0 ? (int)c->count : rc;
+        }
+        if (nr_reader_asking(r, &dlt, &exact) >= 0) {
+            return -EAGAIN;
         }
         if (nr_reader_is_read(r) || now >= deadline) {
             return 0;

@@ -127,9 +127,23 @@ int nr_reader_add_savefile(nr_reader *r, int fd) {
     return keep_source(r, rc, source);
 }
 
-int nr_reader_filter_savefile(nr_reader *r, int source, uint32_t dlt, const nr_bpf_insn *insns,
-                              uint32_t count) {
-    return nr_savefile_filter(r->sources[source], dlt, insns, count);
+int nr_reader_ask_filters(nr_reader *r, int source) {
+    return nr_savefile_ask(r->sources[source]);
+}
+
+int nr_reader_asking(const nr_reader *r, uint32_t *dlt, uint32_t *exact) {
+    for (int i = 0; i < nr_reader_sources(r); i++) {
+        if (r->sources[i]->asks) {
+            *dlt = nr_savefile_asked(r->sources[i], exact);
+            return i;
+        }
+    }
+    return -1;
+}
+
+int nr_reader_filter_savefile(nr_reader *r, int source, uint32_t dlt,
+                              const nr_filter_program *program, int quick) {
+    return nr_savefile_filter(r->sources[source], dlt, program, quick);
 }
 
 void nr_reader_savefile_state(const nr_reader *r, int source, nr_savefile_state *state) {

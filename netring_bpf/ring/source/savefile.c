@@ -37,22 +37,65 @@ static enum nr_read read_next(struct nr_savefile *f, struct nr_frame *frame,
                         : nr_pcap_read_record(f, frame, interface);
 }
 
-/* Returns true if the filter accepts the frame, and cuts it to the length that the program
- * returns. */
-static bool passes_filter(const struct nr_savefile *f, struct nr_frame *frame, uint16_t dlt) {
+/* -- the filter, one for each link type that the file turns out to have -- */
+
+static struct nr_file_filter *find_filter(struct nr_savefile *f, uint16_t dlt) {
+    if (f->filter_used < f->filter_count && f->filters[f->filter_used].dlt == dlt) {
+        return &f->filters[f->filter_used];
+    }
+    for (uint32_t i = 0; i < f->filter_count; i++) {
+        if (f->filters[i].dlt == dlt) {
+            f->filter_used = i;
+            return &f->filters[i];
+        }
+    }
+    return NULL;
+}
+
+enum verdict { PASS, REJECT, ASK };
+
+/* Asks the frame's filter, and cuts the frame to the length that the program returns. */
+static enum verdict ask_filter(struct nr_savefile *f, struct nr_frame *frame, uint16_t dlt) {
+    const struct nr_file_filter *filter = find_filter(f, dlt);
+    f->asks_exact = false;
+    if (filter == NULL) {
+        /* Nobody has so many link types but a file made to exhaust the table. */
+        return f->filter_count < NR_MAX_FILE_FILTERS ? ASK : REJECT;
+    }
     const nr_filter_frame view = {
         .data = frame->data,
         .caplen = frame->caplen,
         .len = frame->len,
     };
-    for (uint32_t i = 0; i < f->filter_count; i++) {
-        if (f->filters[i].dlt == dlt) {
-            const uint32_t keep = nr_filter_run(f->filters[i].insns, &view);
-            frame->caplen = keep < frame->caplen ? keep : frame->caplen;
-            return keep != 0;
+    uint32_t keep = 0;
+    if (filter->program != NULL && !nr_filter_try(filter->program, &view, &keep) &&
+        filter->is_quick) {
+        f->asks_exact = filter->exact == NULL;
+        if (f->asks_exact) {
+            return ASK;
         }
+        keep = nr_filter_run(filter->exact, &view);
     }
-    return f->filter_count == 0;
+    frame->caplen = keep < frame->caplen ? keep : frame->caplen;
+    return keep != 0 ? PASS : REJECT;
+}
+
+/* Returns true if the frame is to be lent. One whose link type has no filter yet is held, and the
+ * source asks; the frame stays in the buffer, as nothing more is read until the answer. */
+static bool passes_filter(struct nr_savefile *f, struct nr_frame *frame, uint16_t dlt) {
+    if (!f->is_filtered) {
+        f->source.file_frames++;
+        return true;
+    }
+    const enum verdict verdict = ask_filter(f, frame, dlt);
+    f->source.asks = verdict == ASK;
+    if (verdict == ASK) {
+        f->held = *frame;
+        f->held_dlt = dlt;
+    }
+    f->source.file_frames += verdict != ASK;
+    f->source.file_filtered += verdict == REJECT;
+    return verdict == PASS;
 }
 
 static uint32_t savefile_next(struct nr_source *source, struct nr_frame *frames, uint32_t max) {
@@ -60,19 +103,18 @@ static uint32_t savefile_next(struct nr_source *source, struct nr_frame *frames,
     const struct nr_file_interface *interface = NULL;
     uint32_t count = 0;
     bool filled = false;
-    while (count < max && !source->finished) {
+    if (source->asks && max > 0) {
+        frames[0] = f->held;
+        count = passes_filter(f, &frames[0], f->held_dlt);
+    }
+    while (count < max && !source->finished && !source->asks) {
         struct nr_frame *frame = &frames[count];
         const enum nr_read got = read_next(f, frame, &interface);
         if (got == NR_READ_FRAME) {
-            source->file_frames++;
             source->file_overlong += nr_frame_lengthen(frame);
             frame->link = interface->link;
             f->last_ts = frame->ts;
-            if (passes_filter(f, frame, interface->dlt)) {
-                count++;
-            } else {
-                source->file_filtered++;
-            }
+            count += passes_filter(f, frame, interface->dlt);
         } else if (got == NR_READ_STARVED) {
             /* Lent frames lie in the buffer, which must not move. */
             if (count > 0 || filled) {
@@ -105,9 +147,6 @@ static uint64_t savefile_in_ring(const struct nr_source *source) {
 }
 static void savefile_destroy(struct nr_source *source) {
     struct nr_savefile *f = (struct nr_savefile *)source;
-    for (uint32_t i = 0; i < f->filter_count; i++) {
-        free(f->filters[i].insns);
-    }
     if (f->owns_buffer) {
         free(f->buffer);
     }
@@ -167,21 +206,39 @@ int nr_savefile_create_memory(uint8_t *data, size_t size, struct nr_source **out
     return 0;
 }
 
-int nr_savefile_filter(struct nr_source *source, uint32_t dlt, const nr_bpf_insn *insns,
-                       uint32_t count) {
-    struct nr_savefile *f = (struct nr_savefile *)source;
-    if (source->ops != &savefile_ops || f->filter_count == NR_MAX_FILE_FILTERS) {
+int nr_savefile_ask(struct nr_source *source) {
+    if (source->ops != &savefile_ops) {
         return -EINVAL;
     }
-    const int rc = nr_filter_check(insns, count);
+    ((struct nr_savefile *)source)->is_filtered = true;
+    return 0;
+}
+
+uint32_t nr_savefile_asked(const struct nr_source *source, uint32_t *exact) {
+    const struct nr_savefile *f = (const struct nr_savefile *)source;
+    *exact = f->asks_exact;
+    return f->held_dlt;
+}
+
+int nr_savefile_filter(struct nr_source *source, uint32_t dlt, const nr_filter_program *program,
+                       bool quick) {
+    struct nr_savefile *f = (struct nr_savefile *)source;
+    if (source->ops != &savefile_ops) {
+        return -EINVAL;
+    }
+    const int rc = program != NULL ? nr_filter_check(program) : 0;
     if (rc != 0) {
         return rc;
     }
-    nr_bpf_insn *copy = malloc(count * sizeof *copy);
-    if (copy == NULL) {
-        return -ENOMEM;
+    struct nr_file_filter *filter = find_filter(f, (uint16_t)dlt);
+    if (filter != NULL) {
+        filter->exact = program;
+        return 0;
     }
-    memcpy(copy, insns, count * sizeof *copy);
-    f->filters[f->filter_count++] = (struct nr_file_filter){copy, (uint16_t)dlt};
+    if (f->filter_count == NR_MAX_FILE_FILTERS) {
+        return -E2BIG;
+    }
+    f->filters[f->filter_count++] =
+        (struct nr_file_filter){.program = program, .dlt = (uint16_t)dlt, .is_quick = quick};
     return 0;
 }

@@ -10,7 +10,7 @@
 #define NR_FILE_BUFFER (2u << 20)
 #define NR_FILE_LONGEST (1u << 20) /* a longer record is invalid */
 #define NR_MAX_INTERFACES 1024u
-#define NR_MAX_FILE_FILTERS 64u
+#define NR_MAX_FILE_FILTERS 256u
 
 /* An interface of a file, with all that its frames need. */
 struct nr_file_interface {
@@ -23,9 +23,12 @@ struct nr_file_interface {
     bool binary;
 };
 
+/* The filter of one link type. */
 struct nr_file_filter {
-    nr_bpf_insn *insns;
+    const nr_filter_program *program; /* NULL: no frame matches */
+    const nr_filter_program *exact;   /* for the frames on which a quick program errs */
     uint16_t dlt;
+    bool is_quick;
 };
 
 struct nr_savefile {
@@ -44,8 +47,13 @@ struct nr_savefile {
     uint64_t skip;    /* bytes still to skip */
     uint64_t last_ts;
     nr_savefile_state state;
+    bool is_filtered;
+    struct nr_frame held; /* the frame that waits for the filter of its link type, `held_dlt` */
+    uint16_t held_dlt;
+    bool asks_exact;
     uint32_t interface_count;
     uint32_t filter_count;
+    uint32_t filter_used; /* the latest one: most files have one link type */
     struct nr_file_interface interfaces[NR_MAX_INTERFACES];
     struct nr_file_filter filters[NR_MAX_FILE_FILTERS];
 };

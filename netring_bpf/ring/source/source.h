@@ -41,6 +41,7 @@ struct nr_source {
     bool finite;   /* a replay: it ends, and waits for the consumer instead of losing events */
     bool finished; /* a replay that was read to its end */
     bool starved;  /* a pipe that has no data yet */
+    bool asks;     /* a capture file waits for a filter: nr_savefile_filter() answers */
     bool zero_copy;
     bool written_afar; /* another CPU has just written the frames, and will write there again */
     bool huge_pages;
@@ -68,10 +69,13 @@ int nr_replay_create(const uint8_t *records, uint64_t size, struct nr_source **o
 int nr_savefile_create(int fd, struct nr_source **out);
 /* Makes a source of a whole file in memory, for tests. */
 int nr_savefile_create_memory(uint8_t *data, size_t size, struct nr_source **out);
-/* Sets the program that frames of a link type must match. Once one program is set, frames of link
- * types without a program are left out. Returns -EINVAL for another kind of source or an invalid
- * program. */
-int nr_savefile_filter(struct nr_source *source, uint32_t dlt, const nr_bpf_insn *insns,
-                       uint32_t count);
+/* Has the file ask for a program when it meets a link type; see nr_reader_ask_filters. */
+int nr_savefile_ask(struct nr_source *source);
+/* Returns the link type that an asking file has met; see nr_reader_asking. */
+uint32_t nr_savefile_asked(const struct nr_source *source, uint32_t *exact);
+/* See nr_reader_filter_savefile. Returns -EINVAL for another kind of source or an invalid program,
+ * -E2BIG for too many link types. */
+int nr_savefile_filter(struct nr_source *source, uint32_t dlt, const nr_filter_program *program,
+                       bool quick);
 
 #endif

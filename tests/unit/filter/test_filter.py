@@ -291,7 +291,7 @@ def test_what_the_kernel_cannot_run_is_refused_with_the_remedy(expression: str) 
 def auxiliary(offset: int) -> Filter:
     """A live filter that matches where the kernel's own datum is not 0."""
     program = ((0x20, 0, 0, 0xFFFF_F000 + offset), (0x16, 0, 0, 0))
-    return _restore(Filter, ("made", 1, 65_535, 0xFFFF_FFFF, True, program))
+    return _restore(Filter, ("made", 1, 65_535, 0xFFFF_FFFF, (), True, program))
 
 
 @pytest.mark.parametrize(("offset", "name"), [(12, "NLATTR"), (24, "QUEUE"), (32, "RXHASH"),
@@ -305,5 +305,5 @@ def test_a_datum_that_xdp_does_not_have_is_an_error(offset: int, name: str) -> N
 def test_a_datum_that_xdp_has_is_translated_and_in_a_file_is_not_there(offset: int) -> None:
     assert "A = " in to_c(FilterSet.of(auxiliary(offset)))
     assert not _restore(
-        Filter, ("made", 1, 65_535, 0xFFFF_FFFF, False, tuple(auxiliary(offset).instructions))
+        Filter, ("made", 1, 65_535, 0xFFFF_FFFF, (), False, tuple(auxiliary(offset).instructions))
     ).matches(UDP)
