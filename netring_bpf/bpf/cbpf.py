@@ -1,6 +1,7 @@
 """Translates classic BPF to restricted C, for XDP and for an eBPF socket filter.
 
-Only integers of the compiled program reach the C text, never a user's characters.
+Only integers of the compiled program reach the C text, never a user's characters. Of a set of
+addresses it depends on which maps it needs, and not on what it has.
 
 The meaning is that of the kernel's socket filter (Documentation/networking/filter.rst): a load
 outside the frame rejects it, and so does a division by zero; packet words are big-endian. A live
@@ -21,12 +22,15 @@ import enum
 from collections.abc import Sequence
 
 from netring_bpf.errors import FilterError
+from netring_bpf.filter.address_set import AddressSet
 from netring_bpf.filter.filter import Filter, Instruction
 from netring_bpf.filter.filter_set import MAX_NAMES, FilterSet
+from netring_bpf.filter.set_program import IN4, IN6, IN6_X, OFFSET, SET_AT
 
-__all__ = ["MAX_OFFSET", "Hook", "to_c"]
+__all__ = ["MAX_OFFSET", "SET_MAPS", "Hook", "set_map", "to_c"]
 
 MAX_OFFSET = 0x7FFF
+SET_MAPS = ("hosts", "nets")  #: a hash map of addresses, and an LPM trie of networks
 
 
 class Hook(enum.Enum):
@@ -212,6 +216,64 @@ _SOCKET_START = """\
     struct netring_view v = {.ctx = ctx};
     u32 A = 0, X = 0;
 """
+# The maps of user space have the size of the set; the program does not depend on it.
+_KEYS = """
+struct netring_address6 {
+    u32 words[4];
+};
+struct netring_key4 {
+    u32 length;
+    u32 address;
+};
+struct netring_key6 {
+    u32 length;
+    struct netring_address6 address;
+};
+
+/* Loads the 16 bytes at a computed offset that does not count the tag; returns 0 if they are
+ * outside. */
+"""
+_LOAD16 = {
+    Hook.XDP: """\
+static __always_inline int netring_load16(struct netring_view *v, u64 offset,
+                                          struct netring_address6 *to) {
+    u64 place = offset + v->tag;
+    if (offset < 12 || offset > %(max)d - 24) {
+        return 0;
+    }
+#ifdef NETRING_LOAD_BY_HELPER
+    return !bpf_xdp_load_bytes(v->ctx, place, to, 16);
+#else
+    u8 *at;
+    asm volatile("" : "+r"(place));
+    if (place > %(max)d) {
+        return 0;
+    }
+    at = v->data + place;
+    if (at + 16 > v->end) {
+        return 0;
+    }
+    *to = *(struct netring_address6 *)at;
+    return 1;
+#endif
+}
+""",
+    Hook.SOCKET: """\
+static __always_inline int netring_load16(struct netring_view *v, u64 offset,
+                                          struct netring_address6 *to) {
+    return offset <= %(max)d - 16 && !bpf_skb_load_bytes(v->ctx, offset, to, 16);
+}
+""",
+}
+_HASH = {4: "BPF_HASH(%s, u32, u8, 1);\n", 6: "BPF_HASH(%s, struct netring_address6, u8, 1);\n"}
+_TRIE = {
+    4: "BPF_LPM_TRIE(%s, struct netring_key4, u8, 1);\n",
+    6: "BPF_LPM_TRIE(%s, struct netring_key6, u8, 1);\n",
+}
+_LOOKUP = """\
+static __always_inline int netring_set%(number)d_v%(version)d(struct netring_key%(version)d *key) {
+%(body)s}
+"""
 _COUNT = """
 BPF_PERCPU_ARRAY(matches, u64, %(names)d);
 static __always_inline void netring_count(u32 slot) {
@@ -235,8 +297,13 @@ def to_c(filters: FilterSet, hook: Hook = Hook.XDP, slots: Sequence[int] = ()) -
     if hook is Hook.XDP:
         text += _XDP_AUXILIARY
     text %= {"max": MAX_OFFSET, "by_helper": _AT_BY_HELPER}
+    if filters.sets:
+        text += _KEYS + _LOAD16[hook] % {"max": MAX_OFFSET}
+        text += "".join(_set(number, one) for number, one in enumerate(filters.sets))
+    numbers = {one: number for number, one in enumerate(filters.sets)}
     for number, one in enumerate(filters.filters):
-        text += _function(f"netring_filter_{number}", _Translation(one, hook).lines())
+        sets = [numbers[each] for each in one.sets]
+        text += _function(f"netring_filter_{number}", _Translation(one, hook, sets).lines())
     calls = ["    u32 any = 0;"]
     if filters.names:
         text += _COUNT % {"names": 2 * MAX_NAMES}
@@ -249,6 +316,26 @@ def to_c(filters: FilterSet, hook: Hook = Hook.XDP, slots: Sequence[int] = ()) -
     return text + _function("netring_filter", [*calls, "    return any;"])
 
 
+def _set(number: int, one: AddressSet) -> str:
+    """Return the maps of a set, and the functions that look an address up in them."""
+    text = ""
+    for version in (4, 6):
+        body = ""
+        for kind, keys in zip(SET_MAPS, one.keys(version), strict=True):
+            if keys:
+                name = set_map(number, kind, version)
+                text += (_HASH if kind == "hosts" else _TRIE)[version] % name
+                what = "&key->address" if kind == "hosts" else "key"
+                body += f"    if ({name}.lookup({what})) {{\n        return 1;\n    }}\n"
+        text += _LOOKUP % {"number": number, "version": version, "body": body + "    return 0;\n"}
+    return text
+
+
+def set_map(number: int, kind: str, version: int) -> str:
+    """Return the name of a map of a set. ``kind``: one of ``SET_MAPS``."""
+    return f"set{number}_{kind}{version}"
+
+
 def _function(name: str, lines: Sequence[str]) -> str:
     head = f"\nstatic __always_inline int {name}(NETRING_CTX *ctx) {{\n"
     return head + "\n".join(lines) + "\n}\n"
@@ -257,7 +344,8 @@ def _function(name: str, lines: Sequence[str]) -> str:
 class _Translation:
     """Translates one program: a statement an instruction, a label a jump target."""
 
-    def __init__(self, program: Filter, hook: Hook) -> None:
+    def __init__(self, program: Filter, hook: Hook, sets: Sequence[int]) -> None:
+        self._sets = sets
         self._expression = program.expression
         self._instructions = program.instructions
         self._hook = hook
@@ -274,6 +362,11 @@ class _Translation:
         if any(slot > 15 for slot in memory):
             raise self._refuse("scratch memory beyond slot 15")
         lines = [start.rstrip("\n"), *(f"    u32 M{slot} = 0;" for slot in memory)]
+        codes = {i.code for i in self._instructions}
+        if IN4 in codes:
+            lines.append("    struct netring_key4 key4 = {.length = 32};")
+        if codes & {IN6, IN6_X}:
+            lines.append("    struct netring_key6 key6 = {.length = 128};")
         for at, instruction in enumerate(self._instructions):
             label = f"L{at}: " if at in targets else ""
             lines.append(f"    {label}{self._statement(at, instruction)}")
@@ -382,8 +475,32 @@ class _Translation:
             return "A = -A;"
         raise self._refuse(f"instruction {i.code:#04x}")
 
+    def _ask_set(self, at: int, i: Instruction) -> str:
+        if i.code == IN4:
+            load = "key4.address = bpf_htonl(A);"
+            version, number = 4, i.k
+        else:
+            version, number, offset = 6, i.k >> SET_AT, i.k & OFFSET
+            load = f"if (!netring_load16(&v, (u64)X + {offset}u, &key6.address)) return 0;"
+            if i.code == IN6:
+                load = self._direct16(offset)
+        question = f"netring_set{self._sets[number]}_v{version}(&key{version})"
+        return f"{load} if ({question}) goto L{at + 1 + i.jt}; else goto L{at + 1 + i.jf};"
+
+    def _direct16(self, offset: int) -> str:
+        if self._hook is Hook.SOCKET:
+            return f"if (!netring_load16(&v, {offset}u, &key6.address)) return 0;"
+        if not _TAG_AT <= offset <= MAX_OFFSET - 16:
+            return "return 0;"
+        return (
+            f"if (v.body + {offset + 16} > v.end) return 0; "
+            f"key6.address = *(struct netring_address6 *)(v.body + {offset});"
+        )
+
     def _jump(self, at: int, i: Instruction) -> str:
         operation = i.code & 0xF0
+        if i.code in {IN4, IN6, IN6_X}:
+            return self._ask_set(at, i)
         if operation == _JA:
             return f"goto L{at + 1 + i.k};"
         if operation not in _JUMPS:

@@ -10,10 +10,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Self
 
-from netring_bpf.bpf.attach_filter import attach_filter
+from netring_bpf.bpf.attach_filter import attach_filter, attach_program
 from netring_bpf.bpf.engine_names import EngineName
 from netring_bpf.bpf.maps import Maps
-from netring_bpf.bpf.program import Program
+from netring_bpf.bpf.program import Hook, Program
 from netring_bpf.errors import FilterError, KernelFeatureError
 from netring_bpf.filter.filter import Filter
 from netring_bpf.filter.filter_set import FilterSet
@@ -68,6 +68,12 @@ class _Libpcap(Engine):
 
     def __init__(self, program: Filter) -> None:
         super().__init__(program)
+        if program.sets:
+            raise FilterError(
+                f"filter {program.expression!r}: has sets of addresses, which libpcap does not "
+                "know; choose another engine",
+                expression=program.expression,
+            )
         self._interpreter = Interpreter(program.instructions)
 
     def matches(self, frame: bytes, wire_length: int) -> bool:
@@ -103,7 +109,14 @@ class _Tpacket(Engine):
         self._sender, self._receiver = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._sender.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
         try:
-            attach_filter(self._receiver.fileno(), program.instructions)
+            if program.sets:
+                with (
+                    Maps(1) as maps,
+                    Program.load(FilterSet.of(program), maps, hook=Hook.SOCKET) as loaded,
+                ):
+                    attach_program(self._receiver.fileno(), loaded.fd)
+            else:
+                attach_filter(self._receiver.fileno(), program.instructions)
         except BaseException:
             self.close()
             raise

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -15,6 +15,7 @@ from netring_bpf._core import ffi, lib
 from netring_bpf.bpf.cbpf import Hook, to_c
 from netring_bpf.bpf.compiler import Bytecode, Source, compile_c
 from netring_bpf.bpf.maps import Maps
+from netring_bpf.bpf.set_maps import SetMaps, map_names
 from netring_bpf.errors import (
     ClosedError,
     ProgramError,
@@ -72,16 +73,19 @@ class Program:
         held = effective()
         source = _source(filters, maps, hook, slots, may_compute=bool(held & _COMPUTED_ADDRESSES))
         bytecode = compile_c(source)
-        try:
+        # The kernel keeps the maps of the sets as long as the program.
+        with SetMaps(filters.sets) as set_maps:
+            descriptors = {**maps.descriptors, **set_maps.descriptors}
+            try:
+                with held_off():
+                    return cls(_load(bytecode, descriptors, hook), cached=bytecode.cached)
+            except ProgramError:
+                if not bytecode.cached:
+                    raise
+            # The cache entry may be bad: only a fresh compilation can tell.
+            bytecode = compile_c(source, use_cache=False)
             with held_off():
-                return cls(_load(bytecode, maps, hook), cached=bytecode.cached)
-        except ProgramError:
-            if not bytecode.cached:
-                raise
-        # The cache entry may be bad: only a fresh compilation can tell.
-        bytecode = compile_c(source, use_cache=False)
-        with held_off():
-            return cls(_load(bytecode, maps, hook), cached=False)
+                return cls(_load(bytecode, descriptors, hook), cached=False)
 
     def run(self, frame: bytes, repeat: int = 1) -> tuple[int, int]:
         """Run an XDP program on a copy of ``frame``; returns its XDP_* action, and the ns it took.
@@ -123,12 +127,13 @@ def _source(
         cflags.append("-DNETRING_LOAD_BY_HELPER")
     if filters.names:
         used = (*used, "matches")
+    used = (*used, *map_names(filters.sets))
     text = to_c(filters, hook, slots) + (_HERE / file).read_text(encoding="ascii")
     return Source(text, function, tuple(cflags), used)
 
 
-def _load(bytecode: Bytecode, maps: Maps, hook: Hook) -> int:
-    code = bytecode.bound_to(maps.descriptors)
+def _load(bytecode: Bytecode, descriptors: Mapping[str, int], hook: Hook) -> int:
+    code = bytecode.bound_to(descriptors)
     count = len(code) // _INSTRUCTION_SIZE
     fd = int(lib.nr_program_load(hook.value, code, count, ffi.NULL, 0))
     if fd >= 0:

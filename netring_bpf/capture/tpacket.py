@@ -43,7 +43,7 @@ def open_tpacket(
     with contextlib.ExitStack() as undo:
         readers = undo.enter_context(Readers(flow, options.threads))
         slots = Slots()
-        maps = undo.enter_context(Maps(MAX_QUEUES)) if filters.names else None
+        maps = undo.enter_context(Maps(MAX_QUEUES)) if filters.needs_ebpf else None
         _add_sockets(readers, interface, filters, options, maps, slots)
         opened = Opened(backend="tpacket_v3", fallback_reason=fallback_reason)
         return TpacketRings(
@@ -52,7 +52,7 @@ def open_tpacket(
 
 
 class TpacketRings(Rings):
-    """TPACKET_V3: the sockets' rings, and the maps that count matches of filters with names.
+    """TPACKET_V3: the sockets' rings, and the maps of a filter in eBPF.
 
     ``queues``: the final counts of the XDP program that it took over from.
     """
@@ -95,7 +95,7 @@ class TpacketRings(Rings):
         self._queues = queues
 
     def _swap(self, filters: FilterSet) -> None:
-        if not filters.names:
+        if not filters.needs_ebpf:
             self.readers.set_filter(filters.filters[0].instructions)
             self.slots.commit((), ())
             return
@@ -129,7 +129,7 @@ def _add_sockets(
     """Open a socket for each reader; a named filter has its counts in ``maps``."""
     with contextlib.ExitStack() as until_attached:
         filter_program: Sequence[Instruction] | int = filters.filters[0].instructions
-        if filters.names:
+        if filters.needs_ebpf:
             assert maps is not None
             planned = slots.plan(filters.names, maps)
             loaded = Program.load(filters, maps, hook=Hook.SOCKET, slots=planned)

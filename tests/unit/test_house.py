@@ -23,6 +23,7 @@ DOORS = {
         "bpf/link.py",
         "bpf/maps.py",
         "bpf/program.py",
+        "bpf/set_maps.py",
         "events/arrow.py",
         "events/batch.py",
         "events/columns.py",
