@@ -35,7 +35,8 @@
 #define NR_BAD_TRANSPORT 9 /* invalid length of the transport header or of the datagram */
 #define NR_BAD_CHECKSUM 10 /* wrong IPv4 header checksum, where checksums are verified */
 #define NR_UNKNOWN_LINK 11 /* unknown link layer, or one without the MAC addresses of the key */
-#define NR_REASON_COUNT 12
+#define NR_SLICED 12       /* shorter than the IP length, as a mirror slices it */
+#define NR_REASON_COUNT 13
 
 /* Tunnels that the dissector opens. */
 #define NR_TUNNEL_IP 1
@@ -167,6 +168,7 @@ typedef struct {
 } nr_decode_options;
 
 typedef struct {
+    uint8_t trust_sliced; /* believes the IP length of a frame that a mirror has sliced */
     uint64_t idle_ns;
     uint16_t port; /* the responder's */
     uint8_t proto;

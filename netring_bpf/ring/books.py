@@ -22,6 +22,7 @@ _REASONS = {
     lib.NR_BAD_TRANSPORT: "bad_transport",
     lib.NR_BAD_CHECKSUM: "bad_checksum",
     lib.NR_UNKNOWN_LINK: "unknown_link",
+    lib.NR_SLICED: "sliced",
 }
 _PARTS = {
     lib.NR_FRAGMENT: "fragment",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final, Literal
+from typing import Final, Literal, TypeAlias, get_args
 
 from netring_bpf.events.event import (
     FlowEnded,
@@ -26,8 +26,10 @@ __all__ = [
     "MIN_SECONDS",
     "TUNNELS_OVER_UDP",
     "FlowKey",
+    "SLICED",
     "FlowOptions",
     "PortTimeout",
+    "Sliced",
     "TunnelPort",
 ]
 
@@ -55,6 +57,8 @@ TUNNELS_OVER_UDP: Final = MappingProxyType(
 )
 _SECONDS = f"from {MIN_SECONDS} to {MAX_SECONDS:.0f} seconds"
 _PROTOCOLS = {"tcp": 6, "udp": 17}
+Sliced: TypeAlias = Literal["refuse", "trust"]
+SLICED: Final[tuple[Sliced, ...]] = get_args(Sliced)
 _EVENTS = (FlowStarted, FlowEstablished, FlowUpdated, FlowEnded)
 
 
@@ -137,7 +141,10 @@ class FlowOptions:
     custom is an answer, and its sender the responder; without it, the sender of the first packet is
     always the originator. ``one_sided``: the frames come from a place that sees one direction only,
     and each flow says so (``Flow.one_sided``), so that nobody takes it for an unanswered attempt;
-    a capture sets it by itself where it knows.
+    a capture sets it by itself where it knows. ``sliced``: what to do with frames that a mirror or
+    a broker has cut short without a word, so that they are shorter on the wire than their IP length
+    says: ``"refuse"`` counts them as ``sliced``; ``"trust"`` believes the IP length, where the
+    header agrees.
 
     ``events``: the classes of events to make, at least one. ``(FlowEnded,)`` makes a third of the
     events.
@@ -174,6 +181,7 @@ class FlowOptions:
     events: tuple[type[FlowEvent], ...] = _EVENTS
 
     def __post_init__(self) -> None:
+    sliced: Sliced = "refuse"
         check(
             "events", self.events,
             isinstance(self.events, tuple | list) and bool(self.events)
@@ -222,3 +230,4 @@ class FlowOptions:
             "first_packets", self.first_packets, 0 <= self.first_packets <= MAX_FIRST_PACKETS,
             f"0 to {MAX_FIRST_PACKETS}",
         )  # fmt: skip
+        check("sliced", self.sliced, self.sliced in SLICED, "one of " + ", ".join(SLICED))

@@ -127,6 +127,7 @@ class Reader:
                 )
                 self._take_limit = min(options.event_slots, 4096)
                 self._events = ffi.new("uint64_t[]", self._take_limit * self._layout.size // 8)
+                    "trust_sliced": options.sliced == "trust",
             except BaseException:
                 self.close()
                 raise

@@ -130,6 +130,7 @@ static nr_flow_options options(void) {
                    .key_vlan = next_random() % 2,
                    .directional = next_random() % 4 == 0,
                    .verify_checksums = next_random() % 4 == 0,
+                   .trust_sliced = next_random() % 2,
                    TUNNEL_PORTS},
     };
     memcpy(o.hash_key, &state, sizeof state);

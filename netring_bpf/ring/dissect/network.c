@@ -36,6 +36,35 @@ static int note_piece(const struct nr_cursor *c, uint32_t id, uint32_t offset, b
     return offset == 0 ? NR_KEYED : NR_FRAGMENT;
 }
 
+/* Takes the IP length for that on the wire, if mirrors or brokers slice frames and the options say
+ * so: such a frame has no other mark. Packets inside of others have their length from these. */
+static int take_sliced(struct nr_cursor *c, uint32_t length, bool is_right,
+                       const nr_decode_options *options, const struct nr_dissected *out) {
+    if (!is_right || out->tunnel.depth > 0) {
+        return NR_BAD_NETWORK;
+    }
+    if (!options->trust_sliced) {
+        return NR_SLICED;
+    }
+    c->wire = length;
+    return NR_KEYED;
+}
+
+/* IPv6 has no checksum of its own. Returns whether the transport's header, if it follows and was
+ * captured, agrees with the length. */
+static bool agrees_with_transport(const struct nr_cursor *c, uint32_t payload) {
+    const uint8_t *transport = c->at + 40;
+    switch (c->at[6]) {
+    case NR_PROTO_TCP:
+        return !nr_has(c, 40 + 13) ||
+               (transport[12] >> 4 >= 5 && (transport[12] >> 4) * 4u <= payload);
+    case NR_PROTO_UDP:
+        return !nr_has(c, 40 + 6) || nr_be16(transport + 4) == payload;
+    default:
+        return true;
+    }
+}
+
 static int parse_ipv4(struct nr_cursor *c, const nr_decode_options *options,
                       struct nr_dissected *out, struct nr_ends *ends) {
     if (!nr_has(c, 20)) {
@@ -48,11 +77,18 @@ static int parse_ipv4(struct nr_cursor *c, const nr_decode_options *options,
         return NR_BAD_NETWORK;
     }
     /* Segmentation offload leaves a total length of 0 on a host's own frames. */
-    if (total != 0 && (total < header || total > c->wire)) {
+    if (total != 0 && total < header) {
         return NR_BAD_NETWORK;
     }
     if (!nr_has(c, header)) {
-        return NR_CUT_NETWORK;
+        return total > c->wire ? NR_BAD_NETWORK : NR_CUT_NETWORK;
+    }
+    if (total > c->wire) {
+        const bool is_right = nr_checksum_is_right(ip, header);
+        const int reason = take_sliced(c, total, is_right, options, out);
+        if (reason != NR_KEYED) {
+            return reason;
+        }
     }
     if (options->verify_checksums && !nr_checksum_is_right(ip, header)) {
         return NR_BAD_CHECKSUM;
@@ -179,15 +215,23 @@ static uint32_t ipv6_payload(const struct nr_cursor *c) {
     return jumbo != 0 ? jumbo : c->wire - 40;
 }
 
-static int parse_ipv6(struct nr_cursor *c, struct nr_dissected *out, struct nr_ends *ends) {
+static int parse_ipv6(struct nr_cursor *c, const nr_decode_options *options,
+                      struct nr_dissected *out, struct nr_ends *ends) {
     if (!nr_has(c, 40)) {
         return NR_CUT_NETWORK;
     }
     const uint8_t *ip = c->at;
     const uint8_t *fragment = NULL;
     const uint32_t payload = ipv6_payload(c);
-    if (ip[0] >> 4 != 6 || payload > c->wire - 40) {
+    if (ip[0] >> 4 != 6) {
         return NR_BAD_NETWORK;
+    }
+    if (payload > c->wire - 40) {
+        const bool is_right = payload <= UINT16_MAX && agrees_with_transport(c, payload);
+        const int reason = take_sliced(c, payload + 40, is_right, options, out);
+        if (reason != NR_KEYED) {
+            return reason;
+        }
     }
     uint8_t next = ip[6];
     nr_trim(c, payload + 40);
@@ -239,7 +283,7 @@ static int skip_authentication(struct nr_cursor *c, struct nr_dissected *out,
 int nr_decode_network(struct nr_cursor *c, uint16_t ethertype, const nr_decode_options *options,
                       struct nr_dissected *out, struct nr_ends *ends) {
     if (ethertype != NR_ETHERTYPE_IPV4) {
-        return parse_ipv6(c, out, ends);
+        return parse_ipv6(c, options, out, ends);
     }
     const int reason = parse_ipv4(c, options, out, ends);
     return reason == NR_KEYED ? skip_authentication(c, out, ends) : reason;
