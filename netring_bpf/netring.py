@@ -99,7 +99,7 @@ class Netring(HasOpened):
     @classmethod
     def replay(
         cls,
-        path: str | Path,
+        path: str | Path | Sequence[str | Path],
         *,
         filter: FilterLike = None,
         buffer: int = 4096,
@@ -109,11 +109,13 @@ class Netring(HasOpened):
         """Return a ``Netring`` of a capture file: pcap or pcapng, packed by gzip or not.
 
         The dissector and the flow table are those of live traffic; times are the file's. ``path``
-        ``"-"`` is standard input. Nothing is lost: the slowest open subscriber sets the pace, so
+        ``"-"`` is standard input, and ``"cap-*.pcap"`` stands for all files of such names. Several
+        files are one capture: their frames are read in the order of their times, and flows go on
+        from file to file. Nothing is lost: the slowest open subscriber sets the pace, so
         close those that you do not read. The stream ends with the file. A broken file gives the
-        flows up to the break, then its subscribers raise ``CaptureFileError``. Raises
-        ``FilterError``, which of a long filter the subscribers raise, ``OptionError``, and on
-        entering ``CaptureFileError``.
+        flows up to the break and those of the other files, then its subscribers raise
+        ``CaptureFileError``. Raises ``FilterError``, which of a long filter the subscribers raise,
+        ``OptionError``, and on entering ``CaptureFileError``.
         """
         ring = cls.__new__(cls)
         ring._set_up(  # noqa: SLF001 - a constructor
@@ -162,7 +164,7 @@ class Netring(HasOpened):
 
     @property
     def interface(self) -> str:
-        """The name of the interface, or of a replay's file."""
+        """The name of the interface, or of a replay's files."""
         return self._capture.interface
 
     @property
@@ -172,7 +174,7 @@ class Netring(HasOpened):
 
     @property
     def progress(self) -> tuple[int, int] | None:
-        """The bytes read of a replay's file, and its size (0 for a pipe); None of an interface."""
+        """The bytes read of a replay's files, and their size (0: pipes); None of an interface."""
         return self._capture.progress if isinstance(self._capture, Replay) else None
 
     @property

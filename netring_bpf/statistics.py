@@ -55,6 +55,7 @@ class FlowStatistics:
     """The flow table's counts of flows, and of their packets and bytes.
 
     ``ended``: by reason, a value of ``FlowEnd``. ``peak``: the most live flows at one time.
+    ``capacity``: the flows that the table has room for, before it evicts some.
     """
 
     started: int
@@ -62,6 +63,7 @@ class FlowStatistics:
     ended: Mapping[str, int]
     live: int
     peak: int
+    capacity: int
     ended_packets: int
     ended_bytes: int
     live_packets: int

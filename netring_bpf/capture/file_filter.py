@@ -53,6 +53,7 @@ class FileFilter:
             self._check()
         self._answers: queue.SimpleQueue[Filter | NetringError | None] = queue.SimpleQueue()
         self._stopped = threading.Event()
+        self._answered: dict[tuple[int, bool], Filter | None] = {}  # several files may ask
 
     def _check(self) -> None:
         """Raise the error of the first link type if all have one."""
@@ -73,7 +74,18 @@ class FileFilter:
 
         Raises ``FilterError``, ``UnavailableError``, ``SyscallError``.
         """
-        linktype, exact = reader.asked_filter()
+        source, linktype, exact = reader.asked_filter()
+        if (linktype, exact) not in self._answered:
+            answer = self._made(linktype, exact)
+            if self._stopped.is_set():
+                return False
+            self._answered[linktype, exact] = answer
+        quick = not exact and self._quick is not None
+        reader.filter_savefile(source, linktype, self._answered[linktype, exact], quick=quick)
+        return True
+
+    def _made(self, linktype: int, exact: bool) -> Filter | None:
+        """Return the filter once it is compiled, or anything after ``stop()``."""
         work = self._compile_exactly if exact else self._compile
         with limits_explained("compile the filter of a capture file"):
             threading.Thread(
@@ -81,11 +93,10 @@ class FileFilter:
             ).start()
         answer = self._answers.get()
         if self._stopped.is_set():
-            return False
+            return None
         if isinstance(answer, NetringError):
             raise answer
-        reader.filter_savefile(linktype, answer, quick=not exact and self._quick is not None)
-        return True
+        return answer
 
     def _work(self, work: Callable[[int], Filter | None], linktype: int) -> None:
         try:

@@ -1,19 +1,16 @@
-"""Gives the flow events of a capture file, by the dissector and flow table of live traffic."""
+"""Gives the flow events of capture files, by the dissector and flow table of live traffic."""
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import os
-import stat
-import sys
+import logging
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from netring_bpf.capture.backend import Opened
-from netring_bpf.capture.feeder import GZIP_MAGIC, Feeder
+from netring_bpf.capture.capture_file import CaptureFile, Paths, named, paths_of
+from netring_bpf.capture.memory_bound import memory_bound
 from netring_bpf.errors import (
     CaptureFileError,
     ClosedError,
@@ -25,8 +22,9 @@ from netring_bpf.errors import (
 )
 from netring_bpf.events.batch import EventBatch
 from netring_bpf.events.event import Event
-from netring_bpf.ring.flow_options import FlowOptions
-from netring_bpf.ring.reader import ASKS, Reader
+from netring_bpf.ring.flow_ids import id_of_content
+from netring_bpf.ring.flow_options import DEFAULT_MAX_FLOWS, FlowOptions
+from netring_bpf.ring.reader import ASKS, MAX_SOURCES, Growth, Reader
 from netring_bpf.statistics import CaptureStatistics
 
 if TYPE_CHECKING:
@@ -37,21 +35,11 @@ if TYPE_CHECKING:
 __all__ = ["Replay"]
 
 _OPENED = Opened(backend="file")
+_log = logging.getLogger("netring_bpf.capture")
+_FEWEST_FLOWS = 1024  # to begin with
+_PIPE_FLOWS = 16_384
+_SHORT_RECORD = 76  # bytes of a frame in a file: few are shorter
 _GRACE = 0.5  # seconds without progress after which a stream's last bytes are left unread
-
-
-def _open(path: str | Path) -> int:
-    # O_NONBLOCK: a FIFO is opened before it has a writer; regular files do not mind it.
-    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
-    return os.open(path, flags)
-
-
-def _standard_input() -> int:
-    if sys.stdin is None:  # closed at the start; by now the descriptor may be something else
-        raise OSError(errno.EBADF, "standard input is closed")
-    descriptor = os.dup(0)
-    os.set_inheritable(descriptor, False)
-    return descriptor
 
 
 def _file_filter(filter: FilterLike) -> FileFilter:
@@ -63,26 +51,32 @@ def _file_filter(filter: FilterLike) -> FileFilter:
 class Replay:
     """Reads flow events from a pcap or pcapng file of any byte order, packed by gzip or not.
 
-    ``path``: the file, or a FIFO; ``"-"`` for standard input. ``filter``: an expression or a
-    ``Filter``, by the rule for files (docs/filters.md); named filters are refused. Times are the
-    file's. The reader waits until its events are taken, so none is lost. A pipe is read as it
-    fills, and ``stop()`` ends any wait for it. ``Netring.replay`` uses this.
+    ``path``: the file, or a FIFO; ``"-"`` for standard input; a pattern of the shell
+    (``"cap-*.pcap"``); or several of these, which are one capture: their frames are read in the
+    order of their times. ``filter``: an expression or a ``Filter``, by the rule for files
+    (docs/filters.md); named filters are refused. Times are the file's. The reader waits until its
+    events are taken, so none is lost. A pipe is read as it fills, and ``stop()`` ends any wait for
+    it. ``Netring.replay`` uses this.
     Raises ``CaptureFileError``, ``FilterError``, ``OptionError``. A long filter that is wrong ends
     the reading instead, by its ``FilterError``.
     """
 
     def __init__(
-        self, path: str | Path, *, filter: FilterLike = None, flow: FlowOptions | None = None
+        self, path: Paths, *, filter: FilterLike = None, flow: FlowOptions | None = None
     ) -> None:
-        self._path = Path(path)
+        self._given = path
+        self._name = named(path)
         self._filter = None if filter is None else _file_filter(filter)
         self._flow = flow or FlowOptions()
         self._stack = contextlib.ExitStack()
         self._reader: Reader | None = None
-        self._feeder: Feeder | None = None
-        self._descriptor = -1
-        self._size = 0
+        self._files: list[CaptureFile] = []
+        self._waiting: list[CaptureFile] = []  # for their time, the next one first
+        self._reading: list[CaptureFile] = []
+        self._ended: list[CaptureFile] = []  # whose numbers other files may have
+        self._problems: list[CaptureFileError] = []
         self._thread: threading.Thread | None = None
+        self._stopped = False
         self._stopping = False
         self._closing = threading.RLock()  # another thread may close while the books are read
         self._final: CaptureStatistics | None = None
@@ -92,7 +86,7 @@ class Replay:
     @property
     def interface(self) -> str:
         """The file's name."""
-        return str(self._path)
+        return self._name
 
     @property
     def opened(self) -> Opened:
@@ -112,55 +106,90 @@ class Replay:
     # -- opening --
 
     def open(self) -> None:
-        """Open the file. Raises ``CaptureFileError``, ``FilterError``."""
+        """Open the files. Raises ``CaptureFileError``, ``FilterError``, ``OptionError``."""
         if self._reader is not None:
-            raise ClosedError(f"replay of {self._path}: opened twice; make a new one")
-        what = f"open capture file {self._path}"
+            raise ClosedError(f"replay of {self._name}: opened twice; make a new one")
+        what = f"open capture file {self._name}"
         with limits_explained(what), contextlib.ExitStack() as undo:
-            self._descriptor = self._open_file(undo)
-            self._feeder = self._feed(undo)
-            reader = undo.enter_context(Reader(self._flow))
-            reader.add_savefile(self._feeder.descriptor if self._feeder else self._descriptor)
-            if self._filter is not None:
-                reader.ask_filters()
+            self._files = [CaptureFile(path) for path in paths_of(self._given)]
+            undo.callback(self._close_files)
+            beginnings = self._look_into_files()
+            reader = undo.enter_context(
+                Reader(
+                    self._flow,
+                    first_id=1 + (id_of_content(beginnings) if beginnings else 0),
+                    id_by_frame=any(file.is_pipe for file in self._files),
+                    growth=Growth(self._flows_at_first(), memory_bound()),
+                )
+            )
+            self._waiting = sorted(self._files, key=lambda file: file.first or 0)
+            self._read_next_files(reader)
             self._reader = reader
             self._stack = undo.pop_all()
 
-    def _open_file(self, undo: contextlib.ExitStack) -> int:
-        try:
-            descriptor = _standard_input() if str(self._path) == "-" else _open(self._path)
-            undo.callback(os.close, descriptor)
-            kind = os.fstat(descriptor)
-        except OSError as error:
-            if error.errno in {errno.EMFILE, errno.ENFILE}:
-                raise  # the file is not to blame
-            raise CaptureFileError(
-                f"open capture file {self._path}: {error.strerror}", path=self._path
-            ) from error
-        if stat.S_ISDIR(kind.st_mode):
-            raise CaptureFileError(
-                f"open capture file {self._path}: it is a directory", path=self._path
-            )
-        self._size = kind.st_size if stat.S_ISREG(kind.st_mode) else 0
-        return descriptor
+    def _look_into_files(self) -> list[bytes]:
+        """Return what tells the regular files from others; of several, find the first times."""
+        beginnings = []
+        for file in self._files:
+            file.open()
+            if not file.is_pipe:
+                beginnings.append(file.beginning())
+                if len(self._files) > 1:
+                    file.find_first()
+        return beginnings
 
-    def _feed(self, undo: contextlib.ExitStack) -> Feeder | None:
-        """Return None for a regular file without gzip: the C core reads that itself."""
-        if self._size and os.pread(self._descriptor, 2, 0) != GZIP_MAGIC:
-            return None
-        feeder = Feeder(self._descriptor, regular=self._size > 0)
-        undo.callback(feeder.close)
-        return feeder
+    def _flows_at_first(self) -> int:
+        """Return the flows for which a table that grows has room at first."""
+        if any(file.is_packed for file in self._files):
+            return _PIPE_FLOWS
+        frames = sum(file.size for file in self._files) // _SHORT_RECORD
+        return min(max(frames, _FEWEST_FLOWS), DEFAULT_MAX_FLOWS)
+
+    def _read_next_files(self, reader: Reader) -> None:
+        """Have the reader read the files whose time has come, up to that of the next one."""
+        now = self._waiting[0].first or 0
+        if len(self._reading) == MAX_SOURCES:
+            raise CaptureFileError(
+                f"read capture file {self._waiting[0].path}: its frames are of the same time as "
+                f"those of {MAX_SOURCES} other files, and no more are read at once; merge some "
+                "first (mergecap)",
+                path=self._waiting[0].path,
+            )
+        while (
+            self._waiting
+            and (self._waiting[0].first or 0) == now
+            and len(self._reading) < MAX_SOURCES
+        ):
+            file = self._waiting[0]
+            file.open()
+            replaced = self._ended.pop().source if self._ended else None
+            file.source = reader.add_savefile(file.readable, replaces=replaced)
+            if self._filter is not None:
+                reader.ask_filters(file.source)
+            self._reading.append(self._waiting.pop(0))
+        if len(self._files) > 1:
+            reader.read_until((self._waiting[0].first or 0) if self._waiting else None)
+
+    def _close_files(self) -> None:
+        for file in self._files:
+            file.close()
 
     @property
     def progress(self) -> tuple[int, int]:
-        """Bytes read of the file on disk, still packed, and its size; (0, 0) for a pipe."""
+        """Bytes read of the files on disk, still packed, and their size; (0, 0) for a pipe."""
         with self._closing:
-            if self._size == 0 or self._reader is None or self._final is not None:
-                return self._size, self._size
-            if self._feeder is not None:
-                return os.lseek(self._descriptor, 0, os.SEEK_CUR), self._size
-            return self._reader.savefile_offset, self._size
+            size = sum(file.size for file in self._files)
+            if self._reader is None or self._final is not None:
+                return size, size
+            waiting = sum(file.size for file in self._waiting)
+            left = sum(file.size - self._offset(file) for file in self._reading if file.size)
+            return size - waiting - left, size
+
+    def _offset(self, file: CaptureFile) -> int:
+        """Return the bytes read of the file as it lies on the disk."""
+        if file.feeder is not None:
+            return file.packed_offset()
+        return self._opened().savefile_offset(file.source)
 
     # -- events --
 
@@ -175,42 +204,67 @@ class Replay:
         """
         reader = self._opened()
         if self._thread is not None:
-            raise ClosedError(f"replay of {self._path}: started twice")
+            raise ClosedError(f"replay of {self._name}: started twice")
 
         def run() -> None:
             problem: NetringError | None
             try:
-                rc = self._read(reader)
-                problem = self._problem() if rc == 0 else SyscallError("read the capture file", -rc)
-            except NetringError as error:
+                problem = self._read(reader)
+            except NetringError as error:  # of a file that is gone by now
                 problem = error
             except Exception as error:  # noqa: BLE001 - ``done`` must be called
-                problem = InternalError(f"replay of {self._path}", error)
+                problem = InternalError(f"replay of {self._name}", error)
             done(problem)
 
         self._thread = threading.Thread(target=run, name="netring-reader", daemon=True)
         self._thread.start()
 
-    def _read(self, reader: Reader) -> int:
-        while (rc := reader.run()) == ASKS:
-            if self._filter is None or not self._filter.answer(reader):
-                return 0
-        return rc
+    def _read(self, reader: Reader) -> NetringError | None:
+        """Read all files; returns the first error. A broken file does not end the others."""
+        while True:
+            rc = reader.run()
+            if rc == ASKS and self._filter is not None:
+                if self._filter.answer(reader):
+                    continue
+                break  # it was stopped
+            if rc != 0:
+                return SyscallError("read the capture file", -rc)
+            self._end_files(reader)
+            if self._stopped or not self._waiting:
+                break
+            with self._closing, limits_explained(f"read {self._name}"):
+                self._read_next_files(reader)
+        for problem in self._problems[1:]:
+            _log.warning("%s", problem)
+        return self._problems[0] if self._problems else None
 
-    def _problem(self) -> CaptureFileError | None:
+    def _end_files(self, reader: Reader) -> None:
+        """Close the files that were read to their ends, and note what is wrong with them."""
+        for file in list(self._reading):
+            if not reader.is_read(file.source):
+                continue
+            if problem := self._problem(reader, file):
+                self._problems.append(problem)
+            with self._closing:
+                self._reading.remove(file)
+                self._ended.append(file)
+                file.close()
+
+    def _problem(self, reader: Reader, file: CaptureFile) -> CaptureFileError | None:
         if self._stopping:
             return None  # the stream was cut here because the caller asked for it
-        problem = self._opened().savefile_problem()
-        if self._feeder is not None and self._feeder.error is not None:
-            problem = f"cannot be unpacked: {self._feeder.error}", self._opened().savefile_offset
+        problem = reader.savefile_problem(file.source)
+        if file.feeder is not None and file.feeder.error is not None:
+            offset = reader.savefile_offset(file.source)
+            problem = f"cannot be unpacked: {file.feeder.error}", offset
         if problem is None:
             return None
         text, offset = problem
-        where = " of the unpacked data" if self._feeder is not None and self._size else ""
+        where = " of the unpacked data" if file.feeder is not None and file.size else ""
         return CaptureFileError(
-            f"read capture file {self._path}: at byte {offset}{where}: {text}; the flows up to "
+            f"read capture file {file.path}: at byte {offset}{where}: {text}; the flows up to "
             "there are good",
-            path=self._path,
+            path=file.path,
             offset=offset,
         )
 
@@ -229,7 +283,7 @@ class Replay:
     def set_filter(self, filter: FilterLike) -> None:
         """Raise ``OptionError``: frames that were read cannot be filtered again."""
         raise OptionError(
-            f"set_filter on {self._path}: a file has one filter; replay it again", option="filter"
+            f"set_filter on {self._name}: a file has one filter; replay it again", option="filter"
         )
 
     def stop(self) -> None:
@@ -239,22 +293,33 @@ class Replay:
         """
         if self._reader is None or self._final is not None:
             return
-        if self._thread is not None and self._feeder is not None and self._feeder.streams:
-            self._read_what_came(self._reader, self._thread, self._feeder)
+        self._stopped = True
+        if self._thread is not None:
+            self._read_what_came(self._reader, self._thread)
         self._reader.stop()
         if self._filter is not None:
             self._filter.stop()
         if self._thread is not None:
             self._thread.join()
 
-    def _read_what_came(self, reader: Reader, thread: threading.Thread, feeder: Feeder) -> None:
-        if thread.is_alive():
-            self._stopping = True
-            feeder.end()
+    def _read_what_came(self, reader: Reader, thread: threading.Thread) -> None:
+        with self._closing:
+            feeders = [file.feeder for file in self._reading if file.feeder is not None]
+            pipes = [feeder for feeder in feeders if feeder.streams]
+            if not pipes:
+                return
+            if thread.is_alive():
+                self._stopping = True
+                for pipe in pipes:
+                    pipe.end()
         before = -1
-        while thread.is_alive() and (now := reader.savefile_offset) != before:
+        while thread.is_alive() and (now := self._bytes_read(reader)) != before:
             before = now
             thread.join(_GRACE)
+
+    def _bytes_read(self, reader: Reader) -> int:
+        with self._closing:
+            return sum(reader.savefile_offset(file.source) for file in self._reading)
 
     def finish(self, limit: int) -> Iterator[EventBatch]:
         """After the end of the file: end the live flows and yield all events that are left."""
@@ -271,7 +336,7 @@ class Replay:
 
     def _opened(self) -> Reader:
         if self._reader is None or self._final is not None:
-            raise ClosedError(f"replay of {self._path}: it is not open")
+            raise ClosedError(f"replay of {self._name}: it is not open")
         return self._reader
 
     def close(self) -> None:

@@ -73,6 +73,9 @@
 #define NR_MAX_PORT_TIMEOUTS 16
 #define NR_MAX_FIRST_PACKETS 32
 #define NR_MAX_TUNNEL_PORTS 32
+#define NR_MAX_FLOWS 67108864
+#define NR_MAX_SOURCES 64
+#define NR_ID_BITS 51 /* of the first flow's id: ids stay below 2^53, which JSON's readers need */
 
 /* One side of a flow, as an event reports it. */
 typedef struct {
@@ -162,13 +165,13 @@ typedef struct {
     uint8_t key_vlan;      /* VLAN ids are part of the key */
     uint8_t directional;   /* each direction is its own flow */
     uint8_t verify_checksums;
+    uint8_t trust_sliced;    /* believes the IP length of a frame that a mirror has sliced */
     uint64_t tunnel_bits[4]; /* nr_reader_create() sets one for each tunnel port's low byte */
     uint32_t tunnel_port_count;
     nr_tunnel_port tunnel_ports[NR_MAX_TUNNEL_PORTS]; /* each port once */
 } nr_decode_options;
 
 typedef struct {
-    uint8_t trust_sliced; /* believes the IP length of a frame that a mirror has sliced */
     uint64_t idle_ns;
     uint16_t port; /* the responder's */
     uint8_t proto;
@@ -186,7 +189,7 @@ typedef struct {
     uint64_t update_ns; /* 0: no updates */
     uint64_t fragment_ns;
     uint32_t fragment_slots;
-    uint32_t max_flows;
+    uint32_t max_flows;   /* a table that may grow: to begin with */
     uint32_t event_slots; /* a power of two */
     uint32_t first_packets;
     uint32_t packet_statistics;
@@ -199,6 +202,8 @@ typedef struct {
     uint8_t hash_key[16]; /* random */
     uint64_t first_id;    /* id of the first flow; several readers use disjoint ids */
     uint64_t id_step;     /* from one id to the next; 0 means 1, for both */
+    uint64_t grow_bytes;  /* memory up to which the table of a replay may grow; 0: it does not */
+    uint32_t id_by_frame; /* of a replay: a hash of the first frame is added to first_id */
 } nr_flow_options;
 
 typedef struct {
@@ -249,8 +254,8 @@ typedef struct {
 } nr_address_set;
 
 /* Instructions that classic BPF does not have: they jump by jt if an address is in a set, else by
- * jf. NR_FILTER_IN4: the address is A, the set is number k. The others: the 16 bytes at an offset of
- * the frame, the lower 24 bits of k, or at X + that offset; the set is number k >> 24. */
+ * jf. NR_FILTER_IN4: the address is A, the set is number k. The others: the 16 bytes at an offset
+ * of the frame, the lower 24 bits of k, or at X + that offset; the set is number k >> 24. */
 #define NR_FILTER_IN4 0x55
 #define NR_FILTER_IN6 0x65
 #define NR_FILTER_IN6_X 0x6d
@@ -291,7 +296,7 @@ typedef struct {
     uint32_t error;
 } nr_savefile_state;
 
-/* The reader's books: counters that only grow, except flows_live, live_*,
+/* The reader's books: counters that only grow, except flows_live, flows_capacity, live_*,
  * fragments_waiting and in_ring. */
 typedef struct {
     uint64_t received;
@@ -312,6 +317,7 @@ typedef struct {
     uint64_t flows_ended[NR_END_COUNT];
     uint64_t flows_live;
     uint64_t flows_peak;
+    uint64_t flows_capacity; /* the flows that the table has room for now */
     uint64_t ended_packets;
     uint64_t ended_bytes;
     uint64_t live_packets;
@@ -400,6 +406,18 @@ int nr_reader_add_replay(nr_reader *reader, const uint8_t *records, uint64_t siz
 
 /* Adds a capture file, pcap or pcapng, read from its beginning; the caller keeps the descriptor. */
 int nr_reader_add_savefile(nr_reader *reader, int fd);
+/* Puts another file in the place of one that was read to its end. Not while the reader runs. */
+int nr_reader_replace_savefile(nr_reader *reader, int source, int fd);
+/* Reads all files of this reader as one, in the order of their frames' times, and lets
+ * nr_reader_run return before the first frame of the time `ts` or later: another file can then be
+ * added, and nr_reader_run be called again. Not while the reader runs. Returns -ENOMEM if memory
+ * runs out. */
+int nr_reader_read_until(nr_reader *reader, uint64_t ts);
+/* Returns whether all frames of a file were read. Not while the reader runs. */
+int nr_reader_source_is_read(const nr_reader *reader, int source);
+/* Tells the time of the first frame of a file, of which it reads the beginning. Waits for the data
+ * of a pipe. Returns 1, or 0 if the file has no frame that can be read, or -errno. */
+int nr_first_time(int fd, uint64_t *ts);
 /* Filters a capture file: call it before the run. The reader then stops with NR_READER_ASKS at each
  * frame whose link type has no program yet, and goes on with that frame when it is called again. */
 #define NR_READER_ASKS 1
@@ -454,8 +472,8 @@ uint32_t nr_reader_flush(nr_reader *reader);
 void nr_reader_discard(nr_reader *reader);
 
 /* Copies up to max frames and returns their number. Waits up to timeout_ms for the first. Returns 0
- * on timeout or after nr_reader_stop, -EINTR after a signal, -ENODEV when the interface is gone, and
- * -EAGAIN when a capture file asks for a filter. Not together with nr_reader_run. */
+ * on timeout or after nr_reader_stop, -EINTR after a signal, -ENODEV when the interface is gone,
+ * and -EAGAIN when a capture file asks for a filter. Not together with nr_reader_run. */
 int nr_reader_packets(nr_reader *reader, uint8_t *buffer, uint32_t size, nr_packet *packets,
                       uint32_t max, int timeout_ms);
 
@@ -487,8 +505,8 @@ uint32_t nr_encode(const nr_text_options *options, const void *events, uint32_t 
 uint32_t nr_text_room(const nr_text_options *options); /* the longest record */
 #define NR_CONN_STATE_SIZE 8
 #define NR_COMMUNITY_ID_SIZE 32
-/* Writes the conn_state and the Community ID of each event, both padded with NUL; a pair of stations
- * has no Community ID. */
+/* Writes the conn_state and the Community ID of each event, both padded with NUL; a pair of
+ * stations has no Community ID. */
 void nr_derive(const void *events, uint32_t event_size, uint32_t count, char *conn_states,
                char *community_ids);
 

@@ -61,6 +61,7 @@ def capture_statistics(
         ended={end.value: s.flows_ended[i] for i, end in ENDS.items()},
         live=s.flows_live,
         peak=s.flows_peak,
+        capacity=s.flows_capacity,
         ended_packets=s.ended_packets,
         ended_bytes=s.ended_bytes,
         live_packets=s.live_packets,

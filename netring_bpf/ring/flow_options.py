@@ -18,15 +18,16 @@ from netring_bpf.events.event import (
 from netring_bpf.ring.check import check, power_of_two
 
 __all__ = [
+    "DEFAULT_MAX_FLOWS",
     "MAX_FIRST_PACKETS",
     "MAX_PORT_TIMEOUTS",
     "MAX_SECONDS",
     "MAX_TUNNEL_DEPTH",
     "MAX_TUNNEL_PORTS",
     "MIN_SECONDS",
+    "SLICED",
     "TUNNELS_OVER_UDP",
     "FlowKey",
-    "SLICED",
     "FlowOptions",
     "PortTimeout",
     "Sliced",
@@ -35,6 +36,7 @@ __all__ = [
 
 MIN_SECONDS: Final = 0.001  #: the shortest timeout or interval
 MAX_SECONDS: Final = 1_000_000.0  #: the longest
+DEFAULT_MAX_FLOWS: Final = 100_000  #: of a live capture
 MAX_TUNNEL_DEPTH: Final = 4
 MAX_FIRST_PACKETS: Final = 32  #: NR_MAX_FIRST_PACKETS of api.h
 MAX_PORT_TIMEOUTS: Final = 16  #: NR_MAX_PORT_TIMEOUTS of api.h
@@ -55,10 +57,10 @@ TUNNELS_OVER_UDP: Final = MappingProxyType(
         TunnelKind.AYIYA: (5072,),
     }
 )
-_SECONDS = f"from {MIN_SECONDS} to {MAX_SECONDS:.0f} seconds"
-_PROTOCOLS = {"tcp": 6, "udp": 17}
 Sliced: TypeAlias = Literal["refuse", "trust"]
 SLICED: Final[tuple[Sliced, ...]] = get_args(Sliced)
+_SECONDS = f"from {MIN_SECONDS} to {MAX_SECONDS:.0f} seconds"
+_PROTOCOLS = {"tcp": 6, "udp": 17}
 _EVENTS = (FlowStarted, FlowEstablished, FlowUpdated, FlowEnded)
 
 
@@ -124,8 +126,9 @@ class FlowOptions:
     ``active_timeout``: a flow ends after this long and goes on as another; None for never.
     ``update_interval``: the time between two ``FlowUpdated`` of a live flow; None for never.
     ``max_flows``: the table's cap. In a full table a half-open flow makes room for a new one, else
-    the least recently used flow does. ``event_slots``: events held between the ring's thread and
-    Python, a power of two. Several threads share both alike.
+    the least recently used flow does. None: 100,000 in a live capture, while the table of a file
+    grows as it needs to, up to half of the memory. ``event_slots``: events held between the ring's
+    thread and Python, a power of two. Several threads share both alike.
 
     ``key``: see ``FlowKey``. ``key_vlan``: packets of one flow also have the same VLAN ids and the
     same virtual network. ``directional``: each direction is a flow of its own.
@@ -162,7 +165,7 @@ class FlowOptions:
         *(PortTimeout("udp", port, 10.0) for port in (53, 137, 5353, 5355)),
         *(PortTimeout("tcp", port, 3600.0) for port in (21, 22, 23, 513)),
     )
-    max_flows: int = 100_000
+    max_flows: int | None = None
     event_slots: int = 65_536
     key: FlowKey = FlowKey.FIVE_TUPLE
     key_vlan: bool = True
@@ -178,10 +181,10 @@ class FlowOptions:
     first_packets: int = 0
     server_ports: bool = True
     one_sided: bool = False
+    sliced: Sliced = "refuse"
     events: tuple[type[FlowEvent], ...] = _EVENTS
 
     def __post_init__(self) -> None:
-    sliced: Sliced = "refuse"
         check(
             "events", self.events,
             isinstance(self.events, tuple | list) and bool(self.events)
@@ -202,7 +205,12 @@ class FlowOptions:
             and len({(t.proto, t.port) for t in self.port_timeouts}) == len(self.port_timeouts),
             f"at most {MAX_PORT_TIMEOUTS}, each of another port",
         )
-        check("max_flows", self.max_flows, 1 <= self.max_flows <= 1 << 26, "1 to 67108864")
+        check(
+            "max_flows",
+            self.max_flows,
+            self.max_flows is None or 1 <= self.max_flows <= 1 << 26,
+            "1 to 67108864, or None",
+        )
         check(
             "event_slots",
             self.event_slots,

@@ -15,7 +15,7 @@ from netring_bpf.events.layout import TUNNELS, Layout, mask_of
 from netring_bpf.filter.interpreter import native_program
 from netring_bpf.fork import close_in_child, held_off
 from netring_bpf.ring.books import capture_statistics
-from netring_bpf.ring.flow_options import FlowKey, FlowOptions
+from netring_bpf.ring.flow_options import DEFAULT_MAX_FLOWS, FlowKey, FlowOptions
 from netring_bpf.ring.options import BusyPoll, TpacketOptions, XdpOptions
 from netring_bpf.statistics import CaptureStatistics, QueueStatistics
 
@@ -23,9 +23,10 @@ if TYPE_CHECKING:
     from netring_bpf.filter.filter import Filter
     from netring_bpf.filter.libpcap import Instruction
 
-__all__ = ["ASKS", "Blocks", "Reader"]
+__all__ = ["ASKS", "MAX_SOURCES", "Blocks", "Growth", "Reader", "first_time"]
 
 ASKS = int(lib.NR_READER_ASKS)  #: what ``Reader.run()`` returns for want of a filter
+MAX_SOURCES = int(lib.NR_MAX_SOURCES)  #: of one reader
 
 _KEYS = {
     FlowKey.FIVE_TUPLE: lib.NR_KEY_FIVE_TUPLE,
@@ -60,14 +61,36 @@ class Blocks(NamedTuple):
     last: int
 
 
+class Growth(NamedTuple):
+    """How a flow table grows: from so many ``flows``, up to so many bytes of ``memory``."""
+
+    flows: int
+    memory: int
+
+
 class Reader:
     """Owns the rings, the flow table and the hand-off: ``nr_reader`` of ``api.h``.
 
     One thread calls ``run()``, ``packets()`` or ``blocks()``; any may call ``stop()`` and
     ``statistics()``.
+
+    ``first_id``, ``id_step``: of the flows' ids; ``id_by_frame`` adds a hash of the first frame.
+    ``growth``: how a table without a cap grows; it does not if this is None.
     """
 
-    def __init__(self, options: FlowOptions, *, first_id: int = 1, id_step: int = 1) -> None:
+    def __init__(
+        self,
+        options: FlowOptions,
+        *,
+        first_id: int = 1,
+        id_step: int = 1,
+        id_by_frame: bool = False,
+        growth: Growth | None = None,
+    ) -> None:
+        self.first_id = first_id
+        # A cap that is asked for is kept to.
+        grows = growth if options.max_flows is None else None
+        flows = grows.flows if grows else options.max_flows or DEFAULT_MAX_FLOWS
         native = ffi.new(
             "nr_flow_options *",
             {
@@ -81,7 +104,7 @@ class Reader:
                 "update_ns": int((options.update_interval or 0) * _NS),
                 "fragment_ns": int(options.fragment_timeout * _NS),
                 "fragment_slots": options.max_fragmented,
-                "max_flows": options.max_flows,
+                "max_flows": flows,
                 "event_slots": options.event_slots,
                 "first_packets": options.first_packets,
                 "packet_statistics": options.packet_statistics,
@@ -103,13 +126,16 @@ class Reader:
                     "key_vlan": options.key_vlan,
                     "directional": options.directional,
                     "verify_checksums": options.verify_checksums,
+                    "trust_sliced": options.sliced == "trust",
                 },
                 "hash_key": os.urandom(16),
                 "first_id": first_id,
                 "id_step": id_step,
+                "id_by_frame": id_by_frame,
+                "grow_bytes": grows.memory if grows else 0,
             },
         )
-        what = f"make a flow table of {options.max_flows} flows"
+        what = f"make a flow table of {flows} flows"
         self._reader = None
         close_in_child(self)
         with limits_explained(what):
@@ -127,11 +153,11 @@ class Reader:
                 )
                 self._take_limit = min(options.event_slots, 4096)
                 self._events = ffi.new("uint64_t[]", self._take_limit * self._layout.size // 8)
-                    "trust_sliced": options.sliced == "trust",
             except BaseException:
                 self.close()
                 raise
         self._keep: list[Any] = []
+        self._programs: dict[int, tuple[Filter, Any, Any]] = {}  # of files, by the id of a filter
         self._block_buffer: Any = None
         self._sources = 0
         self.descriptors: list[int] = []  #: of the sources, to poll
@@ -222,53 +248,77 @@ class Reader:
         rc = lib.nr_reader_add_replay(self._open(), buffer, len(records))
         self._added(rc, "open a replay")
 
-    def add_savefile(self, descriptor: int) -> None:
-        """Read frames from a capture file; the caller keeps the descriptor and closes it."""
-        rc = lib.nr_reader_add_savefile(self._open(), descriptor)
-        self._added(rc, "open a capture file")
+    def add_savefile(self, descriptor: int, *, replaces: int | None = None) -> int:
+        """Read frames from a capture file; the caller keeps the descriptor and closes it.
 
-    def ask_filters(self) -> None:
-        """Before ``run()``: read only matching frames of the capture file.
+        ``replaces``: the number of a file that was read to its end, which this one takes over.
+        Returns the file's number. Not while the reader runs.
+        """
+        if replaces is None:
+            rc = lib.nr_reader_add_savefile(self._open(), descriptor)
+            self._added(rc, "open a capture file")
+        else:
+            rc = lib.nr_reader_replace_savefile(self._open(), replaces, descriptor)
+            if rc < 0:
+                raise SyscallError("open a capture file", -rc)
+        return int(rc)
+
+    def read_until(self, ts: int | None) -> None:
+        """Read all files as one, in the order of time, up to the frames of ``ts``; None: all.
+
+        ``run()`` then returns; it can be called again. Not while the reader runs.
+        """
+        error = -lib.nr_reader_read_until(self._open(), 2**64 - 1 if ts is None else ts)
+        if error:
+            raise SyscallError("read several capture files", error)
+
+    def is_read(self, source: int) -> bool:
+        """Whether this capture file was read to its end. Not while the reader runs."""
+        return bool(lib.nr_reader_source_is_read(self._open(), source))
+
+    def ask_filters(self, source: int = 0) -> None:
+        """Before ``run()``: read only matching frames of a capture file.
 
         ``run()`` then returns ``ASKS`` at a frame whose link type has no filter yet.
         """
-        if error := -lib.nr_reader_ask_filters(self._open(), self._sources - 1):
+        if error := -lib.nr_reader_ask_filters(self._open(), source):
             raise SyscallError("filter a capture file", error)
 
-    def asked_filter(self) -> tuple[int, bool]:
-        """After ``run()`` returned ``ASKS``: return the link type that wants a filter.
+    def asked_filter(self) -> tuple[int, int, bool]:
+        """After ``run()`` returned ``ASKS``: return the file and link type that want a filter.
 
-        And whether it has a quick one, and wants an exact one.
+        And whether they have a quick one, and want an exact one.
         """
         linktype, exact = ffi.new("uint32_t *"), ffi.new("uint32_t *")
-        lib.nr_reader_asking(self._open(), linktype, exact)
-        return int(linktype[0]), bool(exact[0])
+        source = lib.nr_reader_asking(self._open(), linktype, exact)
+        return int(source), int(linktype[0]), bool(exact[0])
 
-    def filter_savefile(self, linktype: int, filter: Filter | None, *, quick: bool = False) -> None:
-        """Set the filter of one link type; None lets none of its frames through.
+    def filter_savefile(
+        self, source: int, linktype: int, filter: Filter | None, *, quick: bool = False
+    ) -> None:
+        """Set the filter of one link type of a file; None lets none of its frames through.
 
         Not while ``run()`` runs. ``quick``: it errs on frames that were cut at an address; at the
         first of them ``run()`` asks for an exact one. Raises ``SyscallError``.
         """
         native = ffi.NULL
         if filter is not None:
-            native, kept = native_program(filter.instructions, filter.sets)
-            self._keep[:0] = native, kept  # the last one is that of packets()
-        error = -lib.nr_reader_filter_savefile(
-            self._open(), self._sources - 1, linktype, native, quick
-        )
+            if id(filter) not in self._programs:  # several files may have the same
+                made = native_program(filter.instructions, filter.sets)
+                self._programs[id(filter)] = filter, *made
+            native = self._programs[id(filter)][1]
+        error = -lib.nr_reader_filter_savefile(self._open(), source, linktype, native, quick)
         if error:
             raise SyscallError("filter a capture file", error)
 
-    @property
-    def savefile_offset(self) -> int:
-        """Bytes read of the capture file so far. From any thread."""
-        return int(lib.nr_reader_savefile_offset(self._open(), self._sources - 1))
+    def savefile_offset(self, source: int = 0) -> int:
+        """Return the bytes read of a capture file so far. From any thread."""
+        return int(lib.nr_reader_savefile_offset(self._open(), source))
 
-    def savefile_problem(self) -> tuple[str, int] | None:
-        """After ``run()``: return the defect of the capture file and its offset, or None."""
+    def savefile_problem(self, source: int = 0) -> tuple[str, int] | None:
+        """After ``run()``: return the defect of a capture file and its offset, or None."""
         state = ffi.new("nr_savefile_state *")
-        lib.nr_reader_savefile_state(self._open(), self._sources - 1, state)
+        lib.nr_reader_savefile_state(self._open(), source, state)
         if state.problem == lib.NR_FILE_FINE:
             return None
         if state.problem == lib.NR_FILE_UNREADABLE:
@@ -448,6 +498,7 @@ class Reader:
             reader, self._reader = self._reader, None
             lib.nr_reader_destroy(reader)
             self._keep = []
+            self._programs = {}
 
     def abandon(self) -> None:
         """In a forked child: free its copy, and leave the parent's rings alone."""
@@ -460,3 +511,15 @@ class Reader:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def first_time(descriptor: int) -> int | None:
+    """Return the time of a capture file's first frame, whose beginning this reads.
+
+    None if no frame can be read. Waits for the data of a pipe.
+    """
+    found = ffi.new("uint64_t *")
+    rc = lib.nr_first_time(descriptor, found)
+    if rc < 0:
+        raise SyscallError("open a capture file", -rc)
+    return int(found[0]) if rc else None

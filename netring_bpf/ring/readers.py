@@ -22,7 +22,8 @@ from netring_bpf.events.event import Packet
 from netring_bpf.filter.libpcap import Instruction
 from netring_bpf.fork import close_in_child, held_off
 from netring_bpf.ring.books import capture_statistics, sum_books
-from netring_bpf.ring.flow_options import FlowOptions
+from netring_bpf.ring.flow_ids import random_id
+from netring_bpf.ring.flow_options import DEFAULT_MAX_FLOWS, FlowOptions
 from netring_bpf.ring.reader import Blocks, Reader
 from netring_bpf.statistics import CaptureStatistics, QueueStatistics
 
@@ -50,8 +51,9 @@ class Readers:
         with contextlib.ExitStack() as undo:
             undo.callback(self._forget_filter)
             share = _share(options, count)
+            first_id = random_id() // count * count + 1
             self.each = tuple(
-                undo.enter_context(Reader(share, first_id=n + 1, id_step=count))
+                undo.enter_context(Reader(share, first_id=first_id + n, id_step=count))
                 for n in range(count)
             )
             with held_off():
@@ -279,7 +281,7 @@ def _share(options: FlowOptions, count: int) -> FlowOptions:
     slots = options.event_slots
     while slots * count > options.event_slots and slots > _LEAST_EVENT_SLOTS:
         slots //= 2
-    flows = -(-options.max_flows // count)
+    flows = -(-(options.max_flows or DEFAULT_MAX_FLOWS) // count)
     return dataclasses.replace(options, max_flows=flows, event_slots=slots)
 
 

@@ -122,6 +122,7 @@ static nr_flow_options options(void) {
         .fragment_ns = 5000 * MS,
         .fragment_slots = 64,
         .max_flows = 1 + next_random() % (next_random() % 2 ? 200 : 20),
+        .grow_bytes = next_random() % 2 ? next_random() % (1 << 18) : 0,
         .event_slots = 1024,
         .first_packets = next_random() % 2 ? 5 : 0,
         .packet_statistics = next_random() % 2,
@@ -204,6 +205,7 @@ int main(int argc, char **argv) {
     void *events = malloc((size_t)nr_reader_event_size(reader) * 1024);
     uint64_t clock = 1000 * MS, taken = 0;
     for (uint64_t i = 0; i < count; i++) {
+        nr_table_make_room(reader->table, 1 + o.decode.tunnel_depth);
         send_frame(reader, clock);
         clock += next_random() % 50 * MS;
         if (next_random() % 64 == 0) {

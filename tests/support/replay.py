@@ -90,9 +90,12 @@ class FileStory:
 
 
 def replay_file(
-    path: Path, options: FlowOptions | None = None, *, filter: str | None = None
+    path: str | Path | Sequence[str | Path],
+    options: FlowOptions | None = None,
+    *,
+    filter: str | None = None,
 ) -> FileStory:
-    """Read a capture file to its end, or to where it is broken."""
+    """Read capture files to their end, or to where they are broken."""
     source = Replay(path, filter=filter, flow=options or FlowOptions(update_interval=None))
     with source:
         done: queue.Queue[NetringError | None] = queue.Queue()

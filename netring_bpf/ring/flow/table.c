@@ -1,4 +1,5 @@
-/* Creates and destroys the flow table. All memory is mapped here, none on the packet path. */
+/* Creates, grows and destroys the flow table. All memory is mapped here, and none of it on the
+ * packet path. */
 #include "flow/slots.h"
 
 #include <stdlib.h>
@@ -30,49 +31,105 @@ static void set_timeouts(struct nr_table *t, const nr_flow_options *options) {
     t->update_ns = t->kinds >> NR_EVENT_UPDATED & 1 ? options->update_ns : 0;
 }
 
-/* Maps an array of zeros. A large one asks for huge pages: in a table of many flows, TLB misses are
- * most of a packet's cost. */
-static void *map_array(struct nr_table *t, size_t count, size_t size) {
-    struct memory *m = &t->memory[t->memories];
-    m->size = (count * size + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1);
-    m->at = mmap(NULL, m->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-                 -1, 0);
-    if (m->at == MAP_FAILED) {
+/* -- memory -- */
+
+static size_t rounded(size_t size) {
+    return (size + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1);
+}
+
+/* Asks for huge pages for a large array: in a table of many flows, TLB misses are most of a
+ * packet's cost. The whole mapping is one of them: mremap(2) moves no mapping of two kinds. */
+static void ask_for_huge_pages(void *at, size_t size) {
+    if (size >= HUGE_FROM) {
+        (void)madvise(at, rounded(size), MADV_HUGEPAGE); /* EINVAL: the kernel has none */
+    }
+}
+
+/* Maps zeros, of which no page takes memory before its use. Returns NULL if the kernel refuses. */
+static void *map_zeros(size_t size) {
+    void *at = mmap(NULL, rounded(size), PROT_READ | PROT_WRITE,
+                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (at == MAP_FAILED) {
         return NULL;
     }
-    if (count * size >= HUGE_FROM) {
-        (void)madvise(m->at, m->size, MADV_HUGEPAGE); /* EINVAL: the kernel has none */
+    ask_for_huge_pages(at, size);
+    return at;
+}
+
+/* The arrays that have an item for each flow, or several. */
+static void list_arrays(struct nr_table *t, const nr_flow_options *options) {
+    const struct array all[ARRAYS] = {
+        {&t->flows, sizeof *t->flows, 0},
+        {&t->pasts, sizeof *t->pasts, 0},
+        {&t->idle_links, sizeof *t->idle_links, 0},
+        {&t->extras, sizeof *t->extras, 0},
+        {&t->odds, sizeof *t->odds, 0},
+        {&t->timing, options->packet_statistics ? sizeof *t->timing : 0, 0},
+        {&t->first_packets, options->first_packets * sizeof *t->first_packets, 0},
+        {&t->tunneled, options->decode.tunnel_depth > 0 ? sizeof *t->tunneled : 0, 0},
+    };
+    memcpy(t->arrays, all, sizeof all);
+}
+
+static void *array_at(const struct array *array) {
+    void *at;
+    memcpy(&at, array->pointer, sizeof at);
+    return at;
+}
+
+/* Makes an array as long as `flows` flows need; what it has stays. Returns false if memory runs
+ * out. */
+static bool extend_array(struct array *array, uint32_t flows) {
+    const size_t size = (size_t)flows * array->item;
+    void *at = array_at(array);
+    if (size == 0 || rounded(size) <= array->size) {
+        return true;
     }
-    t->memories++;
-    return m->at;
+    if (at == NULL) {
+        at = map_zeros(size);
+    } else {
+        at = mremap(at, array->size, rounded(size), MREMAP_MAYMOVE);
+        at = at != MAP_FAILED ? at : NULL;
+        if (at != NULL) {
+            ask_for_huge_pages(at, size);
+        }
+    }
+    if (at == NULL) {
+        return false;
+    }
+    memcpy(array->pointer, &at, sizeof at);
+    array->size = rounded(size);
+    return true;
 }
 
 /* Returns false if memory runs out. nr_table_destroy unmaps what was mapped. */
-static bool map_arrays(struct nr_table *t, const nr_flow_options *options) {
-    const uint32_t flows = options->max_flows;
-    t->held_capacity = flows < HELD_MAX ? flows : HELD_MAX;
-    t->flows = map_array(t, flows, sizeof *t->flows);
-    t->pasts = map_array(t, flows, sizeof *t->pasts);
-    t->idle_links = map_array(t, flows, sizeof *t->idle_links);
-    t->extras = map_array(t, flows, sizeof *t->extras);
-    t->odds = map_array(t, flows, sizeof *t->odds);
-    t->held = map_array(t, t->held_capacity, sizeof *t->held);
-    t->slots = map_array(t, t->slot_groups, sizeof *t->slots);
-    if (options->packet_statistics) {
-        t->timing = map_array(t, flows, sizeof *t->timing);
+static bool extend_arrays(struct nr_table *t, uint32_t flows) {
+    for (int i = 0; i < ARRAYS; i++) {
+        if (!extend_array(&t->arrays[i], flows)) {
+            return false;
+        }
     }
-    if (options->first_packets > 0) {
-        t->first_packets =
-            map_array(t, (size_t)flows * options->first_packets, sizeof *t->first_packets);
+    return true;
+}
+
+static uint32_t held_capacity_of(uint32_t flows) {
+    return flows < HELD_MAX ? flows : HELD_MAX;
+}
+
+/* Returns the bytes that one more flow takes at most. */
+static size_t flow_size(const struct nr_table *t) {
+    size_t size = sizeof(struct slots) / 5 + 1;
+    for (int i = 0; i < ARRAYS; i++) {
+        size += t->arrays[i].item;
     }
-    if (options->decode.tunnel_depth > 0) {
-        t->tunneled = map_array(t, flows, sizeof *t->tunneled);
-    }
-    return t->flows != NULL && t->pasts != NULL && t->idle_links != NULL && t->extras != NULL &&
-           t->odds != NULL && t->held != NULL && t->slots != NULL &&
-           (t->timing != NULL || !options->packet_statistics) &&
-           (t->first_packets != NULL || options->first_packets == 0) &&
-           (t->tunneled != NULL || options->decode.tunnel_depth == 0);
+    return size;
+}
+
+/* Returns to how many flows the table may grow. */
+static uint32_t limit_of(const struct nr_table *t, const nr_flow_options *options) {
+    const uint64_t fit = options->grow_bytes / flow_size(t);
+    const uint64_t most = fit < NR_MAX_FLOWS ? fit : NR_MAX_FLOWS;
+    return most > options->max_flows ? (uint32_t)most : options->max_flows;
 }
 
 struct nr_table *nr_table_create(const nr_flow_options *options, struct nr_handoff *handoff) {
@@ -80,14 +137,19 @@ struct nr_table *nr_table_create(const nr_flow_options *options, struct nr_hando
     if (t == NULL) {
         return NULL;
     }
+    list_arrays(t, options);
     t->slot_groups = nr_slot_groups(options->max_flows);
-    if (!map_arrays(t, options)) {
+    t->slots = map_zeros(t->slot_groups * sizeof *t->slots);
+    t->held = map_zeros(HELD_MAX * sizeof *t->held);
+    t->held_capacity = held_capacity_of(options->max_flows);
+    if (t->slots == NULL || t->held == NULL || !extend_arrays(t, options->max_flows)) {
         nr_table_destroy(t);
         return NULL;
     }
     t->handoff = handoff;
     t->kinds = options->kinds != 0 ? options->kinds : UINT32_MAX;
     t->capacity = options->max_flows;
+    t->limit = limit_of(t, options);
     t->free_head = t->extra_free = t->odds_free = t->held_free = t->victim = NIL;
     t->first_count = options->first_packets;
     t->one_sided = options->one_sided != 0;
@@ -112,8 +174,16 @@ void nr_table_destroy(struct nr_table *t) {
     if (t == NULL) {
         return;
     }
-    for (int i = 0; i < t->memories; i++) {
-        munmap(t->memory[i].at, t->memory[i].size);
+    for (int i = 0; i < ARRAYS; i++) {
+        if (array_at(&t->arrays[i]) != NULL) {
+            munmap(array_at(&t->arrays[i]), t->arrays[i].size);
+        }
+    }
+    if (t->slots != NULL) {
+        munmap(t->slots, rounded(t->slot_groups * sizeof *t->slots));
+    }
+    if (t->held != NULL) {
+        munmap(t->held, rounded(HELD_MAX * sizeof *t->held));
     }
     free(t);
 }
@@ -136,12 +206,53 @@ int64_t nr_table_lead(const struct nr_table *t) {
     return t->lead;
 }
 
+/* -- growing -- */
+
+/* Puts all flows into an index for `flows` flows. Returns false if memory runs out. */
+static bool extend_slots(struct nr_table *t, uint32_t flows) {
+    struct slots *old = t->slots;
+    const uint32_t groups = t->slot_groups;
+    struct slots *slots = map_zeros(nr_slot_groups(flows) * sizeof *slots);
+    if (slots == NULL) {
+        return false;
+    }
+    t->slots = slots;
+    t->slot_groups = nr_slot_groups(flows);
+    for (uint32_t group = 0; group < groups; group++) {
+        for (uint32_t n = 0; n < NR_SLOTS; n++) {
+            if (old[group].flow[n] != 0) {
+                nr_slots_add(t, old[group].hash[n], old[group].flow[n] - 1);
+            }
+        }
+    }
+    munmap(old, rounded(groups * sizeof *old));
+    return true;
+}
+
+void nr_table_make_room(struct nr_table *t, uint32_t flows) {
+    if (NR_LIKELY(t->capacity - t->live >= flows) || t->capacity == t->limit) {
+        return;
+    }
+    const uint32_t wanted = t->capacity < t->limit / 2 ? t->capacity * 2 : t->limit;
+    if (!extend_arrays(t, wanted) || !extend_slots(t, wanted)) {
+        t->limit = t->capacity; /* from now on a full table evicts */
+        return;
+    }
+    t->capacity = wanted;
+    t->held_capacity = held_capacity_of(wanted);
+}
+
+void nr_table_shift_ids(struct nr_table *t, uint64_t by) {
+    t->next_id += by;
+}
+
 void nr_table_account(const struct nr_table *t, nr_statistics *s) {
     s->flows_started = t->started;
     s->flows_established = t->established;
     memcpy(s->flows_ended, t->ended, sizeof s->flows_ended);
     s->flows_live = t->live;
     s->flows_peak = t->peak;
+    s->flows_capacity = t->capacity;
     s->ended_packets = t->ended_packets;
     s->ended_bytes = t->ended_bytes;
     s->live_packets = t->live_packets;

@@ -1,5 +1,5 @@
-/* The flow table's interface. The table is pure (no clock, no I/O) and takes all memory at
- * creation. */
+/* The flow table's interface. The table is pure (no clock, no I/O), and takes memory at its
+ * creation and in nr_table_make_room() only. */
 #ifndef NR_FLOW_TABLE_H
 #define NR_FLOW_TABLE_H
 
@@ -13,6 +13,13 @@ uint32_t nr_event_size(const nr_flow_options *options);
 
 struct nr_table *nr_table_create(const nr_flow_options *options, struct nr_handoff *handoff);
 void nr_table_destroy(struct nr_table *table);
+
+/* Adds a number to the ids of all flows to come. */
+void nr_table_shift_ids(struct nr_table *table, uint64_t by);
+
+/* Lets a table that may grow do so before `flows` more flows would fill it. Not on the packet path:
+ * growing moves all flows. A table that cannot grow evicts flows once it is full. */
+void nr_table_make_room(struct nr_table *table, uint32_t flows);
 
 /* Hashes the keys of keyed packets, and prefetches the memory that several of them will need. Call
  * it before nr_table_packet, and again if a key changes. */

@@ -179,12 +179,13 @@ struct list {
     uint32_t head, tail;
 };
 
-/* One mapping of the table: zeros, no page of it touched before its use. */
-struct memory {
-    void *at;
-    size_t size;
+/* An array with items for each flow. It is mapped, and moves when the table grows. */
+struct array {
+    void *pointer; /* the address of the table's pointer to it; that is NULL before it is mapped */
+    size_t item;   /* bytes for each flow; 0: there is no such array */
+    size_t size;   /* bytes mapped */
 };
-#define MEMORIES 10
+#define ARRAYS 8
 
 #define LEADS 8u
 
@@ -223,6 +224,7 @@ struct nr_table {
     uint32_t kinds; /* bits of the kinds of events to make */
     struct list update;
     uint32_t capacity;
+    uint32_t limit;     /* the capacity to which the table may grow */
     uint32_t fresh;     /* the first entry never used: pages from here on are untouched */
     uint32_t free_head; /* freed entries, chained through idle_links[].next */
     uint32_t extra_fresh, extra_free;
@@ -237,8 +239,7 @@ struct nr_table {
     uint64_t next_id, id_step;
     uint64_t started, established, ended[NR_END_COUNT];
     uint64_t ended_packets, ended_bytes;
-    struct memory memory[MEMORIES];
-    int memories;
+    struct array arrays[ARRAYS];
 };
 
 static inline bool nr_is_tcp(const struct flow *f) {

@@ -6,6 +6,7 @@
 
 #include "clock.h"
 #include "loop/reader.h"
+#include "siphash.h"
 
 #define DRAIN_NS (2000ull * 1000 * 1000)
 #define DRAIN_POLL_MS 5
@@ -13,6 +14,7 @@
 #define NAP_NS 50000
 #define MANY 256           /* frames since the last nap that make the next one long */
 #define REPLAY_PASSES 256  /* between two publications of the books */
+#define ID_BYTES 256u      /* of the first frame, for the ids of flows */
 #define REPLAY_EVENTS 1024 /* events handed over at once: a wake-up is expensive */
 
 /* -- one pass over one source -- */
@@ -60,6 +62,17 @@ static void prefetch_frames(const struct nr_frame *frames, uint32_t count) {
     }
 }
 
+/* Makes the ids of flows depend on the first frame, so that different captures have different ids
+ * and the same capture has the same ones. */
+static void shift_ids(nr_reader *r, const struct nr_frame *frame) {
+    static const uint64_t key[2] = {0, 0}; /* the same in each process */
+    uint64_t words[3 + ID_BYTES / 8] = {frame->ts, frame->len, frame->caplen};
+    memcpy(&words[3], frame->data, frame->caplen < ID_BYTES ? frame->caplen : ID_BYTES);
+    const uint64_t hash = nr_siphash13(key, words, sizeof words / sizeof *words);
+    nr_table_shift_ids(r->table, hash >> (64 - NR_ID_BITS));
+    r->id_by_frame = false;
+}
+
 static uint32_t read_source(nr_reader *r, struct nr_source *source) {
     struct nr_frame frames[NR_BATCH];
     const uint32_t max = frame_allowance(r, source);
@@ -68,6 +81,9 @@ static uint32_t read_source(nr_reader *r, struct nr_source *source) {
         r->read_at = source->read_at;
         if (source->written_afar) {
             prefetch_frames(frames, count);
+        }
+        if (NR_UNLIKELY(r->id_by_frame)) {
+            shift_ids(r, frames);
         }
         if (source->finite) {
             nr_stamps_dissect(r, frames, count);
@@ -79,12 +95,31 @@ static uint32_t read_source(nr_reader *r, struct nr_source *source) {
     return count;
 }
 
-static uint32_t read_sources(nr_reader *r) {
+/* Reads a batch of several files, in the order of time. */
+static uint32_t read_merged(nr_reader *r) {
+    struct nr_frame frames[NR_BATCH];
+    const uint32_t max = replay_allowance(r, nr_load_acquire(&r->handoff.tail));
+    const uint32_t count = max > 0 ? nr_merge_next(r, frames, max) : 0;
+    if (count > 0) {
+        if (NR_UNLIKELY(r->id_by_frame)) {
+            shift_ids(r, frames);
+        }
+        nr_stamps_dissect(r, frames, count);
+    }
+    return count;
+}
+
+static uint32_t read_each(nr_reader *r) {
     uint32_t count = 0;
     const int sources = nr_reader_sources(r);
     for (int i = 0; i < sources; i++) {
         count += read_source(r, r->sources[i]);
     }
+    return count;
+}
+
+static uint32_t read_sources(nr_reader *r) {
+    const uint32_t count = r->ahead != NULL ? read_merged(r) : read_each(r);
     if (count > 0) {
         if (!r->finite) {
             nr_table_tick(r->table, 0); /* packet time has moved on */
@@ -207,11 +242,29 @@ static bool is_starved(const nr_reader *r) {
     return false;
 }
 
+/* Waits for the data of pipes. A file that is not waited for would always be ready. Returns false
+ * if no pipe is waited for; *rc is as of nr_reader_wait. */
+static bool wait_for_pipes(nr_reader *r, int *rc) {
+    struct pollfd fds[1 + NR_MAX_SOURCES] = {r->fds[0]};
+    nfds_t count = 1;
+    for (int i = 0; i < nr_reader_sources(r); i++) {
+        if (r->sources[i]->starved) {
+            fds[count++] = r->fds[1 + i];
+        }
+    }
+    if (count > 1 && poll(fds, count, TICK_MS) > 0 && fds[0].revents & POLLIN) {
+        *rc = answer_bell(r);
+    }
+    return count > 1;
+}
+
 static int run_replay(nr_reader *r) {
     int rc = 0;
     uint32_t passes = 0, dlt, exact;
-    while (rc == 0 && !nr_load_relaxed(&r->stopping) && !nr_reader_is_read(r)) {
-        if (read_sources(r) == 0 && !nr_reader_is_read(r)) {
+    while (rc == 0 && !nr_load_relaxed(&r->stopping) && !nr_merge_is_read(r)) {
+        nr_table_make_room(r->table, (NR_BATCH + NR_STAMPS_WAITING) * events_per_frame(r) /
+                                         NR_EVENTS_PER_PACKET);
+        if (read_sources(r) == 0 && !nr_merge_is_read(r)) {
             if (nr_reader_asking(r, &dlt, &exact) >= 0) {
                 nr_reader_account(r);
                 return NR_READER_ASKS;
@@ -222,7 +275,9 @@ static int run_replay(nr_reader *r) {
             nr_handoff_publish(&r->handoff);
             nr_reader_account(r);
             nr_reader_publish_books(r);
-            rc = is_starved(r) ? wait_through_signals(r, TICK_MS) : wait_for_room(r);
+            if (!wait_for_pipes(r, &rc)) {
+                rc = wait_for_room(r);
+            }
         }
         if (++passes % REPLAY_PASSES == 0) {
             nr_reader_account(r);

@@ -1,6 +1,6 @@
 /* Creates, configures and destroys a reader, and keeps its books.
  *
- * Nothing is allocated after the sources are added, and no lock is taken: the books reach other
+ * Nothing is allocated on the packet path, and no lock is taken: the books reach other
  * threads through a snapshot under a sequence count. */
 #include "loop/reader.h"
 
@@ -24,6 +24,7 @@ nr_reader *nr_reader_create(const nr_flow_options *options) {
     }
     memset(r, 0, sizeof *r);
     r->finite = true;
+    r->until = UINT64_MAX;
     r->nap_ns = UINT64_MAX;
     r->clock.offset = r->clock.wall = nr_wall_offset();
     r->bell_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -35,6 +36,7 @@ nr_reader *nr_reader_create(const nr_flow_options *options) {
         nr_fragments_create(options->fragment_slots, options->fragment_ns, options->hash_key);
     r->decode = options->decode;
     nr_set_tunnel_bits(&r->decode);
+    r->id_by_frame = options->id_by_frame != 0;
     const int no_stamps = nr_stamps_create(&r->stamps);
     if (r->bell_fd < 0 || rc != 0 || r->table == NULL || r->fragments == NULL || no_stamps != 0) {
         nr_reader_destroy(r);
@@ -48,6 +50,7 @@ void nr_reader_destroy(nr_reader *r) {
     for (int i = 0; i < r->source_count; i++) {
         r->sources[i]->ops->destroy(r->sources[i]);
     }
+    nr_merge_destroy(r);
     nr_table_destroy(r->table);
     nr_fragments_destroy(r->fragments);
     nr_stamps_destroy(&r->stamps);
@@ -139,6 +142,31 @@ int nr_reader_asking(const nr_reader *r, uint32_t *dlt, uint32_t *exact) {
         }
     }
     return -1;
+}
+
+int nr_reader_replace_savefile(nr_reader *r, int at, int fd) {
+    struct nr_source *source = NULL, *old = r->sources[at];
+    const int rc = nr_savefile_create(fd, &source);
+    if (rc != 0) {
+        return rc;
+    }
+    r->past_frames += old->file_frames;
+    r->past_filtered += old->file_filtered;
+    r->past_overlong += old->file_overlong;
+    old->ops->destroy(old);
+    source->clock = &r->clock;
+    r->sources[at] = source;
+    r->fds[1 + at] = (struct pollfd){.fd = source->fd, .events = POLLIN};
+    return at;
+}
+
+int nr_reader_source_is_read(const nr_reader *r, int source) {
+    return r->sources[source]->finished && nr_merge_held(r, source) == 0;
+}
+
+int nr_reader_read_until(nr_reader *r, uint64_t ts) {
+    r->until = ts;
+    return nr_merge_create(r);
 }
 
 int nr_reader_filter_savefile(nr_reader *r, int source, uint32_t dlt,
@@ -255,7 +283,9 @@ void nr_reader_account(nr_reader *r) {
     const int sources = nr_reader_sources(r);
     b->xsk_rx_dropped = b->xsk_rx_ring_full = b->xsk_fill_ring_empty = 0;
     b->tp_packets = b->tp_drops = b->in_ring = 0;
-    b->file_frames = b->file_filtered = b->file_overlong = 0;
+    b->file_frames = r->past_frames;
+    b->file_filtered = r->past_filtered;
+    b->file_overlong = r->past_overlong;
     for (int i = 0; i < sources; i++) {
         struct nr_source *source = r->sources[i];
         source->ops->account(source);
@@ -264,7 +294,7 @@ void nr_reader_account(nr_reader *r) {
         b->xsk_fill_ring_empty += source->fill_ring_empty;
         b->tp_packets += source->tp_packets;
         b->tp_drops += source->tp_drops;
-        b->file_frames += source->file_frames;
+        b->file_frames += source->file_frames - nr_merge_held(r, i);
         b->file_filtered += source->file_filtered;
         b->file_overlong += source->file_overlong;
         b->in_ring += source->ops->in_ring(source);

@@ -1,6 +1,6 @@
-/* The reader, shared by its files: reader.c (life and books), loop.c (the thread's loop),
- * packet_path.c (from frame to flow), stamps.c (the time stamps of files), raw_packets.c (copies of
- * frames), time_slice.c (its share of the CPU). */
+/* The reader, shared by its files: reader.c (life and books), loop.c (the thread's loop), merge.c
+ * (several files as one), packet_path.c (from frame to flow), stamps.c (the time stamps of files),
+ * raw_packets.c (copies of frames), time_slice.c (its share of the CPU). */
 #ifndef NR_LOOP_READER_H
 #define NR_LOOP_READER_H
 
@@ -10,7 +10,6 @@
 #include "flow/table.h"
 #include "source/source.h"
 
-#define NR_MAX_SOURCES 64
 #define NR_TICK_NS (100ull * 1000 * 1000) /* timers, kernel counters, watchdog */
 #define NR_BOOK_WORDS (sizeof(nr_statistics) / sizeof(uint64_t))
 
@@ -31,7 +30,11 @@ struct nr_reader {
     int bell_fd;                           /* wakes the thread: stopping, or one more source */
     bool stopping;                         /* the reader is to stop; set from any thread */
     bool finite;                           /* all sources are replays */
-    uint64_t nap_ns;                       /* the shortest that a source allows; 0: none */
+    struct nr_ahead *ahead;                /* a source each; NULL: a single source is read */
+    uint64_t until;                        /* frames of replays from this time on have to wait */
+    bool id_by_frame;                      /* the ids of flows depend on the first frame */
+    uint64_t past_frames, past_filtered, past_overlong; /* of files that have made way for others */
+    uint64_t nap_ns; /* the shortest that a source allows; 0: none */
     struct nr_table *table;
     struct nr_fragments *fragments;
     nr_decode_options decode;
@@ -59,6 +62,17 @@ static inline int nr_reader_sources(const nr_reader *reader) {
 static inline uint32_t nr_reader_inner_max(const nr_reader *reader) {
     return reader->decode.tunnel_depth + NR_SUBFRAMES_MAX;
 }
+
+/* merge.c: several replays as one. The first makes room for frames ahead; returns -ENOMEM. */
+int nr_merge_create(nr_reader *reader);
+void nr_merge_destroy(nr_reader *reader);
+/* Lends up to max frames in the order of their times, and returns their number. They are valid
+ * until the next call. Returns 0 if a file has no data yet, or at the end. */
+uint32_t nr_merge_next(nr_reader *reader, struct nr_frame *frames, uint32_t max);
+/* Returns how many frames the source has lent that have not had their turn. */
+uint32_t nr_merge_held(const nr_reader *reader, int source);
+/* Returns true if no frame from before reader->until is left. */
+bool nr_merge_is_read(const nr_reader *reader);
 
 /* packet_path.c: dissects frames and accounts for them; they are not needed afterwards. */
 void nr_reader_dissect(nr_reader *reader, const struct nr_frame *frames, uint32_t count);

@@ -3,6 +3,7 @@
 #include "source/savefile.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -218,6 +219,26 @@ uint32_t nr_savefile_asked(const struct nr_source *source, uint32_t *exact) {
     const struct nr_savefile *f = (const struct nr_savefile *)source;
     *exact = f->asks_exact;
     return f->held_dlt;
+}
+
+int nr_first_time(int fd, uint64_t *ts) {
+    struct nr_source *source = NULL;
+    struct nr_frame frame;
+    struct pollfd ready = {.fd = fd, .events = POLLIN};
+    uint32_t count = 0;
+    const int rc = nr_savefile_create(fd, &source);
+    if (rc != 0) {
+        return rc;
+    }
+    while (count == 0 && !source->finished) {
+        count = source->ops->next(source, &frame, 1);
+        if (source->starved) {
+            (void)poll(&ready, 1, -1);
+        }
+    }
+    *ts = count > 0 ? frame.ts : 0;
+    source->ops->destroy(source);
+    return (int)count;
 }
 
 int nr_savefile_filter(struct nr_source *source, uint32_t dlt, const nr_filter_program *program,
