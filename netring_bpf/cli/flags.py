@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import functools
+import glob
 import importlib.util
 import math
 import operator
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -73,20 +74,50 @@ class Parser(argparse.ArgumentParser):
 
 
 class CommandParser(Parser):
-    """Parses the words of one command; a filter's words may stand between flags."""
+    """Parses the words of one command; a filter's words may stand between flags.
+
+    Where ``-r`` may be given several times, more files may follow the one after it.
+    """
 
     _intermixing = False
 
-    def parse_known_args(self, *args: Any, **kwargs: Any) -> Any:
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse the words, or exit with a message that names this command."""
         # Some versions of argparse call this method again to parse intermixed words.
         if self._intermixing:
-            return super().parse_known_args(*args, **kwargs)
+            return super().parse_known_args(args, namespace)
         self._intermixing = True
+        if isinstance(self._option_string_actions.get("-r"), argparse._AppendAction):  # noqa: SLF001
+            args = _with_a_flag_each(args or [])
         try:
-            return self.parse_intermixed_args(*args, **kwargs), []
+            return self.parse_intermixed_args(args, namespace), []
         finally:
             self._intermixing = False
+
+
+def _with_a_flag_each(words: Sequence[str]) -> list[str]:
+    """Return the words with an ``-r`` before each file that follows another."""
+    spread: list[str] = []
+    follows = False  # a file after -r, directly
+    for n, word in enumerate(words):
+        if word == "--":
+            return [*spread, *words[n:]]
+        is_value = n > 0 and words[n - 1] == "-r"
+        if follows and not is_value and _is_file(word):
+            spread.append("-r")
+        elif not is_value:
+            follows = word.startswith("-r") and len(word) > len("-r")
+        else:
+            follows = True
+        spread.append(word)
+    return spread
+
+
+def _is_file(word: str) -> bool:
+    """Whether it is no word of a filter, but the name of a file or a pattern of names."""
+    if word.startswith("-") or word.isalnum():
+        return False
+    return os.path.lexists(word) or ("*" in word and bool(glob.glob(word)))
 
 
 class Formatter(argparse.HelpFormatter):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -25,7 +24,14 @@ from netring_bpf.cli.flags import (
 from netring_bpf.cli.mqtt_flags import add_mqtt_flags, check_mqtt_flags, mqtt_sinks
 from netring_bpf.errors import OptionError, PackageMissingError
 from netring_bpf.formats.base import FORMATS
-from netring_bpf.ring.flow_options import MAX_TUNNEL_DEPTH, FlowKey, FlowOptions, TunnelPort
+from netring_bpf.ring.flow_options import (
+    DEFAULT_MAX_FLOWS,
+    MAX_TUNNEL_DEPTH,
+    SLICED,
+    FlowKey,
+    FlowOptions,
+    TunnelPort,
+)
 from netring_bpf.ring.options import PRESETS, TpacketOptions, XdpOptions
 
 if TYPE_CHECKING:
@@ -52,11 +58,13 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add("--interface", "-i", metavar="IFACE", help="capture on this interface")
     add(
         "-r",
-        dest="file",
+        dest="files",
+        action="append",
         type=Path,
         metavar="FILE",
         help="read this capture file instead: pcap or pcapng, also packed with gzip; - reads "
-        "standard input",
+        "standard input; several files, by more -r, more names after it or a pattern as "
+        "'cap-*.pcap', are read as one capture, in the order of their times",
     )
     add(
         "--format",
@@ -150,6 +158,20 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         help="say in each flow that only one direction of the traffic is seen here",
     )
     add(
+        "--max-flows",
+        type=count,
+        metavar="N",
+        help="keep at most N live flows [default: "
+        f"{DEFAULT_MAX_FLOWS} of an interface; of a file as many as fit into half of the memory]",
+    )
+    add(
+        "--sliced",
+        choices=SLICED,
+        default=_DEFAULT.sliced,
+        help="refuse frames that a mirror has sliced, or trust their IP length "
+        "[default: %(default)s]",
+    )
+    add(
         "--preset",
         choices=PRESETS,
         default="default",
@@ -207,8 +229,6 @@ def run(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
     printing = print_events(
         _netring(given, wanted, flow, xdp, tpacket),
         shown,
-        # A file gives the same bytes each time; two live captures share no identifier.
-        salt=given.file.name if given.file is not None else os.urandom(8).hex(),
         compress_ipv6=given.compress_ipv6,
         expression=expression(wanted),
         duration=given.duration,
@@ -225,7 +245,7 @@ def run(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
 
 def _format(parser: argparse.ArgumentParser, given: argparse.Namespace) -> str:
     """Check the flags against each other, and return the name of the format."""
-    if (given.interface is None) == (given.file is None):
+    if (given.interface is None) == (given.files is None):
         parser.error("give either -i and an interface, or -r and a file")
     if given.json and given.format not in {None, "json"}:
         parser.error("--json and --format exclude each other")
@@ -274,6 +294,8 @@ def flow_options(given: argparse.Namespace, shown: str) -> FlowOptions:
         active_timeout=given.active_timeout,
         half_open=given.half_open,
         one_sided=given.one_sided,
+        max_flows=given.max_flows,
+        sliced=given.sliced,
         events=events,
     )
 
@@ -304,8 +326,9 @@ def _netring(
     from netring_bpf.netring import Netring
 
     sinks = mqtt_sinks(given, flow.events)
-    if given.file is not None:
-        return Netring.replay(given.file, filter=wanted, sinks=sinks, flow=flow)
+    if given.files is not None:
+        files = given.files if len(given.files) > 1 else given.files[0]
+        return Netring.replay(files, filter=wanted, sinks=sinks, flow=flow)
     return Netring(
         given.interface,
         filter=wanted,

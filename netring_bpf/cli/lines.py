@@ -25,19 +25,17 @@ class Lines(Protocol):
         """
 
 
-def open_lines(
-    format: str, *, salt: str, interface: str | None = None, compress_ipv6: bool = False
-) -> Lines:
+def open_lines(format: str, *, interface: str | None = None, compress_ipv6: bool = False) -> Lines:
     """Return the maker of the format's lines.
 
-    ``salt``: what Zeek's ``uid`` follows from. ``interface``: of a live capture, for EVE and CSV.
-    ``compress_ipv6``: EVE writes IPv6 addresses as in RFC 5952.
+    ``interface``: of a live capture, for EVE and CSV. ``compress_ipv6``: EVE writes IPv6 addresses
+    as in RFC 5952.
     """
     if format == "table":
         return _TableLines()
     if format == "json":
         return _JsonLines()
-    return _FormatLines(format, salt, interface, compress_ipv6)
+    return _FormatLines(format, interface, compress_ipv6)
 
 
 class _TableLines:
@@ -75,14 +73,12 @@ class _JsonLines:
 class _FormatLines:
     """The flows that have ended, encoded in C."""
 
-    def __init__(self, format: str, salt: str, interface: str | None, compress_ipv6: bool) -> None:
+    def __init__(self, format: str, interface: str | None, compress_ipv6: bool) -> None:
         from netring_bpf.formats.base import FORMATS
         from netring_bpf.formats.batch_text import TextEncoder
 
         self._header = FORMATS[format].header
-        self._encoder = TextEncoder(
-            format, salt=salt, interface=interface, compress_ipv6=compress_ipv6
-        )
+        self._encoder = TextEncoder(format, interface=interface, compress_ipv6=compress_ipv6)
 
     def header(self) -> bytes:
         return self._header

@@ -15,8 +15,9 @@ from netring_bpf.cli.output import Output
 from netring_bpf.cli.signals import ending_signals
 from netring_bpf.errors import ClosedError, NetringError, SyscallError, printable
 from netring_bpf.events.batch import EventBatch
-from netring_bpf.events.event import CaptureError, Event
+from netring_bpf.events.event import CaptureError, Event, FlowEnd
 from netring_bpf.netring import Netring, NetringStatistics
+from netring_bpf.statistics import CaptureStatistics
 
 __all__ = ["print_events"]
 
@@ -27,7 +28,6 @@ async def print_events(
     ring: Netring,
     format: str,
     *,
-    salt: str,
     compress_ipv6: bool,
     expression: str | None,
     duration: float | None,
@@ -35,8 +35,8 @@ async def print_events(
 ) -> bool:
     """Capture and print until a signal, the duration or the count.
 
-    ``salt`` goes into Zeek's identifiers. ``compress_ipv6``: EVE writes IPv6 addresses
-    as in RFC 5952. ``expression`` is the filter, for the first message.
+    ``compress_ipv6``: EVE writes IPv6 addresses as in RFC 5952. ``expression`` is the filter, for
+    the first message.
 
     Returns whether the capture ended without an error; the log has the error. Raises
     ``NetringError``. A second SIGINT or SIGTERM cancels the closing. SIGUSR1 prints the
@@ -58,7 +58,6 @@ async def print_events(
             stack.enter_context(show_progress(ring))
         lines = open_lines(
             format,
-            salt=salt,
             interface=ring.interface if ring.progress is None else None,
             compress_ipv6=compress_ipv6,
         )
@@ -171,9 +170,15 @@ def _summary(statistics: NetringStatistics, *, laws: bool = True) -> str:
             f"{capture.seen} frames seen, {capture.passed} passed to the host",
             f"{capture.lost} frames dropped by the kernel, {capture.events_lost} events lost",
         ]
+    lines += _without_a_flow(capture)
     lines += [
         f"{capture.flows.started} flows started, {sum(capture.flows.ended.values())} ended",
     ]
+    if evicted := capture.flows.ended[FlowEnd.EVICTED.value]:
+        lines.append(
+            f"{evicted} flows evicted, as the table has room for {capture.flows.capacity}: "
+            "--max-flows N gives it more"
+        )
     lines += [
         f"{printable(sink.name)}: {sink.accepted} flows accepted, "
         f"{sink.acknowledged} acknowledged, {sum(sink.dropped.values())} dropped, "
@@ -182,3 +187,17 @@ def _summary(statistics: NetringStatistics, *, laws: bool = True) -> str:
     ]
     lines += [f"books off: {law}" for law in statistics.equations() if laws and not law.holds]
     return "\n".join(lines)
+
+
+def _without_a_flow(capture: CaptureStatistics) -> list[str]:
+    """Say why frames have no flow; docs/statistics.md explains the reasons."""
+    reasons = [f"{count} {reason}" for reason, count in capture.not_keyed.items() if count]
+    lines = [f"without a flow: {', '.join(reasons)}"] if reasons else []
+    if sliced := capture.not_keyed["sliced"]:
+        lines.append(
+            f"{sliced} frames are shorter than their IP length says, as a mirror slices them: "
+            "--sliced trust believes that length"
+        )
+    if capture.inner_not_keyed:
+        lines.append(f"{capture.inner_not_keyed} packets inside of tunnels without a flow")
+    return lines

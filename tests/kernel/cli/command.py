@@ -149,12 +149,20 @@ def query(port: int, dport: int = 53) -> bytes:
 
 
 def summary(
-    received: int, *, keyed: int, seen: int, passed: int, started: int, ended: int
+    received: int,
+    *,
+    keyed: int,
+    seen: int,
+    passed: int,
+    started: int,
+    ended: int,
+    without: str | None = None,
 ) -> list[str]:
     return [
         f"{received} frames received, {keyed} with a flow",
         f"{seen} frames seen, {passed} passed to the host",
         "0 frames dropped by the kernel, 0 events lost",
+        *([] if without is None else [f"without a flow: {without}"]),
         f"{started} flows started, {ended} ended",
     ]
 
