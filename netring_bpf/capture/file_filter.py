@@ -23,6 +23,7 @@ from netring_bpf.errors import (
 )
 from netring_bpf.filter.filter import Filter
 from netring_bpf.filter.filter_set import FilterLike, FilterSet
+from netring_bpf.filter.libpcap import dlt_of, link_name
 
 if TYPE_CHECKING:
     from netring_bpf.ring.reader import Reader
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
 __all__ = ["FileFilter"]
 
 _log = logging.getLogger("netring_bpf.capture")
-# libpcap's compiler numbers most link types as files do (tcpdump.org/linktypes.html).
-_DLT: Final = {14: 12, 100: 11, 101: 12, 106: 19}
 # An expression is right if it is right for one of these.
 _CHECKED: Final = (1, 12, 113, 276, 105, 127, 9, 50, 0, 239)
 _LONG: Final = 500  # characters; to check a longer expression may take long
@@ -107,7 +106,7 @@ class FileFilter:
             self._answers.put(InternalError("compile the filter of a capture file", error))
 
     def _compile(self, linktype: int) -> Filter | None:
-        dlt = _DLT.get(linktype, linktype)
+        dlt = dlt_of(linktype)
         program = self._filter.for_linktype(dlt)
         try:
             program.compile()
@@ -115,7 +114,9 @@ class FileFilter:
             if self._is_wrong(dlt, error):
                 self._exact.for_linktype(dlt).check()
                 raise
-            _log.warning("%s", printable(f"frames of link type {linktype} are left out: {error}"))
+            _log.warning(
+                "%s", printable(f"frames of link type {link_name(linktype)} are left out: {error}")
+            )
             return None
         return program
 
@@ -135,7 +136,7 @@ class FileFilter:
 
     def _compile_exactly(self, linktype: int) -> Filter:
         """Return the filter as libpcap alone compiles it, if the list is not too long for it."""
-        dlt = _DLT.get(linktype, linktype)
+        dlt = dlt_of(linktype)
         for program in (self._exact.for_linktype(dlt), self._filter.for_linktype(dlt)):
             with contextlib.suppress(FilterError):
                 program.compile()

@@ -19,6 +19,7 @@ from netring_bpf.errors import (
     OptionError,
     SyscallError,
     limits_explained,
+    printable,
 )
 from netring_bpf.events.batch import EventBatch
 from netring_bpf.events.event import Event
@@ -29,6 +30,7 @@ from netring_bpf.statistics import CaptureStatistics
 
 if TYPE_CHECKING:
     from netring_bpf.capture.file_filter import FileFilter
+    from netring_bpf.filter.filter import Filter
     from netring_bpf.filter.filter_set import FilterLike
     from netring_bpf.interface import LinkWatch
 
@@ -39,6 +41,7 @@ _log = logging.getLogger("netring_bpf.capture")
 _FEWEST_FLOWS = 1024  # to begin with
 _PIPE_FLOWS = 16_384
 _SHORT_RECORD = 76  # bytes of a frame in a file: few are shorter
+_MOST_WARNINGS = 16  # of link types: a file may be made to have any number
 _GRACE = 0.5  # seconds without progress after which a stream's last bytes are left unread
 
 
@@ -75,6 +78,8 @@ class Replay:
         self._reading: list[CaptureFile] = []
         self._ended: list[CaptureFile] = []  # whose numbers other files may have
         self._problems: list[CaptureFileError] = []
+        self._unread: set[int] = set()  # link types that were told of
+        self._everything: Filter | None = None
         self._thread: threading.Thread | None = None
         self._stopped = False
         self._stopping = False
@@ -164,6 +169,7 @@ class Replay:
             file.open()
             replaced = self._ended.pop().source if self._ended else None
             file.source = reader.add_savefile(file.readable, replaces=replaced)
+            reader.ask_links(file.source)
             if self._filter is not None:
                 reader.ask_filters(file.source)
             self._reading.append(self._waiting.pop(0))
@@ -223,8 +229,8 @@ class Replay:
         """Read all files; returns the first error. A broken file does not end the others."""
         while True:
             rc = reader.run()
-            if rc == ASKS and self._filter is not None:
-                if self._filter.answer(reader):
+            if rc == ASKS:
+                if self._answer(reader):
                     continue
                 break  # it was stopped
             if rc != 0:
@@ -237,6 +243,30 @@ class Replay:
         for problem in self._problems[1:]:
             _log.warning("%s", problem)
         return self._problems[0] if self._problems else None
+
+    def _answer(self, reader: Reader) -> bool:
+        """Tell of a link type that is not read, or give its filter; False if it was stopped."""
+        source, linktype, _ = reader.asked_filter()
+        if not reader.asks_unread(source):
+            return self._filter is not None and self._filter.answer(reader)
+        from netring_bpf.filter.filter import Filter
+        from netring_bpf.filter.libpcap import link_name
+
+        if self._everything is None:
+            self._everything = Filter("", snaplen=262_144)
+        # Its frames are not left out by a filter: they count as frames of an unknown link.
+        reader.filter_savefile(source, linktype, self._everything)
+        if linktype not in self._unread and len(self._unread) < _MOST_WARNINGS:
+            path = next(file.path for file in self._reading if file.source == source)
+            _log.warning(
+                "%s",
+                printable(
+                    f"{path}: link type {link_name(linktype)} is not read: its frames have no flow"
+                    + (", whatever the filter" if self._filter is not None else "")
+                ),
+            )
+        self._unread.add(linktype)
+        return True
 
     def _end_files(self, reader: Reader) -> None:
         """Close the files that were read to their ends, and note what is wrong with them."""

@@ -33,7 +33,9 @@ __all__ = [
     "Savefile",
     "compile_for_file",
     "compile_for_interface",
+    "dlt_of",
     "image",
+    "link_name",
     "version",
 ]
 
@@ -124,6 +126,8 @@ def _libpcap() -> ctypes.CDLL:
         ("pcap_lib_version", text, ()),
         ("pcap_statustostr", text, (number,)),
         ("pcap_close", None, (handle,)),
+        ("pcap_datalink_val_to_name", text, (number,)),
+        ("pcap_datalink_val_to_description", text, (number,)),
         ("pcap_open_offline", handle, (text, text)),
         ("pcap_datalink", number, (handle,)),
         ("pcap_snapshot", number, (handle,)),
@@ -153,6 +157,37 @@ def image(instructions: Sequence[Instruction]) -> str:
 def version() -> str:
     """Return libpcap's own version text."""
     return str(_libpcap().pcap_lib_version().decode())
+
+
+# libpcap numbers most link types as files do (tcpdump.org/linktypes.html).
+_DLT = {14: 12, 100: 11, 101: 12, 102: 15, 103: 16, 106: 19}
+
+
+def dlt_of(linktype: int) -> int:
+    """Return libpcap's number of a link type of files."""
+    return _DLT.get(linktype, linktype)
+
+
+def link_name(linktype: int) -> str:
+    """Return what people call a link type of files: ``DOCSIS (143: DOCSIS)``.
+
+    Its number alone if libpcap is not installed or does not know it.
+    """
+    dlt = dlt_of(linktype)
+    try:
+        library = _libpcap()
+    except LibpcapMissingError:
+        return str(linktype)
+    name, told = (
+        getattr(library, f"pcap_datalink_val_to_{kind}")(dlt) for kind in ("name", "description")
+    )
+    if not name:
+        return str(linktype)
+    return (
+        f"{name.decode()} ({linktype}: {told.decode()})"
+        if told
+        else f"{name.decode()} ({linktype})"
+    )
 
 
 # -- compiling --

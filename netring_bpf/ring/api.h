@@ -422,6 +422,10 @@ int nr_first_time(int fd, uint64_t *ts);
  * frame whose link type has no program yet, and goes on with that frame when it is called again. */
 #define NR_READER_ASKS 1
 int nr_reader_ask_filters(nr_reader *reader, int source);
+/* Has the file ask as well at link types that are not read, filtered or not: somebody should be
+ * told. nr_reader_asks_unread() says whether a file asks for that reason. */
+int nr_reader_ask_links(nr_reader *reader, int source);
+int nr_reader_asks_unread(const nr_reader *reader, int source);
 /* Returns the source that asks, and its link type through dlt; -1: none. `exact`: see below. */
 int nr_reader_asking(const nr_reader *reader, uint32_t *dlt, uint32_t *exact);
 /* Sets the program that frames of one link type must match; NULL: none of them does. It must

@@ -284,6 +284,15 @@ class Reader:
         if error := -lib.nr_reader_ask_filters(self._open(), source):
             raise SyscallError("filter a capture file", error)
 
+    def ask_links(self, source: int = 0) -> None:
+        """Before ``run()``: have it return ``ASKS`` as well at link types that are not read."""
+        if error := -lib.nr_reader_ask_links(self._open(), source):
+            raise SyscallError("read a capture file", error)
+
+    def asks_unread(self, source: int) -> bool:
+        """After ``run()`` returned ``ASKS``: whether this file's link type is not read."""
+        return bool(lib.nr_reader_asks_unread(self._open(), source))
+
     def asked_filter(self) -> tuple[int, int, bool]:
         """After ``run()`` returned ``ASKS``: return the file and link type that want a filter.
 

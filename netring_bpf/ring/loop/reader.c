@@ -134,6 +134,14 @@ int nr_reader_ask_filters(nr_reader *r, int source) {
     return nr_savefile_ask(r->sources[source]);
 }
 
+int nr_reader_ask_links(nr_reader *r, int source) {
+    return nr_savefile_ask_links(r->sources[source]);
+}
+
+int nr_reader_asks_unread(const nr_reader *r, int source) {
+    return nr_savefile_asks_unread(r->sources[source]);
+}
+
 int nr_reader_asking(const nr_reader *r, uint32_t *dlt, uint32_t *exact) {
     for (int i = 0; i < nr_reader_sources(r); i++) {
         if (r->sources[i]->asks) {

@@ -55,13 +55,18 @@ static struct nr_file_filter *find_filter(struct nr_savefile *f, uint16_t dlt) {
 
 enum verdict { PASS, REJECT, ASK };
 
+/* Returns true if the frame is of a link type that is not read, and somebody wants to know. */
+static bool is_unread(const struct nr_savefile *f, const struct nr_frame *frame) {
+    return f->asks_links && frame->link == NR_LINK_UNKNOWN;
+}
+
 /* Asks the frame's filter, and cuts the frame to the length that the program returns. */
 static enum verdict ask_filter(struct nr_savefile *f, struct nr_frame *frame, uint16_t dlt) {
     const struct nr_file_filter *filter = find_filter(f, dlt);
     f->asks_exact = false;
     if (filter == NULL) {
         /* Nobody has so many link types but a file made to exhaust the table. */
-        return f->filter_count < NR_MAX_FILE_FILTERS ? ASK : REJECT;
+        return f->filter_count < NR_MAX_FILE_FILTERS ? ASK : is_unread(f, frame) ? PASS : REJECT;
     }
     const nr_filter_frame view = {
         .data = frame->data,
@@ -84,7 +89,7 @@ static enum verdict ask_filter(struct nr_savefile *f, struct nr_frame *frame, ui
 /* Returns true if the frame is to be lent. One whose link type has no filter yet is held, and the
  * source asks; the frame stays in the buffer, as nothing more is read until the answer. */
 static bool passes_filter(struct nr_savefile *f, struct nr_frame *frame, uint16_t dlt) {
-    if (!f->is_filtered) {
+    if (!f->is_filtered && NR_LIKELY(!is_unread(f, frame))) {
         f->source.file_frames++;
         return true;
     }
@@ -213,6 +218,19 @@ int nr_savefile_ask(struct nr_source *source) {
     }
     ((struct nr_savefile *)source)->is_filtered = true;
     return 0;
+}
+
+int nr_savefile_ask_links(struct nr_source *source) {
+    if (source->ops != &savefile_ops) {
+        return -EINVAL;
+    }
+    ((struct nr_savefile *)source)->asks_links = true;
+    return 0;
+}
+
+bool nr_savefile_asks_unread(const struct nr_source *source) {
+    const struct nr_savefile *f = (const struct nr_savefile *)source;
+    return source->asks && is_unread(f, &f->held);
 }
 
 uint32_t nr_savefile_asked(const struct nr_source *source, uint32_t *exact) {

@@ -48,6 +48,7 @@ struct nr_savefile {
     uint64_t last_ts;
     nr_savefile_state state;
     bool is_filtered;
+    bool asks_links;      /* asks at link types that are not read */
     struct nr_frame held; /* the frame that waits for the filter of its link type, `held_dlt` */
     uint16_t held_dlt;
     bool asks_exact;

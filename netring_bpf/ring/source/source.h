@@ -71,6 +71,9 @@ int nr_savefile_create(int fd, struct nr_source **out);
 int nr_savefile_create_memory(uint8_t *data, size_t size, struct nr_source **out);
 /* Has the file ask for a program when it meets a link type; see nr_reader_ask_filters. */
 int nr_savefile_ask(struct nr_source *source);
+/* See nr_reader_ask_links and nr_reader_asks_unread. */
+int nr_savefile_ask_links(struct nr_source *source);
+bool nr_savefile_asks_unread(const struct nr_source *source);
 /* Returns the link type that an asking file has met; see nr_reader_asking. */
 uint32_t nr_savefile_asked(const struct nr_source *source, uint32_t *exact);
 /* See nr_reader_filter_savefile. Returns -EINVAL for another kind of source or an invalid program,

@@ -97,7 +97,7 @@ def test_a_filter_that_is_compiled_already_is_not_compiled_again(
     assert compiled == [1]
 
 
-def test_frames_that_the_filter_cannot_be_asked_about_are_left_out_and_told(
+def test_frames_that_no_filter_can_be_asked_about_are_told_and_counted_by_themselves(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "mixed.pcapng"
@@ -106,7 +106,8 @@ def test_frames_that_the_filter_cannot_be_asked_about_are_left_out_and_told(
         story = replay_file(path, filter="udp")
     assert (story.books.file_frames, len(story.ended)) == (300, 100)
     [record] = caplog.records
-    assert record.message.startswith("frames of link type 189 are left out: filter 'udp': ")
+    assert "link type USB_LINUX (189: USB with Linux header) is not read" in record.message
+    assert (story.books.file_filtered, story.books.not_keyed["unknown_link"]) == (50, 150)
 
 
 def test_an_expression_may_be_for_another_link_type_than_ethernet(tmp_path: Path) -> None:
@@ -123,7 +124,8 @@ def test_more_link_types_than_the_table_has_room_for_are_left_out(tmp_path: Path
     path = tmp_path / "many.pcapng"
     path.write_bytes(mixed(ETHERNET, *range(1000, 1299)))
     story = replay_file(path, filter="tcp")
-    assert (story.books.file_frames, story.books.file_filtered) == (300, 299)
+    assert (story.books.file_frames, story.books.file_filtered) == (300, 0)
+    assert story.books.not_keyed["unknown_link"] == 299
 
 
 def test_a_compilation_that_fails_is_the_error_of_the_file(

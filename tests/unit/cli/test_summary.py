@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.frames import ethernet, tcp, udp
 from tests.support.replay import Frame
-from tests.support.savefiles import pcap
+from tests.support.savefiles import Interface, pcap, section
 
 A, B = "10.0.0.1", "10.0.0.2"
 COMMAND = str(Path(sys.executable).with_name("netring-bpf"))
@@ -27,13 +27,14 @@ def path(tmp_path: Path) -> Path:
 
 
 def told(path: Path, data: bytes, *words: str) -> list[str]:
-    """What the command says of a file with this content, but for its first line."""
+    """What the command says of a file with this content, but for the line that names it."""
     path.write_bytes(data)
     command = [COMMAND, "flows", "-r", str(path), "--format", "csv", *words]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    first, *lines = done.stderr.splitlines()
-    assert first.startswith(f"netring-bpf: reading {path}")
+    lines = done.stderr.splitlines()
+    [opening] = [line for line in lines if line.startswith(f"netring-bpf: reading {path}")]
+    lines.remove(opening)  # a warning may come before it
     return lines
 
 
@@ -92,3 +93,30 @@ def test_evicted_flows_are_told_with_the_option_that_helps(path: Path) -> None:
         "50 frames read, 0 filtered out, 50 with a flow",
         "50 flows started, 50 ended",
     ]
+
+
+def test_a_link_type_that_is_not_read_is_named(path: Path) -> None:
+    assert told(path, pcap(frames([PLAIN, PLAIN]), linktype=143)) == [
+        f"netring-bpf: {path}: link type DOCSIS (143: DOCSIS) is not read: its frames have no flow",
+        "2 frames read, 0 filtered out, 0 with a flow",
+        "without a flow: 2 unknown_link",
+        "0 flows started, 0 ended",
+    ]
+
+
+def test_frames_of_a_link_type_that_is_not_read_are_not_filtered_out(path: Path) -> None:
+    data = section([Interface(linktype=143), Interface()], [(n, Frame(PLAIN)) for n in (0, 1, 0)])
+    assert told(path, data, "tcp") == [
+        f"netring-bpf: {path}: link type DOCSIS (143: DOCSIS) is not read: its frames have no "
+        "flow, whatever the filter",
+        "3 frames read, 1 filtered out, 0 with a flow",
+        "without a flow: 2 unknown_link",
+        "0 flows started, 0 ended",
+    ]
+
+
+def test_a_filter_that_makes_no_sense_for_a_link_type_is_told(path: Path) -> None:
+    data = section([Interface(linktype=101), Interface()], [(n, Frame(PLAIN)) for n in (0, 1)])
+    warning, *rest = told(path, data, "ether host 02:00:00:00:00:0a")
+    assert warning.startswith("netring-bpf: frames of link type RAW (101: Raw IP) are left out: ")
+    assert rest == ["2 frames read, 1 filtered out, 1 with a flow", "1 flows started, 1 ended"]
