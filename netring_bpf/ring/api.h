@@ -288,6 +288,7 @@ typedef struct {
 #define NR_FILE_BAD_INTERFACE 6 /* a packet names an unknown interface */
 #define NR_FILE_TOO_MANY_INTERFACES 7
 #define NR_FILE_UNREADABLE 8 /* the kernel returned `error` */
+#define NR_FILE_EMPTY 9      /* has not one byte */
 
 /* State of a capture file after it was read. */
 typedef struct {
@@ -295,6 +296,40 @@ typedef struct {
     uint32_t problem;
     uint32_t error;
 } nr_savefile_state;
+
+/* Forms of the records that nr_reader_copy gives. */
+#define NR_COPY_AS_IS 0  /* byte by byte, with all of the file that is no frame */
+#define NR_COPY_PCAPNG 1 /* of a pcap file: enhanced packet blocks of interface 0, in its units */
+#define NR_COPY_PCAP 2   /* records of pcap with nanoseconds */
+#define NR_COPY_FRAMES 3 /* { u32 linktype, caplen, len, 0; caplen bytes, padded to four } */
+#define NR_COPY_NO_LINKTYPE 0xffffffff
+
+/* What nr_reader_copy copies, and what it has copied. */
+typedef struct {
+    uint8_t *out;
+    uint32_t size; /* of `out`: at least NR_COPY_ROOM */
+    uint32_t form; /* NR_COPY_* */
+    uint32_t max;  /* frames; 0: reads only as far as is_pcap or is_pcapng is known */
+    /* results */
+    uint32_t is_pcap;
+    uint32_t is_pcapng;
+    uint32_t used; /* bytes in `out` */
+    uint32_t frames;
+    uint32_t ended;          /* there is no more */
+    uint32_t linktype;       /* NR_COPY_PCAP: of all frames; begins as NR_COPY_NO_LINKTYPE */
+    uint32_t other_linktype; /* NR_COPY_PCAP: of a frame that ended the copy; begins likewise */
+    uint32_t open_frame;     /* the unfinished record has a frame, which was counted */
+    uint64_t open;           /* bytes so far of an unfinished record, from earlier calls too */
+    uint64_t wire_bytes;
+} nr_file_copy;
+#define NR_COPY_ROOM 2097216 /* the buffer of a file, and the longest head and tail of a record */
+
+/* An interface of a capture file. */
+typedef struct {
+    uint32_t linktype;
+    uint32_t snaplen;
+    uint32_t has_ns; /* pcap: its times are nanoseconds, not microseconds */
+} nr_interface_description;
 
 /* The reader's books: counters that only grow, except flows_live, flows_capacity, live_*,
  * fragments_waiting and in_ring. */
@@ -438,6 +473,13 @@ void nr_reader_savefile_state(const nr_reader *reader, int source, nr_savefile_s
 /* Returns how many bytes of the file were read; from any thread. */
 uint64_t nr_reader_savefile_offset(const nr_reader *reader, int source);
 
+/* Tells an interface that the file has described so far, or the only one of a pcap file. Returns
+ * -ENOENT if there is no such. Not while another thread reads the file. */
+int nr_reader_describe_interface(const nr_reader *reader, int source, uint32_t number,
+                                 nr_interface_description *description);
+/* Lets flow time go on by the clock while this pipe brings nothing; call it before the run. */
+void nr_reader_set_live(nr_reader *reader, int source);
+
 int nr_reader_source_fd(const nr_reader *reader, int source);
 int nr_reader_source_zero_copy(const nr_reader *reader, int source);
 int nr_reader_source_huge_pages(const nr_reader *reader, int source);
@@ -485,6 +527,9 @@ int nr_reader_packets(nr_reader *reader, uint8_t *buffer, uint32_t size, nr_pack
  * machine's byte order, for its interface 0, with times in nanoseconds. */
 int nr_reader_blocks(nr_reader *reader, uint8_t *buffer, uint32_t size, uint32_t max,
                      nr_block_span *span, int timeout_ms);
+/* Copies records of a capture file that the filter accepts. Waits as nr_reader_packets does, and
+ * returns as that does where it fails; 0 otherwise. Not together with nr_reader_run. */
+int nr_reader_copy(nr_reader *reader, int source, nr_file_copy *copy, int timeout_ms);
 /* Stops the sources from taking in new frames; those they have can still be read. For use with the
  * two functions above. */
 void nr_reader_quiesce(nr_reader *reader);

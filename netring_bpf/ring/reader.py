@@ -23,10 +23,26 @@ if TYPE_CHECKING:
     from netring_bpf.filter.filter import Filter
     from netring_bpf.filter.libpcap import Instruction
 
-__all__ = ["ASKS", "MAX_SOURCES", "Blocks", "Growth", "Reader", "first_time"]
+__all__ = [
+    "ASKS",
+    "AS_IS",
+    "FRAMES",
+    "MAX_SOURCES",
+    "PCAP",
+    "PCAPNG",
+    "Blocks",
+    "Copied",
+    "FileInterface",
+    "Growth",
+    "Reader",
+    "first_time",
+]
 
 ASKS = int(lib.NR_READER_ASKS)  #: what ``Reader.run()`` returns for want of a filter
 MAX_SOURCES = int(lib.NR_MAX_SOURCES)  #: of one reader
+# The forms in which Reader.copy() gives the records of a capture file; api.h describes them.
+AS_IS, PCAPNG = int(lib.NR_COPY_AS_IS), int(lib.NR_COPY_PCAPNG)
+PCAP, FRAMES = int(lib.NR_COPY_PCAP), int(lib.NR_COPY_FRAMES)
 
 _KEYS = {
     FlowKey.FIVE_TUPLE: lib.NR_KEY_FIVE_TUPLE,
@@ -41,7 +57,8 @@ _PROBLEMS = {
     lib.NR_FILE_BAD_LENGTH: "a record whose length makes no sense",
     lib.NR_FILE_BAD_BLOCK: "a block that contradicts itself",
     lib.NR_FILE_BAD_INTERFACE: "a packet of an interface that was not described",
-    lib.NR_FILE_TOO_MANY_INTERFACES: "more than 1024 interfaces",
+    lib.NR_FILE_TOO_MANY_INTERFACES: "more than 65536 interfaces",
+    lib.NR_FILE_EMPTY: "it is empty, without one byte",
 }
 _NS = 1_000_000_000
 _PACKET_BATCH = 64
@@ -66,6 +83,35 @@ class Growth(NamedTuple):
 
     flows: int
     memory: int
+
+
+class Copied(NamedTuple):
+    """Records of a capture file, and what is known of it after them.
+
+    ``linktype``, ``other_linktype``: the link type of all frames in the form ``PCAP``, and that of
+    a frame which has another; None if there is none. ``open``: bytes of a record that is not
+    complete yet, with those that were given before; ``open_frame``: it has one of the frames.
+    ``asks``: as ``ASKS`` of ``run()``.
+    """
+
+    data: bytes
+    frames: int
+    ended: bool
+    is_pcap: bool
+    is_pcapng: bool
+    linktype: int | None
+    other_linktype: int | None
+    open: int
+    open_frame: bool
+    asks: bool
+
+
+class FileInterface(NamedTuple):
+    """An interface of a capture file. ``has_ns``: the times of a pcap file are nanoseconds."""
+
+    linktype: int
+    snaplen: int
+    has_ns: bool
 
 
 class Reader:
@@ -159,6 +205,7 @@ class Reader:
         self._keep: list[Any] = []
         self._programs: dict[int, tuple[Filter, Any, Any]] = {}  # of files, by the id of a filter
         self._block_buffer: Any = None
+        self._copy: Any = None
         self._sources = 0
         self.descriptors: list[int] = []  #: of the sources, to poll
 
@@ -334,6 +381,17 @@ class Reader:
             return os.strerror(state.error), state.offset
         return _PROBLEMS[state.problem], state.offset
 
+    def set_live(self, source: int) -> None:
+        """Let time go on by the clock while this pipe brings nothing. Not while ``run()`` runs."""
+        lib.nr_reader_set_live(self._open(), source)
+
+    def file_interface(self, number: int) -> FileInterface | None:
+        """Return an interface that the capture file has described by now, None if it has not."""
+        told = ffi.new("nr_interface_description *")
+        if lib.nr_reader_describe_interface(self._open(), self._sources - 1, number, told):
+            return None
+        return FileInterface(told.linktype, told.snaplen, bool(told.has_ns))
+
     def _added(self, index: int, call: str) -> int:
         if index < 0:
             raise SyscallError(call, -index)
@@ -477,6 +535,35 @@ class Reader:
             return None
         data = bytes(ffi.buffer(buffer, span.size))
         return Blocks(data, count, span.first_ts, span.last_ts)
+
+    def copy(self, form: int, limit: int, timeout: float) -> Copied:
+        """Copy records of the capture file with up to ``limit`` frames; waits as ``packets()``.
+
+        ``form``: ``AS_IS``, ``PCAPNG``, ``PCAP`` or ``FRAMES``. With a limit of 0 it reads until it
+        knows the file's format. Raises ``SyscallError``.
+        """
+        if self._copy is None:
+            buffer = ffi.new("uint8_t[]", 2 * lib.NR_COPY_ROOM)
+            none = lib.NR_COPY_NO_LINKTYPE
+            fields = {"out": buffer, "size": len(buffer), "linktype": none, "other_linktype": none}
+            self._copy = ffi.new("nr_file_copy *", fields), buffer
+        copy, buffer = self._copy
+        copy.form, copy.max = form, limit
+        rc = lib.nr_reader_copy(self._open(), self._sources - 1, copy, round(timeout * 1000))
+        if rc < 0 and rc != -errno.EAGAIN:
+            self._nothing(rc)
+        return Copied(
+            bytes(ffi.buffer(buffer, copy.used)),
+            copy.frames,
+            bool(copy.ended),
+            bool(copy.is_pcap),
+            bool(copy.is_pcapng),
+            None if copy.linktype == lib.NR_COPY_NO_LINKTYPE else int(copy.linktype),
+            None if copy.other_linktype == lib.NR_COPY_NO_LINKTYPE else int(copy.other_linktype),
+            int(copy.open),
+            bool(copy.open_frame),
+            rc == -errno.EAGAIN,
+        )
 
     def books(self) -> Any:
         """Return the reader's counters: an ``nr_statistics``."""

@@ -1,10 +1,12 @@
-/* Reads the input of libFuzzer as a capture file, pcap or pcapng, and touches each frame at both
- * ends. Every other file is filtered, and asks for its filters. */
+/* Reads the input of libFuzzer as a capture file, pcap or pcapng: touches each frame at both ends,
+ * and copies the records in every form. Every other file is filtered, and asks for its filters. */
 #include <stdlib.h>
 
 #include "source/source.h"
 
 enum { FRAMES = 16 };
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 /* Matches the frames that have an address at offset 26, or at 22, by the set. */
 static const nr_range4 addresses4[] = {{0x0a000000, 0x0affffff}, {0xc0a80000, 0xc0a8ffff}};
@@ -26,18 +28,24 @@ static void answer(struct nr_source *source) {
     }
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+static struct nr_source *open_file(const uint8_t *data, size_t size) {
     struct nr_source *source = NULL;
-    struct nr_frame frames[FRAMES];
-    uint64_t given = 0;
     /* The source writes nothing to a file in memory. */
     if (nr_savefile_create_memory((uint8_t *)(uintptr_t)data, size, &source) != 0) {
-        return 0;
+        return NULL;
     }
     if (size % 2 == 1 && nr_savefile_ask(source) != 0) {
         abort();
+    }
+    return source;
+}
+
+static uint64_t read_frames(const uint8_t *data, size_t size) {
+    struct nr_source *source = open_file(data, size);
+    struct nr_frame frames[FRAMES];
+    uint64_t given = 0;
+    if (source == NULL) {
+        return 0;
     }
     while (!source->finished) {
         if (source->asks) {
@@ -55,9 +63,58 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     }
     nr_savefile_state state;
     source->ops->file_state(source, &state);
-    if (given + source->file_filtered != source->file_frames || source->file_offset > size || state.offset > size) {
+    if (given + source->file_filtered != source->file_frames || source->file_offset > size ||
+        state.offset > size) {
         abort();
     }
     source->ops->destroy(source);
+    return given;
+}
+
+/* Copies all records. A copy as it is has no byte that the file has not; a copy of a whole file has
+ * all of them. */
+static void copy_records(const uint8_t *data, size_t size, uint32_t form, uint64_t frames) {
+    struct nr_source *source = open_file(data, size);
+    nr_file_copy copy = {.size = (uint32_t)size + 64,
+                         .form = form,
+                         .max = 3,
+                         .linktype = NR_COPY_NO_LINKTYPE,
+                         .other_linktype = NR_COPY_NO_LINKTYPE};
+    nr_savefile_state state;
+    uint64_t given = 0, copied = 0;
+    if (source == NULL) {
+        return;
+    }
+    copy.out = malloc(copy.size);
+    while (!source->finished) {
+        if (source->asks) {
+            answer(source);
+        }
+        if (nr_savefile_copy(source, &copy) != 0 || copy.used > copy.size ||
+            (form == NR_COPY_AS_IS && source->file_filtered == 0 &&
+             memcmp(copy.out, data + copied, copy.used) != 0)) {
+            abort();
+        }
+        given += copy.frames;
+        copied += copy.used;
+    }
+    source->ops->file_state(source, &state);
+    if (copy.other_linktype == NR_COPY_NO_LINKTYPE && given != frames) {
+        abort();
+    }
+    if (form == NR_COPY_AS_IS && (copied > size || copy.open > copied ||
+                                  (state.problem == NR_FILE_FINE &&
+                                   source->file_filtered == 0 && copied != size))) {
+        abort();
+    }
+    source->ops->destroy(source);
+    free(copy.out);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    const uint64_t frames = read_frames(data, size);
+    for (uint32_t form = NR_COPY_AS_IS; form <= NR_COPY_FRAMES; form++) {
+        copy_records(data, size, form, frames);
+    }
     return 0;
 }

@@ -27,11 +27,15 @@ def pcap(
 
 @dataclass(frozen=True)
 class Interface:
-    """An interface of a pcapng section; ``resolution`` as the option if_tsresol has it."""
+    """An interface of a pcapng section; ``resolution`` as the option if_tsresol has it.
+
+    ``options``: codes and values of further ones, before those.
+    """
 
     linktype: int = 1
     resolution: int | None = None
     offset: int = 0
+    options: tuple[tuple[int, bytes], ...] = ()
 
     def units(self, ns: int) -> int:
         """The time in the interface's own units."""
@@ -53,35 +57,67 @@ def section(
 
     ``block``: 6 enhanced, 3 simple, 2 the old packet block.
     """
-    out = _block(order, 0x0A0D0D0A, struct.pack(order + "IHHq", 0x1A2B3C4D, 1, 0, -1))
-    for interface in interfaces:
-        body = struct.pack(order + "HHI", interface.linktype, 0, 262_144)
-        if interface.resolution is not None:
-            body += struct.pack(order + "HHB3x", 9, 1, interface.resolution)
-        if interface.offset:
-            body += struct.pack(order + "HHq", 14, 8, interface.offset)
-        out += _block(order, 1, body + struct.pack(order + "HH", 0, 0))
-    out += _block(order, 0xBAD, b"not known")  # is passed over
-    for number, frame in frames:
-        units = interfaces[number].units(frame.ts)
-        high, low = units >> 32, units & 0xFFFF_FFFF
-        if block == 3:
-            head = struct.pack(order + "I", _length(frame))
-        elif block == 2:
-            head = struct.pack(
-                order + "HHIIII", number, 0, high, low, len(frame.data), _length(frame)
-            )
-        else:
-            head = struct.pack(order + "IIIII", number, high, low, len(frame.data), _length(frame))
-        out += _block(order, block, head + frame.data)
-    return out
+    parts = [head(order)]
+    parts += [described(interface, order) for interface in interfaces]
+    parts.append(any_block(0xBAD, b"not known", order))  # is passed over
+    parts += [packet(interfaces, *one, order=order, block=block) for one in frames]
+    return b"".join(parts)
+
+
+def head(order: str = "<", options: Iterable[tuple[int, bytes]] = ()) -> bytes:
+    """A section header block."""
+    body = struct.pack(order + "IHHq", 0x1A2B3C4D, 1, 0, -1)
+    return any_block(0x0A0D0D0A, body + options_of(options, order), order)
+
+
+def described(interface: Interface, order: str = "<") -> bytes:
+    """An interface description block."""
+    options = list(interface.options)
+    if interface.resolution is not None:
+        options.append((9, bytes([interface.resolution])))
+    if interface.offset:
+        options.append((14, struct.pack(order + "q", interface.offset)))
+    body = struct.pack(order + "HHI", interface.linktype, 0, 262_144)
+    return any_block(1, body + options_of([*options, (0, b"")], order), order)
+
+
+def packet(
+    interfaces: Sequence[Interface],
+    number: int,
+    frame: Frame,
+    *,
+    order: str = "<",
+    block: int = 6,
+    options: Iterable[tuple[int, bytes]] = (),
+) -> bytes:
+    """A packet block."""
+    units = interfaces[number].units(frame.ts)
+    high, low = units >> 32, units & 0xFFFF_FFFF
+    if block == 3:
+        fixed = struct.pack(order + "I", _length(frame))
+    elif block == 2:
+        fields = number, 0, high, low, len(frame.data), _length(frame)
+        fixed = struct.pack(order + "HHIIII", *fields)
+    else:
+        fixed = struct.pack(order + "IIIII", number, high, low, len(frame.data), _length(frame))
+    padded = frame.data + bytes(-len(frame.data) % 4)
+    return any_block(block, fixed + padded + options_of(options, order), order)
+
+
+def options_of(options: Iterable[tuple[int, bytes]], order: str = "<") -> bytes:
+    """Options as they stand in a block."""
+    return b"".join(
+        struct.pack(order + "HH", code, len(value)) + value + bytes(-len(value) % 4)
+        for code, value in options
+    )
 
 
 def _length(frame: Frame) -> int:
     return len(frame.data) if frame.len is None else frame.len
 
 
-def _block(order: str, kind: int, body: bytes) -> bytes:
+def any_block(kind: int, body: bytes, order: str = "<") -> bytes:
+    """A block of this type around its body."""
     body += bytes(-len(body) % 4)
     length = struct.pack(order + "I", 12 + len(body))
     return struct.pack(order + "I", kind) + length + body + length

@@ -159,6 +159,10 @@ uint64_t nr_table_now(const struct nr_table *t) {
     return t->now;
 }
 
+void nr_table_advance(struct nr_table *t, uint64_t ns) {
+    nr_table_tick(t, t->now + ns);
+}
+
 uint32_t nr_table_flush(struct nr_table *t) {
     for (uint32_t c = 0; c < t->classes; c++) {
         while (t->idle[c].head != NIL && nr_handoff_room(t->handoff) > 0) {

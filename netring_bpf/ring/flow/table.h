@@ -51,6 +51,9 @@ void nr_table_tick(struct nr_table *table, uint64_t now);
 /* Returns the table's time. It never runs backwards. */
 uint64_t nr_table_now(const struct nr_table *table);
 
+/* Moves the table's time on by `ns`, then as nr_table_tick. */
+void nr_table_advance(struct nr_table *table, uint64_t ns);
+
 /* Ends live flows while the hand-off has room. Returns how many are left. */
 uint32_t nr_table_flush(struct nr_table *table);
 

@@ -258,13 +258,28 @@ static bool wait_for_pipes(nr_reader *r, int *rc) {
     return count > 1;
 }
 
+/* Lets flow time go on by the clock while the pipe of a live capture brings nothing. */
+static void let_time_pass(nr_reader *r) {
+    bool live = false;
+    for (int i = 0; i < nr_reader_sources(r); i++) {
+        live = live || (r->sources[i]->live && r->sources[i]->starved);
+    }
+    const uint64_t now = live ? nr_monotonic_ns() : 0;
+    if (live && r->idle_at != 0) {
+        nr_table_advance(r->table, now - r->idle_at);
+    }
+    r->idle_at = now;
+}
+
 static int run_replay(nr_reader *r) {
     int rc = 0;
     uint32_t passes = 0, dlt, exact;
     while (rc == 0 && !nr_load_relaxed(&r->stopping) && !nr_merge_is_read(r)) {
         nr_table_make_room(r->table, (NR_BATCH + NR_STAMPS_WAITING) * events_per_frame(r) /
                                          NR_EVENTS_PER_PACKET);
-        if (read_sources(r) == 0 && !nr_merge_is_read(r)) {
+        if (read_sources(r) > 0) {
+            r->idle_at = 0; /* time is that of the packets */
+        } else if (!nr_merge_is_read(r)) {
             if (nr_reader_asking(r, &dlt, &exact) >= 0) {
                 nr_reader_account(r);
                 return NR_READER_ASKS;
@@ -272,6 +287,7 @@ static int run_replay(nr_reader *r) {
             if (is_starved(r)) {
                 nr_stamps_settle(r);
             }
+            let_time_pass(r);
             nr_handoff_publish(&r->handoff);
             nr_reader_account(r);
             nr_reader_publish_books(r);

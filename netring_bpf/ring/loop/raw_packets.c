@@ -1,5 +1,5 @@
-/* Raw packets: copies frames out of the sources, without the flow table, one by one or as blocks of
- * a pcapng file. */
+/* Raw packets: copies frames out of the sources, without the flow table, one by one, as blocks of a
+ * pcapng file, or as the records of the capture file that they come from. */
 #include <errno.h>
 #include <string.h>
 
@@ -116,6 +116,34 @@ static int collect_frames(nr_reader *r, struct copies *c, int timeout_ms) {
         const int waited = nr_reader_wait(r, left < 100 ? (int)left : 100);
         if (waited != 0) {
             return waited < 0 ? waited : 0;
+        }
+    }
+}
+
+/* -- records of a capture file -- */
+
+int nr_reader_copy(nr_reader *r, int source, nr_file_copy *copy, int timeout_ms) {
+    const uint64_t deadline = nr_monotonic_ns() + (uint64_t)timeout_ms * 1000000;
+    for (;;) {
+        int rc = nr_savefile_copy(r->sources[source], copy);
+        r->books.received += copy->frames;
+        r->books.handed_out += copy->frames;
+        r->books.received_bytes += copy->wire_bytes;
+        const uint64_t now = nr_monotonic_ns();
+        rc = rc == 0 ? nr_reader_tick(r, now) : rc;
+        const bool begins = copy->max == 0 && (copy->is_pcap || copy->is_pcapng);
+        if (rc < 0 || copy->used > 0 || copy->ended || begins || now >= deadline) {
+            nr_reader_account(r);
+            nr_reader_publish_books(r);
+            return rc;
+        }
+        if (r->sources[source]->asks) {
+            return -EAGAIN;
+        }
+        const uint64_t left = (deadline - now) / 1000000 + 1;
+        rc = nr_reader_wait(r, !r->sources[source]->starved ? 0 : left < 100 ? (int)left : 100);
+        if (rc != 0) {
+            return rc < 0 ? rc : 0;
         }
     }
 }

@@ -190,6 +190,15 @@ uint64_t nr_reader_savefile_offset(const nr_reader *r, int source) {
     return nr_load_relaxed(&r->sources[source]->file_offset);
 }
 
+int nr_reader_describe_interface(const nr_reader *r, int source, uint32_t number,
+                                 nr_interface_description *description) {
+    return nr_savefile_describe(r->sources[source], number, description);
+}
+
+void nr_reader_set_live(nr_reader *r, int source) {
+    r->sources[source]->live = true;
+}
+
 int nr_reader_source_fd(const nr_reader *r, int source) {
     return r->sources[source]->fd;
 }

@@ -42,6 +42,7 @@ struct nr_reader {
     struct nr_stamps stamps;
     struct nr_handoff handoff;
     uint64_t next_tick;
+    uint64_t idle_at; /* CLOCK_MONOTONIC when a pipe last brought nothing; 0: it has since */
     uint64_t read_at;    /* CLOCK_MONOTONIC when the latest frames were read */
     uint64_t busy_ns;    /* the longest of the sources */
     nr_statistics books; /* the reader's thread only */

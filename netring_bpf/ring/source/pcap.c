@@ -38,9 +38,12 @@ enum nr_read nr_pcap_read_header(struct nr_savefile *f) {
         return nr_file_fail(f, NR_FILE_BAD_VERSION);
     }
     const uint16_t dlt = (uint16_t)nr_file_u32(f, header + 20);
-    f->interfaces[0] = (struct nr_file_interface){
+    struct nr_file_interface *i = nr_file_add_interface(f);
+    if (i == NULL) {
+        return NR_READ_END;
+    }
+    *i = (struct nr_file_interface){
         .snaplen = nr_file_u32(f, header + 16), .dlt = dlt, .link = nr_link_layer(dlt)};
-    f->interface_count = 1;
     nr_file_pass(f, HEADER);
     return NR_READ_OTHER;
 }

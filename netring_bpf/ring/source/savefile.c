@@ -14,7 +14,7 @@ static enum nr_read recognise_format(struct nr_savefile *f) {
     const uint8_t *magic = nr_file_need(f, 4, &result);
     if (magic == NULL) {
         return result == NR_READ_END && f->state.problem == 0
-                   ? nr_file_fail(f, NR_FILE_NO_CAPTURE) /* an empty file */
+                   ? nr_file_fail(f, NR_FILE_EMPTY)
                    : result;
     }
     f->is_pcapng = nr_pcapng_is_section(magic);
@@ -33,6 +33,9 @@ static enum nr_read read_next(struct nr_savefile *f, struct nr_frame *frame,
     }
     if (!f->began) {
         return recognise_format(f);
+    }
+    if (f->block == 0) {
+        f->record = f->offset;
     }
     return f->is_pcapng ? nr_pcapng_read_block(f, frame, interface)
                         : nr_pcap_read_record(f, frame, interface);
@@ -53,74 +56,87 @@ static struct nr_file_filter *find_filter(struct nr_savefile *f, uint16_t dlt) {
     return NULL;
 }
 
-enum verdict { PASS, REJECT, ASK };
-
 /* Returns true if the frame is of a link type that is not read, and somebody wants to know. */
 static bool is_unread(const struct nr_savefile *f, const struct nr_frame *frame) {
     return f->asks_links && frame->link == NR_LINK_UNKNOWN;
 }
 
-/* Asks the frame's filter, and cuts the frame to the length that the program returns. */
-static enum verdict ask_filter(struct nr_savefile *f, struct nr_frame *frame, uint16_t dlt) {
+/* Asks the frame's filter how many bytes it keeps. Returns false if that filter is missing. */
+static bool ask_filter(struct nr_savefile *f, const struct nr_frame *frame, uint16_t dlt,
+                       uint32_t *keep) {
     const struct nr_file_filter *filter = find_filter(f, dlt);
+    *keep = 0;
     f->asks_exact = false;
     if (filter == NULL) {
         /* Nobody has so many link types but a file made to exhaust the table. */
-        return f->filter_count < NR_MAX_FILE_FILTERS ? ASK : is_unread(f, frame) ? PASS : REJECT;
+        *keep = is_unread(f, frame) ? UINT32_MAX : 0;
+        return f->filter_count == NR_MAX_FILE_FILTERS;
     }
     const nr_filter_frame view = {
         .data = frame->data,
         .caplen = frame->caplen,
         .len = frame->len,
     };
-    uint32_t keep = 0;
-    if (filter->program != NULL && !nr_filter_try(filter->program, &view, &keep) &&
+    if (filter->program != NULL && !nr_filter_try(filter->program, &view, keep) &&
         filter->is_quick) {
         f->asks_exact = filter->exact == NULL;
         if (f->asks_exact) {
-            return ASK;
+            return false;
         }
-        keep = nr_filter_run(filter->exact, &view);
+        *keep = nr_filter_run(filter->exact, &view);
     }
-    frame->caplen = keep < frame->caplen ? keep : frame->caplen;
-    return keep != 0 ? PASS : REJECT;
+    return true;
 }
 
-/* Returns true if the frame is to be lent. One whose link type has no filter yet is held, and the
- * source asks; the frame stays in the buffer, as nothing more is read until the answer. */
-static bool passes_filter(struct nr_savefile *f, struct nr_frame *frame, uint16_t dlt) {
-    if (!f->is_filtered && NR_LIKELY(!is_unread(f, frame))) {
-        f->source.file_frames++;
-        return true;
-    }
-    const enum verdict verdict = ask_filter(f, frame, dlt);
-    f->source.asks = verdict == ASK;
-    if (verdict == ASK) {
+/* Counts the frame as its filter decides. A frame without its filter is held, and the source asks;
+ * the frame stays in the buffer, as nothing more is read until the answer. */
+static enum nr_read filter_frame(struct nr_savefile *f, const struct nr_frame *frame, uint16_t dlt,
+                                 uint32_t *keep) {
+    *keep = UINT32_MAX;
+    const bool is_asked = f->is_filtered || NR_UNLIKELY(is_unread(f, frame));
+    f->source.asks = is_asked && !ask_filter(f, frame, dlt, keep);
+    if (f->source.asks) {
         f->held = *frame;
         f->held_dlt = dlt;
+        return NR_READ_ASKS;
     }
-    f->source.file_frames += verdict != ASK;
-    f->source.file_filtered += verdict == REJECT;
-    return verdict == PASS;
+    f->source.file_frames++;
+    f->source.file_filtered += *keep == 0;
+    return NR_READ_FRAME;
+}
+
+enum nr_read nr_file_step(struct nr_savefile *f, struct nr_frame *frame, uint16_t *dlt,
+                          uint32_t *keep) {
+    const struct nr_file_interface *interface = NULL;
+    if (NR_UNLIKELY(f->source.asks)) {
+        *frame = f->held;
+        *dlt = f->held_dlt;
+        return filter_frame(f, frame, *dlt, keep);
+    }
+    const enum nr_read got = read_next(f, frame, &interface);
+    if (got != NR_READ_FRAME) {
+        return got;
+    }
+    f->source.file_overlong += nr_frame_lengthen(frame);
+    f->last_ts = frame->ts;
+    frame->link = interface->link;
+    *dlt = interface->dlt;
+    return filter_frame(f, frame, *dlt, keep);
 }
 
 static uint32_t savefile_next(struct nr_source *source, struct nr_frame *frames, uint32_t max) {
     struct nr_savefile *f = (struct nr_savefile *)source;
-    const struct nr_file_interface *interface = NULL;
-    uint32_t count = 0;
+    uint32_t count = 0, keep = 0;
+    uint16_t dlt = 0;
     bool filled = false;
-    if (source->asks && max > 0) {
-        frames[0] = f->held;
-        count = passes_filter(f, &frames[0], f->held_dlt);
-    }
-    while (count < max && !source->finished && !source->asks) {
+    while (count < max && !source->finished) {
         struct nr_frame *frame = &frames[count];
-        const enum nr_read got = read_next(f, frame, &interface);
+        const enum nr_read got = nr_file_step(f, frame, &dlt, &keep);
         if (got == NR_READ_FRAME) {
-            source->file_overlong += nr_frame_lengthen(frame);
-            frame->link = interface->link;
-            f->last_ts = frame->ts;
-            count += passes_filter(f, frame, interface->dlt);
+            frame->caplen = keep < frame->caplen ? keep : frame->caplen;
+            count += keep != 0;
+        } else if (got == NR_READ_ASKS) {
+            break;
         } else if (got == NR_READ_STARVED) {
             /* Lent frames lie in the buffer, which must not move. */
             if (count > 0 || filled) {
@@ -134,7 +150,7 @@ static uint32_t savefile_next(struct nr_source *source, struct nr_frame *frames,
             source->finished = got == NR_READ_END;
         }
     }
-    source->starved = source->starved && count == 0 && !source->finished;
+    source->starved = source->starved && count == 0 && !source->finished && !source->asks;
     nr_store_relaxed(&source->file_offset, f->offset);
     source->lent += count;
     return count;
@@ -153,6 +169,7 @@ static uint64_t savefile_in_ring(const struct nr_source *source) {
 }
 static void savefile_destroy(struct nr_source *source) {
     struct nr_savefile *f = (struct nr_savefile *)source;
+    free(f->interfaces);
     if (f->owns_buffer) {
         free(f->buffer);
     }
@@ -172,10 +189,13 @@ static const struct nr_source_ops savefile_ops = {
     .destroy = savefile_destroy,
 };
 
+struct nr_savefile *nr_file_of(struct nr_source *source) {
+    return source->ops == &savefile_ops ? (struct nr_savefile *)source : NULL;
+}
+
 static struct nr_savefile *create_savefile(void) {
-    struct nr_savefile *f = malloc(sizeof *f);
+    struct nr_savefile *f = calloc(1, sizeof *f);
     if (f != NULL) {
-        memset(f, 0, offsetof(struct nr_savefile, interfaces)); /* the rest is filled before use */
         f->source.ops = &savefile_ops;
         f->source.fd = -1;
         f->source.finite = true;
@@ -195,6 +215,7 @@ int nr_savefile_create(int fd, struct nr_source **out) {
     }
     f->owns_buffer = true;
     f->capacity = NR_FILE_BUFFER;
+    f->whole = NR_FILE_LONGEST + 4096;
     f->source.fd = fd;
     *out = &f->source;
     return 0;
@@ -208,7 +229,22 @@ int nr_savefile_create_memory(uint8_t *data, size_t size, struct nr_source **out
     f->buffer = data;
     f->capacity = f->end = size;
     f->at_end = true;
+    f->whole = 128; /* so that small files have blocks of both kinds */
     *out = &f->source;
+    return 0;
+}
+
+int nr_savefile_describe(struct nr_source *source, uint32_t number,
+                         nr_interface_description *description) {
+    const struct nr_savefile *f = nr_file_of(source);
+    if (f == NULL || number >= f->interface_count) {
+        return -ENOENT;
+    }
+    *description = (nr_interface_description){
+        .linktype = f->interfaces[number].dlt,
+        .snaplen = f->interfaces[number].snaplen,
+        .has_ns = f->has_ns,
+    };
     return 0;
 }
 

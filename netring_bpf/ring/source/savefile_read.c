@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -43,7 +44,7 @@ const uint8_t *nr_file_need(struct nr_savefile *f, size_t n, enum nr_read *resul
     }
     if (f->at_end) {
         *result =
-            f->end == f->start && f->skip == 0 ? NR_READ_END : nr_file_fail(f, NR_FILE_TRUNCATED);
+            f->end == f->start && f->block == 0 ? NR_READ_END : nr_file_fail(f, NR_FILE_TRUNCATED);
         return NULL;
     }
     *result = NR_READ_STARVED;
@@ -60,18 +61,45 @@ void nr_file_pass(struct nr_savefile *f, uint64_t n) {
 
 enum nr_read nr_file_fail(struct nr_savefile *f, uint32_t problem) {
     f->state.problem = problem;
-    f->state.offset = f->offset;
+    f->state.offset = f->record;
     return NR_READ_END;
+}
+
+/* -- interfaces -- */
+
+struct nr_file_interface *nr_file_add_interface(struct nr_savefile *f) {
+    if (f->interface_count == NR_MAX_INTERFACES) {
+        nr_file_fail(f, NR_FILE_TOO_MANY_INTERFACES);
+        return NULL;
+    }
+    if (f->interface_count == f->interface_room) {
+        const uint32_t room = f->interface_room == 0 ? 4 : f->interface_room * 2;
+        struct nr_file_interface *more = realloc(f->interfaces, room * sizeof *more);
+        if (more == NULL) {
+            f->state.error = ENOMEM;
+            nr_file_fail(f, NR_FILE_UNREADABLE);
+            return NULL;
+        }
+        f->interfaces = more;
+        f->interface_room = room;
+    }
+    return &f->interfaces[f->interface_count++];
 }
 
 /* -- numbers -- */
 
 uint64_t nr_file_ns(const struct nr_file_interface *i, uint64_t units) {
-    const uint64_t seconds = i->binary ? units >> i->shift : units / i->units_per_second;
-    const uint64_t rest =
-        i->binary ? units & (i->units_per_second - 1) : units % i->units_per_second;
-    const uint64_t ns = i->binary ? (uint64_t)(((unsigned __int128)rest * NS) >> i->shift)
-                                  : (uint64_t)((unsigned __int128)rest * NS / i->units_per_second);
+    uint64_t seconds = 0, ns;
+    if (i->units_are == NR_UNITS_DECIMAL) {
+        seconds = units / i->units;
+        ns = (uint64_t)((unsigned __int128)(units % i->units) * NS / i->units);
+    } else if (i->units_are == NR_UNITS_BINARY) {
+        seconds = i->shift < 64 ? units >> i->shift : 0;
+        const uint64_t rest = i->shift < 64 ? units - (seconds << i->shift) : units;
+        ns = (uint64_t)((unsigned __int128)rest * NS >> i->shift);
+    } else {
+        ns = i->units == 0 ? 0 : units / i->units;
+    }
     const __int128 at = ((__int128)seconds + i->offset_s) * NS + ns;
     return at < 0 ? 0 : at > INT64_MAX ? INT64_MAX : (uint64_t)at;
 }

@@ -42,6 +42,7 @@ struct nr_source {
     bool finished; /* a replay that was read to its end */
     bool starved;  /* a pipe that has no data yet */
     bool asks;     /* a capture file waits for a filter: nr_savefile_filter() answers */
+    bool live;     /* a pipe: while it is starved, flow time goes on by the clock */
     bool zero_copy;
     bool written_afar; /* another CPU has just written the frames, and will write there again */
     bool huge_pages;
@@ -80,5 +81,10 @@ uint32_t nr_savefile_asked(const struct nr_source *source, uint32_t *exact);
  * -E2BIG for too many link types. */
 int nr_savefile_filter(struct nr_source *source, uint32_t dlt, const nr_filter_program *program,
                        bool quick);
+/* See nr_reader_copy. Sets source->starved if a pipe has no data yet. */
+int nr_savefile_copy(struct nr_source *source, nr_file_copy *copy);
+/* See nr_reader_describe_interface. */
+int nr_savefile_describe(struct nr_source *source, uint32_t number,
+                         nr_interface_description *description);
 
 #endif
