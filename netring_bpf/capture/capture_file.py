@@ -10,7 +10,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from netring_bpf.capture.feeder import GZIP_MAGIC, Feeder
+from netring_bpf.capture.feeder import Feeder
+from netring_bpf.capture.packings import LONGEST_MAGIC, MissingError, recognise
 from netring_bpf.errors import CaptureFileError, OptionError
 from netring_bpf.ring.reader import first_time
 
@@ -124,10 +125,18 @@ class CaptureFile:
             raise
 
     def _feed(self) -> Feeder | None:
-        """Return None for a regular file without gzip: the C core reads that itself."""
-        if self.size and os.pread(self._descriptor, 2, 0) != GZIP_MAGIC:
+        """Return None for a regular file that is not packed: the C core reads that itself."""
+        packing = recognise(os.pread(self._descriptor, LONGEST_MAGIC, 0)) if self.size else None
+        if self.size and packing is None:
             return None
-        return Feeder(self._descriptor, regular=self.size > 0)
+        if packing is not None:
+            try:
+                packing.check(str(self.path))
+            except MissingError as error:
+                raise CaptureFileError(
+                    f"open capture file {self.path}: {error}", path=self.path
+                ) from error
+        return Feeder(self._descriptor, packing, path=str(self.path))
 
     def beginning(self) -> bytes:
         """Return bytes of a regular file that tell it from others."""

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import io
+import functools
 import os
 import select
 import termios
 import threading
-import zlib
 from array import array
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
 
-if TYPE_CHECKING:
-    import gzip
+from netring_bpf.capture.packings import (
+    LONGEST_MAGIC,
+    DamagedError,
+    MissingError,
+    Packing,
+    Unpacker,
+    recognise,
+)
 
-    from _typeshed import WriteableBuffer
+__all__ = ["Feeder"]
 
-__all__ = ["GZIP_MAGIC", "Feeder"]
-
-GZIP_MAGIC = b"\x1f\x8b"
 _PIPE_SIZE = 1 << 20
 _CHUNK = 1 << 18
 
@@ -29,13 +30,18 @@ _CHUNK = 1 << 18
 class Feeder:
     """Unpacks a stream or passes it on, in a thread: what comes goes on at once.
 
-    ``source``: a descriptor, which stays the caller's. ``regular``: it is a regular file packed
-    by gzip; else it is read as it comes, and unpacked if it begins as gzip does.
+    ``source``: a descriptor, which stays the caller's. ``packing``: that of a regular file; None
+    for a stream, which is read as it comes, and unpacked if it begins as a packing does. ``path``:
+    of the stream, for errors. All bytes before a damage are given; of a damaged stream that is no
+    regular file and not packed by gzip, up to 256 KiB before it are not.
     """
 
-    def __init__(self, source: int, *, regular: bool) -> None:
+    def __init__(self, source: int, packing: Packing | None = None, *, path: str = "-") -> None:
         self._source = source
-        self._incoming = None if regular else _Incoming(source)
+        self._packing = packing
+        self._path = path
+        self._incoming = _Incoming(source) if packing is None else None
+        self._closing = False
         self.error: str | None = None
         self.descriptor, self._sink = os.pipe2(os.O_CLOEXEC)
         with contextlib.suppress(OSError):  # an unprivileged user may have reached the limit
@@ -52,25 +58,50 @@ class Feeder:
 
     def _run(self) -> None:
         try:
-            read = self._reader()
-            while data := read(_CHUNK):
+            for data in self._unpacked() if self._incoming is None else self._received():
                 view = memoryview(data)
                 while view:
                     view = view[os.write(self._sink, view) :]
         except BrokenPipeError:
             pass  # the reader has stopped
-        except (OSError, EOFError, zlib.error, ValueError) as error:
+        except (OSError, DamagedError, MissingError) as error:
             self.error = str(error)
         finally:
             os.close(self._sink)
 
-    def _reader(self) -> Callable[[int], bytes]:
-        if self._incoming is None:
-            raw = io.FileIO(self._source, closefd=False)
-            return _unpacked(io.BufferedReader(raw, _CHUNK)).read
-        if self._incoming.begins_with(GZIP_MAGIC):
-            return _unpacked(self._incoming).read1
-        return self._incoming.receive
+    def _received(self) -> Iterator[bytes]:
+        """Yield the content of a stream, as it comes."""
+        assert self._incoming is not None
+        packing = recognise(self._incoming.beginning(LONGEST_MAGIC))
+        if packing is None:
+            while data := self._incoming.receive(_CHUNK):
+                yield data
+            return
+        packing.check(self._path)
+        unpacker = Unpacker(packing)
+        while data := self._incoming.receive(_CHUNK):
+            yield from _fed(unpacker, data, lambda: None)
+        unpacker.end()
+
+    def _unpacked(self) -> Iterator[bytes]:
+        """Yield the content of a regular file."""
+        assert self._packing is not None
+        unpacker, start, size = Unpacker(self._packing), os.lseek(self._source, 0, os.SEEK_CUR), 0
+        while not self._closing and (data := os.read(self._source, _CHUNK)):
+            yield from _fed(unpacker, data, functools.partial(self._again, start, size))
+            size += len(data)
+        unpacker.end()
+
+    def _again(self, start: int, size: int) -> Unpacker:
+        """Return one that has unpacked so many bytes of the file."""
+        assert self._packing is not None
+        unpacker = Unpacker(self._packing)
+        for done in range(0, size, _CHUNK):
+            data = os.pread(self._source, min(_CHUNK, size - done), start + done)
+            for _ in unpacker.feed(data):
+                if self._closing:
+                    raise BrokenPipeError
+        return unpacker
 
     @property
     def streams(self) -> bool:
@@ -84,6 +115,7 @@ class Feeder:
 
     def close(self) -> None:
         """End the thread, wherever it waits. After the reader of ``descriptor`` has ended."""
+        self._closing = True
         os.close(self.descriptor)  # ends a write
         self.end()
         self._thread.join()
@@ -91,17 +123,43 @@ class Feeder:
             self._incoming.close()
 
 
-def _unpacked(stream: io.BufferedReader | _Incoming) -> gzip.GzipFile:
-    import gzip
+def _fed(unpacker: Unpacker, data: bytes, again: Callable[[], Unpacker | None]) -> Iterator[bytes]:
+    """Yield what ``data`` give, up to a damage among them.
 
-    return gzip.GzipFile(fileobj=stream)
+    A library keeps what it has unpacked when it finds a damage. So the bytes are then unpacked
+    once more, one by one, by another in the state of before: a copy, or the one of ``again()``.
+    """
+    before = unpacker.copy()
+    given = 0
+    try:
+        for piece in unpacker.feed(data):
+            yield piece
+            given += len(piece)
+    except DamagedError:
+        careful = before or again()
+        if careful is not None:
+            yield from _behind(given, _one_by_one(careful, data))
+        raise
 
 
-class _Incoming(io.RawIOBase):
+def _one_by_one(unpacker: Unpacker, data: bytes) -> Iterator[bytes]:
+    with contextlib.suppress(DamagedError):
+        for at in range(len(data)):
+            yield from unpacker.feed(data[at : at + 1])
+
+
+def _behind(size: int, pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield the pieces without their first bytes."""
+    for piece in pieces:
+        if size < len(piece):
+            yield piece[size:]
+        size = max(0, size - len(piece))
+
+
+class _Incoming:
     """The bytes of a pipe, a terminal or a socket as they come, in pieces of any size."""
 
     def __init__(self, descriptor: int) -> None:
-        super().__init__()
         self._descriptor = descriptor
         self._head = b""
         self._left: int | None = None  # bytes until the end, once it was asked for
@@ -110,14 +168,11 @@ class _Incoming(io.RawIOBase):
         self._poll.register(descriptor, select.POLLIN)
         self._poll.register(self._wake, select.POLLIN)
 
-    def begins_with(self, magic: bytes) -> bool:
-        """Wait for the first bytes, which stay to be read."""
-        while len(self._head) < len(magic):
-            data = self._next(len(magic) - len(self._head))
-            if not data:
-                break
+    def beginning(self, size: int) -> bytes:
+        """Wait for the first bytes, which stay to be read; fewer at the end."""
+        while len(self._head) < size and (data := self._next(size - len(self._head))):
             self._head += data
-        return self._head == magic
+        return self._head
 
     def receive(self, limit: int) -> bytes:
         """Wait for bytes, and return those that there are; none at the end."""
@@ -145,21 +200,8 @@ class _Incoming(io.RawIOBase):
         """Give the bytes that have come, and no more. From any thread."""
         os.eventfd_write(self._wake, 1)
 
-    # -- what GzipFile calls --
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: WriteableBuffer) -> int:
-        view = memoryview(buffer).cast("B")
-        data = self.receive(len(view))
-        view[: len(data)] = data
-        return len(data)
-
     def close(self) -> None:
-        if not self.closed:
-            os.close(self._wake)
-        super().close()
+        os.close(self._wake)
 
 
 def _bytes_in(descriptor: int) -> int:

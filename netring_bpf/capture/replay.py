@@ -52,7 +52,7 @@ def _file_filter(filter: FilterLike) -> FileFilter:
 
 
 class Replay:
-    """Reads flow events from a pcap or pcapng file of any byte order, packed by gzip or not.
+    """Reads flow events from a pcap or pcapng file of any byte order, packed or not.
 
     ``path``: the file, or a FIFO; ``"-"`` for standard input; a pattern of the shell
     (``"cap-*.pcap"``); or several of these, which are one capture: their frames are read in the
@@ -285,17 +285,15 @@ class Replay:
             return None  # the stream was cut here because the caller asked for it
         problem = reader.savefile_problem(file.source)
         if file.feeder is not None and file.feeder.error is not None:
-            offset = reader.savefile_offset(file.source)
-            problem = f"cannot be unpacked: {file.feeder.error}", offset
+            problem = file.feeder.error, reader.savefile_offset(file.source)
         if problem is None:
             return None
         text, offset = problem
-        where = " of the unpacked data" if file.feeder is not None and file.size else ""
+        if offset:
+            where = " of the unpacked data" if file.feeder is not None and file.size else ""
+            text = f"at byte {offset}{where}: {text}; what comes before that is good"
         return CaptureFileError(
-            f"read capture file {file.path}: at byte {offset}{where}: {text}; the flows up to "
-            "there are good",
-            path=file.path,
-            offset=offset,
+            f"read capture file {file.path}: {text}", path=file.path, offset=offset
         )
 
     def fileno(self) -> int:

@@ -62,9 +62,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         action="append",
         type=Path,
         metavar="FILE",
-        help="read this capture file instead: pcap or pcapng, also packed with gzip; - reads "
-        "standard input; several files, by more -r, more names after it or a pattern as "
-        "'cap-*.pcap', are read as one capture, in the order of their times",
+        help="read this capture file instead: pcap or pcapng, packed or not; - reads standard "
+        "input; several files, by more -r, more names after it or a pattern as 'cap-*.pcap', are "
+        "read as one capture, in the order of their times",
     )
     add(
         "--format",

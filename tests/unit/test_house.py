@@ -16,6 +16,8 @@ DOORS = {
     "paho": {"sinks/mqtt_connection.py"},
     "numpy": {"events/arrow.py", "events/columns.py"},
     "pyarrow": {"events/arrow.py", "events/batch.py"},
+    "backports": {"capture/packings.py"},
+    "lz4": {"capture/packings.py"},
     "rich": {"cli/progress.py", "cli/table.py"},
     "netring_bpf._core": {
         "bpf/attach_filter.py",
