@@ -13,7 +13,7 @@ import sys
 from benchmarks.harness import Options
 from benchmarks.peers import PEERS
 
-NAMES = ("fanout", "file", "filters", "latency", "live", "mqtt", "scale", "start", "table")
+NAMES = ("fanout", "file", "filters", "latency", "live", "mqtt", "pipe", "scale", "start", "table")
 
 
 def main() -> None:

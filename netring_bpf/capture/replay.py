@@ -170,6 +170,8 @@ class Replay:
             replaced = self._ended.pop().source if self._ended else None
             file.source = reader.add_savefile(file.readable, replaces=replaced)
             reader.ask_links(file.source)
+            if file.feeder is not None and file.feeder.streams:
+                reader.set_live(file.source)
             if self._filter is not None:
                 reader.ask_filters(file.source)
             self._reading.append(self._waiting.pop(0))

@@ -16,7 +16,16 @@ from pathlib import Path
 
 import pytest
 
-from netring_bpf import CaptureError, Event, FlowEnded, FlowOptions, FlowStarted, Netring
+from netring_bpf import (
+    CaptureError,
+    Event,
+    FlowEnd,
+    FlowEnded,
+    FlowOptions,
+    FlowStarted,
+    FlowUpdated,
+    Netring,
+)
 from netring_bpf.capture.replay import Replay
 from netring_bpf.errors import CaptureFileError
 from tests.support.frames import udp
@@ -112,6 +121,49 @@ def test_each_flow_is_given_when_its_frame_has_come(
                     assert isinstance(event, FlowStarted)
         assert frames_read(ring) == 2
         assert ring.error is None
+
+    within_reason(main)
+
+
+def test_time_goes_on_by_the_clock_while_a_pipe_brings_nothing(fifo: Path) -> None:
+    """The frame is years old, so no clock but the one of the pause can end its flow."""
+
+    async def main() -> None:
+        flow = FlowOptions(idle_udp=0.2, update_interval=0.05)
+        with writer(fifo) as end:
+            async with Netring.replay(fifo, flow=flow) as ring:
+                events = ring.subscribe(kinds=(FlowUpdated, FlowEnded))
+                os.write(end, ONE)
+                assert isinstance(await anext(events), FlowUpdated)
+                async for event in events:
+                    if isinstance(event, FlowEnded):
+                        break
+                assert event.reason is FlowEnd.IDLE
+                assert event.flow.last == START
+        assert ring.error is None
+
+    within_reason(main)
+
+
+def test_a_pause_moves_time_no_further_than_it_lasts(fifo: Path) -> None:
+    """The second frame comes after a pause, with the time of the first: one flow of an hour."""
+
+    async def main() -> None:
+        record = ONE[HEAD:]
+        flow = FlowOptions(idle_udp=3600.0, update_interval=0.02)
+        with writer(fifo) as end:
+            async with Netring.replay(fifo, flow=flow) as ring:
+                updates = ring.subscribe(kinds=FlowUpdated)
+                ended = ring.subscribe(kinds=FlowEnded)
+                os.write(end, ONE)
+                for _ in range(3):
+                    await anext(updates)
+                    os.write(end, record)
+            [event] = [event async for event in ended]
+        assert isinstance(event, FlowEnded)
+        assert event.reason is FlowEnd.SHUTDOWN
+        assert event.flow.packets == 4
+        assert (event.flow.start, event.flow.last) == (START, START)
 
     within_reason(main)
 
