@@ -28,12 +28,17 @@ from netring_bpf.filter.libpcap import dlt_of, link_name
 if TYPE_CHECKING:
     from netring_bpf.ring.reader import Reader
 
-__all__ = ["FileFilter"]
+__all__ = ["FileFilter", "dlt_of"]
 
 _log = logging.getLogger("netring_bpf.capture")
 # An expression is right if it is right for one of these.
 _CHECKED: Final = (1, 12, 113, 276, 105, 127, 9, 50, 0, 239)
 _LONG: Final = 500  # characters; to check a longer expression may take long
+
+
+def dlt_of(linktype: int) -> int:
+    """Return the number that libpcap's compiler has for a link type of files."""
+    return _DLT.get(linktype, linktype)
 
 
 class FileFilter:

@@ -25,7 +25,7 @@ from netring_bpf.events.batch import EventBatch
 from netring_bpf.events.event import Event
 from netring_bpf.ring.flow_ids import id_of_content
 from netring_bpf.ring.flow_options import DEFAULT_MAX_FLOWS, FlowOptions
-from netring_bpf.ring.reader import ASKS, MAX_SOURCES, Growth, Reader
+from netring_bpf.ring.reader import ASKS, MAX_SOURCES, Copied, FileInterface, Growth, Reader
 from netring_bpf.statistics import CaptureStatistics
 
 if TYPE_CHECKING:
@@ -361,6 +361,40 @@ class Replay:
             if self._final is not None:
                 return self._final
             return self._opened().statistics(_OPENED.backend, None, (), {})
+
+    # -- records of one file, instead of events --
+
+    def copy(self, form: int, limit: int, timeout: float) -> Copied:
+        """Return records of the file that match the filter, as ``Reader.copy()``."""
+        reader = self._opened()
+        if len(self._files) > 1:
+            raise OptionError(
+                f"path: {self._name}: only one file can be read here; merge them first (mergecap)",
+                option="path",
+            )
+        copied = reader.copy(form, limit, timeout)
+        if copied.asks and self._filter is not None:
+            self._filter.answer(reader)
+        return copied
+
+    def file_interface(self, number: int) -> FileInterface | None:
+        """Return an interface that the file has described by now."""
+        return self._opened().file_interface(number)
+
+    def problem(self) -> CaptureFileError | None:
+        """Return what is wrong with the file, where ``copy()`` has come to an end."""
+        return self._problem(self._opened(), self._files[0])
+
+    def end(self) -> bool:
+        """Have a pipe end with what it has brought by now. False for a file. From any thread."""
+        feeder = self._files[0].feeder if self._files else None
+        if feeder is None or not feeder.streams:
+            if self._filter is not None:
+                self._filter.stop()
+            return False
+        self._stopping = True
+        feeder.end()
+        return True
 
     # -- closing --
 

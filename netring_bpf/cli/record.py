@@ -1,4 +1,4 @@
-"""``netring-bpf record``: writes the frames of an interface into pcapng files."""
+"""``netring-bpf record``: writes the frames of an interface, or of a file, into pcapng files."""
 
 from __future__ import annotations
 
@@ -14,15 +14,17 @@ from netring_bpf.errors import CaptureFileError, ClosedError, NetringError, Opti
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from netring_bpf.recording.file_cut import FileCut
     from netring_bpf.recording.recorder import Recorder, RecordStatistics
 
 __all__ = ["DESCRIPTION", "SUMMARY", "add_flags", "run"]
 
-SUMMARY = "write the frames of an interface into pcapng files"
+SUMMARY = "write the frames of an interface into pcapng files, or cut a file to some of its frames"
 DESCRIPTION = (
     "Write the frames of an interface into pcapng files, with times in nanoseconds and counts of "
-    "dropped frames. No file that is there is overwritten. Ctrl-C stops the capture and prints a "
-    "summary; SIGUSR1 prints the counts so far."
+    "dropped frames. Or, with -r, copy the frames of a capture file that match, with all that the "
+    "file has beside its frames. No file that is there is overwritten. Ctrl-C stops the capture "
+    "and prints a summary; SIGUSR1 prints the counts so far."
 )
 
 
@@ -30,7 +32,14 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of this command."""
     add = parser.add_argument
     add_filter(parser)
-    add("--interface", "-i", required=True, metavar="IFACE", help="capture on this interface")
+    add("--interface", "-i", metavar="IFACE", help="capture on this interface")
+    add(
+        "-r",
+        dest="source",
+        type=Path,
+        metavar="FILE",
+        help="read this capture file instead, packed or not; - reads standard input",
+    )
     add(
         "-w",
         dest="file",
@@ -64,6 +73,12 @@ def run(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
     SIGUSR1 writes the ring to a file with ``--ring-time``, else it prints the counts. Raises
     ``NetringError``.
     """
+    if (given.interface is None) == (given.source is None):
+        parser.error("give either -i and an interface, or -r and a file")
+    return _cut(parser, given) if given.source is not None else _record(parser, given)
+
+
+def _record(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
     from netring_bpf.capture.capture import Capture
     from netring_bpf.cli.log import write_log
     from netring_bpf.recording.recorder import Recorder, RecordOptions
@@ -101,6 +116,46 @@ def run(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
             for line in _summary(recorder.statistics()):
                 say(line)
     return 0
+
+
+# -- a file --
+
+
+def _cut(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
+    from netring_bpf.cli.log import write_log
+    from netring_bpf.recording.file_cut import FileCut
+
+    for flag in ("rotate_size", "rotate_time", "max_files", "ring_time"):
+        if getattr(given, flag) is not None:
+            parser.error(f"--{flag.replace('_', '-')} is for an interface: -r writes one file")
+    write_log()
+    try:
+        cut = FileCut(given.source, given.file, filter_of(given))
+    except OptionError as error:
+        parser.error(str(error))
+    actions: dict[signal.Signals, Callable[[], object]] = {
+        signal.SIGUSR1: lambda: say(_cut_summary(cut))
+    }
+    actions.update(dict.fromkeys(ending_signals(), cut.stop))
+    with cut:
+        try:
+            with Listener(actions):
+                say(f"reading {given.source}")
+                cut.run(duration=given.duration, count=given.count)
+        except CaptureFileError as error:
+            if not isinstance(error.__cause__, BrokenPipeError):
+                raise
+        finally:
+            say(_cut_summary(cut))
+    return 0
+
+
+def _cut_summary(cut: FileCut) -> str:
+    books = cut.statistics()
+    return f"{books.written} of {books.read} frames written, {books.bytes} bytes"
+
+
+# -- an interface --
 
 
 def _trigger(recorder: Recorder) -> None:

@@ -13,13 +13,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
-from netring_bpf.errors import CaptureFileError
+from netring_bpf.errors import CaptureFileError, OptionError
 from netring_bpf.recording.pcapng_blocks import InterfaceCounts
 from netring_bpf.ring.reader import Blocks
 
-__all__ = ["STANDARD_OUTPUT", "CaptureFile", "Format"]
+__all__ = ["STANDARD_OUTPUT", "CaptureFile", "Format", "refuse_packed"]
 
 STANDARD_OUTPUT = Path("-")
+_PACKED = {".gz", ".zst", ".xz", ".lz4", ".bz2"}
 _POLL = 0.1  # seconds until an output that waits looks for the end of the recording
 _GRACE = 1.0  # seconds for the reader of a pipe, after that end
 _AT_ONCE = select.PIPE_BUF  # what a pipe that polls writable takes without blocking
@@ -87,6 +88,12 @@ class CaptureFile:
         self.began = self.began or now
         self._write(self._format.body(blocks.data))
         self.count += blocks.frames
+
+    def take_back(self, surplus: int, frames: int) -> None:
+        """Remove so many bytes at the end, which are no whole record, and count so many less."""
+        self._take_back(surplus)
+        self.size -= surplus
+        self.count -= frames
 
     def finish(self, counts: InterfaceCounts) -> None:
         """Append the file's end, and close it."""
@@ -163,6 +170,16 @@ class CaptureFile:
                 path=self.path,
                 offset=self.size or None,
             ) from error
+
+
+def refuse_packed(path: Path) -> None:
+    """Raise ``OptionError`` if the name says that the file is packed."""
+    if path.suffix.lower() in _PACKED:
+        raise OptionError(
+            f"path {str(path)!r}: capture files are not packed; name it {path.stem}, and pack it "
+            "afterwards",
+            option="path",
+        )
 
 
 def _is_file(path: Path) -> bool:

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import struct
 
-from netring_bpf.recording.pcapng_blocks import PACKET_HEAD, InterfaceCounts
+from netring_bpf.recording.pcapng_blocks import ETHERNET, PACKET_HEAD, InterfaceCounts
 
 __all__ = ["PcapRecords"]
 
 _MAGIC_NANOSECONDS = 0xA1B23C4D
-_ETHERNET = 1
 _NS = 1_000_000_000
 _RECORD = struct.Struct("=IIII")
 
@@ -21,12 +20,14 @@ _RECORD = struct.Struct("=IIII")
 class PcapRecords:
     """A pcap file in its parts."""
 
-    def __init__(self, *, snaplen: int) -> None:
+    def __init__(self, *, snaplen: int, linktype: int = ETHERNET) -> None:
         self._snaplen = snaplen
+        self._linktype = linktype
 
     def head(self) -> bytes:
         """Return the file's header."""
-        return struct.pack("=IHHiIII", _MAGIC_NANOSECONDS, 2, 4, 0, 0, self._snaplen, _ETHERNET)
+        fields = _MAGIC_NANOSECONDS, 2, 4, 0, 0, self._snaplen, self._linktype
+        return struct.pack("=IHHiIII", *fields)
 
     def body(self, blocks: bytes) -> bytes:
         """Return enhanced packet blocks of pcapng as the records of pcap."""

@@ -10,7 +10,7 @@ import platform
 import struct
 from dataclasses import dataclass
 
-__all__ = ["PACKET_HEAD", "InterfaceCounts", "PcapngBlocks"]
+__all__ = ["ETHERNET", "NANOSECONDS", "PACKET_HEAD", "InterfaceCounts", "PcapngBlocks"]
 
 # The start of an enhanced packet block: type, length, interface, time (high, low), captured
 # length, length.
@@ -18,8 +18,8 @@ PACKET_HEAD = struct.Struct("=7I")
 
 _SECTION, _INTERFACE, _STATISTICS = 0x0A0D0D0A, 1, 5
 _BYTE_ORDER_MAGIC = 0x1A2B3C4D
-_ETHERNET = 1
-_NANOSECONDS = 9
+ETHERNET = 1  # LINKTYPE_ETHERNET
+NANOSECONDS = 9  # as the option if_tsresol has it
 _SHB_OS, _SHB_USERAPPL = 3, 4
 _IF_NAME, _IF_TSRESOL, _IF_FILTER = 2, 9, 11
 _ISB_STARTTIME, _ISB_ENDTIME, _ISB_IFRECV, _ISB_IFDROP = 2, 3, 4, 5
@@ -43,10 +43,21 @@ class InterfaceCounts:
 
 
 class PcapngBlocks:
-    """A pcapng file of one interface in its parts."""
+    """A pcapng file of one interface, which may have no name, in its parts."""
 
-    def __init__(self, name: str, *, snaplen: int, expression: str, application: str) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        snaplen: int,
+        expression: str,
+        application: str,
+        linktype: int = ETHERNET,
+        resolution: int = NANOSECONDS,
+    ) -> None:
         self._name = name
+        self._linktype = linktype
+        self._resolution = resolution
         self._snaplen = snaplen
         self._expression = expression
         self._application = application
@@ -57,14 +68,13 @@ class PcapngBlocks:
             (_SHB_OS, f"{platform.system()} {platform.release()}".encode()),
             (_SHB_USERAPPL, self._application.encode()),
         )
-        options = [
-            (_IF_NAME, self._name.encode(errors="surrogateescape")),
-            (_IF_TSRESOL, bytes([_NANOSECONDS])),
-        ]
+        options = [(_IF_TSRESOL, bytes([self._resolution]))]
+        if self._name:
+            options.insert(0, (_IF_NAME, self._name.encode(errors="surrogateescape")))
         if self._expression:
             # A first byte of 0 says that a string of libpcap's language follows.
             options.append((_IF_FILTER, b"\0" + self._expression.encode(errors="replace")))
-        interface = struct.pack("=HHI", _ETHERNET, 0, self._snaplen) + _options(*options)
+        interface = struct.pack("=HHI", self._linktype, 0, self._snaplen) + _options(*options)
         return _block(_SECTION, section) + _block(_INTERFACE, interface)
 
     def body(self, blocks: bytes) -> bytes:

@@ -19,7 +19,12 @@ from typing import NamedTuple, Self
 
 from netring_bpf.capture.capture import Capture
 from netring_bpf.errors import CaptureFileError, ClosedError, OptionError
-from netring_bpf.recording.capture_file import STANDARD_OUTPUT, CaptureFile, Format
+from netring_bpf.recording.capture_file import (
+    STANDARD_OUTPUT,
+    CaptureFile,
+    Format,
+    refuse_packed,
+)
 from netring_bpf.recording.pcap_records import PcapRecords
 from netring_bpf.recording.pcapng_blocks import InterfaceCounts, PcapngBlocks
 from netring_bpf.ring.reader import Blocks
@@ -32,7 +37,6 @@ _POLL = 0.1  # seconds until an idle recorder looks for a trigger
 _DRAIN = 2.0  # seconds to empty the rings at the end
 _MOST = 1 << 30  # frames
 _SMALLEST = 4096  # bytes
-_PACKED = {".gz", ".zst", ".xz", ".lz4", ".bz2"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -418,12 +422,7 @@ def _check_path(path: Path, options: RecordOptions) -> None:
             "path '-': standard output takes one file; rotation and a ring make several",
             option="path",
         )
-    if path.suffix.lower() in _PACKED:
-        raise OptionError(
-            f"path {str(path)!r}: capture files are not packed; name it {path.stem}, and pack it "
-            "afterwards",
-            option="path",
-        )
+    refuse_packed(path)
 
 
 def _next_number(path: Path, options: RecordOptions) -> int:

@@ -36,7 +36,7 @@ MAY_IMPORT: Final[dict[str, frozenset[str]]] = {
         "bpf": "filter interface privileges program_cache errors fork _core",
         "ring": "events filter bpf/xdp_mode.py statistics errors fork _core",
         "capture": "ring bpf filter events interface privileges statistics errors fork lazy",
-        "recording": "capture ring statistics errors lazy",
+        "recording": "capture ring filter statistics errors lazy",
         "broadcast": "events errors lazy",
         "sinks": "formats broadcast events errors lazy",
         "netring_statistics": "statistics broadcast sinks",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import struct
 import subprocess
 import sys
@@ -11,6 +12,8 @@ import pytest
 
 from netring_bpf import Filter
 from tests.support.frames import icmp_echo, tcp, udp
+from tests.support.replay import Frame
+from tests.support.savefiles import Interface, section
 
 COMMAND = Path(sys.executable).with_name("netring-bpf")
 ENGINES = [
@@ -95,7 +98,7 @@ def test_a_cut_frame_s_length_is_an_error_in_the_kernel(engine: str, tmp_path: P
     [
         (["tcp prot 80"], "syntax error"),
         (["ip", "-r", "/nowhere.pcap"], "No such file"),
-        (["ip", "-r", __file__], "open capture file"),
+        (["ip", "-r", __file__], "neither pcap nor pcapng"),
         (["vlan", "-i", "nosuch0"], "nosuch0"),
     ],
 )
@@ -108,12 +111,46 @@ def test_an_error_is_one_line_and_status_1(arguments: list[str], words: str) -> 
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_a_file_that_breaks_off_says_after_how_many_frames(tmp_path: Path) -> None:
+def test_a_file_that_breaks_off_is_counted_up_to_there(tmp_path: Path) -> None:
     path = pcap(tmp_path / "f.pcap", FRAMES)
-    path.write_bytes(path.read_bytes()[:-10])
-    done = command("udp", "-r", path)
-    assert done.returncode == 1
-    assert "after 8 frames" in done.stderr
+    data = path.read_bytes()
+    path.write_bytes(data[:-10])
+    done = command("udp or ip6", "-r", path)
+    assert (done.stdout, done.returncode) == ("5\n", 1)
+    last = len(data) - 16 - len(FRAMES[-1])
+    assert f"at byte {last}: the file ends inside of a record" in done.stderr
+
+
+@pytest.mark.parametrize("engine", ENGINES[:2])
+def test_a_file_is_read_as_a_replay_reads_it(engine: str, tmp_path: Path) -> None:
+    """Packed, of several link types and of both byte orders."""
+    whole = [Frame(data) for data in FRAMES]
+    raw = [Frame(data[14:]) for data in FRAMES if data[12:14] != b"\x81\0"]
+    both = section([Interface(), Interface(101)],
+                   [*((0, f) for f in whole), *((1, f) for f in raw)])  # fmt: skip
+    path = tmp_path / "f.pcapng.gz"
+    path.write_bytes(
+        gzip.compress(both + section([Interface()], [(0, f) for f in whole], order=">"))
+    )
+    done = command("udp", "-r", path, "--engine", engine)
+    assert (done.stdout, done.stderr, done.returncode) == ("15\n", "", 0)
+    done = command("vlan and tcp", "-r", path, "--engine", engine)
+    assert (done.stdout, done.returncode) == ("6\n", 0)
+    assert "frames of link type 101 are left out: " in done.stderr
+    listed = command("--explain", "udp", "-r", path).stdout
+    assert listed == "".join(
+        f"link type {linktype}:\n{Filter('udp', linktype=dlt, snaplen=262_144).explain()}\n"
+        for linktype, dlt in ((1, 1), (101, 12))
+    )
+
+
+def test_a_file_without_frames_has_the_listing_of_its_link_type(tmp_path: Path) -> None:
+    path = pcap(tmp_path / "raw.pcap", [], linktype=101)
+    assert command("--explain", "udp", "-r", path).stdout == (
+        Filter("udp", linktype=12).explain() + "\n"
+    )
+    assert command("udp", "-r", path).stdout == "0\n"
+    assert "syntax error" in command("tcp prot 80", "-r", path).stderr
 
 
 def test_a_file_and_an_interface_at_once_are_refused(tmp_path: Path) -> None:

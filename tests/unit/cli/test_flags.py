@@ -78,7 +78,7 @@ def test_a_word_of_a_filter_may_have_spaces_and_begin_with_a_dash() -> None:
          "started,established,updated,ended, as started,ended"),
         ("filter", "filter: error: the following arguments are required: FILTER"),
         ("filter tcp -x", "filter: error: unrecognized arguments: -x"),
-        ("record", "record: error: the following arguments are required: --interface/-i, -w"),
+        ("record", "record: error: the following arguments are required: -w"),
         ("record -i eth1 udp", "record: error: the following arguments are required: -w"),
     ],
 )  # fmt: skip
