@@ -36,11 +36,6 @@ _CHECKED: Final = (1, 12, 113, 276, 105, 127, 9, 50, 0, 239)
 _LONG: Final = 500  # characters; to check a longer expression may take long
 
 
-def dlt_of(linktype: int) -> int:
-    """Return the number that libpcap's compiler has for a link type of files."""
-    return _DLT.get(linktype, linktype)
-
-
 class FileFilter:
     """The filter of one capture file, and the thread that compiles it.
 
