@@ -258,14 +258,15 @@ static bool wait_for_pipes(nr_reader *r, int *rc) {
     return count > 1;
 }
 
-/* Lets flow time go on by the clock while the pipe of a live capture brings nothing. */
+/* Lets flow time go on by the clock while the pipe of a live capture brings nothing. The first
+ * packet begins it. */
 static void let_time_pass(nr_reader *r) {
     bool live = false;
     for (int i = 0; i < nr_reader_sources(r); i++) {
         live = live || (r->sources[i]->live && r->sources[i]->starved);
     }
     const uint64_t now = live ? nr_monotonic_ns() : 0;
-    if (live && r->idle_at != 0) {
+    if (live && r->idle_at != 0 && nr_table_now(r->table) != 0) {
         nr_table_advance(r->table, now - r->idle_at);
     }
     r->idle_at = now;
