@@ -111,8 +111,13 @@ def memory() -> int:
     return int(kilobytes) << 10
 
 
-def descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
+async def descriptors() -> int:
+    """The least of some counts: once a second the capture opens one for a moment."""
+    counts = []
+    for _ in range(20):
+        counts.append(len(os.listdir("/proc/self/fd")))
+        await asyncio.sleep(0.02)
+    return min(counts)
 
 
 class Soak:
@@ -209,7 +214,7 @@ class Soak:
                         await self.lap()
                     gc.collect()
                     memories.append(memory())
-                    opened.append(descriptors())
+                    opened.append(await descriptors())
             finally:
                 self.flood.send_signal(signal.SIGCONT)
                 flooded, _ = await asyncio.to_thread(stop_flood, self.namespace, self.flood)
