@@ -20,6 +20,7 @@ from netring_bpf.capture.packings import (
     Unpacker,
     recognise,
 )
+from netring_bpf.threads import start_thread
 
 __all__ = ["Feeder"]
 
@@ -48,7 +49,7 @@ class Feeder:
             fcntl.fcntl(self._sink, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
         self._thread = threading.Thread(target=self._run, name="netring-unpack", daemon=True)
         try:
-            self._thread.start()
+            start_thread(self._thread)
         except BaseException:
             os.close(self.descriptor)
             os.close(self._sink)

@@ -24,6 +24,7 @@ from netring_bpf.errors import (
 from netring_bpf.filter.filter import Filter
 from netring_bpf.filter.filter_set import FilterLike, FilterSet
 from netring_bpf.filter.libpcap import dlt_of, link_name
+from netring_bpf.threads import start_thread
 
 if TYPE_CHECKING:
     from netring_bpf.ring.reader import Reader
@@ -87,9 +88,11 @@ class FileFilter:
         """Return the filter once it is compiled, or anything after ``stop()``."""
         work = self._compile_exactly if exact else self._compile
         with limits_explained("compile the filter of a capture file"):
-            threading.Thread(
-                target=self._work, args=(work, linktype), name="netring-compile", daemon=True
-            ).start()
+            start_thread(
+                threading.Thread(
+                    target=self._work, args=(work, linktype), name="netring-compile", daemon=True
+                )
+            )
         answer = self._answers.get()
         if self._stopped.is_set():
             return None

@@ -23,6 +23,7 @@ from netring_bpf.errors import NetringError, SyscallError
 from netring_bpf.fork import close_in_child, held_off
 from netring_bpf.interface import Interface
 from netring_bpf.interface.netlink import receive_queues
+from netring_bpf.threads import start_thread
 
 __all__ = ["Guard", "Sight"]
 
@@ -79,7 +80,7 @@ class Guard:
         # A thread begins in the namespace of the one that starts it.
         self._thread = threading.Thread(target=self._run, name="netring-guard", daemon=True)
         try:
-            self._thread.start()
+            start_thread(self._thread)
         except BaseException:
             self.abandon()
             raise

@@ -27,6 +27,7 @@ from netring_bpf.ring.flow_ids import id_of_content
 from netring_bpf.ring.flow_options import DEFAULT_MAX_FLOWS, FlowOptions
 from netring_bpf.ring.reader import ASKS, MAX_SOURCES, Copied, FileInterface, Growth, Reader
 from netring_bpf.statistics import CaptureStatistics
+from netring_bpf.threads import start_thread
 
 if TYPE_CHECKING:
     from netring_bpf.capture.file_filter import FileFilter
@@ -225,7 +226,7 @@ class Replay:
             done(problem)
 
         self._thread = threading.Thread(target=run, name="netring-reader", daemon=True)
-        self._thread.start()
+        start_thread(self._thread)
 
     def _read(self, reader: Reader) -> NetringError | None:
         """Read all files; returns the first error. A broken file does not end the others."""

@@ -26,6 +26,7 @@ from netring_bpf.ring.flow_ids import random_id
 from netring_bpf.ring.flow_options import DEFAULT_MAX_FLOWS, FlowOptions
 from netring_bpf.ring.reader import Blocks, Reader
 from netring_bpf.statistics import CaptureStatistics, QueueStatistics
+from netring_bpf.threads import start_thread
 
 __all__ = ["Readers"]
 
@@ -138,7 +139,7 @@ class Readers:
                     name="netring-reader" if n == 0 else f"netring-reader-{n}",
                     daemon=True,
                 )
-                thread.start()
+                start_thread(thread)
                 self._threads.append(thread)
             for n, future in enumerate(placed):
                 _await_place(future, n, cpus)

@@ -131,8 +131,8 @@ def test_a_file_good_or_broken_or_absent(namespace: Namespace, tmp_path: Path) -
     for content, status, told in (
         (whole, 0, f"/{shown}\n"),
         (whole[:-3], 1, f"/{shown}: at byte"),
-        (b"no capture at all", 1, f"/{shown}: at byte"),
-        (None, 1, f"/{shown}: No such file"),
+        (b"no capture at all", 1, f"/{shown}: this is neither pcap nor pcapng"),
+        (None, 1, f"/{shown}: no file has a name like this"),
     ):
         if content is None:
             path.unlink()
