@@ -11,7 +11,7 @@ from tests.support.sizes import size
 
 pytestmark = pytest.mark.requires("clang")
 
-RUNS = size(50_000, 1_000_000)
+RUNS = size(20_000, 1_000_000)
 
 
 @pytest.mark.parametrize("target", ["dissect", "savefile"])

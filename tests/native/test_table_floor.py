@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from cffi import FFI
 
-from benchmarks.table import build, run_once
 from tests.support.frames import icmp_echo, ip, tcp, udp
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -105,14 +104,3 @@ def test_a_full_table_takes_no_further_flow_and_keeps_those_it_has(floor: Floor)
     frames = [udp("10.0.0.1", "10.0.0.2", port, 53) for port in range(1, 100)]
     counted, flows, _ = floor.take([*frames, *frames], room=64)
     assert (counted, flows) == (128, 64)
-
-
-@pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory.mktemp("table"))
-
-
-@pytest.mark.parametrize("kind", ["tcp", "udp"])
-def test_the_floor_takes_the_packets_that_the_table_takes(program: Path, kind: str) -> None:
-    for mode in ("floor", "steady"):  # each ends with an error when its sums are wrong
-        assert run_once(program, mode, 1000, 64_000, kind)["ns_per_packet"] > 0

@@ -27,6 +27,7 @@ def test_the_first_example_is_the_file_that_the_tests_run() -> None:
     assert len([line for line in example.splitlines() if line]) == 12
 
 
+@pytest.mark.long
 def test_the_examples_of_the_readme_are_typed(tmp_path: Path) -> None:
     head = "import netring_bpf as nr\n\n\nasync def example(ring: nr.Netring) -> None:\n"
     for number, block in enumerate(blocks(README, "python")):

@@ -1,4 +1,7 @@
-"""A SYN flood against a full table: nothing grows, and established flows keep every packet."""
+"""The program of the table benchmark: a SYN flood against a full table, and the floor beside it.
+
+Nothing grows in the flood, and established flows keep every packet.
+"""
 
 from __future__ import annotations
 
@@ -23,3 +26,9 @@ def test_a_flood_leaves_established_flows_exact_and_memory_flat(program: Path, h
     assert said["exact"] == said["established"] == 1000
     assert said["bytes_grown"] == 0
     assert said["peak"] == CAP
+
+
+@pytest.mark.parametrize("kind", ["tcp", "udp"])
+def test_the_floor_takes_the_packets_that_the_table_takes(program: Path, kind: str) -> None:
+    for mode in ("floor", "steady"):  # each ends with an error when its sums are wrong
+        assert run_once(program, mode, 1000, 64_000, kind)["ns_per_packet"] > 0
