@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _GRACE = 20.0  # seconds, for what ends by itself a moment after a test
-# Descriptors matter in these folders; elsewhere the collection would only cost time.
+# Descriptors matter in these folders.
 _FD_CHECKED = tuple(ROOT / "tests" / name for name in ("broker", "kernel", "native"))
 
 
@@ -159,13 +159,9 @@ def ordinary_user() -> Iterator[OrdinaryUser]:
 @pytest.fixture(autouse=True)
 def _leaves_nothing_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     watch_fds = any(request.path.is_relative_to(folder) for folder in _FD_CHECKED)
-    if watch_fds:
-        gc.collect()
     children, threads = _children(), set(threading.enumerate())
     fds = _descriptors() if watch_fds else {}
     yield
-    if watch_fds:
-        gc.collect()
 
     def leftovers() -> str:
         if left := sorted(_children() - children):
@@ -173,6 +169,9 @@ def _leaves_nothing_behind(request: pytest.FixtureRequest) -> Iterator[None]:
         if running := sorted(t.name for t in set(threading.enumerate()) - threads):
             return f"threads left running: {running}"
         after = _descriptors() if watch_fds else {}
+        if len(after) > len(fds):
+            gc.collect()  # it costs much time, so only where something seems to be left
+            after = _descriptors()
         # Counted, not compared: one from before may have come back under another number.
         if len(after) > len(fds):
             new = {fd: target for fd, target in after.items() if fds.get(fd) != target}

@@ -16,7 +16,7 @@ from tests.support.sizes import size
 
 pytestmark = pytest.mark.requires("root", "bcc")
 
-JOBS = size(2, 10)
+JOBS = size(1, 10)
 PAIRS = JOBS * 10_000
 SEED = 20_261_124
 

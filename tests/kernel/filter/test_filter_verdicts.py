@@ -74,7 +74,7 @@ def frames() -> list[bytes]:
     return whole + tagged + double + cut + noise
 
 
-@pytest.mark.parametrize("expression", size(EXPRESSIONS[::8], EXPRESSIONS))
+@pytest.mark.parametrize("expression", size(EXPRESSIONS[::12], EXPRESSIONS))
 @pytest.mark.parametrize("held", [-1, THREE_CAPABILITIES], ids=["root", "capabilities"])
 @pytest.mark.parametrize("shown", ["live", "file"])
 def test_xdp_and_libpcap_agree_on_every_frame(
