@@ -51,7 +51,8 @@ def say(text: str, *, prefix: str = "netring-bpf: ") -> None:
         return
     shown = "\n".join(map(printable, text.split("\n")))
     try:
-        print(f"{prefix}{shown}", file=sys.stderr, flush=True)
+        sys.stderr.write(f"{prefix}{shown}\n")  # in one piece: other threads write to it, too
+        sys.stderr.flush()
     except OSError:  # keep the interpreter from flushing once more
         with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())

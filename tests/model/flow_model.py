@@ -640,12 +640,13 @@ class Table:
             self.end(flow, self.reason(flow) if flow.kind == CLOSING else "reused")
             flow = None
         active = self.limits.active
+        at = min(self.now, p.ts + self.lead)
         if flow is None:
             flow = self.start(p)
         elif (
             active is not None
             and flow.kind != CLOSING
-            and self.now - min(self.now, flow.start + flow.lead) >= active
+            and at - min(at, flow.start + flow.lead) >= active
         ):
             flow = self.renew(flow, p)
         number = self.side(flow, p)
