@@ -19,6 +19,7 @@ from tests.support.ordinary_user import OrdinaryUser
 from tests.support.replay import Frame
 from tests.support.rig import PORT, SENDER, wire
 from tests.support.savefiles import pcap
+from tests.support.sizes import size
 
 pytestmark = pytest.mark.requires("root", "netns")
 
@@ -101,7 +102,9 @@ def test_a_file_is_read_without_a_progress_bar(bare: list[str], tmp_path: Path) 
 
 
 @pytest.mark.requires("bcc")
-@pytest.mark.parametrize("limit", [*(f"-n {n}" for n in range(6, 26, 2)), "-v 40000", "-v 80000"])
+@pytest.mark.parametrize(
+    "limit", [*(f"-n {n}" for n in range(6, 26, size(6, 2))), "-v 40000", "-v 80000"]
+)
 def test_a_command_under_a_limit_works_or_ends_with_a_message(bare: list[str], limit: str) -> None:
     shell = shutil.which("bash") or "sh"
     with wire() as namespace:
