@@ -33,7 +33,7 @@ _WORDS: Final = {
     "port", "portrange", "pppoed", "pppoes", "rarp", "sctp", "src", "stp", "tcp", "udp", "vlan",
     "vrrp",
 }  # fmt: skip
-# What follows one of these belongs to it, as in `src or dst host 10.0.0.1`.
+# Each of these takes the words that follow it, as in `src or dst host 10.0.0.1`.
 _OPEN: Final = {
     "src", "dst", "host", "net", "port", "portrange", "proto", "protochain", "ether", "greater",
     "less", "link", "gateway",
@@ -63,7 +63,7 @@ class _UncertainError(Exception):
 
 @dataclass(slots=True)
 class _Level:
-    """What stands between two parentheses, as far as it was read: parts joined by ``or``."""
+    """The inside of two parentheses, as far as it was read: parts joined by ``or``."""
 
     parts: list[_Part] = field(default_factory=list)
     joined_by: str = ""  # `and` or `or`: an operand must follow

@@ -304,7 +304,7 @@ typedef struct {
 #define NR_COPY_FRAMES 3 /* { u32 linktype, caplen, len, 0; caplen bytes, padded to four } */
 #define NR_COPY_NO_LINKTYPE 0xffffffff
 
-/* What nr_reader_copy copies, and what it has copied. */
+/* The order for nr_reader_copy, and its results. */
 typedef struct {
     uint8_t *out;
     uint32_t size; /* of `out`: at least NR_COPY_ROOM */
@@ -352,7 +352,7 @@ typedef struct {
     uint64_t flows_ended[NR_END_COUNT];
     uint64_t flows_live;
     uint64_t flows_peak;
-    uint64_t flows_capacity; /* the flows that the table has room for now */
+    uint64_t flows_capacity; /* the flows that fit into the table; it may grow */
     uint64_t ended_packets;
     uint64_t ended_bytes;
     uint64_t live_packets;

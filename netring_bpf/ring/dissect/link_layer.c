@@ -17,7 +17,7 @@
 
 /* The length of a header: fixed, or in the header. */
 enum length { FIXED, PADDED_BYTE, LITTLE_16, LITTLE_32, BIG_32 };
-/* What follows a header: a link, or what it names. */
+/* The layer behind a header: a link, or the one that the header names. */
 enum follows { NOTHING, LINK, NAMED_ETHERTYPE, NAMED_LINKTYPE };
 
 struct header {

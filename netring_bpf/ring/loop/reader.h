@@ -87,7 +87,7 @@ bool nr_reader_end_waiting(nr_reader *reader);
 int nr_stamps_create(struct nr_stamps *stamps); /* -1: out of memory */
 void nr_stamps_destroy(struct nr_stamps *stamps);
 void nr_stamps_dissect(nr_reader *reader, const struct nr_frame *frames, uint32_t count);
-/* Accounts for the frames that wait, because no others come for now. */
+/* Accounts for the frames that wait, when no others come. */
 void nr_stamps_settle(nr_reader *reader);
 /* Refreshes the kernel's part of the books. */
 void nr_reader_account(nr_reader *reader);
