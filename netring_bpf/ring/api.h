@@ -9,6 +9,7 @@
 #define NR_EVENT_ESTABLISHED 2
 #define NR_EVENT_UPDATED 3
 #define NR_EVENT_ENDED 4
+#define NR_EVENT_APP 5 /* an exchange of the protocol inside a flow */
 
 /* Values of nr_event.end_reason; indexes into nr_statistics.flows_ended. */
 #define NR_END_NONE 0
@@ -58,6 +59,98 @@
 #define NR_KEY_FIVE_TUPLE 0
 #define NR_KEY_HOST_PAIR 1
 #define NR_KEY_MAC_PAIR 2
+
+/* Protocols inside flows, as their content tells: nr_event.app_protocol. */
+#define NR_APP_NONE 0 /* none was recognised */
+#define NR_APP_TLS 1
+#define NR_APP_DTLS 2
+#define NR_APP_QUIC 3
+#define NR_APP_HTTP 4 /* version 1 */
+#define NR_APP_HTTP2 5
+#define NR_APP_DNS 6
+#define NR_APP_MDNS 7
+#define NR_APP_LLMNR 8
+#define NR_APP_NETBIOS 9 /* its name service */
+#define NR_APP_DHCP 10
+#define NR_APP_DHCPV6 11
+#define NR_APP_SSDP 12
+#define NR_APP_SSH 13
+#define NR_APP_MQTT 14
+#define NR_APP_NTP 15
+#define NR_APP_RDP 16
+#define NR_APP_SMB 17
+#define NR_APP_BITTORRENT 18
+#define NR_APP_WIREGUARD 19
+#define NR_APP_STUN 20
+#define NR_APP_RTP 21
+#define NR_APP_SMTP 22
+#define NR_APP_IMAP 23
+#define NR_APP_POP3 24
+#define NR_APP_FTP 25
+#define NR_APP_LDAP 26
+#define NR_APP_XMPP 27
+#define NR_APP_POSTGRESQL 28
+#define NR_APP_MYSQL 29
+#define NR_APP_COUNT 30
+
+/* Fields of an application record. A record is a row of fields without padding, each
+ *     { u8 field; u8 0; u16 length; `length` bytes }
+ * in host byte order. Numbers are a u32. Text is as it was sent, and at most NR_TEXT_MAX bytes. A
+ * field may come several times where that is said. */
+#define NR_FIELD_CUT 1         /* number: 1, the record has not all that was sent */
+#define NR_FIELD_CARRIER 2     /* number: NR_APP_*, the protocol that handed over to TLS */
+#define NR_FIELD_VERSION 3     /* number: TLS, DTLS and QUIC as on the wire; HTTP, SSH: major << 8 |
+                                  minor; MQTT: its level; the chosen one, if an answer was seen */
+#define NR_FIELD_SERVER_NAME 10 /* text: of the client's hello */
+#define NR_FIELD_ALPN_OFFERED 11 /* text, several */
+#define NR_FIELD_ALPN 12         /* text: the chosen one */
+#define NR_FIELD_CIPHER 13       /* number: the chosen suite */
+#define NR_FIELD_RESUMED 14      /* number: 1 */
+#define NR_FIELD_ECH 15          /* number: 1, the server name is the outer one */
+#define NR_FIELD_JA4 16          /* text */
+#define NR_FIELD_JA3 17          /* text: MD5 in hexadecimal */
+#define NR_FIELD_GROUP 18        /* number: the chosen key exchange group */
+#define NR_FIELD_CLIENT_VERSION 19 /* number: the highest that the client offered */
+#define NR_FIELD_METHOD 20       /* text */
+#define NR_FIELD_HOST 21         /* text */
+#define NR_FIELD_PATH 22         /* text */
+#define NR_FIELD_STATUS 23       /* number */
+#define NR_FIELD_USER_AGENT 24   /* text */
+#define NR_FIELD_CONTENT_TYPE 25 /* text: of the answer */
+#define NR_FIELD_REASON 26       /* text: the words behind the status */
+#define NR_FIELD_QUERY 30        /* text: the name that is asked for, in dots, as sent */
+#define NR_FIELD_QUERY_TYPE 31   /* number */
+#define NR_FIELD_QUERY_CLASS 32  /* number */
+#define NR_FIELD_RCODE 33        /* number */
+#define NR_FIELD_ID 34           /* number: of the transaction */
+#define NR_FIELD_DNS_FLAGS 35    /* number: the second word of the header, of the answer if seen */
+#define NR_FIELD_ANSWER 36 /* several: { u32 ttl; u16 type; u8 chained; u8 n; n bytes: the owner's name;
+                              then A, AAAA: the address; others: text }. chained: the owner is the
+                              name asked for, or an alias of it that an earlier answer gave */
+#define NR_FIELD_MAC 40            /* 6 bytes: the client */
+#define NR_FIELD_HOST_NAME 41      /* text */
+#define NR_FIELD_VENDOR_CLASS 42   /* text */
+#define NR_FIELD_ASSIGNED 43       /* 4 or 16 bytes, several: an address given */
+#define NR_FIELD_MESSAGE_TYPE 44   /* number, several: in the order they came */
+#define NR_FIELD_SERVER 45         /* 4 or 16 bytes */
+#define NR_FIELD_ROUTER 46         /* 4 or 16 bytes, several */
+#define NR_FIELD_PREFIX_LENGTH 47  /* number */
+#define NR_FIELD_CLIENT_FQDN 48    /* text */
+#define NR_FIELD_REQUESTED 49      /* 4 bytes */
+#define NR_FIELD_DOMAIN 50         /* text */
+#define NR_FIELD_LEASE 51          /* number: seconds */
+#define NR_FIELD_CLIENT_SOFTWARE 60 /* text: the banner, without the line's end */
+#define NR_FIELD_SERVER_SOFTWARE 61 /* text */
+#define NR_FIELD_CLIENT_ID 62       /* text */
+#define NR_FIELD_SERVICE 63         /* text: NT or ST of SSDP */
+#define NR_FIELD_LOCATION 64        /* text */
+#define NR_FIELD_SUFFIX 65          /* number: the last byte of a NetBIOS name */
+#define NR_TEXT_MAX 256
+
+/* Values of nr_flow_options.names. */
+#define NR_NAMES_OFF 0     /* no byte of payload is looked at */
+#define NR_NAMES_SERVICE 1 /* the protocol alone */
+#define NR_NAMES_ALL 2
 
 /* States of one side of a TCP connection: the endpoint states of Zeek. */
 #define NR_STATE_INACTIVE 0

@@ -1,0 +1,141 @@
+/* What a parser of an application protocol is: a pure function from the bytes of one side to one
+ * message. It keeps nothing, allocates nothing, and reads no byte that it was not given. flow.c of
+ * this room calls parsers, and pairs questions with answers. */
+#ifndef NR_APP_PARSER_H
+#define NR_APP_PARSER_H
+
+#include "app/record.h"
+
+/* The bytes that a side has sent, in order and without holes, from where its last message ended; or
+ * one datagram. */
+struct nr_app_bytes {
+    const uint8_t *at;
+    uint32_t length;
+    bool is_datagram;
+    bool is_all;       /* no more will come: a datagram, the end of a stream, or of what is kept */
+    bool is_cut;       /* the capture has not all of the datagram */
+    uint16_t src_p;    /* ports count only where the content leaves a doubt */
+    uint16_t dst_p;
+    /* The record of the oldest question of this flow without an answer; NULL: there is none. */
+    const uint8_t *asked;
+    uint32_t asked_size;
+};
+
+/* Verdicts of a parser. */
+enum {
+    NR_NOT_THIS, /* these bytes are not of the protocol */
+    NR_MORE,     /* they may be, or are, and the message is not complete: see `needs` */
+    NR_MESSAGE   /* a message was read */
+};
+
+/* Roles of a message. */
+enum {
+    NR_ASKS,    /* waits for an answer of the same `pair` */
+    NR_ANSWERS, /* with the question of the same `pair` it makes one exchange */
+    NR_ALONE,   /* an exchange of its own */
+    NR_SILENT   /* says nothing: the rest of a body, a greeting */
+};
+
+/* The parser of the next bytes of a side. */
+enum {
+    NR_PARSE_SAME,    /* the same one */
+    NR_PARSE_NOTHING, /* no more bytes of this side are read */
+    NR_PARSE_ANY,     /* whichever recognises them, as at the beginning of a flow */
+    NR_PARSE_CHUNKS   /* nr_http_chunk: a body in chunks, then as before */
+};
+
+struct nr_message {
+    uint8_t protocol; /* NR_APP_*; set too with NR_MORE once it is certain, else NR_APP_NONE */
+    uint8_t role;     /* NR_ASKS ... */
+    uint8_t next;     /* NR_PARSE_* of this side's next bytes */
+    bool hands_over;  /* an answer after which both sides begin anew (NR_PARSE_ANY): STARTTLS */
+    uint32_t pair;    /* tells the questions of one flow apart */
+    uint32_t needs;   /* with NR_MORE: do not ask again before this many bytes; 0: unknown */
+    uint64_t used;    /* bytes of this message; may lie beyond `length`: those are skipped */
+    struct nr_record record;
+};
+
+/* Reads one message. The caller has cleared *message. */
+typedef int nr_app_parser(const struct nr_app_bytes *bytes, struct nr_message *message);
+
+/* tls.c: a record layer with a ClientHello or ServerHello, of a stream. */
+nr_app_parser nr_tls_parse;
+/* dtls.c: one datagram; hellos in several fragments are put together by the caller. */
+/* http.c */
+nr_app_parser nr_http_parse;  /* version 1, requests and answers, and the preface of version 2 */
+nr_app_parser nr_http_chunk;  /* one chunk of a body; NR_SILENT; next NR_PARSE_SAME or the last */
+/* dns.c: by its ports it is DNS, mDNS or LLMNR; a stream has a length before each message. */
+nr_app_parser nr_dns_parse;
+nr_app_parser nr_netbios_parse;
+/* dhcp.c, dhcpv6.c */
+nr_app_parser nr_dhcp_parse;
+nr_app_parser nr_dhcpv6_parse;
+/* ssdp.c, ssh.c, mqtt.c */
+nr_app_parser nr_ssdp_parse;
+nr_app_parser nr_ssh_parse;
+nr_app_parser nr_mqtt_parse;
+/* starttls.c: SMTP, IMAP, POP3, FTP, LDAP, XMPP, PostgreSQL and MySQL, up to TLS. */
+nr_app_parser nr_starttls_parse;
+/* labels.c: protocols that only get a label; the message is NR_ALONE with an empty record, and
+ * next is NR_PARSE_NOTHING. */
+nr_app_parser nr_label_parse;
+
+/* -- hellos, which TLS, DTLS and QUIC have in common: hello.c, ja4.c -- */
+
+/* Reads handshake messages, without record layers: a ClientHello or a ServerHello, first in
+ * `bytes`. `transport` is 't' (TCP), 'd' (DTLS) or 'q' (QUIC), as JA4 has it. */
+int nr_hello_parse(const uint8_t *bytes, uint32_t length, char transport,
+                   struct nr_message *message);
+
+/* A piece of handshake bytes, as DTLS fragments and CRYPTO frames of QUIC carry them. */
+struct nr_hello_piece {
+    const uint8_t *at;
+    uint32_t length;
+    uint32_t offset; /* in the handshake messages of this side */
+};
+#define NR_HELLO_PIECES 32u
+struct nr_hello_pieces {
+    struct nr_hello_piece piece[NR_HELLO_PIECES];
+    uint32_t count;
+};
+
+/* dtls.c: reads a datagram's handshake fragments of the first flight (message_seq 0 and 1; the hello
+ * after a HelloVerifyRequest begins anew). Returns NR_NOT_THIS, or NR_MESSAGE with pieces (perhaps
+ * none). The offset counts from the fragment's message header, which is put in front of the first
+ * piece as TLS has it: see dtls.c. */
+int nr_dtls_pieces(const uint8_t *datagram, uint32_t length, struct nr_hello_pieces *pieces);
+
+/* quic.c: the Initial packets of a datagram (RFC 9000, RFC 9001, RFC 9369). */
+struct nr_quic {
+    uint32_t version;      /* 0: no Initial was seen */
+    uint8_t dcid_length;   /* of the client's first Initial, which gives the keys */
+    uint8_t dcid[20];
+    bool is_retried;       /* a Retry gave another one */
+};
+struct nr_crypto;
+/* Reads the Initials of a datagram. Returns NR_NOT_THIS, NR_MORE (an Initial that cannot be opened:
+ * see *state and the counters of crypto) or NR_MESSAGE with the pieces of its CRYPTO frames, which
+ * lie in `scratch` (of `scratch_size` bytes). */
+int nr_quic_pieces(const uint8_t *datagram, uint32_t length, struct nr_quic *state,
+                   struct nr_crypto *crypto, uint8_t *scratch, uint32_t scratch_size,
+                   struct nr_hello_pieces *pieces);
+
+/* crypto.c: the functions of libcrypto, opened at run time. */
+/* Opens libcrypto, and makes its contexts. Returns NULL where there is none. Not on the packet
+ * path. */
+struct nr_crypto *nr_crypto_open(void);
+void nr_crypto_close(struct nr_crypto *crypto);
+/* Digests of `length` bytes; they return false if libcrypto failed. */
+bool nr_crypto_sha256(struct nr_crypto *crypto, const void *bytes, size_t length, uint8_t out[32]);
+bool nr_crypto_md5(struct nr_crypto *crypto, const void *bytes, size_t length, uint8_t out[16]);
+
+/* ja4.c: adds JA4 and JA3 to the record of a ClientHello that nr_hello_parse has read.  `crypto`
+ * NULL: adds nothing. */
+void nr_ja4_add(const uint8_t *hello, uint32_t length, char transport, struct nr_crypto *crypto,
+                struct nr_record *record);
+/* Tells whether a message that was read is a ClientHello, which nr_ja4_add takes. */
+static inline bool nr_is_client_hello(const uint8_t *hello, uint32_t length) {
+    return length > 0 && hello[0] == 1;
+}
+
+#endif

@@ -1,0 +1,85 @@
+/* Writes and reads application records: see record.h. */
+#include "app/record.h"
+
+static void put_field(struct nr_record *record, uint8_t field, const void *value, uint32_t length) {
+    uint8_t *at = record->bytes + record->size;
+    const uint16_t short_length = (uint16_t)length;
+    at[0] = field;
+    at[1] = 0;
+    memcpy(at + 2, &short_length, sizeof short_length);
+    if (length > 0) {
+        memcpy(at + NR_FIELD_HEAD, value, length);
+    }
+    record->size += NR_FIELD_HEAD + length;
+}
+
+/* Returns the bytes left for the value of one more field. */
+static uint32_t room_of(const struct nr_record *record) {
+    const uint32_t left = NR_RECORD_SIZE - record->size;
+    return left > NR_FIELD_HEAD ? left - NR_FIELD_HEAD : 0;
+}
+
+void nr_record_bytes(struct nr_record *record, uint8_t field, const uint8_t *bytes,
+                     uint32_t length) {
+    if (record->size + NR_FIELD_HEAD > NR_RECORD_SIZE || length > room_of(record)) {
+        record->is_cut = true;
+        return;
+    }
+    put_field(record, field, bytes, length);
+}
+
+void nr_record_number(struct nr_record *record, uint8_t field, uint32_t value) {
+    uint8_t bytes[sizeof value];
+    memcpy(bytes, &value, sizeof value);
+    nr_record_bytes(record, field, bytes, sizeof bytes);
+}
+
+void nr_record_text(struct nr_record *record, uint8_t field, const uint8_t *text, uint32_t length) {
+    const uint32_t room = room_of(record);
+    uint32_t taken = length < NR_TEXT_MAX ? length : NR_TEXT_MAX;
+    taken = taken < room ? taken : room;
+    record->is_cut = record->is_cut || taken < length;
+    nr_record_bytes(record, field, text, taken);
+}
+
+void nr_record_append(struct nr_record *record, const uint8_t *bytes, uint32_t size) {
+    uint32_t at = 0;
+    struct nr_field field;
+    while (nr_record_next(bytes, size, &at, &field)) {
+        nr_record_bytes(record, field.field, field.value, field.length);
+    }
+}
+
+bool nr_record_next(const uint8_t *bytes, uint32_t size, uint32_t *at, struct nr_field *field) {
+    uint16_t length;
+    if (size - *at < NR_FIELD_HEAD) {
+        return false;
+    }
+    memcpy(&length, bytes + *at + 2, sizeof length);
+    if (length > size - *at - NR_FIELD_HEAD) {
+        return false;
+    }
+    *field = (struct nr_field){bytes + *at + NR_FIELD_HEAD, length, bytes[*at]};
+    *at += NR_FIELD_HEAD + length;
+    return true;
+}
+
+bool nr_record_find(const uint8_t *bytes, uint32_t size, uint8_t number, struct nr_field *field) {
+    uint32_t at = 0;
+    while (nr_record_next(bytes, size, &at, field)) {
+        if (field->field == number) {
+            return true;
+        }
+    }
+    return false;
+}
+
+uint32_t nr_record_value(const uint8_t *bytes, uint32_t size, uint8_t number, uint32_t none) {
+    struct nr_field field;
+    uint32_t value;
+    if (!nr_record_find(bytes, size, number, &field) || field.length != sizeof value) {
+        return none;
+    }
+    memcpy(&value, field.value, sizeof value);
+    return value;
+}
