@@ -9,7 +9,8 @@
 #define NR_EVENT_ESTABLISHED 2
 #define NR_EVENT_UPDATED 3
 #define NR_EVENT_ENDED 4
-#define NR_EVENT_APP 5 /* an exchange of the protocol inside a flow */
+#define NR_EVENT_APP 5       /* an exchange of the protocol inside a flow */
+#define NR_EVENT_NEIGHBOUR 6 /* ARP or NDP: orig_h is the address of orig_mac; it has no flow */
 
 /* Values of nr_event.end_reason; indexes into nr_statistics.flows_ended. */
 #define NR_END_NONE 0
@@ -145,6 +146,8 @@
 #define NR_FIELD_SERVICE 63         /* text: NT or ST of SSDP */
 #define NR_FIELD_LOCATION 64        /* text */
 #define NR_FIELD_SUFFIX 65          /* number: the last byte of a NetBIOS name */
+#define NR_FIELD_RESP_NAME 70       /* text: the name that the originator asked for */
+#define NR_FIELD_RESP_NAME_FROM 71  /* number: NR_APP_*, who told it */
 #define NR_TEXT_MAX 256
 
 /* Values of nr_flow_options.names. */
@@ -224,7 +227,17 @@ typedef struct {
     uint8_t icmp_error_code;
     uint8_t first_packets; /* number of nr_first_packet records filled */
     uint8_t one_sided;     /* the capture sees one direction only */
-    uint8_t reserved[4];
+    uint8_t app_protocol;  /* NR_APP_* */
+    uint8_t has_macs;      /* the two addresses below are known */
+    uint8_t reserved[2];
+    uint32_t app_at;      /* the application record: where it begins, in bytes from the first event
+                             of those that nr_reader_take gave at once */
+    uint32_t app_size;    /* its bytes; 0: there is none */
+    uint32_t app_count;   /* exchanges of the flow so far */
+    uint32_t mac_changes; /* packets whose MAC addresses were others than before */
+    uint8_t orig_mac[6];  /* of the first packet */
+    uint8_t resp_mac[6];
+    uint8_t reserved2[4];
     char history[NR_HISTORY_SIZE]; /* NUL-padded */
 } nr_event;
 
