@@ -19,6 +19,9 @@ struct nr_app_bytes {
     /* The record of the oldest question of this flow without an answer; NULL: there is none. */
     const uint8_t *asked;
     uint32_t asked_size;
+    bool from_orig; /* the originator of the flow sent them */
+    uint32_t note;  /* of the last message of this flow, whichever side sent it; 0: there was none
+                       since both sides began, or began anew */
 };
 
 /* Verdicts of a parser. */
@@ -52,6 +55,7 @@ struct nr_message {
     uint32_t pair;    /* tells the questions of one flow apart */
     uint32_t needs;   /* with NR_MORE: do not ask again before this many bytes; 0: unknown */
     uint64_t used;    /* bytes of this message; may lie beyond `length`: those are skipped */
+    uint32_t note;    /* the parser's own, for its next call on either side of the flow */
     struct nr_record record;
 };
 
@@ -63,7 +67,9 @@ nr_app_parser nr_tls_parse;
 /* dtls.c: one datagram; hellos in several fragments are put together by the caller. */
 /* http.c */
 nr_app_parser nr_http_parse;  /* version 1, requests and answers, and the preface of version 2 */
-nr_app_parser nr_http_chunk;  /* one chunk of a body; NR_SILENT; next NR_PARSE_SAME or the last */
+/* One chunk of a body; NR_SILENT. `next` is NR_PARSE_CHUNKS until the last chunk, and then
+ * NR_PARSE_SAME: nr_http_parse again. */
+nr_app_parser nr_http_chunk;
 /* dns.c: by its ports it is DNS, mDNS or LLMNR; a stream has a length before each message. */
 nr_app_parser nr_dns_parse;
 nr_app_parser nr_netbios_parse;
