@@ -108,7 +108,7 @@ static nr_reader *create(uint32_t flows) {
 static void give(nr_reader *reader, const uint8_t *frame) {
     const struct nr_frame f = {.data = frame, .ts = clock_packets += 1000, .caplen = 60, .len = 60};
     nr_reader_dissect(reader, &f, 1);
-    reader->handoff.tail = reader->handoff.head; /* the consumer keeps up */
+    nr_handoff_pass_over(&reader->handoff); /* the consumer keeps up */
 }
 
 /* Makes a UDP datagram of the segment. */
@@ -165,7 +165,7 @@ static uint64_t run(nr_reader *reader, struct ring *ring) {
     describe(ring);
     const uint64_t before = now_ns();
     nr_reader_dissect(reader, ring->frames, NR_BATCH);
-    reader->handoff.tail = reader->handoff.head; /* the consumer keeps up */
+    nr_handoff_pass_over(&reader->handoff); /* the consumer keeps up */
     return now_ns() - before;
 }
 

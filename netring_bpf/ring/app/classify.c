@@ -6,6 +6,7 @@
 #define ABSENT(name) extern __attribute__((weak)) nr_app_parser name;
 ABSENT(nr_tls_parse)
 ABSENT(nr_http_parse)
+ABSENT(nr_http_chunk)
 ABSENT(nr_ssh_parse)
 ABSENT(nr_mqtt_parse)
 ABSENT(nr_dns_parse)

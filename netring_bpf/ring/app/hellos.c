@@ -2,6 +2,12 @@
  * side go to its backlog, by their place in the handshake. */
 #include "app/driver.h"
 
+/* Parsers that are not there yet. */
+extern __attribute__((weak)) __typeof__(nr_hello_parse) nr_hello_parse;
+extern __attribute__((weak)) __typeof__(nr_quic_pieces) nr_quic_pieces;
+extern __attribute__((weak)) __typeof__(nr_dtls_pieces) nr_dtls_pieces;
+extern __attribute__((weak)) __typeof__(nr_ja4_add) nr_ja4_add;
+
 #define DATAGRAMS_MAX 16u /* of a side, without a hello in them */
 
 /* -- QUIC and DTLS -- */
@@ -45,7 +51,7 @@ static void read_hello(struct nr_app *app, struct nr_reading *r, const struct nr
         nr_app_stop(app, r, p, p->side);
         return;
     }
-    if (nr_is_client_hello(app->scratch, ready)) {
+    if (nr_ja4_add != NULL && nr_is_client_hello(app->scratch, ready)) {
         nr_ja4_add(app->scratch, ready, transport, app->crypto, &m->record);
     }
     m->protocol = protocol;
@@ -107,6 +113,9 @@ int nr_app_quic(struct nr_app *app, struct nr_reading *r, const struct nr_app_pa
     static const struct nr_quic none;
     struct nr_hello_pieces pieces = {.count = 0};
     const bool is_known = r->side[p->side].parser == row;
+    if (nr_quic_pieces == NULL || nr_hello_parse == NULL) {
+        return NR_NOT_THIS;
+    }
     if (app->crypto != NULL) {
         nr_crypto_budget(app->crypto, p->ts);
     }
@@ -135,6 +144,9 @@ int nr_app_dtls(struct nr_app *app, struct nr_reading *r, const struct nr_app_pa
                 uint8_t row) {
     struct nr_hello_pieces pieces = {.count = 0};
     const bool is_known = r->side[p->side].parser == row;
+    if (nr_dtls_pieces == NULL || nr_hello_parse == NULL) {
+        return NR_NOT_THIS;
+    }
     const int verdict = nr_dtls_pieces(p->at, p->captured, &pieces);
     if (verdict == NR_NOT_THIS && !is_known) {
         return NR_NOT_THIS;
@@ -174,7 +186,7 @@ static uint32_t open_records(struct nr_app *app, const uint8_t *at, uint32_t len
 void nr_app_add_ja4(struct nr_app *app, const uint8_t *bytes, uint32_t length,
                     struct nr_message *m) {
     const uint32_t size = app->crypto != NULL ? open_records(app, bytes, length) : 0;
-    if (nr_is_client_hello(app->opened, size)) {
+    if (nr_ja4_add != NULL && nr_is_client_hello(app->opened, size)) {
         nr_ja4_add(app->opened, size, 't', app->crypto, &m->record);
     }
 }
