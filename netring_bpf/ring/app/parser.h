@@ -4,6 +4,7 @@
 #ifndef NR_APP_PARSER_H
 #define NR_APP_PARSER_H
 
+#include "app/crypto.h"
 #include "app/record.h"
 
 /* The bytes that a side has sent, in order and without holes, from where its last message ended; or
@@ -135,15 +136,6 @@ struct nr_quic {
 int nr_quic_pieces(const uint8_t *datagram, uint32_t length, struct nr_quic *state,
                    struct nr_crypto *crypto, uint8_t *scratch, uint32_t scratch_size,
                    struct nr_hello_pieces *pieces);
-
-/* crypto.c: the functions of libcrypto, opened at run time. */
-/* Opens libcrypto, and makes its contexts. Returns NULL where there is none. Not on the packet
- * path. */
-struct nr_crypto *nr_crypto_open(void);
-void nr_crypto_close(struct nr_crypto *crypto);
-/* Digests of `length` bytes; they return false if libcrypto failed. */
-bool nr_crypto_sha256(struct nr_crypto *crypto, const void *bytes, size_t length, uint8_t out[32]);
-bool nr_crypto_md5(struct nr_crypto *crypto, const void *bytes, size_t length, uint8_t out[16]);
 
 /* ja4.c: adds JA4 and JA3 to the record of a ClientHello that nr_hello_parse has read.  `crypto`
  * NULL: adds nothing. */
