@@ -102,6 +102,9 @@
 #define NR_FIELD_CARRIER 2     /* number: NR_APP_*, the protocol that handed over to TLS */
 #define NR_FIELD_VERSION 3     /* number: TLS, DTLS and QUIC as on the wire; HTTP, SSH: major << 8 |
                                   minor; MQTT: its level; the chosen one, if an answer was seen */
+#define NR_FIELD_ALERT 8       /* number: the alert that a server sent in place of its hello */
+#define NR_FIELD_SESSION_ID 9  /* bytes: the session that a client wants to take up, by its ID;
+                                  empty: by a ticket alone. For comparison only */
 #define NR_FIELD_SERVER_NAME 10 /* text: of the client's hello */
 #define NR_FIELD_ALPN_OFFERED 11 /* text, several */
 #define NR_FIELD_ALPN 12         /* text: the chosen one */

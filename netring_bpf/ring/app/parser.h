@@ -63,8 +63,13 @@ struct nr_message {
 /* Reads one message. The caller has cleared *message. */
 typedef int nr_app_parser(const struct nr_app_bytes *bytes, struct nr_message *message);
 
+struct nr_crypto; /* crypto.c */
+
 /* tls.c: a record layer with a ClientHello or ServerHello, of a stream. */
 nr_app_parser nr_tls_parse;
+/* Adds JA4 and JA3 of the ClientHello that nr_tls_parse has read from these bytes. */
+void nr_tls_add_ja4(const struct nr_app_bytes *bytes, struct nr_crypto *crypto,
+                    struct nr_record *record);
 /* dtls.c: one datagram; hellos in several fragments are put together by the caller. */
 /* http.c */
 nr_app_parser nr_http_parse;  /* version 1, requests and answers, and the preface of version 2 */
@@ -93,6 +98,14 @@ nr_app_parser nr_label_parse;
  * `bytes`. `transport` is 't' (TCP), 'd' (DTLS) or 'q' (QUIC), as JA4 has it. */
 int nr_hello_parse(const uint8_t *bytes, uint32_t length, char transport,
                    struct nr_message *message);
+/* The same, where no more bytes will come: a hello that is not complete gives what is certain, and
+ * NR_FIELD_CUT, if its first part is there. */
+int nr_hello_parse_cut(const uint8_t *bytes, uint32_t length, char transport,
+                       struct nr_message *message);
+/* Adds NR_FIELD_RESUMED to the record of a ServerHello, up to version 1.2, that took up the session
+ * which the client named. `asked` is the record of the ClientHello. */
+void nr_hello_compare(const uint8_t *hello, uint32_t length, char transport, const uint8_t *asked,
+                      uint32_t asked_size, struct nr_record *record);
 
 /* A piece of handshake bytes, as DTLS fragments and CRYPTO frames of QUIC carry them. */
 struct nr_hello_piece {
@@ -104,6 +117,10 @@ struct nr_hello_piece {
 struct nr_hello_pieces {
     struct nr_hello_piece piece[NR_HELLO_PIECES];
     uint32_t count;
+    uint16_t sequence; /* DTLS: of the message that the pieces belong to */
+    bool is_cut;       /* there were more pieces, or some that were not all there */
+    bool is_refused;   /* DTLS: an alert in place of the hello ends the handshake */
+    uint8_t alert;     /* then: its description */
 };
 
 /* dtls.c: reads a datagram's handshake fragments of the first flight (message_seq 0 and 1; the hello
