@@ -16,14 +16,15 @@
 
 /* One thread uses it at a time: each reader opens its own. */
 struct nr_crypto {
-    uint64_t errors;     /* calls that libcrypto failed, but for a tag that is wrong */
-    uint64_t opened;     /* packets of QUIC */
-    uint64_t unopened;   /* those that no key opened: damaged, or of an earlier connection */
-    uint64_t left_out;   /* those over the budget */
-    uint32_t per_second; /* the budget, NR_CRYPTO_PER_SECOND unless the owner sets another */
-    uint32_t left;       /* of it, for now */
-    uint64_t filled_ns;  /* packet time up to which `left` was filled */
-    bool has_md5;        /* libraries for FIPS 140 have none */
+    uint64_t errors;   /* calls that libcrypto failed, but for a tag that is wrong */
+    uint64_t opened;   /* Initials of QUIC */
+    uint64_t unopened; /* those that were not: no key fits, no scratch, or left out as below */
+    uint64_t left_out; /* attempts to open one that were over the budget */
+    uint64_t pieces_left_out; /* CRYPTO frames of a datagram beyond NR_HELLO_PIECES */
+    uint32_t per_second;      /* the budget, NR_CRYPTO_PER_SECOND unless the owner sets another */
+    uint32_t left;            /* of it, for now */
+    uint64_t filled_ns;       /* packet time up to which `left` was filled */
+    bool has_md5;             /* libraries for FIPS 140 have none */
     struct nr_libcrypto *library;
 };
 
