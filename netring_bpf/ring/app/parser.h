@@ -52,7 +52,7 @@ struct nr_message {
     uint8_t protocol; /* NR_APP_*; set too with NR_MORE once it is certain, else NR_APP_NONE */
     uint8_t role;     /* NR_ASKS ... */
     uint8_t next;     /* NR_PARSE_* of this side's next bytes */
-    bool hands_over;  /* an answer after which both sides begin anew (NR_PARSE_ANY): STARTTLS */
+    bool hands_over;  /* both sides begin anew behind it (NR_PARSE_ANY), whatever its role */
     uint32_t pair;    /* tells the questions of one flow apart */
     uint32_t needs;   /* with NR_MORE: do not ask again before this many bytes; 0: unknown */
     uint64_t used;    /* bytes of this message; may lie beyond `length`: those are skipped */
@@ -86,7 +86,8 @@ nr_app_parser nr_dhcpv6_parse;
 nr_app_parser nr_ssdp_parse;
 nr_app_parser nr_ssh_parse;
 nr_app_parser nr_mqtt_parse;
-/* starttls.c: SMTP, IMAP, POP3, FTP, LDAP, XMPP, PostgreSQL and MySQL, up to TLS. */
+/* starttls.c: SMTP, IMAP, POP3, FTP, LDAP, XMPP, PostgreSQL and MySQL, up to TLS. The first message
+ * that tells the protocol is NR_ALONE with an empty record, and all others are NR_SILENT. */
 nr_app_parser nr_starttls_parse;
 /* labels.c: protocols that only get a label; the message is NR_ALONE with an empty record, and
  * next is NR_PARSE_NOTHING. */
