@@ -188,6 +188,7 @@ static void end_all(nr_reader *reader, uint64_t *ending, uint64_t *naming) {
             __asm__ volatile("" : : "r"(id), "r"(end) : "memory"); /* keeps the call */
         }
         *naming += now_ns() - before;
+        nr_handoff_pass_over(&reader->handoff);
     }
 }
 
@@ -416,6 +417,7 @@ static int flood(uint32_t packets, uint32_t cap, bool collide) {
                          e->orig.payload == (uint64_t)SEGMENT * (1 + sent[n]);
             }
         }
+        nr_handoff_pass_over(&reader->handoff);
         largest = largest > reader->books.flows_peak ? largest : reader->books.flows_peak;
     }
     printf("ns_per_packet %.1f\nbytes_grown %" PRIu64 "\nestablished %d\nexact %" PRIu32

@@ -4,14 +4,7 @@
 
 /* A parser that is not there yet. */
 #define ABSENT(name) extern __attribute__((weak)) nr_app_parser name;
-ABSENT(nr_tls_parse)
-ABSENT(nr_http_parse)
-ABSENT(nr_http_chunk)
-ABSENT(nr_ssh_parse)
-ABSENT(nr_mqtt_parse)
 ABSENT(nr_dns_parse)
-ABSENT(nr_starttls_parse)
-ABSENT(nr_label_parse)
 ABSENT(nr_netbios_parse)
 ABSENT(nr_dhcp_parse)
 ABSENT(nr_dhcpv6_parse)

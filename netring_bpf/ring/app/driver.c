@@ -148,7 +148,7 @@ static int parse(struct nr_app *app, struct nr_reading *r, const struct nr_app_p
         verdict = NR_NOT_THIS; /* no parser does that */
     }
     if (verdict == NR_MESSAGE && m->protocol == NR_APP_TLS && m->role == NR_ASKS) {
-        nr_app_add_ja4(app, at, bytes.length, m);
+        nr_tls_add_ja4(&bytes, app->crypto, &m->record);
     }
     return verdict;
 }

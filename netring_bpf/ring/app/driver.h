@@ -134,10 +134,6 @@ int nr_app_quic(struct nr_app *app, struct nr_reading *reading,
                 const struct nr_app_packet *packet, uint8_t row);
 int nr_app_dtls(struct nr_app *app, struct nr_reading *reading,
                 const struct nr_app_packet *packet, uint8_t row);
-/* Adds JA4 to the message if the bytes begin with the record of a ClientHello. */
-void nr_app_add_ja4(struct nr_app *app, const uint8_t *bytes, uint32_t length,
-                    struct nr_message *message);
-
 /* classify.c: the table of parsers. */
 struct nr_app_row {
     nr_app_parser *parse;

@@ -200,6 +200,8 @@ void nr_app_take(struct nr_app *app, struct nr_reading *r, const struct nr_app_p
     }
     if (m->hands_over) {
         hand_over(app, r, p, m->protocol);
+    } else if (is_label && m->protocol == NR_APP_STUN && p->is_datagram) {
+        return; /* DTLS and RTP may follow on the same ports */
     } else if (is_label) {
         stop_both(app, r, p);
     } else if (m->next == NR_PARSE_NOTHING) {

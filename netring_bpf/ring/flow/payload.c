@@ -3,13 +3,15 @@
 #include "flow/table_internal.h"
 
 #define NS_PER_S 1000000000u
-#define DATAGRAMS_TRIED 3u /* of a side, before it is given up as unknown */
+#define DATAGRAMS_TRIED 3u  /* of a side, before it is given up as unknown */
+#define DATAGRAMS_STUN 16u  /* the same, if only STUN was recognised */
 
 /* -- what the driver tells -- */
 
 static void note_label(void *owner, uint32_t i, uint8_t protocol) {
     struct nr_table *t = owner;
-    if (t->insides[i].protocol == NR_APP_NONE) {
+    const uint8_t known = t->insides[i].protocol;
+    if (known == NR_APP_NONE || known == NR_APP_STUN) {
         t->insides[i].protocol = protocol;
     }
 }
@@ -125,8 +127,10 @@ static void keep_reading(struct nr_table *t, uint32_t i, const struct nr_reading
 
 /* Returns whether the datagrams of a side are to be read no longer. */
 static bool is_unknown(const struct nr_table *t, uint32_t i, int side) {
-    return t->insides[i].protocol == NR_APP_NONE &&
-           nr_flow_packets(t, i, side) >= DATAGRAMS_TRIED;
+    const uint8_t known = t->insides[i].protocol;
+    const uint64_t packets = nr_flow_packets(t, i, side);
+    return (known == NR_APP_NONE && packets >= DATAGRAMS_TRIED) ||
+           (known == NR_APP_STUN && packets >= DATAGRAMS_STUN);
 }
 
 void nr_payload_read(struct nr_table *t, uint32_t i, int side, const struct nr_dissected *p) {
@@ -143,7 +147,7 @@ void nr_payload_read(struct nr_table *t, uint32_t i, int side, const struct nr_d
     packet.captured = p->payload_at != NULL ? p->payload_captured : 0;
     if (packet.is_datagram) {
         if (!nr_app_datagram(t->app, r, &packet) && is_unknown(t, i, side)) {
-            r->side[side].parser = NR_READ_NOTHING;
+            nr_app_stop(t->app, r, &packet, side);
         }
     } else {
         packet.sequence = p->tcp_seq + (p->tcp_flags & NR_FLAG_SYN ? 1 : 0);
