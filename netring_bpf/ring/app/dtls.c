@@ -65,8 +65,8 @@ static void add_piece(struct nr_hello_pieces *pieces, const uint8_t *at, uint32_
 static void add_fragment(const uint8_t *head, const struct nr_span *body,
                          struct nr_hello_pieces *pieces) {
     const uint16_t sequence = nr_be16(head + 4);
-    if (pieces->count > 0 && (sequence != pieces->sequence ||
-                              memcmp(head, pieces->piece[0].at, NR_HELLO_HEAD) != 0)) {
+    if (pieces->count > 0 &&
+        (sequence != pieces->sequence || memcmp(head, pieces->piece[0].at, NR_HELLO_HEAD) != 0)) {
         pieces->count = 0;
     }
     pieces->sequence = sequence;

@@ -7,6 +7,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 from tests.support.paths import ROOT
 
@@ -82,7 +83,7 @@ class Program:
             [binary], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
 
-    def __enter__(self) -> Program:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -108,17 +109,15 @@ class Program:
         """Ask nr_tls_parse, or nr_hello_parse of a transport: t, d, q."""
         words = self._ask(what, is_all, data, asked)
         record = bytes.fromhex(words[7].removesuffix("-"))
-        numbers = [int(word) for word in words[1:6]]
-        return Message(words[0], *numbers, words[6] == "1", record)
+        protocol, role, following, needs, used = (int(word) for word in words[1:6])
+        return Message(words[0], protocol, role, following, needs, used, words[6] == "1", record)
 
     def pieces(self, data: bytes) -> Pieces:
         """Ask nr_dtls_pieces."""
         verdict, sequence, is_cut, is_refused, alert, *rest = self._ask("pieces", False, data, b"")
         split = (word.split(":") for word in rest)
         pieces = [(int(offset), bytes.fromhex(text)) for offset, text in split]
-        return Pieces(
-            verdict, int(sequence), is_cut == "1", is_refused == "1", int(alert), pieces
-        )
+        return Pieces(verdict, int(sequence), is_cut == "1", is_refused == "1", int(alert), pieces)
 
     def raw(self, data: bytes, transport: str = "t") -> list[str]:
         """The texts of JA4 and JA3 before their digests."""
