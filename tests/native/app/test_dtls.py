@@ -49,8 +49,8 @@ VERIFY = b"\x03\0\0\x13\xfe\xff\x10" + bytes(16)
 
 
 @pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
-    with Program(tmp_path_factory.mktemp("dtls")) as program:
+def program() -> Iterator[Program]:
+    with Program() as program:
         yield program
 
 

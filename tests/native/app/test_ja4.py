@@ -40,8 +40,8 @@ NO_CIPHERS = NO_EXTENSIONS = "000000000000"
 
 
 @pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
-    with Program(tmp_path_factory.mktemp("ja4")) as program:
+def program() -> Iterator[Program]:
+    with Program() as program:
         yield program
 
 

@@ -60,8 +60,8 @@ real = settings(
 
 
 @pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
-    with Program(tmp_path_factory.mktemp("tls")) as program:
+def program() -> Iterator[Program]:
+    with Program() as program:
         yield program
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
+import shutil
 import struct
 import subprocess
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from tempfile import mkdtemp
 from types import TracebackType
 from typing import Self
 
@@ -69,18 +73,25 @@ class Pieces:
     pieces: list[tuple[int, bytes]]
 
 
-class Program:
-    """The program, built and running."""
+@cache
+def built() -> Path:
+    """The program, built once."""
+    binary = Path(mkdtemp(prefix="netring-tls-")) / "tls_parse"
+    atexit.register(shutil.rmtree, binary.parent, ignore_errors=True)
+    sources = [Path(__file__).parent / "tls_parse.c"]
+    sources += [RING / "app" / f"{name}.c" for name in SOURCES]
+    flags = ["-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", "-g", "-O1"]
+    flags += [f"-I{RING}", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+    subprocess.run(["gcc", *flags, "-o", binary, *sources, "-ldl"], check=True)
+    return binary
 
-    def __init__(self, folder: Path) -> None:
-        binary = folder / "tls_parse"
-        sources = [Path(__file__).parent / "tls_parse.c"]
-        sources += [RING / "app" / f"{name}.c" for name in SOURCES]
-        flags = ["-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", "-g", "-O1"]
-        flags += [f"-I{RING}", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-        subprocess.run(["gcc", *flags, "-o", binary, *sources, "-ldl"], check=True)
+
+class Program:
+    """The program, running."""
+
+    def __init__(self) -> None:
         self._process = subprocess.Popen(
-            [binary], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [built()], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
 
     def __enter__(self) -> Self:
