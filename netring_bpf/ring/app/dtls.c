@@ -90,7 +90,9 @@ static bool read_fragments(const struct record *record, struct nr_hello_pieces *
             length > size - offset || (!is_there && record->is_whole)) {
             return has_any;
         }
-        nr_take(&rest, is_there ? length : rest.length, &body);
+        body = (struct nr_span){rest.at, is_there ? length : rest.length};
+        rest.at += body.length;
+        rest.length -= body.length;
         pieces->is_cut = pieces->is_cut || !is_there;
         if (head.at[0] == NR_CLIENT_HELLO || head.at[0] == NR_SERVER_HELLO) {
             add_fragment(head.at, &body, pieces);

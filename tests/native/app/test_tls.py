@@ -438,6 +438,7 @@ def test_a_ticket_without_an_id_is_taken_up_if_no_certificate_follows(program: P
     assert resumed(record(hello + new_ticket)) == 1
     assert resumed(record(hello) + record(CERTIFICATE)) is None
     assert resumed(record(hello + CERTIFICATE)) is None
+    assert resumed(record(hello + b"\0\0\0\0")) is None  # a message of type 0
     waits = program.parse(record(hello), asked=question.record)
     assert (waits.verdict, waits.needs) == ("more", len(record(hello)) + 1)
     ends = program.parse(record(hello), asked=question.record, is_all=True)
@@ -458,6 +459,8 @@ def test_an_alert_in_place_of_the_hello_ends_the_exchange(program: Program) -> N
 
 def test_a_warning_may_come_before_the_hello(program: Program) -> None:
     warning = record(b"\x01\x70", kind=21)
+    waits = program.parse(warning, asked=b"\0\0\0\0")
+    assert (waits.verdict, waits.needs) == ("more", len(warning) + 5)
     message = program.parse(warning + record(server_hello()), asked=b"\0\0\0\0")
     assert (message.role, message.get(CIPHER)) == (ANSWERS, 0xC02F)
     assert program.parse(warning * 9, asked=b"\0\0\0\0").verdict == "not"
