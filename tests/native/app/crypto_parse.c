@@ -106,13 +106,16 @@ static void obey(struct nr_crypto *crypto, char *line) {
 
 int main(void) {
     static char line[4 * LONGEST];
-    if (getenv("FILES") != NULL) {
-        const rlim_t files = strtoul(getenv("FILES"), NULL, 10);
-        setrlimit(RLIMIT_NOFILE, &(struct rlimit){files, files});
-    }
+    struct rlimit files, few;
+    getrlimit(RLIMIT_NOFILE, &files);
+    few = files;
+    few.rlim_cur = getenv("FILES") != NULL ? strtoul(getenv("FILES"), NULL, 10) : files.rlim_cur;
+    setrlimit(RLIMIT_NOFILE, &few);
     struct nr_crypto *crypto = nr_crypto_open();
+    const int reason = errno;
+    setrlimit(RLIMIT_NOFILE, &files); /* the sanitizers open files at the end */
     if (crypto == NULL) {
-        printf("missing: %m\n");
+        printf("missing: %s\n", strerror(reason));
         return 0;
     }
     while (fgets(line, sizeof line, stdin) != NULL) {

@@ -36,8 +36,8 @@ static void read_datagram(struct nr_quic *state, struct nr_crypto *crypto, uint3
     const size_t size = (strlen(line) - 2) / 2;
     uint8_t *datagram = from_hex(line + 2, size), *scratch = malloc(scratch_size + 1);
     state->from = line[0] == '1';
-    const int verdict = nr_quic_pieces(datagram, (uint32_t)size, state, crypto, scratch,
-                                       scratch_size, &pieces);
+    const int verdict =
+        nr_quic_pieces(datagram, (uint32_t)size, state, crypto, scratch, scratch_size, &pieces);
     printf("%s %x ", verdicts[verdict], state->version);
     print_hex(state->dcid, state->dcid_length);
     printf(" client=%u%s%s%s%s", state->client, state->begins ? " begins" : "",
@@ -75,8 +75,7 @@ int main(void) {
             printf("opened=%llu unopened=%llu left_out=%llu pieces_left_out=%llu errors=%llu\n",
                    (unsigned long long)opened->opened, (unsigned long long)opened->unopened,
                    (unsigned long long)opened->left_out,
-                   (unsigned long long)opened->pieces_left_out,
-                   (unsigned long long)opened->errors);
+                   (unsigned long long)opened->pieces_left_out, (unsigned long long)opened->errors);
         } else {
             read_datagram(&state, crypto, scratch_size, line);
         }

@@ -60,9 +60,7 @@ def say(tmp_path_factory: pytest.TempPathFactory) -> Say:
 def test_digests_are_those_of_hashlib(say: Say) -> None:
     texts = [b"", b"abc", b"x" * 64, bytes(range(256)) * 64]
     lines = [f"{name} {text.hex() or '-'}" for text in texts for name in ("sha256", "md5")]
-    expected = [
-        hashlib.new(name, text).hexdigest() for text in texts for name in ("sha256", "md5")
-    ]
+    expected = [hashlib.new(name, text).hexdigest() for text in texts for name in ("sha256", "md5")]
     assert say(*lines) == expected
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import random
 import subprocess
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias
 
 import pytest
-from aioquic.buffer import Buffer
+from aioquic.buffer import Buffer  # type: ignore[attr-defined]
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
 from aioquic.quic.packet import (
@@ -143,7 +144,7 @@ class Read:
     version: int
     dcid: bytes
     client: int
-    words: frozenset[str]
+    words: set[str]
     pieces: list[tuple[int, bytes]] = field(default_factory=list)
 
     @classmethod
@@ -156,7 +157,7 @@ class Read:
             int(version, 16),
             bytes.fromhex(dcid),
             int(client.removeprefix("client=")),
-            frozenset(text for text in others if ":" not in text),
+            {text for text in others if ":" not in text},
             [(int(offset), bytes.fromhex(data)) for offset, data in pieces],
         )
 
@@ -212,17 +213,13 @@ def together(pieces: Iterable[tuple[int, bytes]]) -> bytes:
         (V2, "d76b3343cf088394c8f03e5157080000449ea0c95e82", "a18b2faa745b6fe189cf772a9f84cbfc"),
     ],
 )
-def test_the_packets_of_the_rfcs_open(
-    program: Program, version: int, head: str, tag: str
-) -> None:
+def test_the_packets_of_the_rfcs_open(program: Program, version: int, head: str, tag: str) -> None:
     client = seal(padded(CLIENT_CRYPTO), version=version, packet_number=2)
     # The tag is over the header and all frames, so this is the RFC's packet, byte by byte.
     assert (client[:22].hex(), client[-16:].hex()) == (head, tag)
     first, second = program.read((0, client), (1, SERVER_PACKETS[version]))
-    assert first == Read(
-        "message", version, DCID, 0, frozenset({"begins"}), [(0, CLIENT_CRYPTO[4:])]
-    )
-    assert second == Read("message", version, DCID, 0, frozenset(), [(0, SERVER_FRAMES[9:])])
+    assert first == Read("message", version, DCID, 0, {"begins"}, [(0, CLIENT_CRYPTO[4:])])
+    assert second == Read("message", version, DCID, 0, set(), [(0, SERVER_FRAMES[9:])])
 
 
 def test_a_draft_has_its_own_salt(program: Program) -> None:
@@ -382,7 +379,7 @@ def test_a_server_whose_client_was_not_seen_has_a_label_only_if_it_is_certain(
 )
 def test_other_bytes_are_not_quic(program: Program, data: bytes) -> None:
     (read,) = program.read((0, data))
-    assert read == Read("not", 0, b"", 0, frozenset())
+    assert read == Read("not", 0, b"", 0, set())
 
 
 def test_after_a_version_negotiation_the_client_begins_anew(program: Program) -> None:
@@ -469,24 +466,27 @@ def test_a_new_connection_of_the_same_ports_is_told(program: Program) -> None:
 # -- aioquic's --
 
 
+Identity: TypeAlias = tuple[x509.Certificate, ec.EllipticCurvePrivateKey]
+
+
 @pytest.fixture(scope="module")
-def identity() -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+def identity() -> Identity:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "server")])
-    begin = datetime.datetime(2020, 1, 1)
+    begin = dt.datetime(2020, 1, 1)
     certificate = x509.CertificateBuilder(
-        name, name, key.public_key(), 1, begin, begin + datetime.timedelta(days=20_000)
+        name, name, key.public_key(), 1, begin, begin + dt.timedelta(days=20_000)
     ).sign(key, hashes.SHA256())
     return certificate, key
 
 
 def handshake(
-    identity: tuple[x509.Certificate, ec.EllipticCurvePrivateKey],
+    identity: Identity,
     name: str,
     protocols: list[str],
     version: QuicProtocolVersion,
 ) -> tuple[list[bytes], list[bytes], bytes]:
-    """The first flights of a connection: the client's, the server's, and the client's hello."""
+    """A connection's first flights, the client's and the server's, and the id of their keys."""
     client = QuicConnection(
         configuration=QuicConfiguration(
             is_client=True,
@@ -513,7 +513,6 @@ def handshake(
     return asked, answered, client.original_destination_connection_id
 
 
-Identity = tuple[x509.Certificate, ec.EllipticCurvePrivateKey]
 names = st.from_regex(r"[a-z]([a-z0-9-]{0,40}[a-z0-9])?(\.[a-z]{2,20}){1,3}", fullmatch=True)
 
 
