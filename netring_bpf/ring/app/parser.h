@@ -121,8 +121,8 @@ struct nr_quic {
 /* Reads the Initials of a datagram. Returns
  * - NR_NOT_THIS: it is not QUIC, or nothing in it tells;
  * - NR_MORE: it is QUIC, and its Initials could not be opened: there is no libcrypto (`crypto` is
- *   NULL), the budget is spent, they are damaged, cut or longer than `scratch`, or the client's
- * first one was not seen. It has no pieces;
+ *   NULL), the budget is spent, they are damaged, cut or longer than `scratch`, or the first one of
+ *   the client was not seen. It has no pieces;
  * - NR_MESSAGE: it is QUIC, and *pieces has the pieces of its CRYPTO frames, perhaps none. They lie
  *   in `scratch`, of `scratch_size` bytes; a datagram needs at most as many as it has.
  * Once a flow has a version, none of its datagrams is NR_NOT_THIS. */
