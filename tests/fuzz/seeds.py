@@ -1,4 +1,4 @@
-"""The fuzzers' first corpus: ``python -m tests.fuzz.seeds dissect|savefile|tls FOLDER``."""
+"""The fuzzers' first corpus: ``python -m tests.fuzz.seeds TARGET FOLDER``."""
 
 from __future__ import annotations
 
@@ -72,6 +72,22 @@ def hellos() -> Iterator[bytes]:
     yield from (b"\x01" + client, b"\x03" + client, b"\x01" + server, b"\x02" + datagram)
     yield b"\x04" + datagram_record(fragment(datagram, 0, 0, 20) + fragment(datagram, 0, 20))
     yield b"\x04" + datagram_record(b"\x02\x28", kind=21)
+def datagrams() -> Iterator[bytes]:
+    """Datagrams of one flow, each behind its kind and its length, as quic.c of this folder says."""
+
+    def flow(*rows: tuple[int, bytes]) -> bytes:
+        even = [(kind, data + bytes(-len(data) % 8)) for kind, data in rows]
+        return b"".join(bytes((kind, len(data) // 8)) + data for kind, data in even)
+
+    ack, close = b"\x02\x05\x00\x02\x01" + b"\x00\x01" * 2, b"\x1c\x00\x06\x03bye"
+    with_ecn = b"\x03\x05\x00\x00\x01\x01\x02\x03"
+    hello = bytes.fromhex("010000ed0303") + bytes(range(235))
+    crypto = b"\x06\x00\x40" + bytes((len(hello),)) + hello
+    server_id = b"\x09server id"
+    yield flow((1, crypto), (3, ack + crypto + close), (1, with_ecn))
+    yield flow((1, crypto), (2, b"\xff\0\0\0\x01\0" + server_id + bytes(40)), (1, crypto))
+    yield flow((2, b"\x80\0\0\0\0\0" + server_id + b"\0\0\0\x01k3C\xcf"), (1, crypto))
+    yield flow((0, b"\xd0k3C\xcf\x09server id\0\0\x40\x40" + bytes(64)))
 
 
 def main(target: str, folder: Path) -> None:
@@ -82,6 +98,8 @@ def main(target: str, folder: Path) -> None:
         seeds = iter([*FORMS.values(), *files])
     elif target == "tls":
         seeds = hellos()
+    elif target == "quic":
+        seeds = datagrams()
     else:
         seeds = (bytes((4, 0, link, 1, 0, 0, 0, 0)) + data for link, data in frames())
     for seed in seeds:
