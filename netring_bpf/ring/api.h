@@ -129,7 +129,7 @@
                               then A, AAAA: the address; others: text, at most 1024 bytes }.
                               chained: the owner is the name asked for, or an alias of it that
                               another answer gave */
-#define NR_FIELD_ADDITIONAL 37 /* number: as many of the last answers are of the additional section */
+#define NR_FIELD_ADDITIONAL 37 /* number: so many of the last answers are additional records */
 #define NR_FIELD_MAC 40            /* 6 bytes: the client */
 #define NR_FIELD_HOST_NAME 41      /* text */
 #define NR_FIELD_VENDOR_CLASS 42   /* text */

@@ -1,4 +1,4 @@
-"""The fuzzers' first corpus: ``python -m tests.fuzz.seeds dissect|savefile FOLDER``."""
+"""The fuzzers' first corpus: ``python -m tests.fuzz.seeds dissect|savefile|dns FOLDER``."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from netring_bpf.filter.libpcap import Savefile
+from tests.native.app.test_dhcp import discover, reply
+from tests.native.app.test_dns import mdns, query
+from tests.native.app.test_ssdp import ANSWER, NOTICE, SEARCH
 from tests.native.source.test_savefile import FORMS
 from tests.support.encapsulations import LINKS, MACS, TAGS, TUNNELS
 from tests.support.frames import icmp_echo, tcp, udp
@@ -47,12 +50,28 @@ def frames() -> Iterator[tuple[int, bytes]]:
                     yield numbers[file.linktype], frame.data[:1500]
 
 
+def messages() -> Iterator[bytes]:
+    """Ports, as dns.c numbers them, and a message of DNS, NetBIOS, DHCP or SSDP."""
+    question = query("www.example.org")
+    tail = b"\x20" + b"CA" * 16 + b"\0" + bytes((0, 32, 0, 1))
+    netbios = bytes((0, 9, 1, 16, 0, 1)) + bytes(6) + tail
+    yield bytes((1, 0)) + question
+    yield bytes((0, 0)) + len(question).to_bytes(2, "big") + question
+    yield bytes((1, 0o11)) + mdns()
+    yield bytes((1, 0o33)) + netbios
+    yield bytes((1, 0o44)) + discover()
+    yield bytes((1, 0o55)) + reply()
+    yield from (bytes((1, 0o66)) + data for data in (NOTICE, SEARCH, ANSWER))
+
+
 def main(target: str, folder: Path) -> None:
     """Write each seed under its own digest."""
     seeds: Iterator[bytes]
     if target == "savefile":
         files = [p.read_bytes() for p in captures() if p.stat().st_size <= MAX_FILE]
         seeds = iter([*FORMS.values(), *files])
+    elif target == "dns":
+        seeds = messages()
     else:
         seeds = (bytes((4, 0, link, 1, 0, 0, 0, 0)) + data for link, data in frames())
     for seed in seeds:

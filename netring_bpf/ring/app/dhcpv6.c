@@ -120,7 +120,9 @@ static void add_vendor_class(const struct option *option, struct nr_record *reco
 static void add_option(const struct option *option, uint8_t type, struct nr_record *record) {
     const bool gives = type == TYPE_ADVERTISE || type == TYPE_REPLY;
     switch (option->code) {
-    case CLIENT_ID: add_duid(option, record); break;
+    case CLIENT_ID:
+        add_duid(option, record);
+        break;
     case IA_NA:
     case IA_TA:
     case IA_PD:
@@ -133,19 +135,24 @@ static void add_option(const struct option *option, uint8_t type, struct nr_reco
             nr_record_bytes(record, NR_FIELD_SERVER, option->at, 16);
         }
         break;
-    case VENDOR_CLASS: add_vendor_class(option, record); break;
-    case DOMAINS: add_name(option->at, option->length, NR_FIELD_DOMAIN, record); break;
+    case VENDOR_CLASS:
+        add_vendor_class(option, record);
+        break;
+    case DOMAINS:
+        add_name(option->at, option->length, NR_FIELD_DOMAIN, record);
+        break;
     case CLIENT_FQDN:
         if (option->length > 1) {
             add_name(option->at + 1, option->length - 1, NR_FIELD_CLIENT_FQDN, record);
         }
         break;
-    default: break;
+    default:
+        break;
     }
 }
 
-/* Opens the messages of relays. Returns false if there is no other message in the innermost. A relay
- * next to the client may tell its address (RFC 6939). */
+/* Opens the messages of relays. Returns false if there is no other message in the innermost. A
+ * relay next to the client may tell its address (RFC 6939). */
 static bool open_relays(struct options *message, bool *is_relayed, struct nr_record *record) {
     struct option option;
     for (uint32_t depth = 0; message->length > 0; depth++) {

@@ -1,7 +1,7 @@
 /* DNS over UDP and TCP (RFC 1035), multicast DNS (RFC 6762) and LLMNR (RFC 4795).
  *
- * On a port of its own a message may be odd, as Zeek takes it too. On another port it is one only if
- * all of it is well-formed, and asks for one name. */
+ * On a port of its own a message may be odd, as Zeek takes it too. On another port it is one only
+ * if all of it is well-formed, and asks for one name. */
 #include "app/dns_text.h"
 #include "app/parser.h"
 #include "dissect/cursor.h"
@@ -79,8 +79,7 @@ static bool read_header(struct dns *dns, uint32_t length) {
     dns->answers = nr_be16(at + 6);
     dns->authorities = nr_be16(at + 8);
     dns->additionals = nr_be16(at + 10);
-    return is_opcode(dns->flags) && fits(dns, length) &&
-           (!dns->is_strict || is_strict_header(dns));
+    return is_opcode(dns->flags) && fits(dns, length) && (!dns->is_strict || is_strict_header(dns));
 }
 
 static bool is_class(uint16_t value) {
@@ -95,8 +94,8 @@ static bool skip_questions(const struct dns *dns, uint32_t *at) {
         if (end == 0 || dns->labels.length - end < 4) {
             return false;
         }
-        if (dns->is_strict && (nr_be16(dns->labels.at + end) == 0 ||
-                               !is_class(nr_be16(dns->labels.at + end + 2)))) {
+        if (dns->is_strict &&
+            (nr_be16(dns->labels.at + end) == 0 || !is_class(nr_be16(dns->labels.at + end + 2)))) {
             return false;
         }
         *at = end + 4;
@@ -112,8 +111,8 @@ static bool read_record(const struct dns *dns, uint32_t at, struct nr_dns_record
     }
     const uint8_t *fixed = dns->labels.at + end;
     const uint16_t size = nr_be16(fixed + 8);
-    *record = (struct nr_dns_record){at, end + 10, end + 10 + size, nr_be32(fixed + 4),
-                                     nr_be16(fixed)};
+    *record =
+        (struct nr_dns_record){at, end + 10, end + 10 + size, nr_be32(fixed + 4), nr_be16(fixed)};
     return size <= dns->labels.length - record->data;
 }
 
@@ -185,8 +184,8 @@ static void find_aliases(const struct dns *dns, uint32_t asked, uint32_t answers
 
 /* Returns true for records that say nothing about a name. */
 static bool is_meta(uint16_t type) {
-    return type == NR_DNS_OPT || type == NR_DNS_TSIG || type == NR_DNS_TKEY ||
-           type == NR_DNS_WKS || type == NR_DNS_NB;
+    return type == NR_DNS_OPT || type == NR_DNS_TSIG || type == NR_DNS_TKEY || type == NR_DNS_WKS ||
+           type == NR_DNS_NB;
 }
 
 /* Adds the data of an answer: an address, or text. Returns false if they are malformed. */
@@ -391,8 +390,7 @@ static bool may_be_header(const struct nr_labels *labels, bool is_strict) {
         return true;
     }
     const bool is_query = (flags & FLAG_RESPONSE) == 0;
-    return (flags & FLAG_RESERVED) == 0 &&
-           !(is_query && flags & (FLAG_AUTHORITATIVE | RCODE)) &&
+    return (flags & FLAG_RESERVED) == 0 && !(is_query && flags & (FLAG_AUTHORITATIVE | RCODE)) &&
            (labels->length < 6 || nr_be16(labels->at + 4) == 1);
 }
 

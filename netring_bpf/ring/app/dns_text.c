@@ -1,8 +1,8 @@
 /* The text of DNS answers: as in the column `answers` of Zeek's dns.log, except for the types that
  * Zeek leaves out (HINFO, CAA, SVCB, HTTPS) and for DNAME.
  *
- * Formats: RFC 1035, 2782 (SRV), 3403 (NAPTR), 1876 (LOC), 4255 (SSHFP), 4034 and 5155 (DNSSEC), 8659
- * (CAA), 9460 (SVCB and HTTPS). */
+ * Formats: RFC 1035, 2782 (SRV), 3403 (NAPTR), 1876 (LOC), 4255 (SSHFP), 4034 and 5155 (DNSSEC),
+ * 8659 (CAA), 9460 (SVCB and HTTPS). */
 #include "app/dns_text.h"
 #include "dissect/cursor.h"
 
@@ -256,25 +256,44 @@ bool nr_put_dns_data(struct nr_labels_text *text, const struct nr_labels *messag
     case NR_DNS_CNAME:
     case NR_DNS_SOA:
     case NR_DNS_PTR:
-    case NR_DNS_DNAME: return put_name(text, message, record, 0);
-    case NR_DNS_MX: return put_name(text, message, record, 2);
-    case NR_DNS_SRV: return put_name(text, message, record, 6);
-    case NR_DNS_HINFO: return put_hinfo(text, data, size);
-    case NR_DNS_TXT: return put_strings(text, data, size, "TXT ");
-    case NR_DNS_SPF: return put_strings(text, data, size, "SPF ");
-    case NR_DNS_NAPTR: return put_naptr(text, message, record, data, size);
-    case NR_DNS_LOC: return put_loc(text, data, size);
-    case NR_DNS_SSHFP: return put_sshfp(text, data, size);
-    case NR_DNS_DS: return put_ds(text, data, size);
-    case NR_DNS_RRSIG: return put_rrsig(text, message, record);
-    case NR_DNS_NSEC: return put_nsec(text, message, record);
-    case NR_DNS_DNSKEY: return put_dnskey(text, data, size);
-    case NR_DNS_NSEC3: return put_constant(text, "NSEC3");
-    case NR_DNS_NSEC3PARAM: return put_constant(text, "NSEC3PARAM");
+    case NR_DNS_DNAME:
+        return put_name(text, message, record, 0);
+    case NR_DNS_MX:
+        return put_name(text, message, record, 2);
+    case NR_DNS_SRV:
+        return put_name(text, message, record, 6);
+    case NR_DNS_HINFO:
+        return put_hinfo(text, data, size);
+    case NR_DNS_TXT:
+        return put_strings(text, data, size, "TXT ");
+    case NR_DNS_SPF:
+        return put_strings(text, data, size, "SPF ");
+    case NR_DNS_NAPTR:
+        return put_naptr(text, message, record, data, size);
+    case NR_DNS_LOC:
+        return put_loc(text, data, size);
+    case NR_DNS_SSHFP:
+        return put_sshfp(text, data, size);
+    case NR_DNS_DS:
+        return put_ds(text, data, size);
+    case NR_DNS_RRSIG:
+        return put_rrsig(text, message, record);
+    case NR_DNS_NSEC:
+        return put_nsec(text, message, record);
+    case NR_DNS_DNSKEY:
+        return put_dnskey(text, data, size);
+    case NR_DNS_NSEC3:
+        return put_constant(text, "NSEC3");
+    case NR_DNS_NSEC3PARAM:
+        return put_constant(text, "NSEC3PARAM");
     case NR_DNS_SVCB:
-    case NR_DNS_HTTPS: return put_svcb(text, message, record);
-    case NR_DNS_CAA: return put_caa(text, data, size);
-    case NR_DNS_BIND9: return put_constant(text, "BIND9 signing signal");
-    default: return put_unknown(text, record->type);
+    case NR_DNS_HTTPS:
+        return put_svcb(text, message, record);
+    case NR_DNS_CAA:
+        return put_caa(text, data, size);
+    case NR_DNS_BIND9:
+        return put_constant(text, "BIND9 signing signal");
+    default:
+        return put_unknown(text, record->type);
     }
 }

@@ -112,8 +112,7 @@ static int read_message(const struct nr_app_bytes *bytes, struct nr_message *mes
         add_header(&line, record);
     }
     const bool has_port = bytes->src_p == PORT_SSDP || bytes->dst_p == PORT_SSDP;
-    if (!has_port &&
-        !nr_record_find(record->bytes, record->size, NR_FIELD_SERVICE, &service)) {
+    if (!has_port && !nr_record_find(record->bytes, record->size, NR_FIELD_SERVICE, &service)) {
         return NR_NOT_THIS;
     }
     record->is_cut = record->is_cut || bytes->is_cut;

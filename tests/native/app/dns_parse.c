@@ -1,5 +1,5 @@
-/* Reads lines `PARSER SRC_PORT DST_PORT FLAGS ASKED BYTES` (hexadecimal; `-`: none), and prints what
- * the parser says as a line of JSON. Flags: d datagram, a all, c cut. */
+/* Reads lines `PARSER SRC_PORT DST_PORT FLAGS ASKED BYTES` (hexadecimal; `-`: none), and prints
+ * what the parser says as a line of JSON. Flags: d datagram, a all, c cut. */
 #include <stdio.h>
 #include <stdlib.h>
 

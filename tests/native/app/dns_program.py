@@ -8,6 +8,8 @@ import shutil
 import struct
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,6 +19,7 @@ from tests.support.paths import ROOT
 
 RING: Final = ROOT / "netring_bpf" / "ring"
 FILES: Final = ("record", "labels", "dns", "dns_text", "netbios", "dhcp", "dhcpv6", "ssdp")
+_PROGRAMS: Final[list[subprocess.Popen[str]]] = []
 NOT_THIS, MORE, MESSAGE = range(3)
 ASKS, ANSWERS, ALONE, SILENT = range(4)
 DNS, MDNS, LLMNR, NETBIOS, DHCP, DHCPV6, SSDP = range(6, 13)
@@ -90,8 +93,8 @@ def take_apart(value: bytes) -> Answer:
 
 
 @cache
-def program() -> subprocess.Popen[str]:
-    """Build the program, and start it."""
+def build() -> Path:
+    """Build the program, once for all modules of tests."""
     folder = Path(tempfile.mkdtemp(prefix="netring-names-"))
     atexit.register(shutil.rmtree, folder)
     sources = [Path(__file__).parent / "dns_parse.c"]
@@ -100,24 +103,33 @@ def program() -> subprocess.Popen[str]:
     flags += ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
     binary = folder / "parse"
     subprocess.run(["gcc", *flags, "-o", binary, *sources], check=True)
-    running = subprocess.Popen(
-        [binary], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
-    )
-    assert running.stdin is not None
-    atexit.register(running.wait)
-    atexit.register(running.stdin.close)
-    return running
+    return binary
+
+
+@contextmanager
+def running() -> Iterator[None]:
+    """Start the program, which parse() then asks."""
+    with subprocess.Popen(
+        [build()], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+    ) as program:
+        _PROGRAMS.append(program)
+        try:
+            yield
+        finally:
+            _PROGRAMS.pop()
+            program.communicate()
+    assert program.returncode == 0
 
 
 def parse(
     name: str, data: bytes, src_p: int = 0, dst_p: int = 0, flags: str = "d", asked: bytes = b""
 ) -> Said:
     """Ask a parser."""
-    running = program()
-    assert running.stdin is not None
-    assert running.stdout is not None
+    program = _PROGRAMS[-1]
+    assert program.stdin is not None
+    assert program.stdout is not None
     words = (name, src_p, dst_p, flags + "-", asked.hex() or "-", data.hex() or "-")
-    print(*words, file=running.stdin, flush=True)
-    said = json.loads(running.stdout.readline())
+    print(*words, file=program.stdin, flush=True)
+    said = json.loads(program.stdout.readline())
     fields = tuple((number, bytes.fromhex(value)) for number, value in said.pop("fields"))
     return Said(fields=fields, **said)
