@@ -1,6 +1,6 @@
 /* DHCP (RFC 2131, RFC 2132), with options in several pieces (RFC 3396) and in the fields of the
  * header (option 52). The number behind the header tells it from everything else. */
-#include "app/labels.h"
+#include "app/dns_name.h"
 #include "app/parser.h"
 #include "dissect/cursor.h"
 

@@ -1,5 +1,5 @@
 /* DHCP for IPv6 (RFC 8415), on its ports alone: it has no number of its own, as DHCP has. */
-#include "app/labels.h"
+#include "app/dns_name.h"
 #include "app/parser.h"
 #include "dissect/cursor.h"
 

@@ -264,28 +264,12 @@ static bool add_addresses(const struct dns *dns, uint32_t at, const struct alias
 
 /* -- messages -- */
 
-/* Returns true if the question that waits is the one of this answer: its fields are known. */
-static bool is_asked(const struct nr_app_bytes *bytes, const struct dns *dns,
-                     const struct nr_labels_text *query) {
-    struct nr_field field;
-    if (bytes->asked == NULL ||
-        nr_record_value(bytes->asked, bytes->asked_size, NR_FIELD_ID, UINT32_MAX) != dns->id ||
-        !nr_record_find(bytes->asked, bytes->asked_size, NR_FIELD_QUERY, &field)) {
-        return false;
-    }
-    return field.length == query->length && memcmp(field.value, query->bytes, field.length) == 0;
-}
-
 /* Adds the first question, or of an answer without one, the name that it is about. */
-static bool add_question(const struct nr_app_bytes *bytes, const struct dns *dns,
-                         struct nr_record *record) {
+static bool add_question(const struct dns *dns, struct nr_record *record) {
     struct nr_labels_text query = {.length = 0};
     const uint32_t end = nr_put_name(&query, &dns->labels, HEADER);
     if (end == 0) {
         return false;
-    }
-    if (is_asked(bytes, dns, &query)) {
-        return true;
     }
     nr_record_text(record, NR_FIELD_QUERY, query.bytes, query.length);
     if (dns->questions > 0) {
@@ -336,7 +320,7 @@ static int read_message(const struct nr_app_bytes *bytes, const struct dns *dns,
     if (dns->is_strict && !dns->is_cut && !is_well_formed(dns, at)) {
         return NR_NOT_THIS;
     }
-    if (has_name && !add_question(bytes, dns, &message->record)) {
+    if (has_name && !add_question(dns, &message->record)) {
         return NR_NOT_THIS;
     }
     if (!has_name) {

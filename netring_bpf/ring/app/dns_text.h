@@ -2,7 +2,7 @@
 #ifndef NR_APP_DNS_TEXT_H
 #define NR_APP_DNS_TEXT_H
 
-#include "app/labels.h"
+#include "app/dns_name.h"
 
 /* Types of DNS records. */
 enum {

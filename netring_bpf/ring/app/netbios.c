@@ -1,6 +1,6 @@
 /* The name service of NetBIOS (RFC 1001 and 1002): queries, registrations, refreshes, and their
  * answers. A name is 16 bytes, written as 32 letters from A to P, which nothing else has. */
-#include "app/labels.h"
+#include "app/dns_name.h"
 #include "app/parser.h"
 #include "dissect/cursor.h"
 

@@ -1,4 +1,4 @@
-/* Reads lines `PARSER SRC_PORT DST_PORT FLAGS ASKED BYTES` (hexadecimal; `-`: none), and prints
+/* Reads lines `PARSER SRC_PORT DST_PORT FLAGS BYTES` (hexadecimal; `-`: none), and prints
  * what the parser says as a line of JSON. Flags: d datagram, a all, c cut. */
 #include <stdio.h>
 #include <stdlib.h>
@@ -44,18 +44,16 @@ static void print_record(const struct nr_record *record) {
 }
 
 int main(void) {
-    static char line[LINE], asked[LINE], bytes[LINE];
+    static char line[LINE], bytes[LINE];
     char name[16], flags[8];
     unsigned src_p, dst_p;
     while (fgets(line, sizeof line, stdin) != NULL &&
-           sscanf(line, "%15s %u %u %7s %s %s", name, &src_p, &dst_p, flags, asked, bytes) == 6) {
+           sscanf(line, "%15s %u %u %7s %s", name, &src_p, &dst_p, flags, bytes) == 5) {
         struct nr_app_bytes in = {.src_p = (uint16_t)src_p, .dst_p = (uint16_t)dst_p};
         struct nr_message message;
         int verdict = -1;
         uint8_t *data = unhex(bytes, &in.length);
-        uint8_t *question = unhex(asked, &in.asked_size);
         in.at = data;
-        in.asked = in.asked_size > 0 ? question : NULL;
         in.is_datagram = strchr(flags, 'd') != NULL;
         in.is_all = in.is_datagram || strchr(flags, 'a') != NULL;
         in.is_cut = strchr(flags, 'c') != NULL;
@@ -73,7 +71,6 @@ int main(void) {
         printf("}\n");
         fflush(stdout);
         free(data);
-        free(question);
     }
     return 0;
 }

@@ -18,7 +18,7 @@ from typing import Final
 from tests.support.paths import ROOT
 
 RING: Final = ROOT / "netring_bpf" / "ring"
-FILES: Final = ("record", "labels", "dns", "dns_text", "netbios", "dhcp", "dhcpv6", "ssdp")
+FILES: Final = ("record", "dns_name", "dns", "dns_text", "netbios", "dhcp", "dhcpv6", "ssdp")
 _PROGRAMS: Final[list[subprocess.Popen[str]]] = []
 NOT_THIS, MORE, MESSAGE = range(3)
 ASKS, ANSWERS, ALONE, SILENT = range(4)
@@ -77,13 +77,6 @@ class Said:
         """The answers."""
         return [take_apart(value) for number, value in self.fields if number == ANSWER]
 
-    @property
-    def record(self) -> bytes:
-        """The record as the core has it."""
-        return b"".join(
-            struct.pack("=BBH", number, 0, len(value)) + value for number, value in self.fields
-        )
-
 
 def take_apart(value: bytes) -> Answer:
     """Read a field ANSWER."""
@@ -121,14 +114,12 @@ def running() -> Iterator[None]:
     assert program.returncode == 0
 
 
-def parse(
-    name: str, data: bytes, src_p: int = 0, dst_p: int = 0, flags: str = "d", asked: bytes = b""
-) -> Said:
+def parse(name: str, data: bytes, src_p: int = 0, dst_p: int = 0, flags: str = "d") -> Said:
     """Ask a parser."""
     program = _PROGRAMS[-1]
     assert program.stdin is not None
     assert program.stdout is not None
-    words = (name, src_p, dst_p, flags + "-", asked.hex() or "-", data.hex() or "-")
+    words = (name, src_p, dst_p, flags + "-", data.hex() or "-")
     print(*words, file=program.stdin, flush=True)
     said = json.loads(program.stdout.readline())
     fields = tuple((number, bytes.fromhex(value)) for number, value in said.pop("fields"))

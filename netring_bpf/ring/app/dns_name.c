@@ -1,5 +1,5 @@
-/* Names in labels: see labels.h. */
-#include "app/labels.h"
+/* Names in labels: see dns_name.h. */
+#include "app/dns_name.h"
 
 enum { MAX_NAME = 255, MAX_LABEL = 63, POINTER = 0xc0, MAX_POINTERS = 32 };
 

@@ -1,7 +1,7 @@
 /* Names in labels (RFC 1035, 4.1.4), and the text that they become. DNS, NetBIOS and DHCP have them
  * in common. */
-#ifndef NR_APP_LABELS_H
-#define NR_APP_LABELS_H
+#ifndef NR_APP_DNS_NAME_H
+#define NR_APP_DNS_NAME_H
 
 #include "core.h"
 
