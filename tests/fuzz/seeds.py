@@ -21,6 +21,9 @@ from tests.native.app.hellos import (
     server_name,
     versions,
 )
+from tests.native.app.test_dhcp import discover, reply
+from tests.native.app.test_dns import mdns, query
+from tests.native.app.test_ssdp import ANSWER, NOTICE, SEARCH
 from tests.native.source.test_savefile import FORMS
 from tests.support.encapsulations import LINKS, MACS, TAGS, TUNNELS
 from tests.support.frames import icmp_echo, tcp, udp
@@ -88,21 +91,43 @@ def datagrams() -> Iterator[bytes]:
     yield flow((1, crypto), (2, b"\xff\0\0\0\x01\0" + server_id + bytes(40)), (1, crypto))
     yield flow((2, b"\x80\0\0\0\0\0" + server_id + b"\0\0\0\x01k3C\xcf"), (1, crypto))
     yield flow((0, b"\xd0k3C\xcf\x09server id\0\0\x40\x40" + bytes(64)))
+def messages() -> Iterator[bytes]:
+    """Ports, as dns.c numbers them, and a message of DNS, NetBIOS, DHCP or SSDP."""
+    question = query("www.example.org")
+    tail = b"\x20" + b"CA" * 16 + b"\0" + bytes((0, 32, 0, 1))
+    netbios = bytes((0, 9, 1, 16, 0, 1)) + bytes(6) + tail
+    yield bytes((1, 0)) + question
+    yield bytes((0, 0)) + len(question).to_bytes(2, "big") + question
+    yield bytes((1, 0o11)) + mdns()
+    yield bytes((1, 0o33)) + netbios
+    yield bytes((1, 0o44)) + discover()
+    yield bytes((1, 0o55)) + reply()
+    yield from (bytes((1, 0o66)) + data for data in (NOTICE, SEARCH, ANSWER))
+
+
+def files() -> Iterator[bytes]:
+    """Capture files."""
+    yield from FORMS.values()
+    yield from (p.read_bytes() for p in captures() if p.stat().st_size <= MAX_FILE)
+
+
+def packets() -> Iterator[bytes]:
+    """Frames, each behind the options that dissect.c of this folder reads."""
+    return (bytes((4, 0, link, 1, 0, 0, 0, 0)) + data for link, data in frames())
+
+
+SEEDS = {
+    "dissect": packets,
+    "dns": messages,
+    "quic": datagrams,
+    "savefile": files,
+    "tls": hellos,
+}
 
 
 def main(target: str, folder: Path) -> None:
     """Write each seed under its own digest."""
-    seeds: Iterator[bytes]
-    if target == "savefile":
-        files = [p.read_bytes() for p in captures() if p.stat().st_size <= MAX_FILE]
-        seeds = iter([*FORMS.values(), *files])
-    elif target == "tls":
-        seeds = hellos()
-    elif target == "quic":
-        seeds = datagrams()
-    else:
-        seeds = (bytes((4, 0, link, 1, 0, 0, 0, 0)) + data for link, data in frames())
-    for seed in seeds:
+    for seed in SEEDS.get(target, packets)():
         (folder / hashlib.sha256(seed).hexdigest()[:16]).write_bytes(seed)
 
 
