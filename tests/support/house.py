@@ -52,6 +52,7 @@ MAY_IMPORT: Final[dict[str, frozenset[str]]] = {
         "C bpf": "core",
         "C source": "bpf core",
         "C dissect": "source/frame.h core",
+        "C app": "dissect core",
         "C flow": "dissect core",
         "C loop": "flow dissect source core",
         "C formats": "core",
