@@ -6,9 +6,11 @@ import hashlib
 import re
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from netring_bpf.filter.libpcap import Savefile
+from tests.fuzz import text_seeds
 from tests.native.app.hellos import (
     alpn,
     client_hello,
@@ -122,6 +124,7 @@ SEEDS = {
     "quic": datagrams,
     "savefile": files,
     "tls": hellos,
+    **{name: partial(text_seeds.seeds, name) for name in text_seeds.MESSAGES},
 }
 
 
