@@ -35,7 +35,7 @@ RTCP = bytes.fromhex(
     "80c80006 00000001 0000000000000000 00000000 00000000 00000000"
 ) + bytes.fromhex("81ca0002 00000001 01016100")
 PCMU = bytes(RTP(version=2, payload_type=0, marker=1, sequence=1)) + b"a" * 160
-NTP = bytes(NTPHeader())
+NTP = bytes(NTPHeader(orig=3_900_000_000, sent=3_900_000_001))
 CONTROL = bytes(NTPControl(op_code=2))
 
 DATAGRAMS = [
