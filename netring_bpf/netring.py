@@ -16,7 +16,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Self, TypeVar, get_args
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from netring_bpf.broadcast.broadcast import BatchSubscriber, FlowBroadcast, FlowSubscriber
 from netring_bpf.broadcast.file_pump import FilePump
@@ -33,7 +33,7 @@ from netring_bpf.errors import (
     SinkError,
     limits_explained,
 )
-from netring_bpf.events.event import CaptureError, Event, FlowEvent, LinkDown, LinkUp, SinkFailed
+from netring_bpf.events.event import CaptureError, Event, LinkDown, LinkUp, SinkFailed
 from netring_bpf.events.select import Kinds, check_made
 from netring_bpf.netring_statistics import NetringStatistics
 from netring_bpf.sinks.base import Sink
@@ -126,7 +126,9 @@ class Netring(HasOpened):
     def _set_up(
         self, source: Source, buffer: int, sinks: Sequence[Sink], flow: FlowOptions | None
     ) -> None:
-        self._made = get_args(FlowEvent) if flow is None else flow.events
+        from netring_bpf.capture import FlowOptions
+
+        self._made = (flow or FlowOptions()).events
         _check_sinks(sinks)
         for sink in sinks:
             check_made(sink.kinds, self._made, f"sink {sink.name}")

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from netring_bpf._core import ffi, lib
 from netring_bpf.errors import PackageMissingError
 from netring_bpf.events.columns import Columns
-from netring_bpf.events.event import Counters, FlowEvent, TcpState
+from netring_bpf.events.event import CoreEvent, Counters, TcpState
 from netring_bpf.events.layout import ENDS, KINDS, NO_VLAN, TUNNELS
 
 try:
@@ -35,9 +35,9 @@ _TCP = 6
 _Mask = npt.NDArray[np.bool_]
 
 
-def event_name(kind: type[FlowEvent]) -> str:
+def event_name(kind: type[CoreEvent]) -> str:
     """Return ``"ended"`` of ``FlowEnded``."""
-    return kind.__name__.removeprefix("Flow").lower()
+    return kind.__name__.removeprefix("Flow").removesuffix("Seen").lower()
 
 
 def record_batch(table: Columns) -> pa.RecordBatch:

@@ -35,7 +35,8 @@ class EventBatch(Sequence[FlowEvent], LazyBatch):
     """Flow events in order; the first look at an event decodes it.
 
     All subscribers share the batch and the decoded events. Slices and ``of_kinds`` give batches
-    over the same bytes.
+    over the same bytes. Where ``FlowOptions.events`` asks for ``NeighbourSeen``, those are events
+    of a batch as well.
     """
 
     __slots__ = ("_decoded", "_layout", "_raw", "_rows")

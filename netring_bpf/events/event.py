@@ -25,6 +25,7 @@ from netring_bpf.events.flow import (
     flow_record,
 )
 from netring_bpf.events.key import Endpoint, FiveTuple
+from netring_bpf.events.neighbour import NeighbourBy, NeighbourSeen
 from netring_bpf.events.plain import count, json_text, text, time_text
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BackendChanged",
     "CaptureError",
+    "CoreEvent",
     "Counters",
     "Endpoint",
     "Event",
@@ -48,6 +50,8 @@ __all__ = [
     "Lagged",
     "LinkDown",
     "LinkUp",
+    "NeighbourBy",
+    "NeighbourSeen",
     "Packet",
     "PacketStatistics",
     "SinkFailed",
@@ -260,9 +264,13 @@ class Lagged(NamedTuple):
         return json_text(self.to_dict())
 
 
+_distinct(NeighbourSeen)
+
 FlowEvent: TypeAlias = FlowStarted | FlowEstablished | FlowUpdated | FlowEnded
+#: The events that the C core makes.
+CoreEvent: TypeAlias = FlowEvent | NeighbourSeen
 Event: TypeAlias = (
-    FlowEvent | LinkDown | LinkUp | BackendChanged | CaptureError | SinkFailed | Lagged
+    CoreEvent | LinkDown | LinkUp | BackendChanged | CaptureError | SinkFailed | Lagged
 )
 
 

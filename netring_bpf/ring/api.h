@@ -12,6 +12,15 @@
 #define NR_EVENT_APP 5       /* an exchange of the protocol inside a flow */
 #define NR_EVENT_NEIGHBOUR 6 /* ARP or NDP: orig_h is the address of orig_mac; it has no flow */
 
+/* Values of nr_event.how: who told that an address is at a station. */
+#define NR_HOW_ARP_REQUEST 1   /* the sender of a question, about itself */
+#define NR_HOW_ARP_REPLY 2     /* the sender of an answer */
+#define NR_HOW_ARP_ANNOUNCED 3 /* a station that nobody has asked */
+#define NR_HOW_NDP_SOLICITED 4 /* the sender of a neighbour or router solicitation */
+#define NR_HOW_NDP_ADVERTISED 5
+#define NR_HOW_ROUTER 6 /* the sender of a router advertisement */
+#define NR_HOW_PREFIX 7 /* orig_h is a prefix of the link's addresses; a router advertises it */
+
 /* Values of nr_event.end_reason; indexes into nr_statistics.flows_ended. */
 #define NR_END_NONE 0
 #define NR_END_FIN 1
@@ -229,12 +238,13 @@ typedef struct {
     uint8_t one_sided;     /* the capture sees one direction only */
     uint8_t app_protocol;  /* NR_APP_* */
     uint8_t has_macs;      /* the two addresses below are known */
-    uint8_t reserved[2];
+    uint8_t how;           /* NR_EVENT_NEIGHBOUR: NR_HOW_* */
+    uint8_t prefix_length; /* NR_HOW_PREFIX: bits of orig_h that all addresses here share */
     uint32_t app_at;      /* the application record: where it begins, in bytes from the first event
                              of those that nr_reader_take gave at once */
     uint32_t app_size;    /* its bytes; 0: there is none */
     uint32_t app_count;   /* exchanges of the flow so far */
-    uint32_t mac_changes; /* packets whose MAC addresses were others than before */
+    uint32_t mac_changes; /* packets with other MAC addresses than the side's packet before */
     uint8_t orig_mac[6];  /* of the first packet */
     uint8_t resp_mac[6];
     uint8_t reserved2[4];
@@ -453,6 +463,8 @@ typedef struct {
     uint64_t fragments;                    /* IP fragments after the first that have a flow */
     uint64_t fragments_waiting;            /* frames that wait for their first fragment */
     uint64_t fragment_overlaps;
+    uint64_t neighbours; /* addresses and prefixes that ARP and neighbour discovery told */
+    uint64_t neighbours_repeated; /* those of them told within the last minute; without event */
     uint64_t flows_started;
     uint64_t flows_established;
     uint64_t flows_ended[NR_END_COUNT];

@@ -8,11 +8,12 @@ from types import MappingProxyType
 from typing import Final, Literal, TypeAlias, get_args
 
 from netring_bpf.events.event import (
+    CoreEvent,
     FlowEnded,
     FlowEstablished,
-    FlowEvent,
     FlowStarted,
     FlowUpdated,
+    NeighbourSeen,
     TunnelKind,
 )
 from netring_bpf.ring.check import check, power_of_two
@@ -61,7 +62,8 @@ Sliced: TypeAlias = Literal["refuse", "trust"]
 SLICED: Final[tuple[Sliced, ...]] = get_args(Sliced)
 _SECONDS = f"from {MIN_SECONDS} to {MAX_SECONDS:.0f} seconds"
 _PROTOCOLS = {"tcp": 6, "udp": 17}
-_EVENTS = (FlowStarted, FlowEstablished, FlowUpdated, FlowEnded)
+_EVENTS: Final = (FlowStarted, FlowEstablished, FlowUpdated, FlowEnded)
+_MADE: Final[tuple[type[CoreEvent], ...]] = (*_EVENTS, NeighbourSeen)
 
 
 def _in_range(seconds: float) -> bool:
@@ -150,7 +152,7 @@ class FlowOptions:
     header agrees.
 
     ``events``: the classes of events to make, at least one. ``(FlowEnded,)`` makes a third of the
-    events.
+    events. ``NeighbourSeen`` is not one of the default.
     """
 
     idle_tcp: float = 300.0
@@ -182,14 +184,14 @@ class FlowOptions:
     server_ports: bool = True
     one_sided: bool = False
     sliced: Sliced = "refuse"
-    events: tuple[type[FlowEvent], ...] = _EVENTS
+    events: tuple[type[CoreEvent], ...] = _EVENTS
 
     def __post_init__(self) -> None:
         check(
             "events", self.events,
             isinstance(self.events, tuple | list) and bool(self.events)
-            and all(event in _EVENTS for event in self.events),
-            "one or more of FlowStarted, FlowEstablished, FlowUpdated and FlowEnded",
+            and all(event in _MADE for event in self.events),
+            "one or more of FlowStarted, FlowEstablished, FlowUpdated, FlowEnded and NeighbourSeen",
         )  # fmt: skip
         for name in ("idle_tcp", "idle_udp", "idle_icmp", "idle_other", "half_open"):
             value = getattr(self, name)

@@ -64,6 +64,7 @@ static void check_plain(const struct nr_frame *frame) {
     }
     if (nr_decode_layers(frame, &reader->decode, &layers) != NR_KEYED ||
         memcmp(&plain, &layers, offsetof(struct nr_dissected, quoted)) != 0 ||
+        memcmp(&plain.macs, &layers.macs, sizeof plain.macs) != 0 ||
         plain.inner.at != layers.inner.at || plain.tunnel.kind != layers.tunnel.kind ||
         plain.tunnel.depth != layers.tunnel.depth) {
         abort();

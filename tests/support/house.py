@@ -52,8 +52,9 @@ MAY_IMPORT: Final[dict[str, frozenset[str]]] = {
         "C bpf": "core",
         "C source": "bpf core",
         "C dissect": "source/frame.h core",
-        "C flow": "dissect core",
-        "C loop": "flow dissect source core",
+        "C app": "dissect core",
+        "C flow": "app dissect core",
+        "C loop": "flow app dissect source core",
         "C formats": "core",
     }.items()
 }

@@ -36,6 +36,7 @@ static inline bool nr_is_icmp(uint8_t proto) {
 /* Writes the protocol's usual name, or its number. */
 char *nr_put_proto(char *at, uint8_t proto);
 const char *nr_event_name(uint8_t kind);
+const char *nr_how_name(uint8_t how);
 const char *nr_tcp_state_name(uint32_t state);
 const char *nr_end_name(uint8_t end_reason);
 const char *nr_tunnel_name(uint8_t kind);
