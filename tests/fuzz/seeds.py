@@ -1,4 +1,4 @@
-"""The fuzzers' first corpus: ``python -m tests.fuzz.seeds dissect|savefile FOLDER``."""
+"""The fuzzers' first corpus: ``python -m tests.fuzz.seeds TARGET FOLDER``."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from netring_bpf.filter.libpcap import Savefile
+from tests.native.app.test_neighbours import MESSAGES
 from tests.native.source.test_savefile import FORMS
 from tests.support.encapsulations import LINKS, MACS, TAGS, TUNNELS
 from tests.support.frames import icmp_echo, tcp, udp
@@ -53,6 +54,9 @@ def main(target: str, folder: Path) -> None:
     if target == "savefile":
         files = [p.read_bytes() for p in captures() if p.stat().st_size <= MAX_FILE]
         seeds = iter([*FORMS.values(), *files])
+    elif target == "neighbours":
+        packets = [bytes(frame)[14:] for frame, _ in MESSAGES.values()]
+        seeds = (bytes([how]) + packet for packet in packets for how in range(8))
     else:
         seeds = (bytes((4, 0, link, 1, 0, 0, 0, 0)) + data for link, data in frames())
     for seed in seeds:

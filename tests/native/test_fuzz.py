@@ -15,7 +15,7 @@ pytestmark = pytest.mark.requires("clang")
 RUNS = size(20_000, 1_000_000)
 
 
-@pytest.mark.parametrize("target", ["dissect", "savefile"])
+@pytest.mark.parametrize("target", ["dissect", "savefile", "neighbours"])
 def test_nothing_is_found(target: str) -> None:
     command = [str(ROOT / "scripts" / "fuzz"), target, str(RUNS)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
