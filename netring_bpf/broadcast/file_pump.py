@@ -22,7 +22,8 @@ class _Source(Protocol):
 class FilePump:
     """Takes up to ``batch`` events at a time, in a task of its own, when there is room for them.
 
-    ``fail`` gets every exception, so that the subscribers hear of it.
+    ``fail`` gets every exception, so that the subscribers hear of it. ``publish`` takes the events,
+    instead of the broadcast itself.
     """
 
     def __init__(
@@ -31,11 +32,14 @@ class FilePump:
         broadcast: FlowBroadcast,
         batch: int,
         fail: Callable[[Exception], None],
+        *,
+        publish: Callable[[Sequence[Event]], None] | None = None,
     ) -> None:
         self._source = source
         self._broadcast = broadcast
         self._batch = batch
         self._fail = fail
+        self._publish_events = publish or broadcast.publish
         self._hurry = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
@@ -86,7 +90,7 @@ class FilePump:
             await self.wait_room()
             batch = self._source.take(self._batch)
             if batch:
-                self._broadcast.publish(batch)
+                self._publish_events(batch)
                 await asyncio.sleep(0)
             else:
                 await self._wait_events()

@@ -11,6 +11,9 @@ from netring_bpf.errors import printable
 from netring_bpf.events.event import (
     BackendChanged,
     CaptureError,
+    DeviceChanged,
+    DeviceGone,
+    DeviceSeen,
     Endpoint,
     Event,
     FlowEnded,
@@ -74,6 +77,10 @@ def row(event: Event) -> tuple[str, str]:
         case NeighbourSeen(address=address, mac=mac, how=how, prefix_length=bits):
             told = f"{address} is at {mac}" if bits is None else f"{address}/{bits} is on the link"
             return f"{_clock(event.ts)} {told} ({how.value})", "cyan"
+        case DeviceSeen(device=device) | DeviceChanged(device=device) | DeviceGone(device=device):
+            state = {DeviceSeen: "new", DeviceChanged: "changed", DeviceGone: "gone"}[type(event)]
+            known = ", ".join(filter(None, (device.name, device.vendor)))
+            return f"{_clock(event.ts)} device {device.mac} {state} {printable(known)}", "cyan"
     flow, key = event.flow, event.flow.key
     kind, style = _kind(event)
     ways = [flow.history] if flow.history else []

@@ -8,6 +8,14 @@ from netring_bpf.lazy import hand_on
 
 if TYPE_CHECKING:
     from netring_bpf.events.batch import EventBatch
+    from netring_bpf.events.device import (
+        Device,
+        DeviceAddress,
+        DeviceChanged,
+        DeviceGone,
+        DeviceName,
+        DeviceSeen,
+    )
     from netring_bpf.events.event import (
         BackendChanged,
         CaptureError,
@@ -43,6 +51,12 @@ __all__ = [
     "BackendChanged",
     "CaptureError",
     "Counters",
+    "Device",
+    "DeviceAddress",
+    "DeviceChanged",
+    "DeviceGone",
+    "DeviceName",
+    "DeviceSeen",
     "Endpoint",
     "Event",
     "EventBatch",
@@ -76,6 +90,12 @@ __getattr__ = hand_on(
         "BackendChanged": "netring_bpf.events.event",
         "CaptureError": "netring_bpf.events.event",
         "Counters": "netring_bpf.events.flow",
+        "Device": "netring_bpf.events.device",
+        "DeviceAddress": "netring_bpf.events.device",
+        "DeviceChanged": "netring_bpf.events.device",
+        "DeviceGone": "netring_bpf.events.device",
+        "DeviceName": "netring_bpf.events.device",
+        "DeviceSeen": "netring_bpf.events.device",
         "Endpoint": "netring_bpf.events.key",
         "Event": "netring_bpf.events.event",
         "EventBatch": "netring_bpf.events.batch",

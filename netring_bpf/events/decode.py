@@ -46,7 +46,8 @@ _SIDE = format_of("nr_event_side", tuple(COUNTERS.values())).format[1:]
 _EVENT_FIELDS = (
     "ts", "flow_id", "start_ts", "orig", "resp", "orig_h", "resp_h", "orig_p", "resp_p", "vlan",
     "icmp_id", "proto", "kind", "end_reason", "tunnel_kind", "network", "icmp_errors",
-    "icmp_error_type", "icmp_error_code", "first_packets", "one_sided", "history",
+    "icmp_error_type", "icmp_error_code", "first_packets", "one_sided", "has_macs", "mac_changes",
+    "orig_mac", "resp_mac", "history",
 )  # fmt: skip
 _ADDRESS_SIZE = {4: 4, 6: 16, 0: 6}  # by nr_event.family
 
@@ -89,7 +90,9 @@ def decode(raw: bytes, at: int, layout: Layout) -> FlowEvent:
     proto, kind, end, tunnel_kind, network, icmp_errors, error_type, error_code = values[
         _REST + 7 : _REST + 15
     ]
-    first_packets, one_sided, history = values[_REST + 15 :]
+    first_packets, one_sided, has_macs, mac_changes, orig_mac, resp_mac, history = values[
+        _REST + 15 :
+    ]
     vlans: tuple[int, ...] = ()
     if not outer == inner == NO_VLAN:
         vlans = tuple(vlan for vlan in (outer, inner) if vlan != NO_VLAN)
@@ -116,6 +119,8 @@ def decode(raw: bytes, at: int, layout: Layout) -> FlowEvent:
         _both_statistics(raw, at, orig, resp) if layout.statistics else None,
         _first_packets(raw, at, layout, first_packets) if first_packets else (),
         one_sided != 0,
+        (orig_mac, resp_mac) if has_macs else None,
+        mac_changes,
     )
     if kind == _ENDED:
         return _make(FlowEnded, (ts, _make(Flow, flow), ENDS[end]))

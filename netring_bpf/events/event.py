@@ -13,6 +13,15 @@ import enum
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
 
+from netring_bpf.events.device import (
+    Device,
+    DeviceAddress,
+    DeviceChanged,
+    DeviceEvent,
+    DeviceGone,
+    DeviceName,
+    DeviceSeen,
+)
 from netring_bpf.events.flow import (
     Counters,
     FirstPacket,
@@ -36,6 +45,13 @@ __all__ = [
     "CaptureError",
     "CoreEvent",
     "Counters",
+    "Device",
+    "DeviceAddress",
+    "DeviceChanged",
+    "DeviceEvent",
+    "DeviceGone",
+    "DeviceName",
+    "DeviceSeen",
     "Endpoint",
     "Event",
     "FirstPacket",
@@ -264,13 +280,21 @@ class Lagged(NamedTuple):
         return json_text(self.to_dict())
 
 
-_distinct(NeighbourSeen)
+for _kind in (NeighbourSeen, DeviceSeen, DeviceChanged, DeviceGone):
+    _distinct(_kind)
 
 FlowEvent: TypeAlias = FlowStarted | FlowEstablished | FlowUpdated | FlowEnded
 #: The events that the C core makes.
 CoreEvent: TypeAlias = FlowEvent | NeighbourSeen
 Event: TypeAlias = (
-    CoreEvent | LinkDown | LinkUp | BackendChanged | CaptureError | SinkFailed | Lagged
+    CoreEvent
+    | DeviceEvent
+    | LinkDown
+    | LinkUp
+    | BackendChanged
+    | CaptureError
+    | SinkFailed
+    | Lagged
 )
 
 

@@ -166,7 +166,10 @@ class Flow(NamedTuple):
     (docs/flows.md). ``icmp_errors``: ICMP errors that quoted a packet of this flow;
     ``icmp_error``: type and code of the latest. ``FlowOptions`` turns on ``statistics`` (of the
     originator and of the responder) and ``first_packets``. ``one_sided``: the capture sees one
-    direction only, so a missing answer (``"S0"``) tells nothing about the responder.
+    direction only, so a missing answer (``"S0"``) tells nothing about the responder. ``macs``: the
+    MAC addresses of the originator and of the responder, six bytes each, of the outermost frame of
+    the first packet; None where the link has none. ``mac_changes``: packets with other ones than
+    the packet of the same side before.
     """
 
     id: int
@@ -182,6 +185,8 @@ class Flow(NamedTuple):
     statistics: tuple[PacketStatistics, PacketStatistics] | None = None
     first_packets: tuple[FirstPacket, ...] = ()
     one_sided: bool = False
+    macs: tuple[bytes, bytes] | None = None
+    mac_changes: int = 0
 
     @property
     def duration(self) -> int:
