@@ -167,6 +167,7 @@ class Netring(HasOpened):
         # A batch fills half the buffer at most, so a subscriber that keeps up never lags.
         self._batch = max(1, min(1024, buffer // 2))
         self._announced = 0
+        self._room = self._batch
         self._watch: DeviceWatch | None = None
         if devices:
             from netring_bpf.devices.watch import MOST_EVENTS, DeviceWatch
@@ -183,6 +184,7 @@ class Netring(HasOpened):
                 self._batch,
                 _weakly(self._fail_by),
                 publish=None if self._watch is None else _weakly(self._publish),
+                room=self._room,
             )
             if source.finite
             else None
@@ -500,8 +502,7 @@ class Netring(HasOpened):
                         await self._pump.wait_room()
                     self._publish(batch)
                     await asyncio.sleep(0)  # subscribers that keep up read it before the next
-                if self._watch is not None:
-                    self._announce_all(self._watch.table.finish())
+                await self._finish_devices()
         except Exception as error:  # noqa: BLE001 - the subscribers must be told
             self._tell(self._named(error))
         finally:
@@ -514,6 +515,14 @@ class Netring(HasOpened):
                 self._error = self._error or error
                 _log.error("%s", error)
             await self._close_capture()
+
+    async def _finish_devices(self) -> None:
+        last = [] if self._watch is None else self._watch.table.finish()
+        for at in range(0, len(last), self._batch):
+            if self._pump is not None:
+                await self._pump.wait_room()
+            self._announce_all(last[at : at + self._batch])
+            await asyncio.sleep(0)
 
     async def _close_capture(self) -> None:
         try:

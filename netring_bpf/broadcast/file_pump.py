@@ -23,7 +23,7 @@ class FilePump:
     """Takes up to ``batch`` events at a time, in a task of its own, when there is room for them.
 
     ``fail`` gets every exception, so that the subscribers hear of it. ``publish`` takes the events,
-    instead of the broadcast itself.
+    instead of the broadcast itself, and needs ``room`` for those of a batch.
     """
 
     def __init__(
@@ -34,11 +34,13 @@ class FilePump:
         fail: Callable[[Exception], None],
         *,
         publish: Callable[[Sequence[Event]], None] | None = None,
+        room: int | None = None,
     ) -> None:
         self._source = source
         self._broadcast = broadcast
         self._batch = batch
         self._fail = fail
+        self._room = room or batch
         self._publish_events = publish or broadcast.publish
         self._hurry = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -55,10 +57,10 @@ class FilePump:
 
     async def wait_room(self) -> None:
         """Wait until there is room for a batch, or for ``hurry()``."""
-        if self._hurry.is_set() or self._broadcast.has_room(self._batch):
+        if self._hurry.is_set() or self._broadcast.has_room(self._room):
             return
         waits = [
-            asyncio.ensure_future(self._broadcast.wait_room(self._batch)),
+            asyncio.ensure_future(self._broadcast.wait_room(self._room)),
             asyncio.ensure_future(self._hurry.wait()),
         ]
         try:

@@ -88,15 +88,12 @@ def read_state(path: Path) -> State:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as error:
         raise DeviceFileError(f"load devices of {path}: {error.strerror}", path=path) from error
-    with open(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise _broken(path, "it is no regular file")
-        if status.st_uid not in {0, os.geteuid()} or status.st_mode & 0o022:
-            raise _broken(path, "others can write to it; it must be yours alone (chmod 600)")
-        if status.st_size > _MAX_SIZE:
-            raise _broken(path, "it is too long")
-        data = file.read(_MAX_SIZE + 1)
+    try:
+        _check_file(path, os.fstat(descriptor))
+        with open(descriptor, "rb", closefd=False) as file:
+            data = file.read(_MAX_SIZE + 1)
+    finally:
+        os.close(descriptor)
     try:
         record = json.loads(data)
         if record["format"] != "netring_bpf devices":
@@ -110,6 +107,15 @@ def read_state(path: Path) -> State:
         what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise _broken(path, what[:200]) from error
     return State(devices, prefixes, saved)
+
+
+def _check_file(path: Path, status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise _broken(path, "it is no regular file")
+    if status.st_uid not in {0, os.geteuid()} or status.st_mode & 0o022:
+        raise _broken(path, "others can write to it; it must be yours alone (chmod 600)")
+    if status.st_size > _MAX_SIZE:
+        raise _broken(path, "it is too long")
 
 
 def _broken(path: Path, why: str) -> DeviceFileError:

@@ -10,6 +10,7 @@ import ipaddress
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Final, get_args
 
@@ -30,13 +31,16 @@ from netring_bpf.events.event import Event, FlowEnded, FlowEvent, NeighbourBy, N
 from netring_bpf.events.flow import Counters, Flow
 from netring_bpf.events.select import LazyBatch
 
-__all__ = ["DeviceStatistics", "DeviceTable"]
+__all__ = ["DUE_PER_EVENT", "DeviceStatistics", "DeviceTable"]
 
+#: With each event that is taken in, so many are told that were due before.
+DUE_PER_EVENT: Final = 2
 _SECOND: Final = 1_000_000_000
 _SETTLED: Final = 60 * _SECOND  # seen for so long, a device is no passing one
 _PASSING_PART: Final = 4  # passing devices have this part of the table at least
 _MAX_FLOWS: Final = 262_144  # live flows whose counters are kept
 _MAX_HELD: Final = 4096  # devices whose changes wait for their time
+_DUE_AT_ONCE: Final = 1024  # events of one tick
 _ETHERNET: Final = 6  # bytes of a MAC address
 
 
@@ -84,6 +88,7 @@ class DeviceTable:
         self._held: OrderedDict[str, None] = OrderedDict()
         self._found: list[DeviceEvent] = []
         self._now = 0
+        self._next = 0  # when to look again for what is due
         self._second = 0
         self._new = 0  # in that second
         self._seen = self._loaded = self._gone = self._evicted = self._left_out = 0
@@ -132,27 +137,20 @@ class DeviceTable:
         if isinstance(events, LazyBatch):
             places = events.places((*_FLOW_EVENTS, NeighbourSeen))
             events = events.at(places)
-        for event in events:
+        taken = 0
+        for taken, event in enumerate(events, 1):  # noqa: B007 - their number
             if isinstance(event, NeighbourSeen):
                 self._on_neighbour(event)
             elif isinstance(event, _FLOW_EVENTS):
                 self._on_flow(event)
+        if self._now >= self._next:
+            self._tell_due(DUE_PER_EVENT * taken)
         return self._told()
 
     def tick(self, ts: int) -> list[DeviceEvent]:
         """Tell what is due by this time: devices that are gone, changes that had to wait."""
         self._advance(ts)
-        for mac in list(self._held):
-            station = self._find(mac)
-            if station is None or self._is_time(station):
-                del self._held[mac]
-                if station is not None:
-                    self._tell_change(station)
-        if self._options.gone_after is not None:
-            before = self._now - int(self._options.gone_after * _SECOND)
-            for stations in (self._passing, self._settled):
-                while stations and (oldest := next(iter(stations.values()))).last < before:
-                    self._forget(oldest, "silent")
+        self._tell_due(_DUE_AT_ONCE)
         return self._told()
 
     def finish(self) -> list[DeviceEvent]:
@@ -399,6 +397,31 @@ class DeviceTable:
     def _told(self) -> list[DeviceEvent]:
         found, self._found = self._found, []
         return found
+
+    def _tell_due(self, most: int) -> None:
+        """Tell at most so many of what is due; the rest comes with the next call."""
+        left = most
+        for mac in list(islice(self._held, most)):
+            station = self._find(mac)
+            if station is None or not station.pending:
+                del self._held[mac]
+            elif self._is_time(station):
+                del self._held[mac]
+                self._tell_change(station)
+                left -= 1
+            else:
+                self._held.move_to_end(mac)
+        if self._options.gone_after is not None:
+            before = self._now - int(self._options.gone_after * _SECOND)
+            for stations in (self._passing, self._settled):
+                while left > 0 and stations:
+                    oldest = next(iter(stations.values()))
+                    if oldest.last >= before:
+                        break
+                    self._forget(oldest, "silent")
+                    left -= 1
+        if left > 0:
+            self._next = self._now + _SECOND
 
     def _is_time(self, station: Station) -> bool:
         return self._now - station.told >= int(self._options.change_interval * _SECOND)

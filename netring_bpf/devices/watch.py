@@ -11,15 +11,15 @@ from typing import Final
 
 from netring_bpf.devices.options import DeviceOptions
 from netring_bpf.devices.state import write_state
-from netring_bpf.devices.table import DeviceTable
+from netring_bpf.devices.table import DUE_PER_EVENT, DeviceTable
 from netring_bpf.devices.vendors import MISSING, load_vendors
 from netring_bpf.errors import DeviceFileError
 
 __all__ = ["MOST_EVENTS", "DeviceWatch"]
 
 #: One event of a flow may bring so many about devices, with itself: of both sides, a new one, one
-#: that makes room, and a change.
-MOST_EVENTS: Final = 7
+#: that makes room, and a change; and those that were due.
+MOST_EVENTS: Final = 7 + DUE_PER_EVENT
 _TICK: Final = 5.0  # seconds
 _log = logging.getLogger("netring_bpf.devices")
 
