@@ -87,6 +87,7 @@ class DeviceTable:
         self._flows: OrderedDict[int, tuple[int, int, int, int]] = OrderedDict()
         self._held: OrderedDict[str, None] = OrderedDict()
         self._found: list[DeviceEvent] = []
+        self._greeted: list[Station] = []  # new by the present event, which tells more of them
         self._now = 0
         self._next = 0  # when to look again for what is due
         self._second = 0
@@ -143,6 +144,8 @@ class DeviceTable:
                 self._on_neighbour(event)
             elif isinstance(event, _FLOW_EVENTS):
                 self._on_flow(event)
+            if self._greeted:
+                self._greet()
         if self._now >= self._next:
             self._tell_due(DUE_PER_EVENT * taken)
         return self._told()
@@ -344,8 +347,7 @@ class DeviceTable:
         station = Station(mac, ts, None if int(mac[:2], 16) & 2 else self._vendor(mac))
         self._passing[mac] = station
         self._seen += 1
-        self._found.append(DeviceSeen(self._now, station.device()))
-        self._hold(station)
+        self._greeted.append(station)
         return station
 
     def _victim(self) -> Station:
@@ -362,6 +364,7 @@ class DeviceTable:
         self._passing.pop(station.mac, None)
         self._settled.pop(station.mac, None)
         self._held.pop(station.mac, None)
+        self._greet()
         device = station.device()
         for known in device.addresses:
             if self._owners.get(known.address) == station.mac:
@@ -394,7 +397,16 @@ class DeviceTable:
     def _advance(self, ts: int) -> None:
         self._now = max(self._now, ts)
 
+    def _greet(self) -> None:
+        """Tell the new devices, with what is known of them by now."""
+        for station in self._greeted:
+            station.pending.clear()
+            station.told = self._now
+            self._found.append(DeviceSeen(self._now, station.device()))
+        self._greeted.clear()
+
     def _told(self) -> list[DeviceEvent]:
+        self._greet()
         found, self._found = self._found, []
         return found
 
@@ -428,7 +440,7 @@ class DeviceTable:
 
     def _note_change(self, station: Station) -> None:
         """Tell a change now, or once the interval since the latest event has passed."""
-        if not station.pending:
+        if not station.pending or station in self._greeted:
             return
         if self._is_time(station):
             self._held.pop(station.mac, None)
