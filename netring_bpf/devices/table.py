@@ -213,8 +213,8 @@ class DeviceTable:
     def _on_flow(self, event: FlowEvent) -> None:
         flow = event.flow
         self._advance(event.ts)
-        if flow.macs is None:
-            return
+        if flow.macs is None or (flow.tunnel is not None and flow.tunnel.flow_id):
+            return  # the tunnel's own flow has the addresses and the bytes of the frames
         is_new = flow.id not in self._flows
         gained = self._gained(flow, ended=isinstance(event, FlowEnded))
         if gained is None:
@@ -273,8 +273,6 @@ class DeviceTable:
     def _follow_address(self, station: Station, flow: Flow, side: str, counters: Counters) -> None:
         """Note the address of this side: it is the station's own, or somewhere behind it."""
         around, key = flow.tunnel, flow.key
-        if around is not None and around.flow_id:
-            return  # the tunnel's own flow has the addresses of the frame
         ends = key if around is None else around
         packed = ends.orig.packed if side == "orig" else ends.resp.packed
         if len(packed) == _ETHERNET:
