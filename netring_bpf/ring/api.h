@@ -665,6 +665,17 @@ uint32_t nr_text_room(const nr_text_options *options); /* the longest record */
 void nr_derive(const void *events, uint32_t event_size, uint32_t count, char *conn_states,
                char *community_ids);
 
+/* Words for numbers of application records: IANA's names, and Zeek's where it prints others. They
+ * return NULL for a number without a name. */
+const char *nr_cipher_name(uint16_t suite);
+const char *nr_tls_group_name(uint16_t group);
+const char *nr_tls_version_name(uint32_t version); /* TLSv1.3, DTLSv1.2, SSLv3 */
+const char *nr_dns_type_name(uint16_t type);       /* 255: * */
+const char *nr_dns_rcode_name(uint16_t rcode);
+const char *nr_dns_class_name(uint16_t number);
+const char *nr_dns_opcode_name(uint16_t opcode);
+const char *nr_dhcp_message_name(uint16_t type); /* of DHCP for IPv4: DISCOVER */
+
 /* -- classic BPF on bytes -- */
 int nr_filter_check(const nr_filter_program *program); /* -EINVAL: do not run it */
 /* Runs a checked program and returns its result; 0: it rejects the frame. */
