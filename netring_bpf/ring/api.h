@@ -518,6 +518,8 @@ typedef struct {
     uint32_t compress_ipv6; /* EVE: addresses as in RFC 5952 */
     const char *terminator; /* written after each record */
     uint32_t terminator_size;
+    uint32_t batch_size;  /* bytes at `batch` */
+    const uint8_t *batch; /* the first event of the batch: nr_event.app_at counts from here */
 } nr_text_options;
 
 /* Result of nr_encode. */

@@ -26,6 +26,21 @@ nr_format nr_csv_record;
 
 /* -- shared by the formats -- */
 
+/* The application record of an event; of size 0 if there is none. */
+struct nr_app_record {
+    const uint8_t *bytes;
+    uint32_t size;
+};
+static inline struct nr_app_record nr_event_app(const nr_event *event,
+                                                const struct nr_encoding *encoding) {
+    const nr_text_options *options = encoding->options;
+    if (event->app_size == 0 || options->batch == NULL || event->app_at > options->batch_size ||
+        event->app_size > options->batch_size - event->app_at) {
+        return (struct nr_app_record){NULL, 0};
+    }
+    return (struct nr_app_record){options->batch + event->app_at, event->app_size};
+}
+
 static inline uint64_t nr_event_last(const nr_event *event) {
     return nr_max_u64(event->start_ts, nr_max_u64(event->orig.last_ts, event->resp.last_ts));
 }
