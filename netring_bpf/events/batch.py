@@ -34,6 +34,8 @@ def _chosen(classes: tuple[type[Event], ...]) -> bytes:
 class EventBatch(Sequence[FlowEvent], LazyBatch):
     """Flow events in order; the first look at an event decodes it.
 
+    ``raw`` begins with the events, of which there are ``count``; their application records follow.
+
     All subscribers share the batch and the decoded events. Slices and ``of_kinds`` give batches
     over the same bytes.
     """
@@ -44,22 +46,26 @@ class EventBatch(Sequence[FlowEvent], LazyBatch):
         self,
         raw: bytes,
         layout: Layout,
+        count: int,
         *,
         rows: Sequence[int] | None = None,
         decoded: list[FlowEvent | None] | None = None,
     ) -> None:
         self._raw = raw
         self._layout = layout
-        count = len(raw) // layout.size
         self._rows: Sequence[int] = range(count) if rows is None else rows
         self._decoded: list[FlowEvent | None] = [None] * count if decoded is None else decoded
 
     def _over(self, rows: Sequence[int]) -> EventBatch:
-        return EventBatch(self._raw, self._layout, rows=rows, decoded=self._decoded)
+        count = len(self._decoded)
+        return EventBatch(self._raw, self._layout, count, rows=rows, decoded=self._decoded)
 
     @property
     def raw(self) -> bytes:
-        """The bytes, shared with other batches; the event of row n begins at n * event_size."""
+        """The bytes, shared with other batches; the event of row n begins at n * event_size.
+
+        The application records follow the last event.
+        """
         return self._raw
 
     @property
@@ -80,7 +86,8 @@ class EventBatch(Sequence[FlowEvent], LazyBatch):
     @property
     def kinds(self) -> bytes:
         """The kind of each event: a byte, ``NR_EVENT_*`` of ``api.h``. Decodes nothing."""
-        kinds = self._raw[_KIND_AT :: self._layout.size]
+        size = self._layout.size
+        kinds = self._raw[_KIND_AT : len(self._decoded) * size : size]
         rows = self._rows
         if isinstance(rows, range):
             return kinds[slice_of(rows)]
@@ -117,7 +124,7 @@ class EventBatch(Sequence[FlowEvent], LazyBatch):
         """
         from netring_bpf.events.columns import columns_of  # noqa: PLC0415 - NumPy is optional
 
-        return columns_of(self._raw, self._layout, self._rows)
+        return columns_of(self._raw, self._layout, len(self._decoded), self._rows)
 
     def to_arrow(self) -> pa.RecordBatch:
         """Return the events as a ``pyarrow.RecordBatch`` (docs/columns.md).
@@ -127,7 +134,7 @@ class EventBatch(Sequence[FlowEvent], LazyBatch):
         columns = self.columns()
         from netring_bpf.events.arrow import record_batch  # noqa: PLC0415 - pyarrow is optional
 
-        return record_batch(columns)
+        return record_batch(columns, self._raw)
 
     def __arrow_c_array__(self, requested_schema: object = None) -> tuple[object, object]:
         """Give the events to a library with the Arrow PyCapsule interface, such as Polars."""

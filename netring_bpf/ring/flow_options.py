@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Final, Literal, TypeAlias, get_args
 
 from netring_bpf.events.event import (
+    AppEvent,
     FlowEnded,
     FlowEstablished,
     FlowEvent,
@@ -61,7 +62,7 @@ Sliced: TypeAlias = Literal["refuse", "trust"]
 SLICED: Final[tuple[Sliced, ...]] = get_args(Sliced)
 _SECONDS = f"from {MIN_SECONDS} to {MAX_SECONDS:.0f} seconds"
 _PROTOCOLS = {"tcp": 6, "udp": 17}
-_EVENTS = (FlowStarted, FlowEstablished, FlowUpdated, FlowEnded)
+_EVENTS = (FlowStarted, FlowEstablished, FlowUpdated, FlowEnded, AppEvent)
 
 
 def _in_range(seconds: float) -> bool:

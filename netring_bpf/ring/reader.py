@@ -477,7 +477,8 @@ class Reader:
     def take(self, limit: int) -> EventBatch:
         """Take up to ``limit`` events, in order. Never blocks."""
         count = lib.nr_reader_take(self._open(), self._events, min(limit, self._take_limit))
-        return EventBatch(bytes(ffi.buffer(self._events, count * self._layout.size)), self._layout)
+        raw = bytes(ffi.buffer(self._events, count * self._layout.size))
+        return EventBatch(raw, self._layout, count)
 
     def packets(self, limit: int, timeout: float) -> list[Packet]:
         """Copy up to ``limit`` frames out, waiting up to ``timeout`` seconds for the first.
