@@ -475,6 +475,8 @@ def text_column(
 
 def app_record(app: App) -> Iterator[tuple[str, object]]:
     """Yield the fields of ``fields.RECORD`` that an ``App`` has."""
+    if not app.protocol:
+        return
     for name, value in zip(app._fields[:-3], app, strict=False):
         if value is not None:
             yield f"app_{name}", value

@@ -266,8 +266,8 @@ def flow_record(flow: Flow, reason: str | None = None) -> dict[str, object]:
         record["resp_name"] = flow.resp.name
     if flow.macs is not None:
         record["orig_mac"], record["resp_mac"] = (mac.hex(":") for mac in flow.macs)
-        if flow.mac_changes:
-            record["mac_changes"] = flow.mac_changes
+    if flow.mac_changes:
+        record["mac_changes"] = flow.mac_changes
     if flow.app is not None:
         record.update(app_record(flow.app))
     _add_measured(record, flow)

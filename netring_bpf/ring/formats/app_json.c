@@ -244,14 +244,15 @@ static char *put_record(char *at, const nr_event *event, struct nr_app_record re
 static char *put_macs(char *at, const nr_event *event) {
     at = nr_put_address(NR_PUT(at, ",\"orig_mac\":\""), 0, event->orig_mac);
     at = nr_put_address(NR_PUT(at, "\",\"resp_mac\":\""), 0, event->resp_mac);
-    at = NR_PUT(at, "\"");
-    return event->mac_changes > 0 ? nr_put_u64(NR_PUT(at, ",\"mac_changes\":"), event->mac_changes)
-                                  : at;
+    return NR_PUT(at, "\"");
 }
 
 char *nr_put_app_json(char *at, const nr_event *event, struct nr_app_record record) {
     at = put_text(at, ",\"resp_name\":", record, NR_FIELD_RESP_NAME);
     at = event->has_macs ? put_macs(at, event) : at;
+    if (event->mac_changes > 0) {
+        at = nr_put_u64(NR_PUT(at, ",\"mac_changes\":"), event->mac_changes);
+    }
     if (!nr_app_has_protocol(event)) {
         return at;
     }
