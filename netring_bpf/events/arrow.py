@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from netring_bpf._core import ffi, lib
 from netring_bpf.errors import PackageMissingError
-from netring_bpf.events.app import LONGEST, PROTOCOLS, TextColumn, text_column
+from netring_bpf.events.app_record import LONGEST, PROTOCOLS, TextColumn, text_column
 from netring_bpf.events.columns import Columns
 from netring_bpf.events.event import TcpState, event_name
 from netring_bpf.events.layout import COUNTERS, ENDS, KINDS, NO_VLAN, TUNNELS

@@ -10,7 +10,8 @@ import math
 import struct
 
 from netring_bpf._core import ffi, lib
-from netring_bpf.events.app import App, read_app
+from netring_bpf.events.app import App
+from netring_bpf.events.app_record import read_app
 from netring_bpf.events.event import (
     AppEvent,
     Counters,

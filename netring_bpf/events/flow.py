@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 from typing import Final, NamedTuple, TypeAlias
 
-from netring_bpf.events.app import App, app_record
+from netring_bpf.events.app import App, app_fields
 from netring_bpf.events.conn_state import conn_state
 from netring_bpf.events.key import Endpoint, FiveTuple
 from netring_bpf.events.plain import count, seconds, time_text
@@ -269,7 +269,7 @@ def flow_record(flow: Flow, reason: str | None = None) -> dict[str, object]:
     if flow.mac_changes:
         record["mac_changes"] = flow.mac_changes
     if flow.app is not None:
-        record.update(app_record(flow.app))
+        record.update(app_fields(flow.app))
     _add_measured(record, flow)
     return record
 

@@ -10,7 +10,7 @@ from netring_bpf import EventBatch
 from netring_bpf._core import ffi, lib
 from netring_bpf.events.layout import Layout
 
-__all__ = ["EXAMPLES", "app_batch", "answer", "record_of"]
+__all__ = ["EXAMPLES", "answer", "app_batch", "record_of"]
 
 Value = bytes | int
 

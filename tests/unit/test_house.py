@@ -15,7 +15,7 @@ DOORS = {
     "aiomqtt": {"sinks/mqtt_connection.py"},
     "paho": {"sinks/mqtt_connection.py"},
     "numpy": {"events/arrow.py", "events/columns.py"},
-    "pyarrow": {"events/arrow.py", "events/batch.py"},
+    "pyarrow": {"events/arrow.py", "events/app_record.py", "events/batch.py"},
     "backports": {"capture/packings.py"},
     "lz4": {"capture/packings.py"},
     "rich": {"cli/progress.py", "cli/table.py"},

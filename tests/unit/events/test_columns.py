@@ -20,7 +20,8 @@ from netring_bpf import (
     FlowStarted,
 )
 from netring_bpf._core import lib
-from netring_bpf.events.app import PROTOCOLS, App
+from netring_bpf.events.app import App
+from netring_bpf.events.app_record import PROTOCOLS
 from netring_bpf.events.event import event_name
 from netring_bpf.events.layout import COUNTERS, ENDS, KINDS, TUNNELS
 from netring_bpf.ring.reader import Reader
