@@ -40,7 +40,7 @@ class EventBatch(Sequence[FlowEvent], LazyBatch):
     over the same bytes.
     """
 
-    __slots__ = ("_decoded", "_layout", "_raw", "_rows")
+    __slots__ = ("_count", "_decoded", "_layout", "_raw", "_rows")
 
     def __init__(
         self,
@@ -53,18 +53,18 @@ class EventBatch(Sequence[FlowEvent], LazyBatch):
     ) -> None:
         self._raw = raw
         self._layout = layout
+        self._count = count
         self._rows: Sequence[int] = range(count) if rows is None else rows
         self._decoded: list[FlowEvent | None] = [None] * count if decoded is None else decoded
 
     def _over(self, rows: Sequence[int]) -> EventBatch:
-        count = len(self._decoded)
-        return EventBatch(self._raw, self._layout, count, rows=rows, decoded=self._decoded)
+        return EventBatch(self._raw, self._layout, self._count, rows=rows, decoded=self._decoded)
 
     @property
     def raw(self) -> bytes:
         """The bytes, shared with other batches; the event of row n begins at n * event_size.
 
-        The application records follow the last event.
+        The application records of the events are behind the last one.
         """
         return self._raw
 
@@ -87,7 +87,7 @@ class EventBatch(Sequence[FlowEvent], LazyBatch):
     def kinds(self) -> bytes:
         """The kind of each event: a byte, ``NR_EVENT_*`` of ``api.h``. Decodes nothing."""
         size = self._layout.size
-        kinds = self._raw[_KIND_AT : len(self._decoded) * size : size]
+        kinds = self._raw[_KIND_AT : self._count * size : size]
         rows = self._rows
         if isinstance(rows, range):
             return kinds[slice_of(rows)]
@@ -124,7 +124,7 @@ class EventBatch(Sequence[FlowEvent], LazyBatch):
         """
         from netring_bpf.events.columns import columns_of  # noqa: PLC0415 - NumPy is optional
 
-        return columns_of(self._raw, self._layout, len(self._decoded), self._rows)
+        return columns_of(self._raw, self._layout, self._count, self._rows)
 
     def to_arrow(self) -> pa.RecordBatch:
         """Return the events as a ``pyarrow.RecordBatch`` (docs/columns.md).

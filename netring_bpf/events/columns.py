@@ -97,7 +97,10 @@ def _dtype(layout: Layout) -> np.dtype[np.void]:
 
 
 def columns_of(raw: bytes, layout: Layout, count: int, rows: Sequence[int]) -> Columns:
-    """Return the events of these rows, read-only; a view if the rows are a ``range``."""
+    """Return the events of these rows, read-only; a view if the rows are a ``range``.
+
+    ``count``: the events in ``raw``; their application records follow them.
+    """
     table: Columns = np.frombuffer(raw, _dtype(layout), count)
     if isinstance(rows, range):
         return table[slice_of(rows)]
