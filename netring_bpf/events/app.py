@@ -32,8 +32,9 @@ class TlsDetails(NamedTuple):
 
     ``client_version``: the highest that the client offered. ``cipher`` and ``group``: those that
     the server chose. ``resumed``: an earlier session goes on. ``ech``: the client hid the name that
-    it wants (Encrypted ClientHello), and ``App.name`` is the outer one. ``ja3``: the client's
-    fingerprint, an MD5 in hexadecimal. ``alpn_offered``: the protocols that the client offered.
+    it wants (Encrypted ClientHello), and ``App.name`` is the outer one. ``alert``: the alert
+    that the server sent in place of its hello. ``ja3``: the client's fingerprint, an MD5 in
+    hexadecimal. ``alpn_offered``: the protocols that the client offered.
     """
 
     client_version: str | None = None
@@ -41,6 +42,7 @@ class TlsDetails(NamedTuple):
     group: str | None = None
     resumed: bool = False
     ech: bool = False
+    alert: int | None = None
     ja3: str | None = None
     alpn_offered: tuple[str, ...] = ()
 

@@ -137,6 +137,7 @@ _TLS: Final[_Fields] = (
     (lib.NR_FIELD_GROUP, _word_for(lib.NR_WORD_GROUP)),
     (lib.NR_FIELD_RESUMED, _flag),
     (lib.NR_FIELD_ECH, _flag),
+    (lib.NR_FIELD_ALERT, _number),
     (lib.NR_FIELD_JA3, network_text),
     (lib.NR_FIELD_ALPN_OFFERED, network_text),
 )

@@ -32,6 +32,7 @@ static const struct detail tls[] = {
     {"group", NR_FIELD_GROUP, WORD + NR_WORD_GROUP},
     {"resumed", NR_FIELD_RESUMED, FLAG},
     {"ech", NR_FIELD_ECH, FLAG},
+    {"alert", NR_FIELD_ALERT, NUMBER},
     {"ja3", NR_FIELD_JA3, TEXT},
     {"alpn_offered", NR_FIELD_ALPN_OFFERED, TEXTS},
 };

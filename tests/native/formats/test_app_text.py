@@ -89,7 +89,7 @@ def test_a_handshake_of_tls_is_a_value() -> None:
         "tls", "www.example.org", "sni", "h2", "TLSv1.3", "t13d1516h2_8daaf6152771_02713d6af862",
         "smtp", 1, True,
         TlsDetails(
-            "TLSv1.3", "TLS_AES_128_GCM_SHA256", "X25519MLKEM768", True, True,
+            "TLSv1.3", "TLS_AES_128_GCM_SHA256", "X25519MLKEM768", True, True, None,
             "773906b0efdefa24a7f2b8eb6985bf37", ("h2", "http/1.1"),
         ),
     )  # fmt: skip
