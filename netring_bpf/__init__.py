@@ -31,6 +31,8 @@ from netring_bpf.broadcast.broadcast import (
 )
 from netring_bpf.errors import NetringError
 from netring_bpf.events.event import (
+    App,
+    AppEvent,
     BackendChanged,
     CaptureError,
     Counters,
@@ -83,6 +85,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "App",
+    "AppEvent",
     "BackendChanged",
     "BatchSubscriber",
     "BroadcastStatistics",

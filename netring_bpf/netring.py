@@ -35,6 +35,7 @@ from netring_bpf.errors import (
     limits_explained,
 )
 from netring_bpf.events.event import (
+    AppEvent,
     CaptureError,
     Event,
     LinkDown,
@@ -75,7 +76,7 @@ class Netring(HasOpened):
     subscribers that are behind. ``sinks``: publish events elsewhere, such as ``MqttSink``.
     ``devices``: True, or ``DeviceOptions``, keeps a table of the stations behind the link
     (``devices``), and publishes ``DeviceSeen``, ``DeviceChanged`` and ``DeviceGone``. It asks for
-    ``NeighbourSeen`` as well.
+    ``NeighbourSeen`` and ``AppEvent`` as well.
 
     A subscriber gets the events that follow its subscription. Subscribe before entering, or right
     after, to get all.
@@ -600,7 +601,7 @@ def _with_devices(flow: FlowOptions | None, devices: DeviceOptions | bool) -> Fl
     from netring_bpf.capture import FlowOptions
 
     flow = flow or FlowOptions()
-    needed = tuple(kind for kind in (NeighbourSeen,) if kind not in flow.events)
+    needed = tuple(kind for kind in (NeighbourSeen, AppEvent) if kind not in flow.events)
     return replace(flow, events=(*flow.events, *needed))
 
 

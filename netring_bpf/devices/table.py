@@ -19,6 +19,7 @@ from netring_bpf.devices.prefixes import Prefixes
 from netring_bpf.devices.state import State, read_state, write_state
 from netring_bpf.devices.station import Station, is_host, is_station
 from netring_bpf.devices.vendors import vendor_of
+from netring_bpf.events.app import DhcpDetails, DnsDetails
 from netring_bpf.events.device import (
     Address,
     Device,
@@ -27,7 +28,14 @@ from netring_bpf.events.device import (
     DeviceGone,
     DeviceSeen,
 )
-from netring_bpf.events.event import Event, FlowEnded, FlowEvent, NeighbourBy, NeighbourSeen
+from netring_bpf.events.event import (
+    AppEvent,
+    Event,
+    FlowEnded,
+    FlowEvent,
+    NeighbourBy,
+    NeighbourSeen,
+)
 from netring_bpf.events.flow import Counters, Flow
 from netring_bpf.events.select import LazyBatch
 
@@ -39,6 +47,7 @@ _SECOND: Final = 1_000_000_000
 _SETTLED: Final = 60 * _SECOND  # seen for so long, a device is no passing one
 _PASSING_PART: Final = 4  # passing devices have this part of the table at least
 _MAX_FLOWS: Final = 262_144  # live flows whose counters are kept
+_MAX_ROUTERS: Final = 64
 _MAX_HELD: Final = 4096  # devices whose changes wait for their time
 _DUE_AT_ONCE: Final = 1024  # events of one tick
 _ETHERNET: Final = 6  # bytes of a MAC address
@@ -84,6 +93,7 @@ class DeviceTable:
         self._passing: OrderedDict[str, Station] = OrderedDict()
         self._settled: OrderedDict[str, Station] = OrderedDict()
         self._owners: dict[Address, str] = {}  # of the addresses of all devices
+        self._routers: OrderedDict[Address, None] = OrderedDict()
         self._flows: OrderedDict[int, tuple[int, int, int, int]] = OrderedDict()
         self._held: OrderedDict[str, None] = OrderedDict()
         self._found: list[DeviceEvent] = []
@@ -144,6 +154,8 @@ class DeviceTable:
                 self._on_neighbour(event)
             elif isinstance(event, _FLOW_EVENTS):
                 self._on_flow(event)
+                if isinstance(event, AppEvent):
+                    self._on_app(event)
             if self._greeted:
                 self._greet()
         if self._now >= self._next:
@@ -180,7 +192,10 @@ class DeviceTable:
         self._prefixes.learn(network)
 
     def learn_gateway(self, address: Address) -> None:
-        """Take the device of this address for a gateway, as DHCP says."""
+        """Take the device of this address for a gateway, now or once it is known."""
+        self._routers[address] = None
+        if len(self._routers) > _MAX_ROUTERS:
+            self._routers.popitem(last=False)
         mac = self._owners.get(address)
         if mac is not None and (station := self._find(mac)) is not None:
             station.become_gateway()
@@ -220,8 +235,7 @@ class DeviceTable:
         if gained is None:
             return
         orig_packets, orig_bytes, resp_packets, resp_bytes = gained
-        app = getattr(flow, "app", None)
-        service = None if app is None else str(app.protocol)
+        service = None if flow.app is None else flow.app.protocol
         for side, mac, counters in (
             ("orig", flow.macs[0], flow.orig),
             ("resp", flow.macs[1], flow.resp),
@@ -241,9 +255,45 @@ class DeviceTable:
                 station.received += orig_bytes
             station.flows += is_new
             self._follow_address(station, flow, side, counters)
-            if service is not None and not station.is_gateway and counters.packets:
+            if service and not station.is_gateway and counters.packets:
                 station.add_service(service, offers=side == "resp")
             self._note_change(station)
+
+    def _on_app(self, event: AppEvent) -> None:
+        details, protocol = event.app.details, event.app.protocol
+        if isinstance(details, DhcpDetails):
+            self._on_dhcp(event, details, protocol)
+        elif isinstance(details, DnsDetails):
+            for answer in details.answers:
+                if answer.type in _ADDRESSES and (answer.chained or protocol != "dns"):
+                    asked = details.query if protocol == "dns" else answer.owner
+                    self._name_address(answer.data, asked, protocol, event.ts)
+
+    def _on_dhcp(self, event: AppEvent, details: DhcpDetails, protocol: str) -> None:
+        """Take what a client was given. One behind a relay is not on this link."""
+        mac, macs = details.mac, event.flow.macs
+        if mac is None or macs is None or mac != macs[0].hex(":"):
+            return
+        for text in details.assigned:
+            address = _address_of(text)
+            if address is None:
+                continue
+            if details.prefix_length is not None and details.prefix_length <= address.max_prefixlen:
+                self.learn_prefix(
+                    ipaddress.ip_network((address, details.prefix_length), strict=False)
+                )
+            self.learn_address(mac, address, event.ts)
+        for text in details.routers:
+            if (router := _address_of(text)) is not None:
+                self.learn_gateway(router)
+        for name in (details.host_name, details.client_fqdn):
+            if name:
+                self.learn_name(mac, name, protocol, event.ts)
+
+    def _name_address(self, text: str, name: str | None, source: str, ts: int) -> None:
+        address = _address_of(text)
+        if address is not None and name:
+            self.learn_name(address, name, source, ts)
 
     def _gained(self, flow: Flow, *, ended: bool) -> tuple[int, int, int, int] | None:
         """Return what the flow's counters have gained since its last event.
@@ -381,6 +431,8 @@ class DeviceTable:
             if other is not None:
                 other.drop_address(address)
         self._owners[address] = station.mac
+        if address in self._routers:
+            station.become_gateway()
         dropped = station.add_address(address, ts, is_told=is_told)
         if dropped is not None and self._owners.get(dropped) == station.mac:
             del self._owners[dropped]
@@ -489,5 +541,13 @@ class DeviceTable:
             self._loaded += 1
 
 
+def _address_of(text: str) -> Address | None:
+    try:
+        return ipaddress.ip_address(text)
+    except ValueError:
+        return None
+
+
+_ADDRESSES: Final = frozenset({"A", "AAAA", "NB"})
 _GUESSES: Final = 2  # addresses of one version that a device may have before anything is known
 _FLOW_EVENTS: Final[tuple[type[FlowEvent], ...]] = get_args(FlowEvent)

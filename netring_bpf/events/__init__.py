@@ -7,6 +7,17 @@ from typing import TYPE_CHECKING
 from netring_bpf.lazy import hand_on
 
 if TYPE_CHECKING:
+    from netring_bpf.events.app import (
+        App,
+        DhcpDetails,
+        DnsAnswer,
+        DnsDetails,
+        HttpDetails,
+        MqttDetails,
+        SsdpDetails,
+        SshDetails,
+        TlsDetails,
+    )
     from netring_bpf.events.batch import EventBatch
     from netring_bpf.events.device import (
         Device,
@@ -17,6 +28,7 @@ if TYPE_CHECKING:
         DeviceSeen,
     )
     from netring_bpf.events.event import (
+        AppEvent,
         BackendChanged,
         CaptureError,
         Event,
@@ -48,6 +60,8 @@ if TYPE_CHECKING:
     from netring_bpf.events.select import Kinds
 
 __all__ = [
+    "App",
+    "AppEvent",
     "BackendChanged",
     "CaptureError",
     "Counters",
@@ -57,6 +71,9 @@ __all__ = [
     "DeviceGone",
     "DeviceName",
     "DeviceSeen",
+    "DhcpDetails",
+    "DnsAnswer",
+    "DnsDetails",
     "Endpoint",
     "Event",
     "EventBatch",
@@ -69,17 +86,22 @@ __all__ = [
     "FlowEvent",
     "FlowStarted",
     "FlowUpdated",
+    "HttpDetails",
     "Kinds",
     "Lagged",
     "LinkDown",
     "LinkUp",
+    "MqttDetails",
     "NeighbourBy",
     "NeighbourSeen",
     "Packet",
     "PacketStatistics",
     "SinkFailed",
     "Spread",
+    "SsdpDetails",
+    "SshDetails",
     "TcpState",
+    "TlsDetails",
     "Tunnel",
     "TunnelKind",
 ]
@@ -87,6 +109,8 @@ __all__ = [
 __getattr__ = hand_on(
     __name__,
     {
+        "App": "netring_bpf.events.app",
+        "AppEvent": "netring_bpf.events.event",
         "BackendChanged": "netring_bpf.events.event",
         "CaptureError": "netring_bpf.events.event",
         "Counters": "netring_bpf.events.flow",
@@ -96,6 +120,9 @@ __getattr__ = hand_on(
         "DeviceGone": "netring_bpf.events.device",
         "DeviceName": "netring_bpf.events.device",
         "DeviceSeen": "netring_bpf.events.device",
+        "DhcpDetails": "netring_bpf.events.app",
+        "DnsAnswer": "netring_bpf.events.app",
+        "DnsDetails": "netring_bpf.events.app",
         "Endpoint": "netring_bpf.events.key",
         "Event": "netring_bpf.events.event",
         "EventBatch": "netring_bpf.events.batch",
@@ -108,17 +135,22 @@ __getattr__ = hand_on(
         "FlowEvent": "netring_bpf.events.event",
         "FlowStarted": "netring_bpf.events.event",
         "FlowUpdated": "netring_bpf.events.event",
+        "HttpDetails": "netring_bpf.events.app",
         "Kinds": "netring_bpf.events.select",
         "Lagged": "netring_bpf.events.event",
         "LinkDown": "netring_bpf.events.event",
         "LinkUp": "netring_bpf.events.event",
+        "MqttDetails": "netring_bpf.events.app",
         "NeighbourBy": "netring_bpf.events.neighbour",
         "NeighbourSeen": "netring_bpf.events.neighbour",
         "Packet": "netring_bpf.events.event",
         "PacketStatistics": "netring_bpf.events.flow",
         "SinkFailed": "netring_bpf.events.event",
         "Spread": "netring_bpf.events.flow",
+        "SsdpDetails": "netring_bpf.events.app",
+        "SshDetails": "netring_bpf.events.app",
         "TcpState": "netring_bpf.events.flow",
+        "TlsDetails": "netring_bpf.events.app",
         "Tunnel": "netring_bpf.events.flow",
         "TunnelKind": "netring_bpf.events.flow",
     },

@@ -34,33 +34,39 @@ def _chosen(classes: tuple[type[Event], ...]) -> bytes:
 class EventBatch(Sequence[FlowEvent], LazyBatch):
     """Flow events in order; the first look at an event decodes it.
 
+    ``raw`` begins with the events, of which there are ``count``; their application records follow.
+
     All subscribers share the batch and the decoded events. Slices and ``of_kinds`` give batches
     over the same bytes. Where ``FlowOptions.events`` asks for ``NeighbourSeen``, those are events
     of a batch as well.
     """
 
-    __slots__ = ("_decoded", "_layout", "_raw", "_rows")
+    __slots__ = ("_count", "_decoded", "_layout", "_raw", "_rows")
 
     def __init__(
         self,
         raw: bytes,
         layout: Layout,
+        count: int,
         *,
         rows: Sequence[int] | None = None,
         decoded: list[FlowEvent | None] | None = None,
     ) -> None:
         self._raw = raw
         self._layout = layout
-        count = len(raw) // layout.size
+        self._count = count
         self._rows: Sequence[int] = range(count) if rows is None else rows
         self._decoded: list[FlowEvent | None] = [None] * count if decoded is None else decoded
 
     def _over(self, rows: Sequence[int]) -> EventBatch:
-        return EventBatch(self._raw, self._layout, rows=rows, decoded=self._decoded)
+        return EventBatch(self._raw, self._layout, self._count, rows=rows, decoded=self._decoded)
 
     @property
     def raw(self) -> bytes:
-        """The bytes, shared with other batches; the event of row n begins at n * event_size."""
+        """The bytes, shared with other batches; the event of row n begins at n * event_size.
+
+        The application records of the events are behind the last one.
+        """
         return self._raw
 
     @property
@@ -81,7 +87,8 @@ class EventBatch(Sequence[FlowEvent], LazyBatch):
     @property
     def kinds(self) -> bytes:
         """The kind of each event: a byte, ``NR_EVENT_*`` of ``api.h``. Decodes nothing."""
-        kinds = self._raw[_KIND_AT :: self._layout.size]
+        size = self._layout.size
+        kinds = self._raw[_KIND_AT : self._count * size : size]
         rows = self._rows
         if isinstance(rows, range):
             return kinds[slice_of(rows)]
@@ -118,7 +125,7 @@ class EventBatch(Sequence[FlowEvent], LazyBatch):
         """
         from netring_bpf.events.columns import columns_of  # noqa: PLC0415 - NumPy is optional
 
-        return columns_of(self._raw, self._layout, self._rows)
+        return columns_of(self._raw, self._layout, self._count, self._rows)
 
     def to_arrow(self) -> pa.RecordBatch:
         """Return the events as a ``pyarrow.RecordBatch`` (docs/columns.md).
@@ -128,7 +135,7 @@ class EventBatch(Sequence[FlowEvent], LazyBatch):
         columns = self.columns()
         from netring_bpf.events.arrow import record_batch  # noqa: PLC0415 - pyarrow is optional
 
-        return record_batch(columns)
+        return record_batch(columns, self._raw)
 
     def __arrow_c_array__(self, requested_schema: object = None) -> tuple[object, object]:
         """Give the events to a library with the Arrow PyCapsule interface, such as Polars."""

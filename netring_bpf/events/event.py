@@ -13,6 +13,7 @@ import enum
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
 
+from netring_bpf.events.app import App
 from netring_bpf.events.device import (
     Device,
     DeviceAddress,
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
     from netring_bpf.errors import NetringError
 
 __all__ = [
+    "App",
+    "AppEvent",
     "BackendChanged",
     "CaptureError",
     "CoreEvent",
@@ -75,6 +78,7 @@ __all__ = [
     "TcpState",
     "Tunnel",
     "TunnelKind",
+    "event_name",
 ]
 
 _Kind = TypeVar("_Kind", bound=tuple[object, ...])
@@ -104,6 +108,11 @@ def _distinct(kind: type[_Kind]) -> type[_Kind]:
     kind.__eq__ = equal  # type: ignore[method-assign]
     kind.__ne__ = unequal  # type: ignore[method-assign, assignment]
     return kind
+
+
+def event_name(kind: type[Event]) -> str:
+    """Return the name of a flow event in records: ``"ended"`` of ``FlowEnded``."""
+    return kind.__name__.removeprefix("Flow").removesuffix("Event").removesuffix("Seen").lower()
 
 
 def _record(event: str, ts: int, **fields: object) -> dict[str, object]:
@@ -169,6 +178,26 @@ class FlowEnded(NamedTuple):
     def to_dict(self) -> dict[str, object]:
         """Return the event as plain values, by the names of docs/events.md."""
         return _record("ended", self.ts) | flow_record(self.flow, self.reason.value)
+
+    def to_json(self) -> str:
+        """Return ``to_dict()`` as JSON in one line."""
+        return json_text(self.to_dict())
+
+
+@_distinct
+class AppEvent(NamedTuple):
+    """The protocol inside a flow had an exchange: a handshake, a request, a question.
+
+    ``app`` is that exchange, and so is ``flow.app`` here.
+    """
+
+    ts: int
+    flow: Flow
+    app: App
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the event as plain values, by the names of docs/events.md."""
+        return _record("app", self.ts) | flow_record(self.flow._replace(app=self.app))
 
     def to_json(self) -> str:
         """Return ``to_dict()`` as JSON in one line."""
@@ -283,7 +312,7 @@ class Lagged(NamedTuple):
 for _kind in (NeighbourSeen, DeviceSeen, DeviceChanged, DeviceGone):
     _distinct(_kind)
 
-FlowEvent: TypeAlias = FlowStarted | FlowEstablished | FlowUpdated | FlowEnded
+FlowEvent: TypeAlias = FlowStarted | FlowEstablished | FlowUpdated | FlowEnded | AppEvent
 #: The events that the C core makes.
 CoreEvent: TypeAlias = FlowEvent | NeighbourSeen
 Event: TypeAlias = (

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from netring_bpf._core import ffi, lib
 from netring_bpf.events.event import (
+    AppEvent,
     CoreEvent,
     Counters,
     FlowEnd,
@@ -46,6 +47,7 @@ FLOW_KINDS: Final[Mapping[int, type[FlowEvent]]] = {
     lib.NR_EVENT_ESTABLISHED: FlowEstablished,
     lib.NR_EVENT_UPDATED: FlowUpdated,
     lib.NR_EVENT_ENDED: FlowEnded,
+    lib.NR_EVENT_APP: AppEvent,
 }
 KINDS: Final[Mapping[int, type[CoreEvent]]] = {
     **FLOW_KINDS,
@@ -89,9 +91,9 @@ NEIGHBOURS = {
 NO_VLAN = int(lib.NR_NO_VLAN)
 
 _OTHER_NAMES = {"first": "first_ts", "last": "last_ts", "rtt": "rtt_ns", "state": "tcp_state"}
-#: The fields of ``Counters``, and for each the field of ``nr_event_side``.
+#: The fields of ``Counters`` but ``name``, and for each the field of ``nr_event_side``.
 COUNTERS: Final = MappingProxyType(
-    {name: _OTHER_NAMES.get(name, name) for name in Counters._fields}
+    {name: _OTHER_NAMES.get(name, name) for name in Counters._fields if name != "name"}
 )
 
 _CODES: Final = {

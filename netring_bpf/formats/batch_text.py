@@ -154,6 +154,7 @@ class TextEncoder:
         numbers = ffi.NULL if consecutive else ffi.new("uint32_t[]", list(rows))
         done = 0
         while done < len(rows):
+            self._options.batch, self._options.batch_size = raw, len(events.raw)
             done += lib.nr_encode(
                 self._options,
                 first + done * size if consecutive else first,

@@ -111,6 +111,9 @@
 #define NR_FIELD_CARRIER 2     /* number: NR_APP_*, the protocol that handed over to TLS */
 #define NR_FIELD_VERSION 3     /* number: TLS, DTLS and QUIC as on the wire; HTTP, SSH: major << 8 |
                                   minor; MQTT: its level; the chosen one, if an answer was seen */
+#define NR_FIELD_ALERT 8       /* number: the alert that a server sent in place of its hello */
+#define NR_FIELD_SESSION_ID 9  /* bytes: the session that a client wants to take up, by its ID;
+                                  empty: by a ticket alone. For comparison only */
 #define NR_FIELD_SERVER_NAME 10 /* text: of the client's hello */
 #define NR_FIELD_ALPN_OFFERED 11 /* text, several */
 #define NR_FIELD_ALPN 12         /* text: the chosen one */
@@ -163,6 +166,18 @@
 #define NR_NAMES_OFF 0     /* no byte of payload is looked at */
 #define NR_NAMES_SERVICE 1 /* the protocol alone */
 #define NR_NAMES_ALL 2
+
+/* Reasons why something that a flow said inside was not read, or not told; indexes into
+ * nr_statistics.names_missed. */
+#define NR_MISSED_TOO_LONG 0    /* a message is longer than what is held of a flow */
+#define NR_MISSED_POOL_FULL 1   /* no memory was left for bytes that wait */
+#define NR_MISSED_CUT 2         /* a segment or datagram was not captured whole */
+#define NR_MISSED_GAP 3         /* bytes of a stream were not captured */
+#define NR_MISSED_STORE_FULL 4  /* no memory was left for the record of a flow or question */
+#define NR_MISSED_LEFT_OUT 5    /* an exchange without event: too many of the flow, or at once */
+#define NR_MISSED_HANDOFF_FULL 6 /* an event without its record: the consumer is late */
+#define NR_MISSED_NOT_OPENED 7  /* an Initial of QUIC that no key opened, or over the budget */
+#define NR_MISSED_COUNT 8
 
 /* States of one side of a TCP connection: the endpoint states of Zeek. */
 #define NR_STATE_INACTIVE 0
@@ -320,6 +335,8 @@ typedef struct {
     uint64_t id_step;     /* from one id to the next; 0 means 1, for both */
     uint64_t grow_bytes;  /* memory up to which the table of a replay may grow; 0: it does not */
     uint32_t id_by_frame; /* of a replay: a hash of the first frame is added to first_id */
+    uint32_t names;       /* NR_NAMES_* */
+    uint64_t names_bytes; /* memory for payload that waits for more */
 } nr_flow_options;
 
 typedef struct {
@@ -490,6 +507,8 @@ typedef struct {
     uint64_t link_errors;   /* times a source reported that its interface is down */
     uint64_t time_step;     /* steps of the wall clock, or of the time stamps of a file */
     uint64_t time_stray;    /* frames of a file whose time stamp fits to no other */
+    uint64_t names_read;    /* exchanges */
+    uint64_t names_missed[NR_MISSED_COUNT];
 } nr_statistics;
 
 /* A frame copied out by nr_reader_packets: caplen bytes at offset in the caller's buffer. */
@@ -530,6 +549,8 @@ typedef struct {
     uint32_t compress_ipv6; /* EVE: addresses as in RFC 5952 */
     const char *terminator; /* written after each record */
     uint32_t terminator_size;
+    uint32_t batch_size;  /* bytes at `batch` */
+    const uint8_t *batch; /* the first event of the batch: nr_event.app_at counts from here */
 } nr_text_options;
 
 /* Result of nr_encode. */
@@ -659,7 +680,14 @@ uint64_t nr_reader_flow_time(const nr_reader *reader);
 /* -- hand-off: one consumer -- */
 int nr_reader_event_fd(const nr_reader *reader);        /* readable when events wait */
 uint32_t nr_reader_event_size(const nr_reader *reader); /* an nr_event with its records */
-uint32_t nr_reader_take(nr_reader *reader, void *events, uint32_t max);
+/* Returns whether libcrypto is missing that the names of this reader need. */
+int nr_reader_lacks_crypto(const nr_reader *reader);
+/* Takes up to `max` events, and behind them their application records, as many as fit into `size`
+ * bytes: at least NR_TAKE_ROOM and an event. Returns the number of events, and all bytes through
+ * *used. */
+#define NR_TAKE_ROOM 2048
+uint32_t nr_reader_take(nr_reader *reader, void *events, uint32_t max, uint32_t size,
+                        uint32_t *used);
 void nr_reader_statistics(nr_reader *reader, nr_statistics *statistics);
 
 /* -- flow events as text -- */
@@ -676,6 +704,57 @@ uint32_t nr_text_room(const nr_text_options *options); /* the longest record */
  * stations has no Community ID. */
 void nr_derive(const void *events, uint32_t event_size, uint32_t count, char *conn_states,
                char *community_ids);
+
+/* Words for numbers of application records: IANA's names, and Zeek's where it prints others. They
+ * return NULL for a number without a name. */
+const char *nr_cipher_name(uint16_t suite);
+const char *nr_tls_group_name(uint16_t group);
+const char *nr_tls_version_name(uint32_t version); /* TLSv1.3, DTLSv1.2, SSLv3 */
+const char *nr_dns_type_name(uint16_t type);       /* 255: * */
+const char *nr_dns_rcode_name(uint16_t rcode);
+const char *nr_dns_class_name(uint16_t number);
+const char *nr_dns_opcode_name(uint16_t opcode);
+const char *nr_dhcp_message_name(uint16_t type); /* of DHCP for IPv4: DISCOVER */
+
+/* Names of NR_APP_*: "tls"; "" for none. The second one says where the name in a record of that
+ * protocol comes from: "sni". */
+const char *nr_app_protocol_name(uint8_t protocol);
+const char *nr_app_name_source(uint8_t protocol);
+/* Kinds of words. */
+#define NR_WORD_TLS_VERSION 0
+#define NR_WORD_CIPHER 1
+#define NR_WORD_GROUP 2
+#define NR_WORD_DNS_TYPE 3
+#define NR_WORD_DNS_RCODE 4
+#define NR_WORD_DHCP_MESSAGE 5
+#define NR_WORD_DHCPV6_MESSAGE 6
+#define NR_WORD_COUNT 7
+#define NR_WORD_SIZE 64
+/* Writes the word for a number, unknown-0x1234 if it has none, or the version that a record's
+ * NR_FIELD_VERSION stands for. Both write at most NR_WORD_SIZE bytes, and return how many. */
+uint32_t nr_app_word(uint32_t of, uint32_t number, char *out);
+uint32_t nr_app_version(uint8_t protocol, uint32_t version, char *out);
+/* Writes text of the network without what a reader may obey: control characters, ends of lines,
+ * marks of direction and bytes that are no UTF-8 become \x1b. Writes at most four bytes for each
+ * byte, and returns how many. */
+uint32_t nr_network_text(const uint8_t *text, uint32_t size, char *out);
+
+/* Texts of application records. */
+#define NR_APP_COLUMN_NAME 0
+#define NR_APP_COLUMN_NAME_FROM 1
+#define NR_APP_COLUMN_ALPN 2
+#define NR_APP_COLUMN_VERSION 3
+#define NR_APP_COLUMN_JA4 4
+#define NR_APP_COLUMN_CARRIER 5
+#define NR_APP_COLUMN_RESP_NAME 6
+#define NR_APP_COLUMN_CUT 7 /* empty: the record was cut */
+/* Writes one of these texts of each event behind the other into `out`, the end of each into `ends`,
+ * and into `there` whether the event has it. `batch`: the bytes that app_at counts in. `out` has
+ * room for NR_WORD_SIZE bytes an event, and four for each byte of its record. Returns the bytes
+ * written. */
+uint64_t nr_app_column(uint32_t column, const void *events, uint32_t event_size, uint32_t count,
+                       const uint8_t *batch, uint64_t batch_size, char *out, uint64_t *ends,
+                       uint8_t *there);
 
 /* -- classic BPF on bytes -- */
 int nr_filter_check(const nr_filter_program *program); /* -EINVAL: do not run it */

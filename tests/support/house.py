@@ -57,7 +57,7 @@ MAY_IMPORT: Final[dict[str, frozenset[str]]] = {
         "C app": "dissect core",
         "C flow": "app dissect core",
         "C loop": "flow app dissect source core",
-        "C formats": "core",
+        "C formats": "app core",
     }.items()
 }
 # A function with external linkage, from its first column to its opening brace; and its calls.

@@ -111,6 +111,9 @@ struct nr_dissected {
     bool quotes;          /* an ICMP error: `quoted` is the flow of the packet that caused it */
     bool tells_neighbour; /* ARP or neighbour discovery, by its first bytes; not in a tunnel */
     /* The fields below are not cleared for each packet. */
+    const uint8_t *payload_at;  /* of a whole TCP segment or UDP datagram, as long as its frame is
+                                   there; NULL: a fragment, or another protocol */
+    uint32_t payload_captured;  /* bytes of it that the capture has; valid if payload_at is */
     struct nr_macs macs; /* of the outermost frame */
     struct nr_key quoted;
     struct nr_tunnel tunnel; /* the innermost around this packet; valid if its kind is not 0 */
@@ -118,7 +121,8 @@ struct nr_dissected {
 };
 
 static inline void nr_clear_dissected(struct nr_dissected *out) {
-    nr_clear(out, offsetof(struct nr_dissected, quoted));
+    nr_clear(out, offsetof(struct nr_dissected, payload_at));
+    out->payload_at = NULL;
     out->inner.at = NULL;
     out->tunnel.kind = out->tunnel.depth = 0;
 }

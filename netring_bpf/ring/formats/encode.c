@@ -32,8 +32,11 @@ uint32_t nr_encode(const nr_text_options *options, const void *events, uint32_t 
         if (!has_record || !(options->kinds >> event->kind & 1)) {
             continue;
         }
-        at = format(at, event, &encoding);
-        at = nr_put(at, options->terminator, options->terminator_size);
+        char *end = format(at, event, &encoding);
+        if (end == at) {
+            continue; /* the format has no record for it */
+        }
+        at = nr_put(end, options->terminator, options->terminator_size);
         if (ends != NULL) {
             ends[text->records] = (uint32_t)(at - out);
         }

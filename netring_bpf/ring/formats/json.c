@@ -1,5 +1,6 @@
 /* Writes flow events as JSON objects: the record of events/fields.py, whose names and order these
  * are. A field that does not apply, or a rare counter that is 0, is left out. */
+#include "formats/app_text.h"
 #include "formats/text_record.h"
 
 #define COUNT(name, value) (at = nr_put_count(NR_PUT(at, name), value))
@@ -123,7 +124,8 @@ static char *put_neighbour(char *at, const nr_event *e) {
     return put_vlans(at, e->vlan);
 }
 
-static char *put_flow(char *at, const nr_event *e, struct nr_seconds *seconds) {
+static char *put_flow(char *at, const nr_event *e, struct nr_encoding *encoding) {
+    struct nr_seconds *seconds = &encoding->seconds;
     const bool is_tcp = e->proto == NR_PROTO_TCP;
     COUNT(",\"id\":", e->flow_id);
     at = put_key(at, e);
@@ -133,7 +135,8 @@ static char *put_flow(char *at, const nr_event *e, struct nr_seconds *seconds) {
     at = nr_put_history(NR_PUT(at, ",\"history\":\""), e);
     at = nr_put_string(NR_PUT(at, "\",\"conn_state\":\""), nr_conn_state(e));
     at = NR_PUT(at, "\"");
-    return put_details(at, e);
+    at = put_details(at, e);
+    return nr_put_app_json(at, e, nr_event_app(e, encoding));
 }
 
 char *nr_json_record(char *at, const nr_event *e, struct nr_encoding *encoding) {
@@ -142,7 +145,7 @@ char *nr_json_record(char *at, const nr_event *e, struct nr_encoding *encoding) 
     at = nr_put_string(NR_PUT(at, "{\"event\":\""), nr_event_name(e->kind));
     at = nr_put_time(NR_PUT(at, "\",\"ts\":\""), seconds, e->ts);
     at = NR_PUT(at, "\"");
-    at = e->kind == NR_EVENT_NEIGHBOUR ? put_neighbour(at, e) : put_flow(at, e, seconds);
+    at = e->kind == NR_EVENT_NEIGHBOUR ? put_neighbour(at, e) : put_flow(at, e, encoding);
     if (options->interface_size > 0) {
         at = nr_put(NR_PUT(at, ",\"interface\":"), options->interface, options->interface_size);
     }

@@ -7,6 +7,8 @@ import ipaddress
 import pytest
 
 from netring_bpf import (
+    App,
+    AppEvent,
     Counters,
     DeviceChanged,
     DeviceGone,
@@ -26,6 +28,7 @@ from netring_bpf import (
     TunnelKind,
 )
 from netring_bpf.errors import OptionError
+from netring_bpf.events.app import DhcpDetails, DnsAnswer, DnsDetails
 
 SECOND = 1_000_000_000
 T = 1_700_000_000 * SECOND
@@ -252,6 +255,65 @@ def test_the_inside_of_a_tunnel_is_of_no_station() -> None:
     for ident, around in enumerate((over_udp, over_ip)):
         devices.observe([ended("10.0.0.77", "10.0.0.78", (PC, PHONE), ident=ident, tunnel=around)])
     assert addresses(devices, PC) == ["10.0.0.5"]
+
+
+def inside(app: App, src: str = "10.0.0.5", macs: tuple[str, str] = (PC, ROUTER)) -> AppEvent:
+    return AppEvent(T, flow(src, "10.0.0.1", macs, resp=(1, 100), app=app), app)
+
+
+def test_dhcp_tells_address_name_prefix_and_router() -> None:
+    devices = table()
+    given = DhcpDetails(
+        mac=PC,
+        host_name="pc",
+        assigned=("10.0.1.5",),
+        routers=("10.0.0.1",),
+        prefix_length=16,
+    )
+    devices.observe([inside(App("dhcp", details=given), src="0.0.0.0")])
+    device = devices.get(PC)
+    assert device is not None
+    assert (addresses(devices, PC), device.name) == (["10.0.1.5"], "pc")
+    assert [str(prefix) for prefix in devices.prefixes] == ["10.0.0.0/16"]
+    devices.observe([told("10.0.0.1", ROUTER)])
+    router = devices.get(ROUTER)
+    assert router is not None
+    assert router.is_gateway
+
+
+def test_a_dhcp_client_behind_a_relay_is_no_device() -> None:
+    devices = table()
+    given = DhcpDetails(mac="00:16:3f:00:00:99", host_name="far", assigned=("10.9.0.5",))
+    devices.observe([inside(App("dhcp", details=given))])
+    assert {device.mac for device in devices} == {PC, ROUTER}
+
+
+def test_answers_name_the_devices_that_have_the_addresses() -> None:
+    devices = table()
+    devices.observe([told("10.0.0.5", PC)])
+    answers = tuple(
+        DnsAnswer("alias.example", "A", 60, data, chained=chained)
+        for data, chained in (("10.0.0.5", True), ("10.0.0.77", True), ("no address", True))
+    )
+    dns = App("dns", details=DnsDetails(query="pc.example", answers=answers))
+    mdns = App("mdns", details=DnsDetails(answers=(DnsAnswer("pc.local", "A", 60, "10.0.0.5"),)))
+    devices.observe([inside(dns), inside(mdns)])
+    device = devices.get(PC)
+    assert device is not None
+    assert {(n.name, n.source) for n in device.names} == {
+        ("pc.example", "dns"), ("pc.local", "mdns"),
+    }  # fmt: skip
+
+
+def test_services_offered_and_used() -> None:
+    devices = table()
+    devices.observe([told("10.0.0.5", PC), told("10.0.0.6", PHONE)])
+    ends = ("10.0.0.5", "10.0.0.6", (PC, PHONE))
+    devices.observe([ended(*ends, resp=(1, 60), app=App("ssh"))])
+    pc, phone = devices.get(PC), devices.get(PHONE)
+    assert pc is not None
+    assert phone is not None
+    assert (pc.uses, pc.offers, phone.uses, phone.offers) == (("ssh",), (), (), ("ssh",))
 
 
 def test_names_by_source_and_the_best_of_them() -> None:
