@@ -7,6 +7,7 @@ Rooms, from the wire to the user (tests/support/house.py: who may use whom):
     filter      tcpdump's language, as values and as classic BPF
     events      flow events and packets as values, in batches, as columns
     capture     opens an interface or a capture file, and hands out what is read
+    devices     the stations behind a link, made of its flow events
     recording   frames into pcapng files
     broadcast   one publisher, any number of subscribers
     formats     events as text for people and tools
@@ -30,9 +31,17 @@ from netring_bpf.broadcast.broadcast import (
 )
 from netring_bpf.errors import NetringError
 from netring_bpf.events.event import (
+    App,
+    AppEvent,
     BackendChanged,
     CaptureError,
     Counters,
+    Device,
+    DeviceAddress,
+    DeviceChanged,
+    DeviceGone,
+    DeviceName,
+    DeviceSeen,
     Endpoint,
     Event,
     FirstPacket,
@@ -47,6 +56,8 @@ from netring_bpf.events.event import (
     Lagged,
     LinkDown,
     LinkUp,
+    NeighbourBy,
+    NeighbourSeen,
     Packet,
     PacketStatistics,
     SinkFailed,
@@ -62,6 +73,7 @@ from netring_bpf.statistics import CaptureStatistics, Equation, FlowStatistics, 
 
 if TYPE_CHECKING:
     from netring_bpf.capture.capture import Capture
+    from netring_bpf.devices import DeviceOptions, DeviceStatistics, DeviceTable
     from netring_bpf.events.batch import EventBatch
     from netring_bpf.filter.filter import Filter
     from netring_bpf.netring import Netring
@@ -73,6 +85,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "App",
+    "AppEvent",
     "BackendChanged",
     "BatchSubscriber",
     "BroadcastStatistics",
@@ -81,6 +95,15 @@ __all__ = [
     "CaptureError",
     "CaptureStatistics",
     "Counters",
+    "Device",
+    "DeviceAddress",
+    "DeviceChanged",
+    "DeviceGone",
+    "DeviceName",
+    "DeviceOptions",
+    "DeviceSeen",
+    "DeviceStatistics",
+    "DeviceTable",
     "Endpoint",
     "Equation",
     "Event",
@@ -105,6 +128,8 @@ __all__ = [
     "LinkUp",
     "MqttOptions",
     "MqttSink",
+    "NeighbourBy",
+    "NeighbourSeen",
     "Netring",
     "NetringError",
     "NetringStatistics",
@@ -134,6 +159,9 @@ __getattr__ = hand_on(
     __name__,
     {
         "Capture": "netring_bpf.capture.capture",
+        "DeviceOptions": "netring_bpf.devices.options",
+        "DeviceStatistics": "netring_bpf.devices.table",
+        "DeviceTable": "netring_bpf.devices.table",
         "EventBatch": "netring_bpf.events.batch",
         "Filter": "netring_bpf.filter.filter",
         "MqttOptions": "netring_bpf.sinks.mqtt",

@@ -19,7 +19,7 @@ from netring_bpf.events.event import CaptureError, Event, FlowEnd
 from netring_bpf.netring import Netring, NetringStatistics
 from netring_bpf.statistics import CaptureStatistics
 
-__all__ = ["print_events"]
+__all__ = ["opening", "print_events", "stop_on_signals"]
 
 _PATIENCE = 1.0  # seconds for the reader of standard output, once the capture is closed
 
@@ -44,14 +44,14 @@ async def print_events(
     """
     problem: SyscallError | None = None
     stop = asyncio.Event()
-    _stop_on_signals(stop)
+    stop_on_signals(stop)
     _report_on_signal(ring)
     async with contextlib.AsyncExitStack() as stack:
         await stack.enter_async_context(ring)
         events = await stack.enter_async_context(
             ring.subscribe_batches(errors="event", name="stdout")
         )
-        say(_opening(ring, expression))
+        say(opening(ring, expression))
         if ring.progress is not None and sys.stderr.isatty() and has_rich():
             from netring_bpf.cli.progress import show_progress
 
@@ -77,7 +77,8 @@ async def print_events(
     return ring.error is None
 
 
-def _stop_on_signals(stop: asyncio.Event) -> None:
+def stop_on_signals(stop: asyncio.Event) -> None:
+    """Set ``stop`` at the first signal that ends a command; the second one cancels this task."""
     loop = asyncio.get_running_loop()
     main = asyncio.current_task()
 
@@ -148,7 +149,8 @@ def _up_to(batch: Sequence[Event], left: int | None) -> tuple[Sequence[Event], i
     return shown, left - len(shown)
 
 
-def _opening(ring: Netring, expression: str | None) -> str:
+def opening(ring: Netring, expression: str | None) -> str:
+    """Return the first message: the interface or file, and how it is read."""
     how = f"{ring.backend}, {ring.attach} XDP" if ring.attach else ring.backend
     what = f", filter {expression!r}" if expression else ""
     if ring.progress is not None:

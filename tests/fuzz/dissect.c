@@ -63,6 +63,7 @@ static void check_plain(const struct nr_frame *frame) {
         return;
     }
     if (nr_decode_layers(frame, &reader->decode, &layers) != NR_KEYED ||
+        memcmp(&plain.macs, &layers.macs, sizeof plain.macs) != 0 ||
         memcmp(&plain, &layers, offsetof(struct nr_dissected, payload_at)) != 0 ||
         plain.payload_at != layers.payload_at ||
         plain.payload_captured != layers.payload_captured ||

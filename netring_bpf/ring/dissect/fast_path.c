@@ -153,6 +153,7 @@ bool nr_decode_plain(const struct nr_frame *frame, const nr_decode_options *opti
         head = ETHERNET + TAG;
     }
     nr_clear_dissected(out);
+    nr_take_macs(&out->macs, at);
     out->key.vlan[0] = vlan;
     out->key.vlan[1] = NR_NO_VLAN;
     const uint32_t captured = frame->caplen - head;

@@ -84,6 +84,26 @@ NR_INLINE void note_tunnel(struct nr_table *t, uint32_t i, const struct nr_disse
     }
 }
 
+/* Notes the stations of a first packet, in the flow's order. */
+NR_INLINE void note_stations(struct nr_table *t, uint32_t i, const struct nr_dissected *p) {
+    struct flow *f = &t->flows[i];
+    struct stations *stations = &t->stations[i];
+    const int side = p->from_high == f->orig_is_high ? ORIG : RESP;
+    memcpy(stations->side[side].mac, p->macs.src, sizeof p->macs.src);
+    memcpy(stations->side[side ^ 1].mac, p->macs.dst, sizeof p->macs.dst);
+    f->stream[side].macs = p->macs.mix;
+}
+
+/* Follows the stations of a side, which the responder's first packet tells as well. */
+static __attribute__((noinline)) void note_other_macs(struct nr_table *t, uint32_t i, int side,
+                                                      uint16_t mix) {
+    struct stream *s = &t->flows[i].stream[side];
+    if (s->macs != 0) {
+        nr_extra_take(t, i)->mac_changes++;
+    }
+    s->macs = mix;
+}
+
 static void append_to_class(struct nr_table *t, uint32_t i, uint32_t class) {
     struct flow *f = &t->flows[i];
     f->class = class & 31;
@@ -119,6 +139,7 @@ static uint32_t start_flow(struct nr_table *t, const struct nr_dissected *p, uin
     if (nr_flow_begins_with_answer(t, p)) {
         nr_flow_flip(t, i);
     }
+    note_stations(t, i, p);
     note_tunnel(t, i, p, parent_id);
     f->home_class = home_class_of(t, f) & 31;
     if (t->update_ns != 0) {
@@ -139,7 +160,6 @@ static void forget_counts(struct nr_table *t, uint32_t i) {
     memset(f->packets, 0, sizeof f->packets);
     for (int side = ORIG; side <= RESP; side++) {
         struct stream *s = &t->flows[i].stream[side];
-        s->packets = 0;
         s->timed = false;
         if (nr_is_tcp(f)) {
             nr_stream_rebase(t, i, side);
@@ -150,10 +170,12 @@ static void forget_counts(struct nr_table *t, uint32_t i) {
             struct extra_side *e = &x->side[side];
             e->missing = 0;
             e->retransmitted = e->out_of_order = e->gaps = e->zero_windows = e->bad_checksums = 0;
+            e->packets_high = 0;
         }
     }
     if (x != NULL) {
         x->icmp_errors = x->icmp_error_type = x->icmp_error_code = 0;
+        x->mac_changes = 0;
         nr_odds_clear(t, i);
     }
     nr_history_clear(t, i);
@@ -182,6 +204,7 @@ static void renew_flow(struct nr_table *t, uint32_t i, const struct nr_dissected
         nr_note_shake(t, i, side, t->flows[i].stream[side].shake, shakes[side]);
     }
     f->exchange = p->exchange;
+    note_stations(t, i, p);
     note_tunnel(t, i, p, parent_id);
     nr_list_remove(t, &t->idle[f->class], i, false);
     append_to_class(t, i, f->class);
@@ -316,7 +339,7 @@ NR_INLINE int count_and_read(struct nr_table *t, uint32_t i, int side, bool is_f
                              const struct nr_dissected *p, uint64_t ts, uint32_t bytes) {
     struct flow *f = &t->flows[i];
     if (NR_UNLIKELY(++f->packets[side] == 0)) {
-        f->stream[side].packets++;
+        nr_extra_take(t, i)->side[side].packets_high++;
     }
     f->side[side].bytes += bytes;
     t->live_packets++;
@@ -360,7 +383,11 @@ NR_INLINE void continue_flow(struct nr_table *t, uint32_t i, const struct nr_dis
     if (NR_UNLIKELY(t->flows[i].has_tunnel)) {
         follow_tunnel(t, i, p, parent_id);
     }
-    const int state = count_and_read(t, i, side_of(&t->flows[i], p), false, p, ts, bytes);
+    const int side = side_of(&t->flows[i], p);
+    if (NR_UNLIKELY(p->macs.mix != t->flows[i].stream[side].macs)) {
+        note_other_macs(t, i, side, p->macs.mix);
+    }
+    const int state = count_and_read(t, i, side, false, p, ts, bytes);
     touch_flow(t, i, state != NR_STEP_SAME);
     if (NR_UNLIKELY(renews)) {
         nr_emit(t, i, NR_EVENT_STARTED, NR_END_NONE);

@@ -43,8 +43,8 @@ struct link {
 enum { SHAKE_NONE, SHAKE_SENT, SHAKE_ANSWERED, SHAKE_SENT_TWICE };
 
 /* One side of a TCP connection. Sequence numbers are relative to that of its SYN and widened to 64
- * bits, so they do not wrap: the first byte of data is 1. Other protocols use only `payload`,
- * `packets` and `timed`. */
+ * bits, so they do not wrap: the first byte of data is 1. Other protocols use only `payload`, `macs`
+ * and `timed`. */
 struct stream {
     union {
         int64_t last;     /* one past the highest number sent */
@@ -53,7 +53,7 @@ struct stream {
     int64_t acked;     /* the highest number that the peer has acknowledged */
     int64_t delivered; /* all bytes below it were seen or given up as a gap */
     uint32_t start;    /* the SYN's sequence number, seen or inferred */
-    uint16_t packets;  /* the high half of flow.packets */
+    uint16_t macs;     /* nr_macs.mix of its latest packet; 0: none yet */
     uint16_t state : 3;
     uint16_t previous : 3; /* the last other state */
     uint16_t shake : 2;
@@ -88,7 +88,7 @@ struct flow {
         uint64_t ip_bytes_flags; /* nr_side_add_ip() */
         uint64_t last_ts;
     } side[2];
-    uint32_t packets[2]; /* the low half: nr_flow_packets() */
+    uint32_t packets[2]; /* the low half; an extra has the high one: nr_flow_packets() */
     struct stream stream[2];
 };
 _Static_assert(sizeof(struct flow) == 192, "three cache lines");
@@ -103,6 +103,13 @@ struct past {
 };
 #define FAR_FROM_START UINT32_MAX
 
+/* The MAC addresses of a flow's first packet; all zero: the link has none. */
+struct stations {
+    struct {
+        uint8_t mac[6];
+    } side[2];
+};
+
 /* The extra of a flow: fields that most flows never need. */
 struct extra_side {
     int64_t fin;                           /* one past the FIN, if one was seen */
@@ -110,12 +117,14 @@ struct extra_side {
     uint64_t first_ts, shake;              /* if the past says FAR_FROM_START: absolute, and ns */
     uint32_t last_syn, last_fin, last_rst; /* of the latest in the history */
     uint32_t retransmitted, out_of_order, gaps, zero_windows, bad_checksums;
-    uint32_t held; /* index of the ranges beyond `delivered`; NIL: none */
+    uint32_t held;         /* index of the ranges beyond `delivered`; NIL: none */
+    uint32_t packets_high; /* the high half of the packets */
 };
 struct extra {
     struct extra_side side[2];
     uint32_t odds; /* index; NIL: none */
     uint32_t icmp_errors;
+    uint32_t mac_changes;
     uint8_t icmp_error_type, icmp_error_code;
     uint8_t length;
     char history[NR_HISTORY_SIZE];
@@ -199,13 +208,14 @@ struct array {
     size_t item;   /* bytes for each flow; 0: there is no such array */
     size_t size;   /* bytes mapped */
 };
-#define ARRAYS 11
+#define ARRAYS 12
 
 #define LEADS 8u
 
 struct nr_table {
     struct flow *flows;
     struct past *pasts;
+    struct stations *stations;
     struct link *idle_links; /* close together: each packet changes those of three flows */
     struct slots *slots;     /* slots.h */
     uint32_t slot_groups;
@@ -263,10 +273,6 @@ struct nr_table {
 
 static inline bool nr_is_tcp(const struct flow *f) {
     return f->key.proto == NR_PROTO_TCP;
-}
-
-static inline uint64_t nr_flow_packets(const struct nr_table *t, uint32_t i, int side) {
-    return (uint64_t)t->flows[i].stream[side].packets << 32 | t->flows[i].packets[side];
 }
 
 /* IP bytes and TCP flags of a side share a word: 56 bits count the bytes, the low 8 collect the
@@ -335,6 +341,10 @@ void nr_tunnel_flip(struct nr_tunnel *tunnel);
 /* Returns the flow's extra; NULL: none. */
 static inline struct extra *nr_extra(const struct nr_table *t, uint32_t i) {
     return t->flows[i].has_extra ? &t->extras[t->pasts[i].letters] : NULL;
+}
+static inline uint64_t nr_flow_packets(const struct nr_table *t, uint32_t i, int side) {
+    const struct extra *x = nr_extra(t, i);
+    return (x != NULL ? (uint64_t)x->side[side].packets_high << 32 : 0) | t->flows[i].packets[side];
 }
 /* Returns the flow's extra, and takes one first if there is none. */
 struct extra *nr_extra_take(struct nr_table *t, uint32_t i);

@@ -27,11 +27,16 @@ uint32_t nr_encode(const nr_text_options *options, const void *events, uint32_t 
     for (; i < count && (size_t)(out + size - at) >= room; i++) {
         const size_t row = rows != NULL ? rows[i] : i;
         const nr_event *event = (const void *)((const uint8_t *)events + row * event_size);
-        if (!(options->kinds >> event->kind & 1)) {
+        const bool has_record =
+            event->kind != NR_EVENT_NEIGHBOUR || options->format == NR_FORMAT_JSON;
+        if (!has_record || !(options->kinds >> event->kind & 1)) {
             continue;
         }
-        at = format(at, event, &encoding);
-        at = nr_put(at, options->terminator, options->terminator_size);
+        char *end = format(at, event, &encoding);
+        if (end == at) {
+            continue; /* the format has no record for it */
+        }
+        at = nr_put(end, options->terminator, options->terminator_size);
         if (ends != NULL) {
             ends[text->records] = (uint32_t)(at - out);
         }
