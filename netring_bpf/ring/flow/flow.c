@@ -401,7 +401,6 @@ NR_INLINE void continue_flow(struct nr_table *t, uint32_t i, const struct nr_dis
 NR_INLINE uint64_t add_packet(struct nr_table *t, const struct nr_dissected *p, uint64_t ts,
                               uint32_t bytes, uint64_t parent_id) {
     uint32_t i = nr_slots_find(t, p->hash, &p->key);
-    t->app_left = NR_APP_EVENTS;
     const uint8_t over = i != NIL ? end_reason_for(t, i, p) : NR_END_NONE;
     if (NR_UNLIKELY(over != NR_END_NONE)) {
         nr_flow_end(t, i, over);

@@ -33,7 +33,8 @@ void nr_table_set_lead(struct nr_table *table, int64_t lead);
 int64_t nr_table_lead(const struct nr_table *table);
 
 /* Accounts one keyed and prepared packet of `bytes` bytes, after the timers that ran out before it.
- * The packet makes at most NR_EVENTS_PER_PACKET events of its own. parent_id is the flow of the
+ * The packet makes at most NR_EVENTS_PER_PACKET events of its own, and NR_APP_EVENTS together with
+ * those that nr_table_add adds. parent_id is the flow of the
  * packet around it, or 0. Returns the id of its flow if the packet has another inside, else 0. */
 uint64_t nr_table_packet(struct nr_table *table, const struct nr_dissected *packet, uint64_t ts,
                          uint32_t bytes, uint64_t parent_id);
