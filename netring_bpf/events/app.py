@@ -160,7 +160,7 @@ class App(NamedTuple):
     version: str | None = None
     ja4: str | None = None
     carrier: str | None = None
-    count: int = 0
+    count: int = 0  # type: ignore[assignment]  # that of a tuple is not needed
     is_cut: bool = False
     details: Details | None = None
 

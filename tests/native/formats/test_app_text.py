@@ -200,7 +200,8 @@ def test_words_of_every_number_fit() -> None:
 def test_any_record_is_the_same_text(events: list[tuple[dict[str, Any], bytes]]) -> None:
     batch = app_batch(events)
     for name in FORMATS:
-        made = TextEncoder(name, salt="s").encode(batch)
+        kinds = (FlowEnded,) if name == "eve" else None  # test_eve.py has its exchanges
+        made = TextEncoder(name, salt="s", kinds=kinds).encode(batch)
         assert made == text_in_python(name, batch, salt="s"), name
     records = [json.loads(line) for line in TextEncoder("json").encode_records(batch).records()]
     assert records == [json.loads(event.to_json()) for event in batch]
