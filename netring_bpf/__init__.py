@@ -29,8 +29,18 @@ from netring_bpf.broadcast.broadcast import (
     SubscriberStatistics,
 )
 from netring_bpf.errors import NetringError
-from netring_bpf.events.event import (
+from netring_bpf.events.app import (
     App,
+    DhcpDetails,
+    DnsAnswer,
+    DnsDetails,
+    HttpDetails,
+    MqttDetails,
+    SsdpDetails,
+    SshDetails,
+    TlsDetails,
+)
+from netring_bpf.events.event import (
     AppEvent,
     BackendChanged,
     CaptureError,
@@ -85,6 +95,9 @@ __all__ = [
     "CaptureError",
     "CaptureStatistics",
     "Counters",
+    "DhcpDetails",
+    "DnsAnswer",
+    "DnsDetails",
     "Endpoint",
     "Equation",
     "Event",
@@ -104,9 +117,11 @@ __all__ = [
     "FlowStatistics",
     "FlowSubscriber",
     "FlowUpdated",
+    "HttpDetails",
     "Lagged",
     "LinkDown",
     "LinkUp",
+    "MqttDetails",
     "MqttOptions",
     "MqttSink",
     "Netring",
@@ -123,8 +138,11 @@ __all__ = [
     "SinkFailed",
     "SinkStatistics",
     "Spread",
+    "SsdpDetails",
+    "SshDetails",
     "SubscriberStatistics",
     "TcpState",
+    "TlsDetails",
     "TpacketOptions",
     "Tunnel",
     "TunnelKind",
