@@ -30,8 +30,18 @@ from netring_bpf.broadcast.broadcast import (
     SubscriberStatistics,
 )
 from netring_bpf.errors import NetringError
-from netring_bpf.events.event import (
+from netring_bpf.events.app import (
     App,
+    DhcpDetails,
+    DnsAnswer,
+    DnsDetails,
+    HttpDetails,
+    MqttDetails,
+    SsdpDetails,
+    SshDetails,
+    TlsDetails,
+)
+from netring_bpf.events.event import (
     AppEvent,
     BackendChanged,
     CaptureError,
@@ -104,6 +114,9 @@ __all__ = [
     "DeviceSeen",
     "DeviceStatistics",
     "DeviceTable",
+    "DhcpDetails",
+    "DnsAnswer",
+    "DnsDetails",
     "Endpoint",
     "Equation",
     "Event",
@@ -123,9 +136,11 @@ __all__ = [
     "FlowStatistics",
     "FlowSubscriber",
     "FlowUpdated",
+    "HttpDetails",
     "Lagged",
     "LinkDown",
     "LinkUp",
+    "MqttDetails",
     "MqttOptions",
     "MqttSink",
     "NeighbourBy",
@@ -144,8 +159,11 @@ __all__ = [
     "SinkFailed",
     "SinkStatistics",
     "Spread",
+    "SsdpDetails",
+    "SshDetails",
     "SubscriberStatistics",
     "TcpState",
+    "TlsDetails",
     "TpacketOptions",
     "Tunnel",
     "TunnelKind",

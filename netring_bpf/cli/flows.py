@@ -23,6 +23,7 @@ from netring_bpf.cli.flags import (
 )
 from netring_bpf.cli.mqtt_flags import add_mqtt_flags, check_mqtt_flags, mqtt_sinks
 from netring_bpf.errors import OptionError, PackageMissingError
+from netring_bpf.events.event import event_name
 from netring_bpf.formats.base import FORMATS
 from netring_bpf.ring.flow_options import (
     DEFAULT_MAX_FLOWS,
@@ -46,7 +47,7 @@ DESCRIPTION = (
     "ends. Ctrl-C stops the capture and prints a summary."
 )
 _DEFAULT: Final = FlowOptions()
-_EVENTS: Final = {kind.__name__.removeprefix("Flow").lower(): kind for kind in _DEFAULT.events}
+_EVENTS: Final = {event_name(kind): kind for kind in _DEFAULT.events}
 _KEYS: Final = {key.value.replace("_", "-"): key for key in FlowKey}
 _KEY: Final = next(name for name, key in _KEYS.items() if key is _DEFAULT.key)
 
@@ -69,7 +70,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add(
         "--format",
         choices=("table", *FORMATS),
-        help="the format of the output; zeek, zeek-json, eve and csv print only ended flows "
+        help="the format of the output; zeek, zeek-json and csv print only ended flows, "
+        "eve those and exchanges of the protocols inside "
         "[default: table on a terminal, json elsewhere]",
     )
     add("--json", action="store_true", help="print JSON lines, as --format json does")
@@ -253,9 +255,11 @@ def _format(parser: argparse.ArgumentParser, given: argparse.Namespace) -> str:
     if given.compress_ipv6 and shown != "eve":
         parser.error("--compress-ipv6 is of --format eve; the other formats do so always")
     if given.events and not _prints_all(shown):
-        others = set(given.events) - {"ended"}
-        if "ended" not in given.events or (others and not given.mqtt):
-            parser.error(f"--format {shown} prints only flows that have ended: --events ended")
+        printed = {event_name(kind) for kind in FORMATS[shown].kinds}
+        others = set(given.events) - printed
+        if not printed & set(given.events) or (others and not given.mqtt):
+            wanted = ",".join(name for name in _EVENTS if name in printed)
+            parser.error(f"--format {shown} prints only {wanted}: --events {wanted}")
     check_mqtt_flags(parser, given)
     if given.mqtt and given.events:
         from netring_bpf.sinks.mqtt_options import MqttOptions
@@ -268,7 +272,7 @@ def _format(parser: argparse.ArgumentParser, given: argparse.Namespace) -> str:
 
 def _prints_all(shown: str) -> bool:
     """Whether the format prints all kinds of events, as the table does."""
-    return shown not in FORMATS or len(FORMATS[shown].kinds) == len(_EVENTS)
+    return shown not in FORMATS or set(FORMATS[shown].kinds) == set(_EVENTS.values())
 
 
 def flow_options(given: argparse.Namespace, shown: str) -> FlowOptions:

@@ -9,6 +9,8 @@ from rich.console import Console
 
 from netring_bpf.errors import printable
 from netring_bpf.events.event import (
+    App,
+    AppEvent,
     BackendChanged,
     CaptureError,
     DeviceChanged,
@@ -86,6 +88,7 @@ def row(event: Event) -> tuple[str, str]:
     ways = [flow.history] if flow.history else []
     if isinstance(event, FlowEnded):
         ways.append(event.reason.value)
+    ways += _inside(event.app if isinstance(event, AppEvent) else flow.app, flow.resp.name)
     if flow.one_sided:
         ways.append("one-sided")
     if key.vlans:
@@ -106,11 +109,22 @@ def row(event: Event) -> tuple[str, str]:
     return line, style
 
 
+def _inside(app: App | None, resp_name: str | None) -> list[str]:
+    """Return the protocol inside and the name: ``["tls", "www.example.org"]``."""
+    words = [] if app is None or not app.protocol else [app.protocol]
+    name = resp_name if app is None or app.name is None else app.name
+    if name:
+        words.append(printable(name))
+    return words
+
+
 def _kind(event: Event) -> tuple[str, str]:
     if isinstance(event, FlowStarted):
         return "started", "green"
     if isinstance(event, FlowEstablished):
         return "established", "green"
+    if isinstance(event, AppEvent):
+        return "app", "cyan"
     return ("ended", "dim") if isinstance(event, FlowEnded) else ("updated", "none")
 
 

@@ -138,8 +138,12 @@ Details: TypeAlias = (
     TlsDetails | HttpDetails | DnsDetails | DhcpDetails | SsdpDetails | SshDetails | MqttDetails
 )
 
+_Flat: TypeAlias = tuple[
+    str, str | None, str | None, str | None, str | None, str | None, str | None, int, bool
+]
 
-class App(NamedTuple):
+
+class App:
     """The protocol inside a flow, and what its first exchange says; or another exchange.
 
     ``protocol``: ``"tls"``, ``"quic"``, ``"http"``, ``"dns"``, … ``name``: the name that the
@@ -150,19 +154,99 @@ class App(NamedTuple):
     ``"smtp"``. ``count``: the exchanges of the flow so far. ``is_cut``: not all that was sent
     found room. ``details``: what the protocol has besides; its class follows from the protocol.
 
-    With ``FlowOptions(names="service")`` there is ``protocol`` alone.
+    With ``FlowOptions(names="service")`` there is ``protocol`` alone. A value: those of a capture
+    are read when somebody looks at them.
     """
 
-    protocol: str
-    name: str | None = None
-    name_from: str | None = None
-    alpn: str | None = None
-    version: str | None = None
-    ja4: str | None = None
-    carrier: str | None = None
-    count: int = 0
-    is_cut: bool = False
-    details: Details | None = None
+    __slots__ = ("_details", "_flat")
+    __match_args__ = FIELDS = (
+        "protocol", "name", "name_from", "alpn", "version", "ja4", "carrier", "count", "is_cut",
+        "details",
+    )  # fmt: skip
+    _flat: _Flat | None
+    _details: Details | None
+
+    def __init__(
+        self,
+        protocol: str,
+        name: str | None = None,
+        name_from: str | None = None,
+        alpn: str | None = None,
+        version: str | None = None,
+        ja4: str | None = None,
+        carrier: str | None = None,
+        count: int = 0,
+        is_cut: bool = False,
+        details: Details | None = None,
+    ) -> None:
+        self._flat = (protocol, name, name_from, alpn, version, ja4, carrier, count, is_cut)
+        self._details = details
+
+    def _values(self) -> _Flat:
+        assert self._flat is not None
+        return self._flat
+
+    @property
+    def protocol(self) -> str:
+        """The protocol's name."""
+        return self._values()[0]
+
+    @property
+    def name(self) -> str | None:
+        """The name that the originator wanted."""
+        return self._values()[1]
+
+    @property
+    def name_from(self) -> str | None:
+        """Where the name comes from."""
+        return self._values()[2]
+
+    @property
+    def alpn(self) -> str | None:
+        """The protocol that TLS carries."""
+        return self._values()[3]
+
+    @property
+    def version(self) -> str | None:
+        """The protocol's version, as people write it."""
+        return self._values()[4]
+
+    @property
+    def ja4(self) -> str | None:
+        """The fingerprint of the TLS client."""
+        return self._values()[5]
+
+    @property
+    def carrier(self) -> str | None:
+        """The protocol that handed over to TLS."""
+        return self._values()[6]
+
+    @property
+    def count(self) -> int:
+        """The exchanges of the flow so far."""
+        return self._values()[7]
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether not all that was sent found room."""
+        return self._values()[8]
+
+    @property
+    def details(self) -> Details | None:
+        """What the protocol has besides."""
+        return self._details
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, App):
+            return NotImplemented
+        return self._values() == other._values() and self.details == other.details
+
+    def __hash__(self) -> int:
+        return hash((self._values(), self.details))
+
+    def __repr__(self) -> str:
+        told = ", ".join(f"{name}={getattr(self, name)!r}" for name in self.FIELDS)
+        return f"App({told})"
 
 
 # -- text --
@@ -190,8 +274,8 @@ def app_fields(app: App) -> Iterator[tuple[str, object]]:
     """Yield the fields of ``fields.RECORD`` that an ``App`` has."""
     if not app.protocol:
         return
-    for name, value in zip(app._fields[:-3], app, strict=False):
-        if value is not None:
+    for name in App.FIELDS[:7]:
+        if (value := getattr(app, name)) is not None:
             yield f"app_{name}", value
     if app.count:
         yield "app_count", app.count

@@ -218,6 +218,7 @@ _JA4: Final = int(lib.NR_FIELD_JA4)
 _CARRIER: Final = int(lib.NR_FIELD_CARRIER)
 _CUT: Final = int(lib.NR_FIELD_CUT)
 _RESP_NAME: Final = int(lib.NR_FIELD_RESP_NAME)
+_RESP_NAME_HEAD: Final = bytes([_RESP_NAME])  # a record without this byte has no such field
 
 
 def _details(kind: type[Any], fields: _Fields, values: _Values) -> Details:
@@ -235,9 +236,9 @@ def _details(kind: type[Any], fields: _Fields, values: _Values) -> Details:
     return details
 
 
-def _first(values: _Values, field: int) -> bytes | None:
+def _first(values: _Values, field: int) -> bytes:
     sent = values.get(field)
-    return None if sent is None else sent[0]
+    return b"" if sent is None else sent[0]
 
 
 def _first_text(values: _Values, field: int) -> str | None:
@@ -245,36 +246,80 @@ def _first_text(values: _Values, field: int) -> str | None:
     return None if sent is None else network_text(sent[0])
 
 
-def read_app(protocol: int, count: int, record: bytes) -> tuple[App | None, str | None]:
-    """Return the protocol inside a flow, and the responder's name; of ``nr_event`` and its record.
+class RecordedApp(App):
+    """An ``App`` that reads its record when somebody looks at it."""
 
-    Neither is there if the core has recognised and learned nothing.
-    """
-    values = _values(record[:LONGEST])
-    resp_name = _first_text(values, _RESP_NAME)
-    if not 0 < protocol < len(PROTOCOLS):
-        return None, resp_name
-    if not values:
-        return App(PROTOCOLS[protocol], count=count), resp_name
-    kind, fields = _DETAILS.get(protocol, (None, ()))
-    name = None
+    __slots__ = ("_count", "_number", "_record")
+
+    def __init__(self, number: int, count: int, record: bytes) -> None:
+        self._number, self._count, self._record = number, count, record
+        self._flat = self._details = None
+
+    @property
+    def protocol(self) -> str:
+        """The protocol's name."""
+        return PROTOCOLS[self._number]
+
+    @property
+    def details(self) -> Details | None:
+        """What the protocol has besides."""
+        if self._details is None and self._record and self._number in _DETAILS:
+            self._details = _details(*_DETAILS[self._number], _values(self._record))
+        return self._details
+
+    def _values(self) -> Any:
+        if self._flat is None:
+            self._flat = _flat(self._number, self._count, _values(self._record))
+        return self._flat
+
+    def __reduce__(self) -> tuple[type[App], tuple[object, ...]]:
+        return App, (*self._values(), self.details)
+
+
+def _flat(protocol: int, count: int, values: _Values) -> Any:
+    """Return the fields of ``App`` but its details."""
+    kind, _ = _DETAILS.get(protocol, (None, ()))
+    sent = None
     if kind is not None:
-        name = next((values[n][0] for n in _NAMES.get(kind, ()) if n in values), None)
-    version = _number(_first(values, _VERSION) or b"")
-    carrier = _number(_first(values, _CARRIER) or b"") or 0
-    app = App(
+        sent = next((values[n][0] for n in _NAMES.get(kind, ()) if n in values), None)
+    version = _number(_first(values, _VERSION))
+    carrier = _number(_first(values, _CARRIER)) or 0
+    return (
         PROTOCOLS[protocol],
-        None if name is None else network_text(name),
-        None if name is None else _SOURCES[protocol],
+        None if sent is None else network_text(sent),
+        None if sent is None else _SOURCES[protocol],
         _first_text(values, _ALPN),
         None if version is None else _version(protocol, version),
         _first_text(values, _JA4),
         PROTOCOLS[carrier] if 0 < carrier < len(PROTOCOLS) else None,
         count,
-        bool(_number(_first(values, _CUT) or b"")),
-        None if kind is None else _details(kind, fields, values),
+        _flag(_first(values, _CUT)),
     )
-    return app, resp_name
+
+
+def _resp_name(record: bytes) -> str | None:
+    at, end = 0, len(record)
+    while end - at >= 4:
+        field, length = _HEAD.unpack_from(record, at)
+        at += 4
+        if length > end - at:
+            break
+        if field == _RESP_NAME:
+            return network_text(record[at : at + length])
+        at += length
+    return None
+
+
+def read_app(protocol: int, count: int, record: bytes) -> tuple[App | None, str | None]:
+    """Return the protocol inside a flow, and the responder's name; of ``nr_event`` and its record.
+
+    Neither is there if the core has recognised and learned nothing.
+    """
+    record = record[:LONGEST]
+    resp_name = _resp_name(record) if _RESP_NAME_HEAD in record else None
+    if not 0 < protocol < len(PROTOCOLS):
+        return None, resp_name
+    return RecordedApp(protocol, count, record), resp_name
 
 
 # -- as columns --

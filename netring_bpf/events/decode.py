@@ -83,6 +83,7 @@ _TOLD = format_of("nr_event", ("how", "prefix_length", "orig_mac"))
 _ENDED = int(lib.NR_EVENT_ENDED)
 _NEIGHBOUR = int(lib.NR_EVENT_NEIGHBOUR)
 _APP_EVENT = int(lib.NR_EVENT_APP)
+_NO_NAME = (None,)
 _make = tuple.__new__  # faster than a call of the named tuple's class
 
 
@@ -90,7 +91,7 @@ def decode(raw: bytes, at: int, layout: Layout) -> FlowEvent:
     """Return the event that begins at this byte."""
     values = _EVENTS[raw[at + _FAMILY_AT]].unpack_from(raw, at)
     ts, flow_id, start = values[:3]
-    orig = _make(Counters, (*values[3:_RESP], None))
+    orig = _make(Counters, values[3:_RESP] + _NO_NAME)
     orig_h, resp_h, orig_p, resp_p, outer, inner, icmp_id = values[_REST : _REST + 7]
     proto, kind, end, tunnel_kind, network, icmp_errors, error_type, error_code = values[
         _REST + 7 : _REST + 15
@@ -102,7 +103,7 @@ def decode(raw: bytes, at: int, layout: Layout) -> FlowEvent:
     app = resp_name = None
     if protocol or app_size:
         app, resp_name = _app(raw, at, protocol)
-    resp = _make(Counters, (*values[_RESP:_REST], resp_name))
+    resp = _make(Counters, values[_RESP:_REST] + (_NO_NAME if resp_name is None else (resp_name,)))
     vlans: tuple[int, ...] = ()
     if not outer == inner == NO_VLAN:
         vlans = tuple(vlan for vlan in (outer, inner) if vlan != NO_VLAN)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, get_args
 
-from netring_bpf.events.event import CoreEvent, FlowEnded
+from netring_bpf.events.event import AppEvent, CoreEvent, FlowEnded, FlowEvent
 from netring_bpf.formats import csv, zeek
 
 __all__ = ["FORMATS", "Format"]
@@ -37,7 +37,7 @@ FORMATS: Final[Mapping[str, Format]] = MappingProxyType(
             Format("json", _ALL),
             Format("zeek", _ENDED, header=zeek.HEADER),
             Format("zeek-json", _ENDED),
-            Format("eve", _ENDED),
+            Format("eve", (FlowEnded, AppEvent)),
             Format("csv", _ENDED, terminator=b"\r\n", header=csv.HEADER),
         )
     }

@@ -52,4 +52,11 @@ bool nr_app_read_answer(const struct nr_field *field, struct nr_app_answer *answ
 /* The fields of the record of events/fields.py that come from an application record: JSON. */
 char *nr_put_app_json(char *at, const nr_event *event, struct nr_app_record record);
 
+/* Suricata's name of a protocol; NULL: it has none. */
+const char *nr_eve_protocol_name(uint32_t protocol);
+/* The type of Suricata's event for an exchange; NULL: it has none. */
+const char *nr_eve_event_type(const nr_event *event, struct nr_app_record record);
+/* Writes the object of that event. */
+char *nr_put_eve_object(char *at, const nr_event *event, struct nr_app_record record);
+
 #endif

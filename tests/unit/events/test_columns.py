@@ -224,7 +224,7 @@ def arrow_row(event: FlowEvent) -> dict[str, object]:
         "orig_mac": flow.macs and flow.macs[0],
         "resp_mac": flow.macs and flow.macs[1],
         "mac_changes": flow.mac_changes,
-        **{f"app_{name}": getattr(flow.app, name, None) for name in App._fields[:7]},
+        **{f"app_{name}": getattr(flow.app, name, None) for name in App.FIELDS[:7]},
         "app_count": flow.app.count if flow.app else 0,
         "app_cut": flow.app is not None and flow.app.is_cut,
     }
