@@ -148,6 +148,8 @@
 #define NR_FIELD_SUFFIX 65          /* number: the last byte of a NetBIOS name */
 #define NR_FIELD_RESP_NAME 70       /* text: the name that the originator asked for */
 #define NR_FIELD_RESP_NAME_FROM 71  /* number: NR_APP_*, who told it */
+#define NR_FIELD_ASKED_TS 72        /* 8 bytes: u64, ns; when the question came that was answered,
+                                       or never was; ALONE messages have none */
 #define NR_TEXT_MAX 256
 
 /* Values of nr_flow_options.names. */
@@ -503,6 +505,12 @@ typedef struct {
 #define NR_FORMAT_ZEEK_JSON 2
 #define NR_FORMAT_EVE 3
 #define NR_FORMAT_CSV 4
+#define NR_FORMAT_ZEEK_SSL 5 /* Zeek's logs of application protocols */
+#define NR_FORMAT_ZEEK_HTTP 6
+#define NR_FORMAT_ZEEK_DNS 7
+#define NR_FORMAT_ZEEK_QUIC 8
+#define NR_FORMAT_ZEEK_DHCP 9
+#define NR_FORMAT_ZEEK_SSH 10
 
 /* Options of nr_encode. */
 typedef struct {

@@ -3,11 +3,12 @@
 #ifndef NR_FORMATS_TEXT_RECORD_H
 #define NR_FORMATS_TEXT_RECORD_H
 
+#include "app/record.h"
 #include "formats/builder.h"
 
-/* The longest record without its capture's name: a few dozen numbers of up to 20 digits, and the
- * names of the fields. */
-#define NR_RECORD_ROOM 4096u
+/* The longest record without its capture's name: a few dozen numbers of up to 20 digits, the names
+ * of the fields, and an application record with each byte escaped. */
+#define NR_RECORD_ROOM (4096u + 6u * NR_RECORD_SIZE)
 
 /* A batch on its way: `seq` is the number of its next record, for options that want it. */
 struct nr_encoding {
@@ -23,6 +24,12 @@ nr_format nr_zeek_record;
 nr_format nr_zeek_json_record;
 nr_format nr_eve_record;
 nr_format nr_csv_record;
+nr_format nr_zeek_ssl_record;
+nr_format nr_zeek_http_record;
+nr_format nr_zeek_dns_record;
+nr_format nr_zeek_quic_record;
+nr_format nr_zeek_dhcp_record;
+nr_format nr_zeek_ssh_record;
 
 /* -- shared by the formats -- */
 
@@ -34,7 +41,8 @@ struct nr_app_record {
 static inline struct nr_app_record nr_event_app(const nr_event *event,
                                                 const struct nr_encoding *encoding) {
     const nr_text_options *options = encoding->options;
-    if (event->app_size == 0 || options->batch == NULL || event->app_at > options->batch_size ||
+    if (event->app_size == 0 || event->app_size > NR_RECORD_SIZE || options->batch == NULL ||
+        event->app_at > options->batch_size ||
         event->app_size > options->batch_size - event->app_at) {
         return (struct nr_app_record){NULL, 0};
     }
@@ -61,5 +69,14 @@ const char *nr_conn_state(const nr_event *event);
 int nr_icmp_counterpart(uint8_t proto, uint16_t type);
 /* Writes the Community ID, version 1, seed 0. The flow has IP addresses. */
 char *nr_put_community_id(char *at, const nr_event *event);
+
+/* -- shared by Zeek's logs: zeek.c -- */
+
+const char *nr_zeek_proto_name(uint8_t proto);
+/* Writes the columns that each log begins with, ts to id.resp_p, and a tab behind each. */
+char *nr_zeek_put_head(char *at, const nr_event *event, uint64_t ts,
+                       const nr_text_options *options);
+char *nr_zeek_put_time(char *at, uint64_t ns);
+char *nr_zeek_put_uid(char *at, const nr_text_options *options, uint64_t flow_id);
 
 #endif
