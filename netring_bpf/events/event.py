@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from netring_bpf.errors import NetringError
 
 __all__ = [
+    "AppEvent",
     "BackendChanged",
     "CaptureError",
     "Counters",
@@ -156,6 +157,22 @@ class FlowEnded(NamedTuple):
 
 
 @_distinct
+class AppEvent(NamedTuple):
+    """An exchange of the protocol inside a flow."""
+
+    ts: int
+    flow: Flow
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the event as plain values, by the names of docs/events.md."""
+        return _record("app", self.ts) | flow_record(self.flow)
+
+    def to_json(self) -> str:
+        """Return ``to_dict()`` as JSON in one line."""
+        return json_text(self.to_dict())
+
+
+@_distinct
 class LinkDown(NamedTuple):
     """The interface went down or lost its carrier; the capture waits for it to return."""
 
@@ -260,7 +277,7 @@ class Lagged(NamedTuple):
         return json_text(self.to_dict())
 
 
-FlowEvent: TypeAlias = FlowStarted | FlowEstablished | FlowUpdated | FlowEnded
+FlowEvent: TypeAlias = FlowStarted | FlowEstablished | FlowUpdated | FlowEnded | AppEvent
 Event: TypeAlias = (
     FlowEvent | LinkDown | LinkUp | BackendChanged | CaptureError | SinkFailed | Lagged
 )

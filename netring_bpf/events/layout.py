@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from netring_bpf._core import ffi, lib
 from netring_bpf.events.event import (
+    AppEvent,
     Counters,
     FlowEnd,
     FlowEnded,
@@ -41,6 +42,7 @@ KINDS: dict[int, type[FlowEvent]] = {
     lib.NR_EVENT_ESTABLISHED: FlowEstablished,
     lib.NR_EVENT_UPDATED: FlowUpdated,
     lib.NR_EVENT_ENDED: FlowEnded,
+    lib.NR_EVENT_APP: AppEvent,
 }
 _NUMBERS = {kind: number for number, kind in KINDS.items()}
 ENDS = {
