@@ -660,6 +660,38 @@ uint32_t nr_reader_event_size(const nr_reader *reader); /* an nr_event with its 
 uint32_t nr_reader_take(nr_reader *reader, void *events, uint32_t max);
 void nr_reader_statistics(nr_reader *reader, nr_statistics *statistics);
 
+/* -- names of addresses: one table for all readers of a capture, from any thread -- */
+typedef struct nr_names nr_names;
+typedef struct {
+    uint64_t first_ts; /* when it was told first, and last */
+    uint64_t last_ts;
+    uint8_t source; /* NR_APP_* */
+    uint8_t reserved;
+    uint16_t size; /* of the text, as it was sent */
+    char text[NR_TEXT_MAX];
+    uint8_t reserved2[4];
+} nr_address_name;
+typedef struct {
+    uint64_t learned;  /* names told, those known before included */
+    uint64_t replaced; /* names that made room before their time */
+    uint64_t missed;   /* names and look-ups given up, because other threads were at the place */
+    uint64_t capacity; /* names that there is room for */
+    uint64_t names;    /* that are there; old ones stay until room is needed */
+} nr_names_statistics;
+nr_names *nr_names_create(uint64_t size, const uint8_t key[16]); /* NULL: memory ran out */
+void nr_names_destroy(nr_names *names);                          /* when no reader has it */
+/* Writes the names of an address, the latest first, and returns how many there are. Those whose
+ * time is over, by the latest packets, are left out. */
+uint32_t nr_names_of(nr_names *names, uint8_t family, const uint8_t *address,
+                     nr_address_name *found, uint32_t max);
+void nr_names_account(nr_names *names, nr_names_statistics *statistics);
+/* Teaches a name by hand, of an exchange with this record; for tests. */
+void nr_names_teach(nr_names *names, uint8_t family, const uint8_t *orig, const uint8_t *resp,
+                    uint8_t protocol, const uint8_t *record, uint32_t size, uint64_t ts);
+/* Looks a name up as a reader does at a flow's beginning; for tests. Returns its size; 0: none. */
+uint32_t nr_names_ask(nr_names *names, uint8_t family, const uint8_t *asker,
+                      const uint8_t *address, uint64_t ts, nr_address_name *found);
+
 /* -- flow events as text -- */
 /* Encodes `count` events, those at the indexes in `rows` (NULL: the first ones), as long as
  * nr_text_room() bytes are free in `out`. Returns the number of events done. `ends` is NULL, or has

@@ -52,9 +52,10 @@ MAY_IMPORT: Final[dict[str, frozenset[str]]] = {
         "C bpf": "core",
         "C source": "bpf core",
         "C dissect": "source/frame.h core",
+        "C app": "dissect core",
         "C flow": "dissect core",
         "C loop": "flow dissect source core",
-        "C formats": "core",
+        "C formats": "app core",
     }.items()
 }
 # A function with external linkage, from its first column to its opening brace; and its calls.
