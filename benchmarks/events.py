@@ -47,4 +47,4 @@ def ended_batches(flows: int) -> list[EventBatch]:
 
 def fresh(batch: EventBatch) -> EventBatch:
     """Return the same bytes as an undecoded batch, as a capture would hand it over."""
-    return EventBatch(batch.raw, batch._layout, rows=batch.rows)  # noqa: SLF001 - undecoded
+    return EventBatch(batch.raw, batch._layout, batch._count, rows=batch.rows)  # noqa: SLF001

@@ -186,7 +186,7 @@ def build(folder: Path, name: str, *flags: str, core: bool = True) -> Path:
     sources = [str(_HERE / f"{name}.c"), *(map(str, sorted(_RING.rglob("*.c"))) if core else ())]
     warnings = ["-Wall", "-Wextra", "-Werror", f"-I{_RING}"]
     command = ["gcc", "-std=c11", "-D_GNU_SOURCE", "-O2", *warnings, "-o", str(program), *sources]
-    subprocess.run([*command, "-lpthread", *flags], check=True)
+    subprocess.run([*command, "-lpthread", "-ldl", *flags], check=True)
     return program
 
 

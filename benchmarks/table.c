@@ -108,7 +108,7 @@ static nr_reader *create(uint32_t flows) {
 static void give(nr_reader *reader, const uint8_t *frame) {
     const struct nr_frame f = {.data = frame, .ts = clock_packets += 1000, .caplen = 60, .len = 60};
     nr_reader_dissect(reader, &f, 1);
-    reader->handoff.tail = reader->handoff.head; /* the consumer keeps up */
+    nr_handoff_pass_over(&reader->handoff); /* the consumer keeps up */
 }
 
 /* Makes a UDP datagram of the segment. */
@@ -165,7 +165,7 @@ static uint64_t run(nr_reader *reader, struct ring *ring) {
     describe(ring);
     const uint64_t before = now_ns();
     nr_reader_dissect(reader, ring->frames, NR_BATCH);
-    reader->handoff.tail = reader->handoff.head; /* the consumer keeps up */
+    nr_handoff_pass_over(&reader->handoff); /* the consumer keeps up */
     return now_ns() - before;
 }
 
@@ -188,6 +188,7 @@ static void end_all(nr_reader *reader, uint64_t *ending, uint64_t *naming) {
             __asm__ volatile("" : : "r"(id), "r"(end) : "memory"); /* keeps the call */
         }
         *naming += now_ns() - before;
+        nr_handoff_pass_over(&reader->handoff);
     }
 }
 
@@ -416,6 +417,7 @@ static int flood(uint32_t packets, uint32_t cap, bool collide) {
                          e->orig.payload == (uint64_t)SEGMENT * (1 + sent[n]);
             }
         }
+        nr_handoff_pass_over(&reader->handoff);
         largest = largest > reader->books.flows_peak ? largest : reader->books.flows_peak;
     }
     printf("ns_per_packet %.1f\nbytes_grown %" PRIu64 "\nestablished %d\nexact %" PRIu32

@@ -41,7 +41,7 @@ def build(folder: Path) -> Path:
     own = [str(_HERE / name) for name in ("table.c", "table_floor.c")]
     sources = [*own, *map(str, sorted(_RING.rglob("*.c")))]
     flags = ["-std=c11", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra", "-Werror", f"-I{_RING}"]
-    subprocess.run(["gcc", *flags, "-o", str(program), *sources, "-lpthread"], check=True)
+    subprocess.run(["gcc", *flags, "-o", str(program), *sources, "-lpthread", "-ldl"], check=True)
     return program
 
 

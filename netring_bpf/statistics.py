@@ -98,6 +98,9 @@ class CaptureStatistics:
     ``time_step``: steps of the wall clock; in a file, the times that its time stamps went back by
     more than a second, or ahead by more than an hour, for good. ``time_stray``, files only: frames
     whose time stamp fits to no other, and moved no timeout.
+    ``names_read``: exchanges of the protocols inside flows, such as handshakes, requests and
+    questions. ``names_missed``: what was not read of them, or not told, by reason
+    (docs/statistics.md).
     """
 
     backend: str
@@ -133,6 +136,8 @@ class CaptureStatistics:
     link_errors: int
     time_step: int
     time_stray: int
+    names_read: int
+    names_missed: Mapping[str, int]
 
     @property
     def seen(self) -> int:

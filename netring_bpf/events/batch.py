@@ -38,28 +38,32 @@ class EventBatch(Sequence[FlowEvent], LazyBatch):
     over the same bytes.
     """
 
-    __slots__ = ("_decoded", "_layout", "_raw", "_rows")
+    __slots__ = ("_count", "_decoded", "_layout", "_raw", "_rows")
 
     def __init__(
         self,
         raw: bytes,
         layout: Layout,
+        count: int,
         *,
         rows: Sequence[int] | None = None,
         decoded: list[FlowEvent | None] | None = None,
     ) -> None:
         self._raw = raw
         self._layout = layout
-        count = len(raw) // layout.size
+        self._count = count
         self._rows: Sequence[int] = range(count) if rows is None else rows
         self._decoded: list[FlowEvent | None] = [None] * count if decoded is None else decoded
 
     def _over(self, rows: Sequence[int]) -> EventBatch:
-        return EventBatch(self._raw, self._layout, rows=rows, decoded=self._decoded)
+        return EventBatch(self._raw, self._layout, self._count, rows=rows, decoded=self._decoded)
 
     @property
     def raw(self) -> bytes:
-        """The bytes, shared with other batches; the event of row n begins at n * event_size."""
+        """The bytes, shared with other batches; the event of row n begins at n * event_size.
+
+        The application records of the events are behind the last one.
+        """
         return self._raw
 
     @property
@@ -80,7 +84,8 @@ class EventBatch(Sequence[FlowEvent], LazyBatch):
     @property
     def kinds(self) -> bytes:
         """The kind of each event: a byte, ``NR_EVENT_*`` of ``api.h``. Decodes nothing."""
-        kinds = self._raw[_KIND_AT :: self._layout.size]
+        size = self._layout.size
+        kinds = self._raw[_KIND_AT : self._count * size : size]
         rows = self._rows
         if isinstance(rows, range):
             return kinds[slice_of(rows)]
@@ -117,7 +122,7 @@ class EventBatch(Sequence[FlowEvent], LazyBatch):
         """
         from netring_bpf.events.columns import columns_of  # noqa: PLC0415 - NumPy is optional
 
-        return columns_of(self._raw, self._layout, self._rows)
+        return columns_of(self._raw, self._layout, self._count, self._rows)
 
     def to_arrow(self) -> pa.RecordBatch:
         """Return the events as a ``pyarrow.RecordBatch`` (docs/columns.md).

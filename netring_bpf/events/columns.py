@@ -53,7 +53,7 @@ def _type_of(c_type: Any) -> Any:
 
 
 def _struct(c_type: Any) -> np.dtype[np.void]:
-    fields = [(name, field) for name, field in c_type.fields if name != "reserved"]
+    fields = [(name, field) for name, field in c_type.fields if not name.startswith("reserved")]
     return np.dtype(
         {
             "names": [_NAMES.get(name, name) for name, _ in fields],
@@ -96,9 +96,12 @@ def _dtype(layout: Layout) -> np.dtype[np.void]:
     )
 
 
-def columns_of(raw: bytes, layout: Layout, rows: Sequence[int]) -> Columns:
-    """Return the events of these rows, read-only; a view if the rows are a ``range``."""
-    table: Columns = np.frombuffer(raw, _dtype(layout))
+def columns_of(raw: bytes, layout: Layout, count: int, rows: Sequence[int]) -> Columns:
+    """Return the events of these rows, read-only; a view if the rows are a ``range``.
+
+    ``count``: the events in ``raw``; their application records follow them.
+    """
+    table: Columns = np.frombuffer(raw, _dtype(layout), count)
     if isinstance(rows, range):
         return table[slice_of(rows)]
     chosen: Columns = table[np.asarray(rows, np.intp)]

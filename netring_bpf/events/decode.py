@@ -11,6 +11,7 @@ import struct
 
 from netring_bpf._core import ffi, lib
 from netring_bpf.events.event import (
+    AppEvent,
     Counters,
     Endpoint,
     FirstPacket,
@@ -62,6 +63,7 @@ _SIZE = ffi.sizeof("nr_event")
 _FAMILY_AT = ffi.offsetof("nr_event", "family")
 _TUNNEL_FAMILY_AT = ffi.offsetof("nr_event", "tunnel_family")
 _ENDED = int(lib.NR_EVENT_ENDED)
+_APP = int(lib.NR_EVENT_APP)
 _make = tuple.__new__  # faster than a call of the named tuple's class
 
 
@@ -104,6 +106,8 @@ def decode(raw: bytes, at: int, layout: Layout) -> FlowEvent:
     )
     if kind == _ENDED:
         return _make(FlowEnded, (ts, _make(Flow, flow), ENDS[end]))
+    if kind == _APP:
+        return _make(AppEvent, (ts, _make(Flow, flow), None))
     return _make(KINDS[kind], (ts, _make(Flow, flow)))
 
 

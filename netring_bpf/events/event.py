@@ -158,10 +158,11 @@ class FlowEnded(NamedTuple):
 
 @_distinct
 class AppEvent(NamedTuple):
-    """An exchange of the protocol inside a flow."""
+    """An exchange of the protocol inside a flow: a handshake, a request, a question."""
 
     ts: int
     flow: Flow
+    app: object = None
 
     def to_dict(self) -> dict[str, object]:
         """Return the event as plain values, by the names of docs/events.md."""

@@ -21,6 +21,7 @@ ffibuilder.set_source(
     include_dirs=[os.path.relpath(_HERE, _ROOT)],
     depends=[os.path.relpath(path, _ROOT) for path in sorted(_HERE.rglob("*.h"))],
     extra_compile_args=["-std=c11", "-D_GNU_SOURCE", "-O2", "-fvisibility=hidden", *_STRICT],
+    libraries=["dl"],  # dlopen, where the C library is older than glibc 2.34
     py_limited_api=True,
 )
 

@@ -102,6 +102,9 @@
 #define NR_FIELD_CARRIER 2     /* number: NR_APP_*, the protocol that handed over to TLS */
 #define NR_FIELD_VERSION 3     /* number: TLS, DTLS and QUIC as on the wire; HTTP, SSH: major << 8 |
                                   minor; MQTT: its level; the chosen one, if an answer was seen */
+#define NR_FIELD_ALERT 8       /* number: the alert that a server sent in place of its hello */
+#define NR_FIELD_SESSION_ID 9  /* bytes: the session that a client wants to take up, by its ID;
+                                  empty: by a ticket alone. For comparison only */
 #define NR_FIELD_SERVER_NAME 10 /* text: of the client's hello */
 #define NR_FIELD_ALPN_OFFERED 11 /* text, several */
 #define NR_FIELD_ALPN 12         /* text: the chosen one */
@@ -156,6 +159,18 @@
 #define NR_NAMES_OFF 0     /* no byte of payload is looked at */
 #define NR_NAMES_SERVICE 1 /* the protocol alone */
 #define NR_NAMES_ALL 2
+
+/* Reasons why something that a flow said inside was not read, or not told; indexes into
+ * nr_statistics.names_missed. */
+#define NR_MISSED_TOO_LONG 0    /* a message is longer than what is held of a flow */
+#define NR_MISSED_POOL_FULL 1   /* no memory was left for bytes that wait */
+#define NR_MISSED_CUT 2         /* a segment or datagram was not captured whole */
+#define NR_MISSED_GAP 3         /* bytes of a stream were not captured */
+#define NR_MISSED_STORE_FULL 4  /* no memory was left for the record of a flow or question */
+#define NR_MISSED_LEFT_OUT 5    /* an exchange without event: too many of the flow, or at once */
+#define NR_MISSED_HANDOFF_FULL 6 /* an event without its record: the consumer is late */
+#define NR_MISSED_NOT_OPENED 7  /* an Initial of QUIC that no key opened, or over the budget */
+#define NR_MISSED_COUNT 8
 
 /* States of one side of a TCP connection: the endpoint states of Zeek. */
 #define NR_STATE_INACTIVE 0
@@ -312,6 +327,8 @@ typedef struct {
     uint64_t id_step;     /* from one id to the next; 0 means 1, for both */
     uint64_t grow_bytes;  /* memory up to which the table of a replay may grow; 0: it does not */
     uint32_t id_by_frame; /* of a replay: a hash of the first frame is added to first_id */
+    uint32_t names;       /* NR_NAMES_* */
+    uint64_t names_bytes; /* memory for payload that waits for more */
 } nr_flow_options;
 
 typedef struct {
@@ -480,6 +497,8 @@ typedef struct {
     uint64_t link_errors;   /* times a source reported that its interface is down */
     uint64_t time_step;     /* steps of the wall clock, or of the time stamps of a file */
     uint64_t time_stray;    /* frames of a file whose time stamp fits to no other */
+    uint64_t names_read;    /* exchanges */
+    uint64_t names_missed[NR_MISSED_COUNT];
 } nr_statistics;
 
 /* A frame copied out by nr_reader_packets: caplen bytes at offset in the caller's buffer. */
@@ -657,7 +676,14 @@ uint64_t nr_reader_flow_time(const nr_reader *reader);
 /* -- hand-off: one consumer -- */
 int nr_reader_event_fd(const nr_reader *reader);        /* readable when events wait */
 uint32_t nr_reader_event_size(const nr_reader *reader); /* an nr_event with its records */
-uint32_t nr_reader_take(nr_reader *reader, void *events, uint32_t max);
+/* Returns whether libcrypto is missing that the names of this reader need. */
+int nr_reader_lacks_crypto(const nr_reader *reader);
+/* Takes up to `max` events, and behind them their application records, as many as fit into `size`
+ * bytes: at least NR_TAKE_ROOM and an event. Returns the number of events, and all bytes through
+ * *used. */
+#define NR_TAKE_ROOM 2048
+uint32_t nr_reader_take(nr_reader *reader, void *events, uint32_t max, uint32_t size,
+                        uint32_t *used);
 void nr_reader_statistics(nr_reader *reader, nr_statistics *statistics);
 
 /* -- names of addresses: one table for all readers of a capture, from any thread -- */

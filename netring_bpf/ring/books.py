@@ -29,6 +29,16 @@ _PARTS = {
     lib.NR_CUT_TRANSPORT: "cut_transport",
     lib.NR_BAD_TRANSPORT: "bad_transport",
 }
+_MISSED = {
+    lib.NR_MISSED_TOO_LONG: "too_long",
+    lib.NR_MISSED_POOL_FULL: "pool_full",
+    lib.NR_MISSED_CUT: "cut",
+    lib.NR_MISSED_GAP: "gap",
+    lib.NR_MISSED_STORE_FULL: "store_full",
+    lib.NR_MISSED_LEFT_OUT: "left_out",
+    lib.NR_MISSED_HANDOFF_FULL: "handoff_full",
+    lib.NR_MISSED_NOT_OPENED: "not_opened",
+}
 _WORDS = ffi.sizeof("nr_statistics") // 8  # all members are uint64_t
 
 
@@ -101,4 +111,6 @@ def capture_statistics(
         link_errors=s.link_errors,
         time_step=s.time_step,
         time_stray=s.time_stray,
+        names_read=s.names_read,
+        names_missed={name: s.names_missed[i] for i, name in _MISSED.items()},
     )

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Final, Literal, TypeAlias, get_args
 
 from netring_bpf.events.event import (
+    AppEvent,
     FlowEnded,
     FlowEstablished,
     FlowEvent,
@@ -19,16 +20,20 @@ from netring_bpf.ring.check import check, power_of_two
 
 __all__ = [
     "DEFAULT_MAX_FLOWS",
+    "DEFAULT_NAMES_MEMORY",
+    "LEAST_NAMES_MEMORY",
     "MAX_FIRST_PACKETS",
     "MAX_PORT_TIMEOUTS",
     "MAX_SECONDS",
     "MAX_TUNNEL_DEPTH",
     "MAX_TUNNEL_PORTS",
     "MIN_SECONDS",
+    "NAMES",
     "SLICED",
     "TUNNELS_OVER_UDP",
     "FlowKey",
     "FlowOptions",
+    "Names",
     "PortTimeout",
     "Sliced",
     "TunnelPort",
@@ -61,7 +66,11 @@ Sliced: TypeAlias = Literal["refuse", "trust"]
 SLICED: Final[tuple[Sliced, ...]] = get_args(Sliced)
 _SECONDS = f"from {MIN_SECONDS} to {MAX_SECONDS:.0f} seconds"
 _PROTOCOLS = {"tcp": 6, "udp": 17}
-_EVENTS = (FlowStarted, FlowEstablished, FlowUpdated, FlowEnded)
+_EVENTS = (FlowStarted, FlowEstablished, FlowUpdated, FlowEnded, AppEvent)
+Names: TypeAlias = Literal["all", "service", "off"]
+NAMES: Final[tuple[Names, ...]] = get_args(Names)
+DEFAULT_NAMES_MEMORY: Final = 16 << 20  #: bytes
+LEAST_NAMES_MEMORY: Final = 1 << 16
 
 
 def _in_range(seconds: float) -> bool:
@@ -149,6 +158,11 @@ class FlowOptions:
     says: ``"refuse"`` counts them as ``sliced``; ``"trust"`` believes the IP length, where the
     header agrees.
 
+    ``names``: what to read of the payload. ``"all"``: the protocol of each flow, and the names and
+    other fields that its first messages give (docs/names.md); ``"service"``: the protocol alone;
+    ``"off"``: no byte of payload is looked at. ``names_memory``: bytes for messages that come in
+    several pieces, 64 KiB to 1 GiB; several threads share it alike.
+
     ``events``: the classes of events to make, at least one. ``(FlowEnded,)`` makes a third of the
     events.
     """
@@ -182,6 +196,8 @@ class FlowOptions:
     server_ports: bool = True
     one_sided: bool = False
     sliced: Sliced = "refuse"
+    names: Names = "all"
+    names_memory: int = DEFAULT_NAMES_MEMORY
     events: tuple[type[FlowEvent], ...] = _EVENTS
 
     def __post_init__(self) -> None:
@@ -189,7 +205,7 @@ class FlowOptions:
             "events", self.events,
             isinstance(self.events, tuple | list) and bool(self.events)
             and all(event in _EVENTS for event in self.events),
-            "one or more of FlowStarted, FlowEstablished, FlowUpdated and FlowEnded",
+            "one or more of FlowStarted, FlowEstablished, FlowUpdated, FlowEnded and AppEvent",
         )  # fmt: skip
         for name in ("idle_tcp", "idle_udp", "idle_icmp", "idle_other", "half_open"):
             value = getattr(self, name)
@@ -237,5 +253,10 @@ class FlowOptions:
         check(
             "first_packets", self.first_packets, 0 <= self.first_packets <= MAX_FIRST_PACKETS,
             f"0 to {MAX_FIRST_PACKETS}",
+        )  # fmt: skip
+        check("names", self.names, self.names in NAMES, "one of " + ", ".join(NAMES))
+        check(
+            "names_memory", self.names_memory, LEAST_NAMES_MEMORY <= self.names_memory <= 1 << 30,
+            "65536 to 1073741824",
         )  # fmt: skip
         check("sliced", self.sliced, self.sliced in SLICED, "one of " + ", ".join(SLICED))

@@ -1,5 +1,6 @@
 /* Hands events from the reader's thread to one consumer: a single-producer single-consumer ring of
- * fixed size, and an eventfd that is readable while it has events. */
+ * fixed size, one more for their application records, and an eventfd that is readable while there
+ * are events. */
 #ifndef NR_HANDOFF_H
 #define NR_HANDOFF_H
 
@@ -15,9 +16,15 @@ struct nr_handoff {
     uint64_t produced; /* events made, lost ones included */
     uint64_t lost;
     uint64_t head; /* next slot to write; published by nr_handoff_publish */
+    /* The application records of the events, one behind the other, in a ring of their own. */
+    uint8_t *texts;
+    uint32_t text_mask;
+    uint64_t text_head;
+    uint64_t texts_lost;
     /* shared; each written by one side only, and on a cache line of its own */
     _Alignas(64) uint64_t published; /* by the producer */
     _Alignas(64) uint64_t tail;      /* by the consumer */
+    uint64_t text_tail;              /* by the consumer */
     _Alignas(64) uint32_t waiting;   /* the producer waits for space */
 };
 
@@ -44,7 +51,26 @@ static inline nr_event *nr_handoff_reserve(struct nr_handoff *handoff) {
 /* Makes reserved events visible and wakes the consumer; called once a batch, not once an event. */
 void nr_handoff_publish(struct nr_handoff *handoff);
 
-/* Copies up to max slots to `events`, and returns their number. */
-uint32_t nr_handoff_take(struct nr_handoff *handoff, void *events, uint32_t max);
+/* Returns the bytes that are free for records, for the producer. */
+static inline uint32_t nr_handoff_text_room(const struct nr_handoff *handoff) {
+    return handoff->text_mask + 1 -
+           (uint32_t)(handoff->text_head - nr_load_acquire(&handoff->text_tail));
+}
+
+/* Gives the event that was reserved last a record of `size` bytes, which nr_handoff_put_text()
+ * brings, in any number of parts. Returns false if there is no room: the event then goes without,
+ * and that is counted. */
+bool nr_handoff_give_text(struct nr_handoff *handoff, nr_event *event, uint32_t size);
+void nr_handoff_put_text(struct nr_handoff *handoff, const uint8_t *bytes, uint32_t size);
+
+/* Copies up to max slots to `events`, and their records behind them, as many as fit into `size`
+ * bytes. Returns the number of events, and all bytes through *used. */
+uint32_t nr_handoff_take(struct nr_handoff *handoff, void *events, uint32_t max, uint32_t size,
+                         uint32_t *used);
+/* Takes all events that there are, for programs that do not look at them. Both threads are one. */
+static inline void nr_handoff_pass_over(struct nr_handoff *handoff) {
+    handoff->tail = handoff->head;
+    handoff->text_tail = handoff->text_head;
+}
 
 #endif

@@ -49,6 +49,11 @@ _KEYS = {
     FlowKey.HOST_PAIR: lib.NR_KEY_HOST_PAIR,
     FlowKey.MAC_PAIR: lib.NR_KEY_MAC_PAIR,
 }
+_NAMES = {
+    "all": lib.NR_NAMES_ALL,
+    "service": lib.NR_NAMES_SERVICE,
+    "off": lib.NR_NAMES_OFF,
+}
 _TUNNELS = {kind: number for number, kind in TUNNELS.items()}
 _PROBLEMS = {
     lib.NR_FILE_TRUNCATED: "the file ends inside of a record: it was cut, or is still written",
@@ -61,6 +66,7 @@ _PROBLEMS = {
     lib.NR_FILE_EMPTY: "it is empty, without one byte",
 }
 _NS = 1_000_000_000
+_RECORDS_ROOM = 1 << 20  # for the application records of the events that are taken at once
 _PACKET_BATCH = 64
 _PACKET_BUFFER = _PACKET_BATCH * 65_576  # PACKET_ROOM and BLOCK_ROOM of raw_packets.c
 
@@ -179,6 +185,8 @@ class Reader:
                 "id_step": id_step,
                 "id_by_frame": id_by_frame,
                 "grow_bytes": grows.memory if grows else 0,
+                "names": _NAMES[options.names],
+                "names_bytes": options.names_memory,
             },
         )
         what = f"make a flow table of {flows} flows"
@@ -198,7 +206,9 @@ class Reader:
                     options.first_packets,
                 )
                 self._take_limit = min(options.event_slots, 4096)
-                self._events = ffi.new("uint64_t[]", self._take_limit * self._layout.size // 8)
+                self._events_size = self._take_limit * self._layout.size + _RECORDS_ROOM
+                self._events = ffi.new("uint64_t[]", self._events_size // 8)
+                self._used = ffi.new("uint32_t *")
             except BaseException:
                 self.close()
                 raise
@@ -470,14 +480,26 @@ class Reader:
 
     # -- events and packets --
 
+    @property
+    def lacks_crypto(self) -> bool:
+        """Whether names are read, and the library is missing that opens QUIC and makes JA4."""
+        return bool(lib.nr_reader_lacks_crypto(self._open()))
+
     def fileno(self) -> int:
         """Return the eventfd that is readable when events wait."""
         return int(lib.nr_reader_event_fd(self._open()))
 
     def take(self, limit: int) -> EventBatch:
         """Take up to ``limit`` events, in order. Never blocks."""
-        count = lib.nr_reader_take(self._open(), self._events, min(limit, self._take_limit))
-        return EventBatch(bytes(ffi.buffer(self._events, count * self._layout.size)), self._layout)
+        count = lib.nr_reader_take(
+            self._open(),
+            self._events,
+            min(limit, self._take_limit),
+            self._events_size,
+            self._used,
+        )
+        raw = bytes(ffi.buffer(self._events, self._used[0]))
+        return EventBatch(raw, self._layout, count)
 
     def packets(self, limit: int, timeout: float) -> list[Packet]:
         """Copy up to ``limit`` frames out, waiting up to ``timeout`` seconds for the first.

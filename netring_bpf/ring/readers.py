@@ -23,7 +23,11 @@ from netring_bpf.filter.libpcap import Instruction
 from netring_bpf.fork import close_in_child, held_off
 from netring_bpf.ring.books import capture_statistics, sum_books
 from netring_bpf.ring.flow_ids import random_id
-from netring_bpf.ring.flow_options import DEFAULT_MAX_FLOWS, FlowOptions
+from netring_bpf.ring.flow_options import (
+    DEFAULT_MAX_FLOWS,
+    LEAST_NAMES_MEMORY,
+    FlowOptions,
+)
 from netring_bpf.ring.reader import Blocks, Reader
 from netring_bpf.statistics import CaptureStatistics, QueueStatistics
 from netring_bpf.threads import start_thread
@@ -38,7 +42,7 @@ _MOMENT = 0.001  # seconds
 class Readers:
     """Owns ``count`` readers, and the threads that run them.
 
-    The readers share ``max_flows`` and ``event_slots`` of the options alike.
+    The readers share ``max_flows``, ``event_slots`` and ``names_memory`` of the options alike.
     """
 
     def __init__(self, options: FlowOptions, count: int = 1) -> None:
@@ -117,6 +121,11 @@ class Readers:
     def napi_ids(self) -> tuple[int, ...]:
         """As ``Reader.napi_ids``, of all AF_XDP sockets."""
         return tuple(napi_id for reader in self.each for napi_id in reader.napi_ids)
+
+    @property
+    def lacks_crypto(self) -> bool:
+        """As ``Reader.lacks_crypto``."""
+        return self.each[0].lacks_crypto
 
     # -- the threads --
 
@@ -283,7 +292,8 @@ def _share(options: FlowOptions, count: int) -> FlowOptions:
     while slots * count > options.event_slots and slots > _LEAST_EVENT_SLOTS:
         slots //= 2
     flows = -(-(options.max_flows or DEFAULT_MAX_FLOWS) // count)
-    return dataclasses.replace(options, max_flows=flows, event_slots=slots)
+    memory = max(options.names_memory // count, LEAST_NAMES_MEMORY)
+    return dataclasses.replace(options, max_flows=flows, event_slots=slots, names_memory=memory)
 
 
 class _OnEnd:

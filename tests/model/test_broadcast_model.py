@@ -54,7 +54,7 @@ def native(first: int, kinds: Sequence[bool]) -> EventBatch:
         source = pool()[is_end]
         at = source.rows[number % FLOWS] * source.event_size
         raw += source.raw[at : at + source.event_size]
-    return EventBatch(bytes(raw), pool()[0]._layout)
+    return EventBatch(bytes(raw), pool()[0]._layout, len(kinds))
 
 
 def number_of(event: Event) -> int:

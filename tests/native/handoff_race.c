@@ -17,7 +17,7 @@ static void *run(void *reader) {
 }
 
 int main(void) {
-    static nr_event events[512];
+    static nr_event events[512 + NR_TAKE_ROOM];
     const nr_flow_options options = {.half_open_ns = 1,
                                      .idle_tcp_ns = 1,
                                      .idle_udp_ns = 1,
@@ -42,13 +42,13 @@ int main(void) {
     nr_statistics books;
     pthread_t thread;
     uint64_t taken = 0, last = 0, ordered = 1;
-    uint32_t count;
+    uint32_t count, used;
     bool over;
     nr_reader_add_replay(reader, records, (uint64_t)FRAMES * RECORD);
     pthread_create(&thread, NULL, run, reader);
     do {
         over = nr_load_acquire(&finished); /* nothing is published once it is set */
-        count = nr_reader_take(reader, events, 512);
+        count = nr_reader_take(reader, events, 512, sizeof events, &used);
         for (uint32_t i = 0; i < count; i++) {
             ordered &= events[i].ts >= last;
             last = events[i].ts;
@@ -60,7 +60,7 @@ int main(void) {
     /* Timers leave room for packets, so the latest flows may still be live. */
     while (nr_reader_flush(reader) > 0) {
     }
-    taken += nr_reader_take(reader, events, 512);
+    taken += nr_reader_take(reader, events, 512, sizeof events, &used);
     nr_reader_statistics(reader, &books);
     /* Every frame is a flow of its own: it starts and it ends. */
     const bool right = ordered && books.received == FRAMES && books.events_lost == 0 &&

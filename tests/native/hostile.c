@@ -14,6 +14,7 @@
 #include "tunnel_ports.h"
 
 #define MS 1000000ull
+#define TEXTS (128u * 1024)
 
 static uint64_t state;
 
@@ -134,6 +135,8 @@ static nr_flow_options options(void) {
                    .trust_sliced = next_random() % 2,
                    TUNNEL_PORTS},
     };
+    o.names = next_random() % 3;
+    o.names_bytes = next_random() % 2 ? 1 << 20 : next_random() % 16384;
     memcpy(o.hash_key, &state, sizeof state);
     return o;
 }
@@ -175,7 +178,11 @@ static void send_frame(nr_reader *reader, uint64_t clock) {
 static uint64_t take_events(nr_reader *reader, void *events, uint32_t max) {
     static char out[16384];
     const uint32_t size = nr_reader_event_size(reader);
-    const uint32_t count = nr_reader_take(reader, events, max);
+    uint32_t used;
+    const uint32_t count = nr_reader_take(reader, events, max, size * 1024 + TEXTS, &used);
+    if (used > size * 1024 + TEXTS) {
+        abort();
+    }
     nr_text_options o = {.kinds = ~0u,
                          .interface = "\"i\"",
                          .interface_size = 3,
@@ -202,7 +209,7 @@ int main(int argc, char **argv) {
     if (reader == NULL) {
         return 2;
     }
-    void *events = malloc((size_t)nr_reader_event_size(reader) * 1024);
+    void *events = malloc((size_t)nr_reader_event_size(reader) * 1024 + TEXTS);
     uint64_t clock = 1000 * MS, taken = 0;
     for (uint64_t i = 0; i < count; i++) {
         nr_table_make_room(reader->table, 1 + o.decode.tunnel_depth);

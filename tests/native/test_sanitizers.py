@@ -47,7 +47,7 @@ class Core:
     def program(self, name: str) -> str:
         out = self.folder / name
         objects = sorted(self.folder.glob("*.o"))
-        gcc(*self.sanitize, "-o", out, HERE / f"{name}.c", *objects, "-lpthread")
+        gcc(*self.sanitize, "-o", out, HERE / f"{name}.c", *objects, "-lpthread", "-ldl")
         return str(out)
 
 

@@ -53,7 +53,7 @@ MAY_IMPORT: Final[dict[str, frozenset[str]]] = {
         "C source": "bpf core",
         "C dissect": "source/frame.h core",
         "C app": "dissect core",
-        "C flow": "dissect core",
+        "C flow": "app dissect core",
         "C loop": "flow dissect source core",
         "C formats": "app core",
     }.items()

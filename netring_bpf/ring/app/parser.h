@@ -4,6 +4,7 @@
 #ifndef NR_APP_PARSER_H
 #define NR_APP_PARSER_H
 
+#include "app/crypto.h"
 #include "app/record.h"
 
 /* The bytes that a side has sent, in order and without holes, from where its last message ended; or
@@ -19,6 +20,9 @@ struct nr_app_bytes {
     /* The record of the oldest question of this flow without an answer; NULL: there is none. */
     const uint8_t *asked;
     uint32_t asked_size;
+    bool from_orig; /* the originator of the flow sent them */
+    uint32_t note;  /* of the last message of this flow, whichever side sent it; 0: there was none
+                       since both sides began, or began anew */
 };
 
 /* Verdicts of a parser. */
@@ -48,22 +52,30 @@ struct nr_message {
     uint8_t protocol; /* NR_APP_*; set too with NR_MORE once it is certain, else NR_APP_NONE */
     uint8_t role;     /* NR_ASKS ... */
     uint8_t next;     /* NR_PARSE_* of this side's next bytes */
-    bool hands_over;  /* an answer after which both sides begin anew (NR_PARSE_ANY): STARTTLS */
+    bool hands_over;  /* both sides begin anew behind it (NR_PARSE_ANY), whatever its role */
     uint32_t pair;    /* tells the questions of one flow apart */
     uint32_t needs;   /* with NR_MORE: do not ask again before this many bytes; 0: unknown */
     uint64_t used;    /* bytes of this message; may lie beyond `length`: those are skipped */
+    uint32_t note;    /* the parser's own, for its next call on either side of the flow */
     struct nr_record record;
 };
 
 /* Reads one message. The caller has cleared *message. */
 typedef int nr_app_parser(const struct nr_app_bytes *bytes, struct nr_message *message);
 
+struct nr_crypto; /* crypto.c */
+
 /* tls.c: a record layer with a ClientHello or ServerHello, of a stream. */
 nr_app_parser nr_tls_parse;
+/* Adds JA4 and JA3 of the ClientHello that nr_tls_parse has read from these bytes. */
+void nr_tls_add_ja4(const struct nr_app_bytes *bytes, struct nr_crypto *crypto,
+                    struct nr_record *record);
 /* dtls.c: one datagram; hellos in several fragments are put together by the caller. */
 /* http.c */
 nr_app_parser nr_http_parse;  /* version 1, requests and answers, and the preface of version 2 */
-nr_app_parser nr_http_chunk;  /* one chunk of a body; NR_SILENT; next NR_PARSE_SAME or the last */
+/* One chunk of a body; NR_SILENT. `next` is NR_PARSE_CHUNKS until the last chunk, and then
+ * NR_PARSE_SAME: nr_http_parse again. */
+nr_app_parser nr_http_chunk;
 /* dns.c: by its ports it is DNS, mDNS or LLMNR; a stream has a length before each message. */
 nr_app_parser nr_dns_parse;
 nr_app_parser nr_netbios_parse;
@@ -74,7 +86,8 @@ nr_app_parser nr_dhcpv6_parse;
 nr_app_parser nr_ssdp_parse;
 nr_app_parser nr_ssh_parse;
 nr_app_parser nr_mqtt_parse;
-/* starttls.c: SMTP, IMAP, POP3, FTP, LDAP, XMPP, PostgreSQL and MySQL, up to TLS. */
+/* starttls.c: SMTP, IMAP, POP3, FTP, LDAP, XMPP, PostgreSQL and MySQL, up to TLS. The first message
+ * that tells the protocol is NR_ALONE with an empty record, and all others are NR_SILENT. */
 nr_app_parser nr_starttls_parse;
 /* labels.c: protocols that only get a label; the message is NR_ALONE with an empty record, and
  * next is NR_PARSE_NOTHING. */
@@ -86,6 +99,14 @@ nr_app_parser nr_label_parse;
  * `bytes`. `transport` is 't' (TCP), 'd' (DTLS) or 'q' (QUIC), as JA4 has it. */
 int nr_hello_parse(const uint8_t *bytes, uint32_t length, char transport,
                    struct nr_message *message);
+/* The same, where no more bytes will come: a hello that is not complete gives what is certain, and
+ * NR_FIELD_CUT, if its first part is there. */
+int nr_hello_parse_cut(const uint8_t *bytes, uint32_t length, char transport,
+                       struct nr_message *message);
+/* Adds NR_FIELD_RESUMED to the record of a ServerHello, up to version 1.2, that took up the session
+ * which the client named. `asked` is the record of the ClientHello. */
+void nr_hello_compare(const uint8_t *hello, uint32_t length, char transport, const uint8_t *asked,
+                      uint32_t asked_size, struct nr_record *record);
 
 /* A piece of handshake bytes, as DTLS fragments and CRYPTO frames of QUIC carry them. */
 struct nr_hello_piece {
@@ -97,6 +118,10 @@ struct nr_hello_piece {
 struct nr_hello_pieces {
     struct nr_hello_piece piece[NR_HELLO_PIECES];
     uint32_t count;
+    uint16_t sequence; /* DTLS: of the message that the pieces belong to */
+    bool is_cut;       /* there were more pieces, or some that were not all there */
+    bool is_refused;   /* DTLS: an alert in place of the hello ends the handshake */
+    uint8_t alert;     /* then: its description */
 };
 
 /* dtls.c: reads a datagram's handshake fragments of the first flight (message_seq 0 and 1; the hello
@@ -107,27 +132,27 @@ int nr_dtls_pieces(const uint8_t *datagram, uint32_t length, struct nr_hello_pie
 
 /* quic.c: the Initial packets of a datagram (RFC 9000, RFC 9001, RFC 9369). */
 struct nr_quic {
-    uint32_t version;      /* 0: no Initial was seen */
+    uint32_t version;      /* the server's choice, the client's until then; 0: no Initial was seen */
+    uint8_t from : 1;      /* set by the caller before each call: the side that sent the datagram */
+    uint8_t client : 1;    /* the side of the client, if there is a version */
+    bool begins : 1;       /* after a call: a new connection began, earlier pieces are void */
+    bool is_retried : 1;   /* a Retry gave another dcid */
+    bool is_retrying : 1;  /* a Retry was seen, and no Initial that followed it */
+    bool is_negotiated : 1; /* a Version Negotiation was seen, and no Initial of another version */
     uint8_t dcid_length;   /* of the client's first Initial, which gives the keys */
     uint8_t dcid[20];
-    bool is_retried;       /* a Retry gave another one */
 };
-struct nr_crypto;
-/* Reads the Initials of a datagram. Returns NR_NOT_THIS, NR_MORE (an Initial that cannot be opened:
- * see *state and the counters of crypto) or NR_MESSAGE with the pieces of its CRYPTO frames, which
- * lie in `scratch` (of `scratch_size` bytes). */
+/* Reads the Initials of a datagram. Returns
+ * - NR_NOT_THIS: it is not QUIC, or nothing in it tells;
+ * - NR_MORE: it is QUIC, and its Initials could not be opened: there is no libcrypto (`crypto` is
+ *   NULL), the budget is spent, they are damaged, cut or longer than `scratch`, or the client's first
+ *   one was not seen. It has no pieces;
+ * - NR_MESSAGE: it is QUIC, and *pieces has the pieces of its CRYPTO frames, perhaps none. They lie
+ *   in `scratch`, of `scratch_size` bytes; a datagram needs at most as many as it has.
+ * Once a flow has a version, none of its datagrams is NR_NOT_THIS. */
 int nr_quic_pieces(const uint8_t *datagram, uint32_t length, struct nr_quic *state,
                    struct nr_crypto *crypto, uint8_t *scratch, uint32_t scratch_size,
                    struct nr_hello_pieces *pieces);
-
-/* crypto.c: the functions of libcrypto, opened at run time. */
-/* Opens libcrypto, and makes its contexts. Returns NULL where there is none. Not on the packet
- * path. */
-struct nr_crypto *nr_crypto_open(void);
-void nr_crypto_close(struct nr_crypto *crypto);
-/* Digests of `length` bytes; they return false if libcrypto failed. */
-bool nr_crypto_sha256(struct nr_crypto *crypto, const void *bytes, size_t length, uint8_t out[32]);
-bool nr_crypto_md5(struct nr_crypto *crypto, const void *bytes, size_t length, uint8_t out[16]);
 
 /* ja4.c: adds JA4 and JA3 to the record of a ClientHello that nr_hello_parse has read.  `crypto`
  * NULL: adds nothing. */

@@ -89,13 +89,17 @@ struct nr_dissected {
     struct nr_piece piece;
     bool quotes; /* an ICMP error: `quoted` is the flow of the packet that caused it */
     /* The fields below are not cleared for each packet. */
+    const uint8_t *payload_at;  /* of a whole TCP segment or UDP datagram, as long as its frame is
+                                   there; NULL: a fragment, or another protocol */
+    uint32_t payload_captured;  /* bytes of it that the capture has; valid if payload_at is */
     struct nr_key quoted;
     struct nr_tunnel tunnel; /* the innermost around this packet; valid if its kind is not 0 */
     struct nr_inner inner;   /* valid if its `at` is not NULL */
 };
 
 static inline void nr_clear_dissected(struct nr_dissected *out) {
-    nr_clear(out, offsetof(struct nr_dissected, quoted));
+    nr_clear(out, offsetof(struct nr_dissected, payload_at));
+    out->payload_at = NULL;
     out->inner.at = NULL;
     out->tunnel.kind = out->tunnel.depth = 0;
 }

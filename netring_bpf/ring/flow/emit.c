@@ -112,15 +112,28 @@ static void fill_details(const struct nr_table *t, uint32_t i, nr_event *event) 
     }
 }
 
-void nr_emit(struct nr_table *t, uint32_t i, uint8_t kind, uint8_t end_reason) {
+/* Gives the event the flow's first record. */
+static void fill_inside(struct nr_table *t, uint32_t i, nr_event *event) {
+    const uint32_t record = t->insides[i].record;
+    event->app_protocol = t->insides[i].protocol;
+    if (record != 0) {
+        const struct nr_cell_head head = nr_cells_head(&t->app->cells, record);
+        event->app_count = head.count;
+        if (nr_handoff_give_text(t->handoff, event, head.size)) {
+            nr_handoff_put_text(t->handoff, t->app->asked,
+                                nr_cells_copy(&t->app->cells, record, t->app->asked));
+        }
+    }
+}
+
+/* Reserves an event of the flow, and fills what all kinds have. Returns NULL if there is no
+ * room. */
+static nr_event *begin_event(struct nr_table *t, uint32_t i, uint8_t kind, uint8_t end_reason) {
     const struct flow *f = &t->flows[i];
     const struct past *past = &t->pasts[i];
-    if (!(t->kinds >> kind & 1)) {
-        return;
-    }
     nr_event *event = nr_handoff_reserve(t->handoff);
     if (event == NULL) {
-        return;
+        return NULL;
     }
     memset(event, 0, t->handoff->slot_size); /* libc is faster here than inlined stores */
     event->ts = t->now;
@@ -141,5 +154,27 @@ void nr_emit(struct nr_table *t, uint32_t i, uint8_t kind, uint8_t end_reason) {
     }
     if (t->timing != NULL || t->first_count > 0) {
         fill_details(t, i, event);
+    }
+    return event;
+}
+
+void nr_emit(struct nr_table *t, uint32_t i, uint8_t kind, uint8_t end_reason) {
+    nr_event *event = t->kinds >> kind & 1 ? begin_event(t, i, kind, end_reason) : NULL;
+    if (event != NULL && t->app != NULL) {
+        fill_inside(t, i, event);
+    }
+}
+
+void nr_emit_exchange(struct nr_table *t, uint32_t i, uint8_t protocol,
+                      const struct nr_record *record) {
+    nr_event *event = begin_event(t, i, NR_EVENT_APP, NR_END_NONE);
+    if (event == NULL) {
+        return;
+    }
+    const uint32_t kept = t->insides[i].record;
+    event->app_protocol = protocol;
+    event->app_count = kept != 0 ? nr_cells_head(&t->app->cells, kept).count : 0;
+    if (nr_handoff_give_text(t->handoff, event, record->size)) {
+        nr_handoff_put_text(t->handoff, record->bytes, record->size);
     }
 }

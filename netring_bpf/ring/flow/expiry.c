@@ -10,7 +10,13 @@ static void end_flow(struct nr_table *t, uint32_t i, uint32_t hash, uint8_t reas
     const struct flow *f = &t->flows[i];
     const uint64_t packets = nr_flow_packets(t, i, ORIG) + nr_flow_packets(t, i, RESP);
     const uint64_t bytes = f->side[ORIG].bytes + f->side[RESP].bytes;
+    if (t->app != NULL) {
+        nr_payload_end(t, i);
+    }
     nr_emit(t, i, NR_EVENT_ENDED, reason);
+    if (t->app != NULL) {
+        nr_payload_free(t, i);
+    }
     if (f->has_extra) {
         nr_stream_end(t, i, ORIG);
         nr_stream_end(t, i, RESP);
@@ -85,15 +91,24 @@ void nr_flow_evict(struct nr_table *t) {
 
 /* -- time -- */
 
+/* Ends a flow by a timer, and returns what is left of the budget of events. */
+static uint32_t end_by_timer(struct nr_table *t, uint32_t i, uint8_t reason, uint32_t budget) {
+    const uint64_t before = t->handoff->produced;
+    t->app_left = budget - 1 < NR_APP_EVENTS ? budget - 1 : NR_APP_EVENTS;
+    nr_flow_end(t, i, reason);
+    const uint64_t made = t->handoff->produced - before;
+    return budget - (made > 1 ? (uint32_t)made : 1);
+}
+
 static uint32_t sweep_idle(struct nr_table *t, uint32_t budget) {
+    const uint32_t least = t->app != NULL ? NR_APP_EVENTS : 0;
     for (uint32_t c = 0; c < t->classes; c++) {
-        while (budget > 0 && t->idle[c].head != NIL) {
+        while (budget > least && t->idle[c].head != NIL) {
             const uint32_t i = t->idle[c].head;
             if (t->now - t->flows[i].touched < t->idle_ns[c]) {
                 break;
             }
-            nr_flow_end(t, i, nr_flow_end_reason(t, i));
-            budget--;
+            budget = end_by_timer(t, i, nr_flow_end_reason(t, i), budget);
         }
     }
     return budget;
@@ -143,7 +158,13 @@ static __attribute__((noinline)) void run_timers(struct nr_table *t) {
     /* Timers leave the room that a batch of packets may need. A timer without room runs later, but
      * a packet without room would lose its event. */
     const uint32_t room = nr_handoff_room(t->handoff);
-    const uint32_t free = room > t->reserve ? room - t->reserve : 0;
+    uint32_t free = room > t->reserve ? room - t->reserve : 0;
+    if (t->app != NULL) {
+        const uint32_t texts = nr_handoff_text_room(t->handoff) / NR_RECORD_SIZE;
+        const uint32_t kept = (t->handoff->text_mask + 1) / NR_RECORD_SIZE / 4;
+        const uint32_t fit = texts > kept ? texts - kept : 0;
+        free = free < fit ? free : fit;
+    }
     report_updates(t, sweep_idle(t, free < NR_SWEEP_MAX ? free : NR_SWEEP_MAX));
     t->due = next_due(t);
 }
@@ -163,10 +184,18 @@ void nr_table_advance(struct nr_table *t, uint64_t ns) {
     nr_table_tick(t, t->now + ns);
 }
 
+/* Returns whether the hand-off has room for all events of a flow's end. */
+static bool has_room_for_end(const struct nr_table *t) {
+    const uint32_t events = t->app != NULL ? NR_APP_EVENTS + 1 : 1;
+    return nr_handoff_room(t->handoff) >= events &&
+           (t->app == NULL || nr_handoff_text_room(t->handoff) >= events * NR_RECORD_SIZE);
+}
+
 uint32_t nr_table_flush(struct nr_table *t) {
     for (uint32_t c = 0; c < t->classes; c++) {
-        while (t->idle[c].head != NIL && nr_handoff_room(t->handoff) > 0) {
+        while (t->idle[c].head != NIL && has_room_for_end(t)) {
             const uint32_t i = t->idle[c].head;
+            t->app_left = NR_APP_EVENTS;
             nr_flow_end(t, i, c == CLASS_CLOSING ? nr_flow_end_reason(t, i) : NR_END_SHUTDOWN);
         }
     }

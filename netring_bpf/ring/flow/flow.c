@@ -113,6 +113,9 @@ static uint32_t start_flow(struct nr_table *t, const struct nr_dissected *p, uin
     f->orig_is_high = p->from_high != p->from_responder;
     nr_slots_add(t, p->hash, i);
     begin_record(t, i, ts);
+    if (t->app != NULL) {
+        nr_payload_begin(t, i);
+    }
     if (nr_flow_begins_with_answer(t, p)) {
         nr_flow_flip(t, i);
     }
@@ -169,6 +172,9 @@ static void renew_flow(struct nr_table *t, uint32_t i, const struct nr_dissected
     t->live_packets -= packets;
     t->live_bytes -= bytes;
     forget_counts(t, i);
+    if (t->app != NULL) {
+        nr_payload_renew(t, i);
+    }
     const uint64_t letters = t->pasts[i].letters;
     begin_record(t, i, ts);
     t->pasts[i].letters = letters;
@@ -368,6 +374,7 @@ NR_INLINE void continue_flow(struct nr_table *t, uint32_t i, const struct nr_dis
 NR_INLINE uint64_t add_packet(struct nr_table *t, const struct nr_dissected *p, uint64_t ts,
                               uint32_t bytes, uint64_t parent_id) {
     uint32_t i = nr_slots_find(t, p->hash, &p->key);
+    t->app_left = NR_APP_EVENTS;
     const uint8_t over = i != NIL ? end_reason_for(t, i, p) : NR_END_NONE;
     if (NR_UNLIKELY(over != NR_END_NONE)) {
         nr_flow_end(t, i, over);
@@ -377,6 +384,9 @@ NR_INLINE uint64_t add_packet(struct nr_table *t, const struct nr_dissected *p, 
         i = begin_flow(t, p, ts, bytes, parent_id);
     } else {
         continue_flow(t, i, p, ts, bytes, parent_id);
+    }
+    if (p->payload > 0 && NR_UNLIKELY(t->flows[i].stream[side_of(&t->flows[i], p)].reads)) {
+        nr_payload_read(t, i, side_of(&t->flows[i], p), p);
     }
     const uint64_t id = p->inner.at != NULL ? t->pasts[i].id : 0;
     if (NR_UNLIKELY(t->flows[i].class == CLASS_CLOSING && t->idle_ns[CLASS_CLOSING] == 0)) {

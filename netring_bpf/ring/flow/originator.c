@@ -61,6 +61,9 @@ void nr_flow_flip(struct nr_table *t, uint32_t i) {
     if (f->has_tunnel) {
         nr_tunnel_flip(&t->tunneled[i].tunnel);
     }
+    if (t->app != NULL) {
+        nr_payload_flip(t, i);
+    }
     nr_history_flip(t, i);
 }
 

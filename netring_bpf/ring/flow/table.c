@@ -67,6 +67,11 @@ static void list_arrays(struct nr_table *t, const nr_flow_options *options) {
         {&t->timing, options->packet_statistics ? sizeof *t->timing : 0, 0},
         {&t->first_packets, options->first_packets * sizeof *t->first_packets, 0},
         {&t->tunneled, options->decode.tunnel_depth > 0 ? sizeof *t->tunneled : 0, 0},
+        {&t->insides, t->app != NULL ? sizeof *t->insides : 0, 0},
+        {t->app != NULL ? &t->app->readings : NULL, t->app != NULL ? sizeof *t->app->readings : 0,
+         0},
+        {t->app != NULL ? &t->app->cells.cells : NULL,
+         t->app != NULL && !t->app->only_labels ? NR_CELLS_A_FLOW * sizeof(struct nr_cell) : 0, 0},
     };
     memcpy(t->arrays, all, sizeof all);
 }
@@ -81,10 +86,10 @@ static void *array_at(const struct array *array) {
  * out. */
 static bool extend_array(struct array *array, uint32_t flows) {
     const size_t size = (size_t)flows * array->item;
-    void *at = array_at(array);
     if (size == 0 || rounded(size) <= array->size) {
         return true;
     }
+    void *at = array_at(array);
     if (at == NULL) {
         at = map_zeros(size);
     } else {
@@ -116,6 +121,15 @@ static uint32_t held_capacity_of(uint32_t flows) {
     return flows < HELD_MAX ? flows : HELD_MAX;
 }
 
+/* Tells the stores that have several items for each flow. */
+static void note_capacity(struct nr_table *t, uint32_t flows) {
+    t->capacity = flows;
+    t->held_capacity = held_capacity_of(flows);
+    if (t->app != NULL && !t->app->only_labels) {
+        t->app->cells.count = flows * NR_CELLS_A_FLOW;
+    }
+}
+
 /* Returns the bytes that one more flow takes at most. */
 static size_t flow_size(const struct nr_table *t) {
     size_t size = sizeof(struct slots) / 5 + 1;
@@ -137,18 +151,21 @@ struct nr_table *nr_table_create(const nr_flow_options *options, struct nr_hando
     if (t == NULL) {
         return NULL;
     }
+    if (!nr_payload_create(t, options)) {
+        free(t);
+        return NULL;
+    }
     list_arrays(t, options);
     t->slot_groups = nr_slot_groups(options->max_flows);
     t->slots = map_zeros(t->slot_groups * sizeof *t->slots);
     t->held = map_zeros(HELD_MAX * sizeof *t->held);
-    t->held_capacity = held_capacity_of(options->max_flows);
     if (t->slots == NULL || t->held == NULL || !extend_arrays(t, options->max_flows)) {
         nr_table_destroy(t);
         return NULL;
     }
     t->handoff = handoff;
     t->kinds = options->kinds != 0 ? options->kinds : UINT32_MAX;
-    t->capacity = options->max_flows;
+    note_capacity(t, options->max_flows);
     t->limit = limit_of(t, options);
     t->free_head = t->extra_free = t->odds_free = t->held_free = t->victim = NIL;
     t->first_count = options->first_packets;
@@ -175,7 +192,7 @@ void nr_table_destroy(struct nr_table *t) {
         return;
     }
     for (int i = 0; i < ARRAYS; i++) {
-        if (array_at(&t->arrays[i]) != NULL) {
+        if (t->arrays[i].size > 0) {
             munmap(array_at(&t->arrays[i]), t->arrays[i].size);
         }
     }
@@ -185,6 +202,7 @@ void nr_table_destroy(struct nr_table *t) {
     if (t->held != NULL) {
         munmap(t->held, rounded(HELD_MAX * sizeof *t->held));
     }
+    nr_app_destroy(t->app);
     free(t);
 }
 
@@ -238,8 +256,7 @@ void nr_table_make_room(struct nr_table *t, uint32_t flows) {
         t->limit = t->capacity; /* from now on a full table evicts */
         return;
     }
-    t->capacity = wanted;
-    t->held_capacity = held_capacity_of(wanted);
+    note_capacity(t, wanted);
 }
 
 void nr_table_shift_ids(struct nr_table *t, uint64_t by) {
@@ -257,4 +274,7 @@ void nr_table_account(const struct nr_table *t, nr_statistics *s) {
     s->ended_bytes = t->ended_bytes;
     s->live_packets = t->live_packets;
     s->live_bytes = t->live_bytes;
+    if (t->app != NULL) {
+        nr_payload_account(t, s);
+    }
 }

@@ -57,6 +57,9 @@ void nr_table_advance(struct nr_table *table, uint64_t ns);
 /* Ends live flows while the hand-off has room. Returns how many are left. */
 uint32_t nr_table_flush(struct nr_table *table);
 
+/* Returns whether libcrypto is missing that names need. */
+int nr_table_lacks_crypto(const struct nr_table *table);
+
 /* Writes the flow part of the books. */
 void nr_table_account(const struct nr_table *table, nr_statistics *statistics);
 

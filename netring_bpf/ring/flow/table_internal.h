@@ -1,6 +1,6 @@
 /* The insides of the flow table. flow.c has the packet path, prefetch.c fetches memory ahead,
  * expiry.c ends flows, originator.c tells the sides apart, table.c creates the table, and emit.c
- * writes the events. tcp.c, tcp_state.c, tcp_stream.c, tcp_odds.c, history.c, packet_statistics.c
+ * writes the events. payload.c leads payload to the driver of app/. tcp.c, tcp_state.c, tcp_stream.c, tcp_odds.c, history.c, packet_statistics.c
  * and rare.c follow the packets of one flow.
  *
  * A flow has three records, at the same index of three arrays. `flows` has the fields that each
@@ -16,6 +16,7 @@
 #ifndef NR_FLOW_TABLE_INTERNAL_H
 #define NR_FLOW_TABLE_INTERNAL_H
 
+#include "app/driver.h"
 #include "flow/hash.h"
 #include "flow/table.h"
 
@@ -63,6 +64,7 @@ struct stream {
     uint16_t holds : 1;    /* its extra has ranges beyond `delivered` */
     uint16_t begun : 1;    /* a segment of this side was followed */
     uint16_t timed : 1;    /* the time of its first packet is known */
+    uint16_t reads : 1;    /* its payload is looked at */
 };
 
 /* The record that each packet needs: three cache lines. */
@@ -168,6 +170,18 @@ struct timing {
     nr_packet_statistics side[2];
 };
 
+/* What a flow says inside. */
+struct inside {
+    uint64_t protocol : 8; /* NR_APP_* */
+    uint64_t reading : 27; /* number; 0: nothing of it is needed */
+    uint64_t record : 29;  /* number of the first exchange's in the cells; 0: none */
+};
+#define NR_INSIDE_READING ((1u << 27) - 1)
+#define NR_INSIDE_RECORD ((1u << 29) - 1)
+_Static_assert(sizeof(struct inside) == 8, "one word");
+_Static_assert(NR_MAX_FLOWS <= NR_INSIDE_READING, "each flow can have a reading");
+_Static_assert((uint64_t)NR_MAX_FLOWS * NR_CELLS_A_FLOW <= NR_INSIDE_RECORD, "and all cells");
+
 struct tunneled {
     struct nr_tunnel tunnel; /* of the first packet; src is the originator's */
     uint64_t parent_id;
@@ -185,7 +199,7 @@ struct array {
     size_t item;   /* bytes for each flow; 0: there is no such array */
     size_t size;   /* bytes mapped */
 };
-#define ARRAYS 8
+#define ARRAYS 11
 
 #define LEADS 8u
 
@@ -221,6 +235,11 @@ struct nr_table {
     struct odds *odds;
     struct held *held;
     struct nr_handoff *handoff;
+    struct nr_app *app;     /* NULL: no payload is looked at */
+    struct inside *insides; /* NULL, likewise */
+    uint64_t app_second;    /* of the table's time */
+    uint32_t app_told;      /* exchanges with an event in that second */
+    uint32_t app_left;      /* exchanges for which the hand-off has room now */
     uint32_t kinds; /* bits of the kinds of events to make */
     struct list update;
     uint32_t capacity;
@@ -424,6 +443,24 @@ void nr_timing_packet(struct nr_table *t, uint32_t i, int side, uint32_t size, u
 /* -- emit.c -- */
 
 void nr_emit(struct nr_table *t, uint32_t i, uint8_t kind, uint8_t end_reason);
+/* Writes the event of an exchange. */
+void nr_emit_exchange(struct nr_table *t, uint32_t i, uint8_t protocol,
+                      const struct nr_record *record);
+
+/* -- payload.c: but for the first, only if t->app is not NULL -- */
+
+/* Returns false if memory runs out. */
+bool nr_payload_create(struct nr_table *t, const nr_flow_options *options);
+void nr_payload_begin(struct nr_table *t, uint32_t i);
+/* Reads the payload of a packet of this side, which `reads`. */
+void nr_payload_read(struct nr_table *t, uint32_t i, int side, const struct nr_dissected *p);
+void nr_payload_flip(struct nr_table *t, uint32_t i);
+/* Tells what is left, before the flow's last event. */
+void nr_payload_end(struct nr_table *t, uint32_t i);
+void nr_payload_free(struct nr_table *t, uint32_t i); /* after it */
+/* Begins to count anew. */
+void nr_payload_renew(struct nr_table *t, uint32_t i);
+void nr_payload_account(const struct nr_table *t, nr_statistics *statistics);
 
 /* -- server_ports.c -- */
 

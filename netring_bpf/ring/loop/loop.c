@@ -15,6 +15,7 @@
 #define MANY 256           /* frames since the last nap that make the next one long */
 #define REPLAY_PASSES 256  /* between two publications of the books */
 #define ID_BYTES 256u      /* of the first frame, for the ids of flows */
+#define TEXT_PER_FRAME 65536u /* bytes of records; hardly any frame makes so many */
 #define REPLAY_EVENTS 1024 /* events handed over at once: a wake-up is expensive */
 
 /* -- one pass over one source -- */
@@ -41,6 +42,8 @@ static uint32_t replay_allowance(const nr_reader *r, uint64_t tail) {
     if (slots < reserve + each) {
         frames = room / events_per_frame(r);
     }
+    const uint32_t texts = nr_handoff_text_room(&r->handoff) / TEXT_PER_FRAME;
+    frames = frames < texts ? frames : texts;
     if (NR_UNLIKELY(r->stamps.count > 0)) {
         const uint32_t one = frames > 0 && room == slots ? 1 : 0;
         frames = frames > r->stamps.count ? frames - r->stamps.count : one;

@@ -289,8 +289,12 @@ uint32_t nr_reader_event_size(const nr_reader *r) {
     return r->handoff.slot_size;
 }
 
-uint32_t nr_reader_take(nr_reader *r, void *events, uint32_t max) {
-    return nr_handoff_take(&r->handoff, events, max);
+uint32_t nr_reader_take(nr_reader *r, void *events, uint32_t max, uint32_t size, uint32_t *used) {
+    return nr_handoff_take(&r->handoff, events, max, size, used);
+}
+
+int nr_reader_lacks_crypto(const nr_reader *r) {
+    return nr_table_lacks_crypto(r->table);
 }
 
 /* -- books -- */

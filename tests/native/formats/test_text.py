@@ -103,7 +103,7 @@ def layout() -> object:
 
 def batch_of(natives: Iterable[dict[str, object]], layout: object) -> EventBatch:
     events = ffi.new("nr_event[]", list(natives))
-    return EventBatch(bytes(ffi.buffer(events)), layout)  # type: ignore[arg-type]
+    return EventBatch(bytes(ffi.buffer(events)), layout, len(events))  # type: ignore[arg-type]
 
 
 def side_names(size: int) -> list[str]:

@@ -69,7 +69,7 @@ def batch_of(options: FlowOptions) -> EventBatch:
 
 def native(**fields: object) -> EventBatch:
     event = ffi.new("nr_event *", fields)
-    return EventBatch(bytes(ffi.buffer(event)), Layout(ffi.sizeof("nr_event"), False, 0))
+    return EventBatch(bytes(ffi.buffer(event)), Layout(ffi.sizeof("nr_event"), False, 0), 1)
 
 
 @pytest.mark.parametrize(("options", "names"), [(PLAIN, RECORD), (FULL, (*RECORD, *MEASURED))])
@@ -174,7 +174,7 @@ def test_a_time_is_written_to_its_nanosecond(ns: int) -> None:
 def test_times_of_one_batch_do_not_mix() -> None:
     seconds = [0, 64, 128, 64, 0, 86_399, 86_400, 951_782_400, 4_107_542_400, 64]
     events = ffi.new("nr_event[]", [{"ts": s * 10**9 + 1, "kind": 1, "family": 4} for s in seconds])
-    batch = EventBatch(bytes(ffi.buffer(events)), Layout(ffi.sizeof("nr_event"), False, 0))
+    batch = EventBatch(bytes(ffi.buffer(events)), Layout(ffi.sizeof("nr_event"), False, 0), 10)
     made = TextEncoder("json").encode_records(batch).records()
     assert [json.loads(text)["ts"] for text in made] == [time_text(s * 10**9 + 1) for s in seconds]
 

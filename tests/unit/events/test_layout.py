@@ -101,7 +101,7 @@ def test_each_value_is_decoded_under_its_own_name() -> None:
             "history": b"history",
         },
     )  # fmt: skip
-    batch = EventBatch(bytes(ffi.buffer(native)), Layout(ffi.sizeof("nr_event"), False, 0))
+    batch = EventBatch(bytes(ffi.buffer(native)), Layout(ffi.sizeof("nr_event"), False, 0), 1)
 
     def counters(first: int) -> Counters:
         return Counters(

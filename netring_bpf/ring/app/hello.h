@@ -1,0 +1,111 @@
+/* Hellos of TLS, DTLS and QUIC, cut into their parts: hello.c reads them, and ja4.c, tls.c and dtls.c
+ * use them. */
+#ifndef NR_APP_HELLO_H
+#define NR_APP_HELLO_H
+
+#include "app/parser.h"
+#include "dissect/cursor.h"
+
+enum { NR_CLIENT_HELLO = 1, NR_SERVER_HELLO = 2 };
+enum { NR_HELLO_HEAD = 4, NR_HELLO_RANDOM = 32 };
+/* Longer messages are not believed: hellos with the largest keys and tickets are much shorter. */
+#define NR_HELLO_MAX 0x1ffffu
+
+/* Extensions by their numbers. */
+enum {
+    NR_EXT_SERVER_NAME = 0x0000,
+    NR_EXT_GROUPS = 0x000a,
+    NR_EXT_POINT_FORMATS = 0x000b,
+    NR_EXT_SIGNATURES = 0x000d,
+    NR_EXT_ALPN = 0x0010,
+    NR_EXT_TICKET = 0x0023,
+    NR_EXT_PRE_SHARED_KEY = 0x0029,
+    NR_EXT_VERSIONS = 0x002b,
+    NR_EXT_KEY_SHARE = 0x0033,
+    NR_EXT_ECH = 0xfe0d
+};
+
+/* Bytes of a hello that are left to read. */
+struct nr_span {
+    const uint8_t *at;
+    uint32_t length;
+};
+
+/* Takes bytes off the front. Returns false if there are fewer. */
+static inline bool nr_take(struct nr_span *from, uint32_t count, struct nr_span *taken) {
+    if (from->length < count) {
+        return false;
+    }
+    *taken = (struct nr_span){from->at, count};
+    from->at += count;
+    from->length -= count;
+    return true;
+}
+/* Takes a vector behind its length of one or two bytes. Returns false if it is not all there. */
+static inline bool nr_take_vector(struct nr_span *from, uint32_t size, struct nr_span *vector) {
+    struct nr_span left = *from, head;
+    if (!nr_take(&left, size, &head) ||
+        !nr_take(&left, size == 1 ? head.at[0] : nr_be16(head.at), vector)) {
+        return false;
+    }
+    *from = left;
+    return true;
+}
+/* Takes a number of two bytes. */
+static inline bool nr_take16(struct nr_span *from, uint16_t *number) {
+    struct nr_span taken;
+    if (!nr_take(from, 2, &taken)) {
+        return false;
+    }
+    *number = nr_be16(taken.at);
+    return true;
+}
+/* Takes an extension. Returns false at the end, or if the rest of it is not there. */
+static inline bool nr_take_extension(struct nr_span *from, uint16_t *type, struct nr_span *body) {
+    struct nr_span left = *from;
+    if (!nr_take16(&left, type) || !nr_take_vector(&left, 2, body)) {
+        return false;
+    }
+    *from = left;
+    return true;
+}
+
+/* RFC 8701: numbers that mean nothing, which clients send so that servers bear unknown ones. */
+static inline bool nr_is_grease(uint16_t number) {
+    return (number & 0x0f0f) == 0x0a0a && number >> 8 == (number & 0xff);
+}
+
+/* The parts of a hello. A part that was not there yet is at NULL. */
+struct nr_hello {
+    uint8_t type;
+    uint16_t version; /* the old field, which newer versions leave at that of TLS 1.2 */
+    uint32_t size;    /* of the message, with its header */
+    const uint8_t *random;
+    struct nr_span session;
+    struct nr_span ciphers;    /* a server's has one */
+    struct nr_span extensions; /* as far as they are there */
+    bool has_extensions;       /* all of them are there, or there are none */
+};
+
+/* Cuts a hello into its parts. Returns as nr_hello_parse does; with NR_MORE the parts that are
+ * there. */
+int nr_hello_open(const uint8_t *bytes, uint32_t length, char transport, struct nr_hello *hello);
+/* Finds an extension that is all there. */
+bool nr_hello_find(const struct nr_hello *hello, uint16_t wanted, struct nr_span *body);
+/* Returns the newest version that a client offers, GREASE apart; 0: none is in the list.
+ * `as_ja4`: by its number alone, so that drafts are above TLS 1.3. */
+uint16_t nr_hello_newest(const struct nr_hello *hello, char transport, bool as_ja4);
+
+/* ja4.c: the texts that JA4 and JA3 are digests of. */
+enum { NR_JA4_HEAD = 10, NR_RAW_MAX = 8192 };
+struct nr_raw {
+    uint32_t size;
+    bool is_full; /* something was left out: it has no digest */
+    char text[NR_RAW_MAX];
+};
+void nr_ja4_head(const struct nr_hello *hello, char transport, char head[NR_JA4_HEAD]);
+void nr_ja4_ciphers(const struct nr_hello *hello, struct nr_raw *raw);
+void nr_ja4_extensions(const struct nr_hello *hello, struct nr_raw *raw);
+void nr_ja3(const struct nr_hello *hello, struct nr_raw *raw);
+
+#endif

@@ -1,0 +1,212 @@
+/* Hellos of TLS that come in pieces: CRYPTO frames of QUIC, and fragments of DTLS. The pieces of a
+ * side go to its backlog, by their place in the handshake. */
+#include "app/driver.h"
+
+#define DATAGRAMS_MAX 16u /* of a side, without a hello in them */
+
+/* -- QUIC and DTLS -- */
+
+/* Makes the hello's record one of QUIC. */
+static void tell_version(struct nr_message *m, uint32_t version) {
+    struct nr_record record;
+    struct nr_field field;
+    uint32_t at = 0;
+    nr_record_clear(&record);
+    record.is_cut = m->record.is_cut;
+    nr_record_number(&record, NR_FIELD_VERSION, version);
+    while (nr_record_next(m->record.bytes, m->record.size, &at, &field)) {
+        if (field.field != NR_FIELD_VERSION) {
+            nr_record_bytes(&record, field.field, field.value, field.length);
+        }
+    }
+    m->record.size = record.size;
+    m->record.is_cut = record.is_cut;
+    memcpy(m->record.bytes, record.bytes, record.size);
+}
+
+/* Takes the hello in app->message, of `length` bytes in app->scratch. */
+static void take_hello(struct nr_app *app, struct nr_reading *r, const struct nr_app_packet *p,
+                       uint8_t protocol, uint32_t length) {
+    struct nr_message *m = &app->message;
+    const char transport = protocol == NR_APP_QUIC ? 'q' : 'd';
+    if (nr_is_client_hello(app->scratch, length)) {
+        nr_ja4_add(app->scratch, length, transport, app->crypto, &m->record);
+    } else if (m->role == NR_ANSWERS) {
+        nr_hello_compare(app->scratch, length, transport, app->asked, nr_app_oldest_ask(app, r),
+                         &m->record);
+    }
+    m->protocol = protocol;
+    if (protocol == NR_APP_QUIC) {
+        tell_version(m, r->quic.version);
+    }
+    nr_app_take(app, r, p, m);
+}
+
+/* Reads the hellos that the backlog has. */
+static void read_hellos(struct nr_app *app, struct nr_reading *r, const struct nr_app_packet *p,
+                        uint8_t protocol) {
+    struct nr_app_side *s = &r->side[p->side];
+    struct nr_message *m = &app->message;
+    uint32_t ready;
+    while ((ready = nr_backlog_ready(&s->backlog)) > 0 && ready >= s->needs) {
+        nr_backlog_copy(&app->pool, &s->backlog, app->scratch);
+        nr_message_clear(m);
+        const int verdict =
+            nr_hello_parse(app->scratch, ready, protocol == NR_APP_QUIC ? 'q' : 'd', m);
+        if (verdict == NR_MORE) {
+            s->needs = m->needs > ready ? m->needs : ready + 1;
+            return;
+        }
+        if (verdict == NR_NOT_THIS || m->used == 0) {
+            nr_backlog_clear(&app->pool, &s->backlog);
+            return;
+        }
+        const uint64_t used = m->used;
+        const bool is_silent = m->role == NR_SILENT;
+        take_hello(app, r, p, protocol, ready);
+        if (!is_silent) {
+            nr_app_stop(app, r, p, p->side);
+            return;
+        }
+        nr_backlog_drop(&app->pool, &s->backlog, used);
+        s->needs = 0;
+    }
+}
+
+/* Reads the beginning of a hello whose end will not come. */
+static void read_hello_beginning(struct nr_app *app, struct nr_reading *r,
+                                 const struct nr_app_packet *p, uint8_t protocol) {
+    const struct nr_app_side *s = &r->side[p->side];
+    const uint32_t ready = nr_backlog_ready(&s->backlog);
+    if (ready == 0 || s->parser == NR_READ_NOTHING) {
+        return;
+    }
+    nr_backlog_copy(&app->pool, &s->backlog, app->scratch);
+    nr_message_clear(&app->message);
+    if (nr_hello_parse_cut(app->scratch, ready, protocol == NR_APP_QUIC ? 'q' : 'd',
+                           &app->message) == NR_MESSAGE) {
+        take_hello(app, r, p, protocol, ready);
+    }
+}
+
+/* Takes the pieces of a datagram. */
+static void take_pieces(struct nr_app *app, struct nr_reading *r, const struct nr_app_packet *p,
+                        const struct nr_hello_pieces *pieces, uint8_t protocol) {
+    struct nr_app_side *s = &r->side[p->side];
+    for (uint32_t n = 0; n < pieces->count && s->parser != NR_READ_NOTHING; n++) {
+        const struct nr_hello_piece *piece = &pieces->piece[n];
+        const uint32_t chunks = NR_BACKLOG_CHUNKS - r->side[p->side ^ 1].backlog.chunks;
+        const int put = piece->offset < NR_BACKLOG_SIZE
+                            ? nr_backlog_put(&app->pool, &s->backlog, chunks, piece->offset,
+                                             piece->at, piece->length)
+                            : NR_BACKLOG_TOO_LONG;
+        if (put != NR_BACKLOG_PUT) {
+            app->missed[put == NR_BACKLOG_FULL ? NR_MISSED_POOL_FULL : NR_MISSED_TOO_LONG]++;
+            read_hello_beginning(app, r, p, protocol);
+            nr_app_stop(app, r, p, p->side);
+            return;
+        }
+    }
+    read_hellos(app, r, p, protocol);
+}
+
+/* Takes the flow for one of this protocol. Returns false if no more of it is read. */
+static bool settle(struct nr_app *app, struct nr_reading *r, const struct nr_app_packet *p,
+                   uint8_t protocol, uint8_t row) {
+    for (int side = 0; side < 2; side++) {
+        if (r->side[side].parser == NR_READ_ANY) {
+            r->side[side].parser = row;
+        }
+    }
+    nr_app_label(app, r, p, protocol);
+    return r->side[p->side].parser != NR_READ_NOTHING;
+}
+
+/* Counts a datagram of this side. Some have nothing to read, and after a few nothing will come. */
+static void count_datagram(struct nr_app *app, struct nr_reading *r, const struct nr_app_packet *p,
+                           uint8_t protocol) {
+    struct nr_app_side *s = &r->side[p->side];
+    if (s->parser != NR_READ_NOTHING && ++s->tries >= DATAGRAMS_MAX) {
+        read_hello_beginning(app, r, p, protocol);
+        nr_app_stop(app, r, p, p->side);
+    }
+}
+
+/* Forgets the pieces of a side: its hello begins anew. */
+static void begin_anew(struct nr_app *app, struct nr_app_side *s) {
+    nr_backlog_clear(&app->pool, &s->backlog);
+    s->needs = 0;
+}
+
+int nr_app_quic(struct nr_app *app, struct nr_reading *r, const struct nr_app_packet *p,
+                uint8_t row) {
+    static const struct nr_quic none;
+    struct nr_hello_pieces pieces = {.count = 0};
+    const bool is_known = r->side[p->side].parser == row;
+    if (app->crypto != NULL) {
+        nr_crypto_budget(app->crypto, p->ts);
+    }
+    if (!is_known) {
+        r->quic = none;
+    }
+    r->quic.from = p->side & 1;
+    const int verdict = nr_quic_pieces(p->at, p->captured, &r->quic, app->crypto, app->opened,
+                                       sizeof app->opened, &pieces);
+    if (verdict == NR_NOT_THIS && !is_known) {
+        return NR_NOT_THIS;
+    }
+    if (r->quic.begins) {
+        begin_anew(app, &r->side[0]);
+        begin_anew(app, &r->side[1]);
+    }
+    if (!settle(app, r, p, NR_APP_QUIC, row)) {
+        return NR_MORE;
+    }
+    if (app->crypto == NULL) {
+        nr_app_stop(app, r, p, 0);
+        nr_app_stop(app, r, p, 1);
+        return NR_MORE;
+    }
+    if (verdict == NR_MESSAGE) {
+        take_pieces(app, r, p, &pieces, NR_APP_QUIC);
+    }
+    count_datagram(app, r, p, NR_APP_QUIC);
+    return NR_MORE;
+}
+
+/* Takes an alert in place of a hello: it ends the exchange. */
+static void take_alert(struct nr_app *app, struct nr_reading *r, const struct nr_app_packet *p,
+                       uint8_t alert) {
+    struct nr_message *m = &app->message;
+    nr_message_clear(m);
+    m->protocol = NR_APP_DTLS;
+    m->role = NR_ANSWERS;
+    m->next = NR_PARSE_NOTHING;
+    nr_record_number(&m->record, NR_FIELD_ALERT, alert);
+    if (r->asks > 0) {
+        nr_app_take(app, r, p, m);
+    }
+}
+
+int nr_app_dtls(struct nr_app *app, struct nr_reading *r, const struct nr_app_packet *p,
+                uint8_t row) {
+    struct nr_app_side *s = &r->side[p->side];
+    struct nr_hello_pieces pieces = {.count = 0};
+    const int verdict = nr_dtls_pieces(p->at, p->captured, &pieces);
+    if (verdict == NR_NOT_THIS) {
+        return NR_NOT_THIS; /* STUN and RTP may come on the same ports */
+    }
+    if (!settle(app, r, p, NR_APP_DTLS, row)) {
+        return NR_MORE;
+    }
+    if (pieces.count > 0 && pieces.sequence != s->base) {
+        begin_anew(app, s);
+        s->base = pieces.sequence;
+    }
+    take_pieces(app, r, p, &pieces, NR_APP_DTLS);
+    if (pieces.is_refused && s->parser != NR_READ_NOTHING) {
+        take_alert(app, r, p, pieces.alert);
+    }
+    count_datagram(app, r, p, NR_APP_DTLS);
+    return NR_MORE;
+}

@@ -1,0 +1,213 @@
+/* Pairs questions with answers, and tells of the exchanges. */
+#include "app/driver.h"
+
+/* Returns whether a record has several fields of this number. */
+static bool may_repeat(uint8_t field) {
+    return field == NR_FIELD_ALPN_OFFERED || field == NR_FIELD_ANSWER ||
+           field == NR_FIELD_ASSIGNED || field == NR_FIELD_MESSAGE_TYPE || field == NR_FIELD_ROUTER;
+}
+
+/* Adds the fields of a question, but those that the answer tells anew. */
+static void append_question(struct nr_record *record, const uint8_t *question, uint32_t size,
+                            const struct nr_record *answer) {
+    uint32_t at = 0;
+    struct nr_field field, other;
+    while (nr_record_next(question, size, &at, &field)) {
+        if (may_repeat(field.field) ||
+            !nr_record_find(answer->bytes, answer->size, field.field, &other)) {
+            nr_record_bytes(record, field.field, field.value, field.length);
+        }
+    }
+}
+
+static bool has(const uint8_t *bytes, uint32_t size, uint8_t number) {
+    struct nr_field field;
+    return nr_record_find(bytes, size, number, &field);
+}
+
+/* Begins app->told: what came before, and whether all of it was seen. */
+static void begin_told(struct nr_app *app, const struct nr_reading *r, bool is_cut,
+                       const uint8_t *bytes, uint32_t size) {
+    nr_record_clear(&app->told);
+    if (is_cut && !has(bytes, size, NR_FIELD_CUT)) {
+        nr_record_number(&app->told, NR_FIELD_CUT, 1);
+    }
+    if (r->carrier != NR_APP_NONE && !has(bytes, size, NR_FIELD_CARRIER)) {
+        nr_record_number(&app->told, NR_FIELD_CARRIER, r->carrier);
+    }
+}
+
+static void tell(struct nr_app *app, const struct nr_app_packet *p, uint8_t protocol) {
+    app->exchanges++;
+    app->listener.exchange(app->listener.owner, p->flow, protocol, &app->told);
+}
+
+/* Takes the record of a question out of the list, to app->asked. Returns its size. */
+static uint32_t take_ask(struct nr_app *app, struct nr_reading *r, uint32_t n, uint8_t *protocol) {
+    const uint32_t record = r->ask[n], below = (1u << n) - 1;
+    *protocol = nr_cells_head(&app->cells, record).protocol;
+    const uint32_t size = nr_cells_copy(&app->cells, record, app->asked);
+    nr_cells_free(&app->cells, record);
+    r->asks--;
+    for (uint32_t j = n; j < r->asks; j++) {
+        r->ask[j] = r->ask[j + 1];
+        r->ask_pair[j] = r->ask_pair[j + 1];
+    }
+    r->ask_sides = (r->ask_sides & below) | (r->ask_sides >> 1 & ~below);
+    return size;
+}
+
+static void tell_unanswered(struct nr_app *app, struct nr_reading *r, const struct nr_app_packet *p,
+                            uint32_t n) {
+    uint8_t protocol;
+    const uint32_t size = take_ask(app, r, n, &protocol);
+    nr_record_clear(&app->told);
+    nr_record_append(&app->told, app->asked, size);
+    tell(app, p, protocol);
+}
+
+void nr_app_give_up_asks(struct nr_app *app, struct nr_reading *r, const struct nr_app_packet *p,
+                         uint32_t sides) {
+    for (uint32_t n = 0; n < r->asks;) {
+        if (sides >> (r->ask_sides >> n & 1) & 1) {
+            tell_unanswered(app, r, p, n);
+        } else {
+            n++;
+        }
+    }
+}
+
+uint32_t nr_app_oldest_ask(struct nr_app *app, const struct nr_reading *r) {
+    return r->asks > 0 ? nr_cells_copy(&app->cells, r->ask[0], app->asked) : 0;
+}
+
+/* Returns the oldest question of the pair; NR_ASKS_MAX: there is none. */
+static uint32_t find_ask(const struct nr_reading *r, uint32_t pair) {
+    for (uint32_t n = 0; n < r->asks; n++) {
+        if (r->ask_pair[n] == pair) {
+            return n;
+        }
+    }
+    return NR_ASKS_MAX;
+}
+
+/* Returns whether the datagram asks once more what it has asked, as nobody answered. */
+static bool is_asked_again(struct nr_app *app, const struct nr_reading *r, uint32_t pair) {
+    const uint32_t n = find_ask(r, pair);
+    return n < NR_ASKS_MAX && nr_cells_head(&app->cells, r->ask[n]).size == app->told.size &&
+           nr_cells_copy(&app->cells, r->ask[n], app->asked) == app->told.size &&
+           memcmp(app->asked, app->told.bytes, app->told.size) == 0;
+}
+
+static void keep_ask(struct nr_app *app, struct nr_reading *r, const struct nr_app_packet *p,
+                     const struct nr_message *m) {
+    begin_told(app, r, m->record.is_cut, m->record.bytes, m->record.size);
+    nr_record_append(&app->told, m->record.bytes, m->record.size);
+    if (p->is_datagram && is_asked_again(app, r, m->pair)) {
+        return;
+    }
+    if (r->side[p->side ^ 1].parser == NR_READ_NOTHING) {
+        tell(app, p, m->protocol); /* no answer will be read */
+        return;
+    }
+    const uint32_t record =
+        nr_cells_put(&app->cells, app->told.bytes, app->told.size, m->protocol);
+    if (record == 0) {
+        app->missed[NR_MISSED_STORE_FULL]++;
+        tell(app, p, m->protocol);
+        return;
+    }
+    if (r->asks == NR_ASKS_MAX) {
+        tell_unanswered(app, r, p, 0);
+    }
+    r->ask[r->asks] = record;
+    r->ask_pair[r->asks] = m->pair;
+    r->ask_sides = (r->ask_sides & ((1u << r->asks) - 1)) | (uint32_t)p->side << r->asks;
+    r->asks++;
+}
+
+static void pair_answer(struct nr_app *app, struct nr_reading *r, const struct nr_app_packet *p,
+                        const struct nr_message *m) {
+    const uint32_t n = m->role == NR_ANSWERS ? find_ask(r, m->pair) : NR_ASKS_MAX;
+    uint8_t protocol = m->protocol;
+    const uint32_t size = n < NR_ASKS_MAX ? take_ask(app, r, n, &protocol) : 0;
+    const bool says_cut = has(m->record.bytes, m->record.size, NR_FIELD_CUT);
+    begin_told(app, r, m->record.is_cut && !says_cut, app->asked, size);
+    append_question(&app->told, app->asked, size, &m->record);
+    nr_record_append(&app->told, m->record.bytes, m->record.size);
+    tell(app, p, protocol);
+}
+
+void nr_app_stop(struct nr_app *app, struct nr_reading *r, const struct nr_app_packet *p,
+                 int side) {
+    struct nr_app_side *s = &r->side[side];
+    nr_backlog_clear(&app->pool, &s->backlog);
+    s->parser = NR_READ_NOTHING;
+    s->skip = 0;
+    s->needs = 0;
+    s->is_lost = s->is_chunks = false;
+    nr_app_give_up_asks(app, r, p, 1u << (side ^ 1)); /* they will not be answered */
+}
+
+static void stop_both(struct nr_app *app, struct nr_reading *r, const struct nr_app_packet *p) {
+    nr_app_stop(app, r, p, p->side);
+    nr_app_stop(app, r, p, p->side ^ 1);
+}
+
+void nr_app_label(struct nr_app *app, struct nr_reading *r, const struct nr_app_packet *p,
+                  uint8_t protocol) {
+    if (protocol == NR_APP_NONE) {
+        return;
+    }
+    if (r->protocol != protocol) {
+        r->protocol = protocol;
+        app->listener.label(app->listener.owner, p->flow, protocol);
+    }
+    if (app->only_labels) {
+        stop_both(app, r, p);
+    }
+}
+
+/* Both sides begin anew behind this message, with whatever protocol. */
+static void hand_over(struct nr_app *app, struct nr_reading *r, const struct nr_app_packet *p,
+                      uint8_t protocol) {
+    nr_app_give_up_asks(app, r, p, 3);
+    r->carrier = protocol;
+    r->note = 0;
+    for (int side = 0; side < 2; side++) {
+        struct nr_app_side *s = &r->side[side];
+        s->begins = s->parser == NR_READ_NOTHING;
+        s->parser = NR_READ_ANY;
+        s->needs = 0;
+        s->attempts = s->tries = 0;
+        s->is_chunks = s->is_lost = false;
+    }
+}
+
+void nr_app_take(struct nr_app *app, struct nr_reading *r, const struct nr_app_packet *p,
+                 const struct nr_message *m) {
+    const bool is_label =
+        m->role == NR_ALONE && m->record.size == 0 && m->next == NR_PARSE_NOTHING;
+    r->note = m->note;
+    nr_app_label(app, r, p, m->protocol);
+    if (app->only_labels) {
+        return;
+    }
+    if (m->role == NR_ASKS) {
+        keep_ask(app, r, p, m);
+    } else if (m->role == NR_ANSWERS || (m->role == NR_ALONE && m->record.size > 0)) {
+        pair_answer(app, r, p, m);
+    }
+    if (m->hands_over) {
+        hand_over(app, r, p, m->protocol);
+    } else if (is_label && m->protocol == NR_APP_STUN && p->is_datagram) {
+        return; /* DTLS and RTP may follow on the same ports */
+    } else if (is_label) {
+        stop_both(app, r, p);
+    } else if (m->next == NR_PARSE_NOTHING) {
+        nr_app_stop(app, r, p, p->side);
+    } else if (m->next == NR_PARSE_ANY) {
+        r->side[p->side].parser = NR_READ_ANY;
+    }
+    r->side[p->side].is_chunks = m->next == NR_PARSE_CHUNKS;
+}

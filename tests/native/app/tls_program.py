@@ -1,0 +1,125 @@
+"""Runs tls_parse.c: what the parsers of TLS and DTLS say to bytes."""
+
+from __future__ import annotations
+
+import struct
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from tests.support.paths import ROOT
+
+RING = ROOT / "netring_bpf" / "ring"
+SOURCES = ("record", "crypto", "hello", "ja4", "tls", "dtls")
+CUT, VERSION, ALERT, SESSION_ID = 1, 3, 8, 9
+SERVER_NAME, ALPN_OFFERED, ALPN, CIPHER, RESUMED, ECH, JA4, JA3, GROUP, CLIENT_VERSION = range(
+    10, 20
+)
+NUMBERS = {CUT, VERSION, ALERT, CIPHER, RESUMED, ECH, GROUP, CLIENT_VERSION}
+TLS, DTLS, QUIC = 1, 2, 3
+ASKS, ANSWERS, ALONE, SILENT = range(4)
+SAME, NOTHING = range(2)
+
+
+@dataclass(frozen=True)
+class Message:
+    """One answer of the parsers."""
+
+    verdict: str
+    protocol: int
+    role: int
+    next: int
+    needs: int
+    used: int
+    is_cut: bool
+    record: bytes
+
+    @property
+    def fields(self) -> list[tuple[int, int | bytes]]:
+        """Number and value of each field."""
+        found: list[tuple[int, int | bytes]] = []
+        at = 0
+        while at < len(self.record):
+            field, _, length = struct.unpack_from("=BBH", self.record, at)
+            value = self.record[at + 4 : at + 4 + length]
+            found.append((field, int.from_bytes(value, "little") if field in NUMBERS else value))
+            at += 4 + length
+        return found
+
+    def get(self, number: int) -> int | bytes | None:
+        """The first field of this number."""
+        return next((value for field, value in self.fields if field == number), None)
+
+    def all(self, number: int) -> list[int | bytes]:
+        """All fields of this number."""
+        return [value for field, value in self.fields if field == number]
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """Fragments of hellos in a datagram."""
+
+    verdict: str
+    sequence: int
+    is_cut: bool
+    is_refused: bool
+    alert: int
+    pieces: list[tuple[int, bytes]]
+
+
+class Program:
+    """The program, built and running."""
+
+    def __init__(self, folder: Path) -> None:
+        binary = folder / "tls_parse"
+        sources = [Path(__file__).parent / "tls_parse.c"]
+        sources += [RING / "app" / f"{name}.c" for name in SOURCES]
+        flags = ["-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", "-g", "-O1"]
+        flags += [f"-I{RING}", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+        subprocess.run(["gcc", *flags, "-o", binary, *sources, "-ldl"], check=True)
+        self._process = subprocess.Popen(
+            [binary], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def __enter__(self) -> Program:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._process.communicate(timeout=30)
+        assert self._process.returncode == 0
+
+    def _ask(self, what: str, is_all: bool, data: bytes, asked: bytes) -> list[str]:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        which = "all" if is_all else "more"
+        self._process.stdin.write(f"{what} {which} {data.hex() or '-'} {asked.hex() or '-'}\n")
+        self._process.stdin.flush()
+        return self._process.stdout.readline().split()
+
+    def parse(
+        self, data: bytes, what: str = "tls", *, is_all: bool = False, asked: bytes = b""
+    ) -> Message:
+        """Ask nr_tls_parse, or nr_hello_parse of a transport: t, d, q."""
+        words = self._ask(what, is_all, data, asked)
+        record = bytes.fromhex(words[7].removesuffix("-"))
+        numbers = [int(word) for word in words[1:6]]
+        return Message(words[0], *numbers, words[6] == "1", record)
+
+    def pieces(self, data: bytes) -> Pieces:
+        """Ask nr_dtls_pieces."""
+        verdict, sequence, is_cut, is_refused, alert, *rest = self._ask("pieces", False, data, b"")
+        split = (word.split(":") for word in rest)
+        pieces = [(int(offset), bytes.fromhex(text)) for offset, text in split]
+        return Pieces(
+            verdict, int(sequence), is_cut == "1", is_refused == "1", int(alert), pieces
+        )
+
+    def raw(self, data: bytes, transport: str = "t") -> list[str]:
+        """The texts of JA4 and JA3 before their digests."""
+        return self._ask(f"raw-{transport}", False, data, b"")
