@@ -67,12 +67,15 @@ if TYPE_CHECKING:
     from netring_bpf.netring import Netring
     from netring_bpf.netring_statistics import NetringStatistics
     from netring_bpf.recording.recorder import Recorder, RecordOptions, RecordStatistics
+    from netring_bpf.ring.names import AddressName, AddressNames, NamesStatistics
     from netring_bpf.sinks.base import Sink, SinkStatistics
     from netring_bpf.sinks.mqtt import MqttOptions, MqttSink
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AddressName",
+    "AddressNames",
     "BackendChanged",
     "BatchSubscriber",
     "BroadcastStatistics",
@@ -105,6 +108,7 @@ __all__ = [
     "LinkUp",
     "MqttOptions",
     "MqttSink",
+    "NamesStatistics",
     "Netring",
     "NetringError",
     "NetringStatistics",
@@ -133,6 +137,9 @@ __all__ = [
 __getattr__ = hand_on(
     __name__,
     {
+        "AddressName": "netring_bpf.ring.names",
+        "AddressNames": "netring_bpf.ring.names",
+        "NamesStatistics": "netring_bpf.ring.names",
         "Capture": "netring_bpf.capture.capture",
         "EventBatch": "netring_bpf.events.batch",
         "Filter": "netring_bpf.filter.filter",

@@ -301,6 +301,8 @@ typedef struct {
     uint8_t reserved[5];
 } nr_port_timeout;
 
+typedef struct nr_names nr_names; /* the names of addresses; see below */
+
 typedef struct {
     uint64_t half_open_ns; /* since the first packet; the other timeouts, since the latest one */
     uint64_t idle_tcp_ns;
@@ -329,6 +331,7 @@ typedef struct {
     uint32_t id_by_frame; /* of a replay: a hash of the first frame is added to first_id */
     uint32_t names;       /* NR_NAMES_* */
     uint64_t names_bytes; /* memory for payload that waits for more */
+    nr_names *address_names; /* shared by the readers of a capture, and outlives them; NULL: none */
 } nr_flow_options;
 
 typedef struct {
@@ -687,7 +690,6 @@ uint32_t nr_reader_take(nr_reader *reader, void *events, uint32_t max, uint32_t 
 void nr_reader_statistics(nr_reader *reader, nr_statistics *statistics);
 
 /* -- names of addresses: one table for all readers of a capture, from any thread -- */
-typedef struct nr_names nr_names;
 typedef struct {
     uint64_t first_ts; /* when it was told first, and last */
     uint64_t last_ts;

@@ -46,7 +46,7 @@ def batch_of(events: Iterable[tuple[dict[str, object], bytes]]) -> EventBatch:
         natives.append({"kind": lib.NR_EVENT_APP, "app_at": at, "app_size": len(app)} | native)
         records += app
     raw = bytes(ffi.buffer(ffi.new("nr_event[]", natives))) + records
-    return EventBatch(raw, _layout(), rows=range(len(given)))
+    return EventBatch(raw, _layout(), len(given))
 
 
 @functools.cache

@@ -34,6 +34,7 @@ DOORS = {
         "filter/interpreter.py",
         "formats/batch_text.py",
         "ring/books.py",
+        "ring/names.py",
         "ring/reader.py",
     },
 }
