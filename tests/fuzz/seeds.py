@@ -1,4 +1,4 @@
-"""The fuzzers' first corpus: ``python -m tests.fuzz.seeds dissect|savefile FOLDER``."""
+"""The fuzzers' first corpus: ``python -m tests.fuzz.seeds dissect|savefile|tls FOLDER``."""
 
 from __future__ import annotations
 
@@ -9,6 +9,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from netring_bpf.filter.libpcap import Savefile
+from tests.native.app.hellos import (
+    alpn,
+    client_hello,
+    datagram_record,
+    extension,
+    fragment,
+    key_share,
+    record,
+    server_hello,
+    server_name,
+    versions,
+)
 from tests.native.source.test_savefile import FORMS
 from tests.support.encapsulations import LINKS, MACS, TAGS, TUNNELS
 from tests.support.frames import icmp_echo, tcp, udp
@@ -47,12 +59,29 @@ def frames() -> Iterator[tuple[int, bytes]]:
                     yield numbers[file.linktype], frame.data[:1500]
 
 
+def hellos() -> Iterator[bytes]:
+    """Hellos, behind the byte that chooses their parser."""
+    client = client_hello(server_name(b"a.example") + alpn(b"h2") + versions(0x0304, 0x0303))
+    server = server_hello(key_share(29) + extension(43, b"\x03\x04"))
+    datagram = client_hello(versions(0xFEFC, 0xFEFD), version=0xFEFD, cookie=b"")
+    question = b"\x09\0\0\0\x03\x01\0\0"  # a record: a ticket without an ID
+    yield from (b"\0" + record(hello) for hello in (client, server))
+    yield from (b"\x08" + record(hello)[:60] for hello in (client, server))
+    yield b"\0" + record(client[:20]) + record(client[20:])
+    yield b"\x10" + question + record(server_hello()) + record(b"\x01", kind=20)
+    yield from (b"\x01" + client, b"\x03" + client, b"\x01" + server, b"\x02" + datagram)
+    yield b"\x04" + datagram_record(fragment(datagram, 0, 0, 20) + fragment(datagram, 0, 20))
+    yield b"\x04" + datagram_record(b"\x02\x28", kind=21)
+
+
 def main(target: str, folder: Path) -> None:
     """Write each seed under its own digest."""
     seeds: Iterator[bytes]
     if target == "savefile":
         files = [p.read_bytes() for p in captures() if p.stat().st_size <= MAX_FILE]
         seeds = iter([*FORMS.values(), *files])
+    elif target == "tls":
+        seeds = hellos()
     else:
         seeds = (bytes((4, 0, link, 1, 0, 0, 0, 0)) + data for link, data in frames())
     for seed in seeds:

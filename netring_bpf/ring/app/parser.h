@@ -63,8 +63,6 @@ struct nr_message {
 /* Reads one message. The caller has cleared *message. */
 typedef int nr_app_parser(const struct nr_app_bytes *bytes, struct nr_message *message);
 
-struct nr_crypto; /* crypto.c */
-
 /* tls.c: a record layer with a ClientHello or ServerHello, of a stream. */
 nr_app_parser nr_tls_parse;
 /* Adds JA4 and JA3 of the ClientHello that nr_tls_parse has read from these bytes. */
