@@ -7,7 +7,7 @@
 #define EMPTY "(empty)"
 
 enum { OPCODE_SHIFT = 11, IS_ANSWER = 0x8000, AA = 0x400, TC = 0x200, RD = 0x100, RA = 0x80 };
-enum { NETBIOS_PORT = 137, DHCP_SERVER = 67 };
+enum { NETBIOS_PORT = 137, DHCP_SERVER = 67, HTTP_0_9 = 9 };
 
 /* -- text of the network -- */
 
@@ -253,7 +253,7 @@ static char *put_uri(char *at, const struct nr_app_record *app) {
     struct nr_field field;
     uint8_t plain[NR_TEXT_MAX];
     if (!nr_record_find(app->bytes, app->size, NR_FIELD_PATH, &field)) {
-        return put_unset(at);
+        return has(app, NR_FIELD_METHOD) ? put_word(at, EMPTY) : put_unset(at);
     }
     const uint8_t *text = field.value;
     uint32_t length = field.length < sizeof plain ? field.length : (uint32_t)sizeof plain;
@@ -265,12 +265,23 @@ static char *put_uri(char *at, const struct nr_app_record *app) {
     return put_tab(put_text(at, plain, unescape(text, length, plain), 0));
 }
 
+/* Writes the version of the answer. */
+static char *put_http_version(char *at, const struct nr_app_record *app) {
+    const uint32_t version = value_of(app, NR_FIELD_VERSION);
+    if (!has(app, NR_FIELD_STATUS) && version != HTTP_0_9) {
+        return put_unset(at);
+    }
+    return put_tab(nr_put_u64(NR_PUT(nr_put_u64(at, version >> 8), "."), version & 0xff));
+}
+
+/* Writes the status and its words. Answers of version 0.9 have none: Zeek writes 0. */
 static char *put_http_answer(char *at, const struct nr_app_record *app) {
     struct nr_field reason;
     const bool has_reason =
         nr_record_find(app->bytes, app->size, NR_FIELD_REASON, &reason) && reason.length > 0;
     if (!has(app, NR_FIELD_STATUS)) {
-        return put_unset(put_unset(at));
+        return value_of(app, NR_FIELD_VERSION) == HTTP_0_9 ? put_word(at, "0\t<empty>")
+                                                           : put_unset(put_unset(at));
     }
     at = put_number(at, app, NR_FIELD_STATUS);
     return has_reason ? put_field(at, app, NR_FIELD_REASON) : put_word(at, "<empty>");
@@ -281,17 +292,12 @@ char *nr_zeek_http_record(char *at, const nr_event *e, struct nr_encoding *encod
     if (e->app_protocol != NR_APP_HTTP || app.size == 0) {
         return at;
     }
-    const uint32_t version = value_of(&app, NR_FIELD_VERSION);
     at = nr_zeek_put_head(at, e, began(e, &app), encoding->options);
     at = put_tab(nr_put_u64(at, e->app_count > 0 ? e->app_count : 1));
     at = put_field(at, &app, NR_FIELD_METHOD);
     at = put_field(at, &app, NR_FIELD_HOST);
     at = put_uri(at, &app);
-    if (has(&app, NR_FIELD_STATUS)) { /* Zeek's is the version of the answer */
-        at = put_tab(nr_put_u64(NR_PUT(nr_put_u64(at, version >> 8), "."), version & 0xff));
-    } else {
-        at = put_unset(at);
-    }
+    at = put_http_version(at, &app);
     at = put_field(at, &app, NR_FIELD_USER_AGENT);
     return end_line(put_http_answer(at, &app));
 }
