@@ -11,7 +11,6 @@ from scapy.packet import Packet
 
 from netring_bpf import FlowEnded, FlowOptions
 from netring_bpf._core import ffi, lib
-from netring_bpf.capture.replay import Replay
 from netring_bpf.ring.reader import Reader
 from tests.support.replay import SECOND, START, Frame
 
