@@ -30,6 +30,8 @@ from netring_bpf.broadcast.broadcast import (
 )
 from netring_bpf.errors import NetringError
 from netring_bpf.events.event import (
+    App,
+    AppEvent,
     BackendChanged,
     CaptureError,
     Counters,
@@ -76,6 +78,8 @@ __version__ = "0.1.0"
 __all__ = [
     "AddressName",
     "AddressNames",
+    "App",
+    "AppEvent",
     "BackendChanged",
     "BatchSubscriber",
     "BroadcastStatistics",

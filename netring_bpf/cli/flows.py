@@ -47,7 +47,10 @@ DESCRIPTION = (
     "ends. Ctrl-C stops the capture and prints a summary."
 )
 _DEFAULT: Final = FlowOptions()
-_EVENTS: Final = {kind.__name__.removeprefix("Flow").lower(): kind for kind in _DEFAULT.events}
+_EVENTS: Final = {
+    kind.__name__.removeprefix("Flow").removesuffix("Event").lower(): kind
+    for kind in _DEFAULT.events
+}
 _KEYS: Final = {key.value.replace("_", "-"): key for key in FlowKey}
 _KEY: Final = next(name for name, key in _KEYS.items() if key is _DEFAULT.key)
 
@@ -277,9 +280,11 @@ def _format(parser: argparse.ArgumentParser, given: argparse.Namespace) -> str:
     if given.compress_ipv6 and shown != "eve":
         parser.error("--compress-ipv6 is of --format eve; the other formats do so always")
     if given.events and not _prints_all(shown):
-        others = set(given.events) - {"ended"}
-        if "ended" not in given.events or (others and not given.mqtt):
-            parser.error(f"--format {shown} prints only flows that have ended: --events ended")
+        printed = [name for name, kind in _EVENTS.items() if kind in FORMATS[shown].kinds]
+        others = set(given.events) - set(printed)
+        if not set(printed) & set(given.events) or (others and not given.mqtt):
+            what = "flows that have ended" if printed == ["ended"] else "some kinds"
+            parser.error(f"--format {shown} prints only {what}: --events {','.join(printed)}")
     check_mqtt_flags(parser, given)
     if given.mqtt and given.events:
         from netring_bpf.sinks.mqtt_options import MqttOptions

@@ -7,8 +7,20 @@ from typing import TYPE_CHECKING
 from netring_bpf.lazy import hand_on
 
 if TYPE_CHECKING:
+    from netring_bpf.events.app import (
+        App,
+        DhcpDetails,
+        DnsAnswer,
+        DnsDetails,
+        HttpDetails,
+        MqttDetails,
+        SsdpDetails,
+        SshDetails,
+        TlsDetails,
+    )
     from netring_bpf.events.batch import EventBatch
     from netring_bpf.events.event import (
+        AppEvent,
         BackendChanged,
         CaptureError,
         Event,
@@ -38,9 +50,14 @@ if TYPE_CHECKING:
     from netring_bpf.events.select import Kinds
 
 __all__ = [
+    "App",
+    "AppEvent",
     "BackendChanged",
     "CaptureError",
     "Counters",
+    "DhcpDetails",
+    "DnsAnswer",
+    "DnsDetails",
     "Endpoint",
     "Event",
     "EventBatch",
@@ -53,15 +70,20 @@ __all__ = [
     "FlowEvent",
     "FlowStarted",
     "FlowUpdated",
+    "HttpDetails",
     "Kinds",
     "Lagged",
     "LinkDown",
     "LinkUp",
+    "MqttDetails",
     "Packet",
     "PacketStatistics",
     "SinkFailed",
     "Spread",
+    "SsdpDetails",
+    "SshDetails",
     "TcpState",
+    "TlsDetails",
     "Tunnel",
     "TunnelKind",
 ]
@@ -69,9 +91,14 @@ __all__ = [
 __getattr__ = hand_on(
     __name__,
     {
+        "App": "netring_bpf.events.app",
+        "AppEvent": "netring_bpf.events.event",
         "BackendChanged": "netring_bpf.events.event",
         "CaptureError": "netring_bpf.events.event",
         "Counters": "netring_bpf.events.flow",
+        "DhcpDetails": "netring_bpf.events.app",
+        "DnsAnswer": "netring_bpf.events.app",
+        "DnsDetails": "netring_bpf.events.app",
         "Endpoint": "netring_bpf.events.key",
         "Event": "netring_bpf.events.event",
         "EventBatch": "netring_bpf.events.batch",
@@ -84,15 +111,20 @@ __getattr__ = hand_on(
         "FlowEvent": "netring_bpf.events.event",
         "FlowStarted": "netring_bpf.events.event",
         "FlowUpdated": "netring_bpf.events.event",
+        "HttpDetails": "netring_bpf.events.app",
         "Kinds": "netring_bpf.events.select",
         "Lagged": "netring_bpf.events.event",
         "LinkDown": "netring_bpf.events.event",
         "LinkUp": "netring_bpf.events.event",
+        "MqttDetails": "netring_bpf.events.app",
         "Packet": "netring_bpf.events.event",
         "PacketStatistics": "netring_bpf.events.flow",
         "SinkFailed": "netring_bpf.events.event",
         "Spread": "netring_bpf.events.flow",
+        "SsdpDetails": "netring_bpf.events.app",
+        "SshDetails": "netring_bpf.events.app",
         "TcpState": "netring_bpf.events.flow",
+        "TlsDetails": "netring_bpf.events.app",
         "Tunnel": "netring_bpf.events.flow",
         "TunnelKind": "netring_bpf.events.flow",
     },

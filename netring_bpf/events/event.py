@@ -13,6 +13,7 @@ import enum
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
 
+from netring_bpf.events.app import App
 from netring_bpf.events.flow import (
     Counters,
     FirstPacket,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from netring_bpf.errors import NetringError
 
 __all__ = [
+    "App",
     "AppEvent",
     "BackendChanged",
     "CaptureError",
@@ -56,6 +58,7 @@ __all__ = [
     "TcpState",
     "Tunnel",
     "TunnelKind",
+    "event_name",
 ]
 
 _Kind = TypeVar("_Kind", bound=tuple[object, ...])
@@ -85,6 +88,11 @@ def _distinct(kind: type[_Kind]) -> type[_Kind]:
     kind.__eq__ = equal  # type: ignore[method-assign]
     kind.__ne__ = unequal  # type: ignore[method-assign, assignment]
     return kind
+
+
+def event_name(kind: type[Event]) -> str:
+    """Return the name of a flow event in records: ``"ended"`` of ``FlowEnded``."""
+    return kind.__name__.removeprefix("Flow").removesuffix("Event").lower()
 
 
 def _record(event: str, ts: int, **fields: object) -> dict[str, object]:
@@ -158,15 +166,18 @@ class FlowEnded(NamedTuple):
 
 @_distinct
 class AppEvent(NamedTuple):
-    """An exchange of the protocol inside a flow: a handshake, a request, a question."""
+    """The protocol inside a flow had an exchange: a handshake, a request, a question.
+
+    ``app`` is that exchange, and so is ``flow.app`` here.
+    """
 
     ts: int
     flow: Flow
-    app: object = None
+    app: App
 
     def to_dict(self) -> dict[str, object]:
         """Return the event as plain values, by the names of docs/events.md."""
-        return _record("app", self.ts) | flow_record(self.flow)
+        return _record("app", self.ts) | flow_record(self.flow._replace(app=self.app))
 
     def to_json(self) -> str:
         """Return ``to_dict()`` as JSON in one line."""

@@ -73,9 +73,9 @@ TUNNELS = {
 NO_VLAN = int(lib.NR_NO_VLAN)
 
 _OTHER_NAMES = {"first": "first_ts", "last": "last_ts", "rtt": "rtt_ns", "state": "tcp_state"}
-#: The fields of ``Counters``, and for each the field of ``nr_event_side``.
+#: The fields of ``Counters`` but ``name``, and for each the field of ``nr_event_side``.
 COUNTERS: Final = MappingProxyType(
-    {name: _OTHER_NAMES.get(name, name) for name in Counters._fields}
+    {name: _OTHER_NAMES.get(name, name) for name in Counters._fields if name != "name"}
 )
 
 _CODES: Final = {

@@ -37,7 +37,7 @@ FORMATS: Final[Mapping[str, Format]] = MappingProxyType(
             Format("json", _ALL),
             Format("zeek", _ENDED, header=zeek.HEADER),
             Format("zeek-json", _ENDED),
-            Format("eve", _ENDED),
+            Format("eve", (FlowEnded, AppEvent)),
             Format("csv", _ENDED, terminator=b"\r\n", header=csv.HEADER),
             *(
                 Format(f"zeek-{log}", (AppEvent,), header=zeek.header(log))

@@ -746,6 +746,46 @@ const char *nr_dns_class_name(uint16_t number);
 const char *nr_dns_opcode_name(uint16_t opcode);
 const char *nr_dhcp_message_name(uint16_t type); /* of DHCP for IPv4: DISCOVER */
 
+/* Names of NR_APP_*: "tls"; "" for none. The second one says where the name in a record of that
+ * protocol comes from: "sni". */
+const char *nr_app_protocol_name(uint8_t protocol);
+const char *nr_app_name_source(uint8_t protocol);
+/* Kinds of words. */
+#define NR_WORD_TLS_VERSION 0
+#define NR_WORD_CIPHER 1
+#define NR_WORD_GROUP 2
+#define NR_WORD_DNS_TYPE 3
+#define NR_WORD_DNS_RCODE 4
+#define NR_WORD_DHCP_MESSAGE 5
+#define NR_WORD_DHCPV6_MESSAGE 6
+#define NR_WORD_COUNT 7
+#define NR_WORD_SIZE 64
+/* Writes the word for a number, unknown-0x1234 if it has none, or the version that a record's
+ * NR_FIELD_VERSION stands for. Both write at most NR_WORD_SIZE bytes, and return how many. */
+uint32_t nr_app_word(uint32_t of, uint32_t number, char *out);
+uint32_t nr_app_version(uint8_t protocol, uint32_t version, char *out);
+/* Writes text of the network without what a reader may obey: control characters, ends of lines,
+ * marks of direction and bytes that are no UTF-8 become \x1b. Writes at most four bytes for each
+ * byte, and returns how many. */
+uint32_t nr_network_text(const uint8_t *text, uint32_t size, char *out);
+
+/* Texts of application records. */
+#define NR_APP_COLUMN_NAME 0
+#define NR_APP_COLUMN_NAME_FROM 1
+#define NR_APP_COLUMN_ALPN 2
+#define NR_APP_COLUMN_VERSION 3
+#define NR_APP_COLUMN_JA4 4
+#define NR_APP_COLUMN_CARRIER 5
+#define NR_APP_COLUMN_RESP_NAME 6
+#define NR_APP_COLUMN_CUT 7 /* empty: the record was cut */
+/* Writes one of these texts of each event behind the other into `out`, the end of each into `ends`,
+ * and into `there` whether the event has it. `batch`: the bytes that app_at counts in. `out` has
+ * room for NR_WORD_SIZE bytes an event, and four for each byte of its record. Returns the bytes
+ * written. */
+uint64_t nr_app_column(uint32_t column, const void *events, uint32_t event_size, uint32_t count,
+                       const uint8_t *batch, uint64_t batch_size, char *out, uint64_t *ends,
+                       uint8_t *there);
+
 /* -- classic BPF on bytes -- */
 int nr_filter_check(const nr_filter_program *program); /* -EINVAL: do not run it */
 /* Runs a checked program and returns its result; 0: it rejects the frame. */

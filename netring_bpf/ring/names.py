@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from netring_bpf._core import ffi, lib
-from netring_bpf.errors import OptionError, ResourceLimitError, printable
+from netring_bpf.errors import OptionError, ResourceLimitError
+from netring_bpf.events.app import network_text
+from netring_bpf.events.app_record import PROTOCOLS
 
 __all__ = ["Address", "AddressName", "AddressNames", "NamesStatistics"]
 
@@ -17,18 +19,6 @@ Address: TypeAlias = str | bytes | ipaddress.IPv4Address | ipaddress.IPv6Address
 _SIZE: Final = 4 << 20
 _SMALLEST: Final = 1 << 16
 _MOST: Final = 8  # names of an address that the table keeps
-_SOURCES: Final = {
-    lib.NR_APP_DNS: "dns",
-    lib.NR_APP_MDNS: "mdns",
-    lib.NR_APP_LLMNR: "llmnr",
-    lib.NR_APP_NETBIOS: "netbios",
-    lib.NR_APP_DHCP: "dhcp",
-    lib.NR_APP_DHCPV6: "dhcpv6",
-    lib.NR_APP_TLS: "tls",
-    lib.NR_APP_DTLS: "dtls",
-    lib.NR_APP_QUIC: "quic",
-    lib.NR_APP_HTTP: "http",
-}
 
 
 class AddressName(NamedTuple):
@@ -115,5 +105,4 @@ def _packed(address: Address) -> bytes:
 
 def _name_of(found: Any) -> AddressName:
     sent = bytes(ffi.buffer(found.text, found.size))
-    name = printable(sent.decode("utf-8", "backslashreplace"))
-    return AddressName(name, _SOURCES[found.source], found.first_ts, found.last_ts)
+    return AddressName(network_text(sent), PROTOCOLS[found.source], found.first_ts, found.last_ts)

@@ -26,6 +26,7 @@ DOORS = {
         "bpf/maps.py",
         "bpf/program.py",
         "bpf/set_maps.py",
+        "events/app_record.py",
         "events/arrow.py",
         "events/batch.py",
         "events/columns.py",

@@ -1,5 +1,6 @@
 /* Writes flow events as JSON objects: the record of events/fields.py, whose names and order these
  * are. A field that does not apply, or a rare counter that is 0, is left out. */
+#include "formats/app_text.h"
 #include "formats/text_record.h"
 
 #define COUNT(name, value) (at = nr_put_count(NR_PUT(at, name), value))
@@ -128,6 +129,7 @@ char *nr_json_record(char *at, const nr_event *e, struct nr_encoding *encoding) 
     at = nr_put_string(NR_PUT(at, "\",\"conn_state\":\""), nr_conn_state(e));
     at = NR_PUT(at, "\"");
     at = put_details(at, e);
+    at = nr_put_app_json(at, e, nr_event_app(e, encoding));
     if (options->interface_size > 0) {
         at = nr_put(NR_PUT(at, ",\"interface\":"), options->interface, options->interface_size);
     }

@@ -6,9 +6,11 @@
 #include "app/record.h"
 #include "formats/builder.h"
 
-/* The longest record without its capture's name: a few dozen numbers of up to 20 digits, the names
- * of the fields, and an application record with each byte escaped. */
-#define NR_RECORD_ROOM (4096u + 6u * NR_RECORD_SIZE)
+/* The longest record without its capture's name: a few dozen numbers of up to 20 digits, and the
+ * names of the fields; then those of an application record. A format writes a byte of that at most
+ * twice, by itself and among the details: five characters for a byte of text (\\x1b), and ten for
+ * a byte of an answer in DNS, the shortest of which have twelve bytes. */
+#define NR_RECORD_ROOM (4096u + 2048u + 15u * NR_RECORD_SIZE)
 
 /* A batch on its way: `seq` is the number of its next record, for options that want it. */
 struct nr_encoding {
@@ -38,15 +40,19 @@ struct nr_app_record {
     const uint8_t *bytes;
     uint32_t size;
 };
+static inline struct nr_app_record nr_app_record_of(const nr_event *event, const uint8_t *batch,
+                                                    uint64_t batch_size) {
+    if (event->app_size == 0 || batch == NULL || event->app_at > batch_size ||
+        event->app_size > batch_size - event->app_at) {
+        return (struct nr_app_record){NULL, 0};
+    }
+    const uint32_t size = event->app_size < NR_RECORD_SIZE ? event->app_size : NR_RECORD_SIZE;
+    return (struct nr_app_record){batch + event->app_at, size};
+}
 static inline struct nr_app_record nr_event_app(const nr_event *event,
                                                 const struct nr_encoding *encoding) {
     const nr_text_options *options = encoding->options;
-    if (event->app_size == 0 || event->app_size > NR_RECORD_SIZE || options->batch == NULL ||
-        event->app_at > options->batch_size ||
-        event->app_size > options->batch_size - event->app_at) {
-        return (struct nr_app_record){NULL, 0};
-    }
-    return (struct nr_app_record){options->batch + event->app_at, event->app_size};
+    return nr_app_record_of(event, options->batch, options->batch_size);
 }
 
 static inline uint64_t nr_event_last(const nr_event *event) {

@@ -19,8 +19,9 @@ const char *nr_event_name(uint8_t kind) {
         [NR_EVENT_ESTABLISHED] = "established",
         [NR_EVENT_UPDATED] = "updated",
         [NR_EVENT_ENDED] = "ended",
+        [NR_EVENT_APP] = "app",
     };
-    return kind <= NR_EVENT_ENDED ? names[kind] : "";
+    return kind <= NR_EVENT_APP ? names[kind] : "";
 }
 
 const char *nr_tcp_state_name(uint32_t state) {

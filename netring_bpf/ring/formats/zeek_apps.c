@@ -1,5 +1,6 @@
 /* Writes Zeek's logs of application protocols, tab-separated: a line an exchange
  * (docs/zeek-differences.md). Columns are those of formats/zeek.py. */
+#include "formats/app_text.h"
 #include "formats/app_words.h"
 #include "formats/text_record.h"
 
@@ -11,40 +12,18 @@ enum { NETBIOS_PORT = 137, DHCP_SERVER = 67, HTTP_0_9 = 9 };
 
 /* -- text of the network -- */
 
-/* Returns the bytes of a character in UTF-8 that is no control character; 0: there is none. */
-static uint32_t printable(const uint8_t *at, uint32_t left) {
-    static const uint32_t least[5] = {[2] = 0xa0, [3] = 0x800, [4] = 0x10000};
-    if (at[0] < 0x80) {
-        return at[0] >= 0x20 && at[0] != 0x7f;
-    }
-    const uint32_t size = at[0] >= 0xf0 ? 4 : at[0] >= 0xe0 ? 3 : at[0] >= 0xc0 ? 2 : 0;
-    if (size == 0 || size > left || at[0] > 0xf4) {
-        return 0;
-    }
-    uint32_t character = at[0] & (0xffu >> (size + 1));
-    for (uint32_t i = 1; i < size; i++) {
-        if ((at[i] & 0xc0) != 0x80) {
-            return 0;
-        }
-        character = character << 6 | (at[i] & 0x3f);
-    }
-    const bool is_surrogate = character >= 0xd800 && character < 0xe000;
-    return character >= least[size] && character < 0x110000 && !is_surrogate ? size : 0;
-}
-
-/* Writes text as Zeek's writer does, which leaves UTF-8 alone. `also`: another character that is
- * escaped, as the comma inside of a set. */
+/* Writes text as the other formats do, and as Zeek's writer escapes a backslash. `also`: another
+ * character that is escaped, as the comma inside of a set. */
 static char *put_escaped(char *at, const uint8_t *text, uint32_t length, char also) {
-    for (uint32_t i = 0; i < length;) {
-        const uint32_t size = printable(text + i, length - i);
-        if (size == 0 || text[i] == '\\' || (also != 0 && text[i] == (uint8_t)also)) {
-            at = nr_put_hex_byte(NR_PUT(at, "\\x"), text[i++]);
-            continue;
+    uint32_t begin = 0;
+    for (uint32_t i = 0; i < length; i++) {
+        if (text[i] == '\\' || (also != 0 && text[i] == (uint8_t)also)) {
+            at = nr_put_network_text(at, text + begin, i - begin, NR_TEXT_PLAIN);
+            at = nr_put_hex_byte(NR_PUT(at, "\\x"), text[i]);
+            begin = i + 1;
         }
-        at = nr_put(at, (const char *)text + i, size);
-        i += size;
     }
-    return at;
+    return nr_put_network_text(at, text + begin, length - begin, NR_TEXT_PLAIN);
 }
 
 /* Writes text so that no reader takes it for the sign of a value that is missing, or empty. */

@@ -151,7 +151,9 @@ def test_the_events_of_every_capture_are_the_same_text(options: FlowOptions) -> 
             assert isinstance(batch, EventBatch)
             events += len(batch)
             for name in FORMATS:
-                made = TextEncoder(name, salt=SALT).encode(batch)
+                # test_eve.py has Suricata's events of exchanges.
+                kinds = (FlowEnded,) if name == "eve" else None
+                made = TextEncoder(name, salt=SALT, kinds=kinds).encode(batch)
                 assert made == text_in_python(name, batch, salt=SALT), (path, name)
     assert events > 500
 
