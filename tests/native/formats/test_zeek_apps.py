@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from netring_bpf._core import ffi, lib
+from netring_bpf.events.app_record import PROTOCOLS
 from netring_bpf.formats.base import FORMATS
 from netring_bpf.formats.batch_text import TextEncoder
 from tests.support.app_records import answer, batch_of, record
@@ -245,16 +246,15 @@ def test_banners_are_a_line_of_ssh_log(
 def test_an_event_is_in_the_log_of_its_protocol_alone() -> None:
     app = record(("SERVER_NAME", "a"), ("METHOD", "GET"), ("QUERY", "b"))
     found = {
-        name.removeprefix("NR_APP_"): [
-            log for log in LOGS if lines(log, (FLOW | {"app_protocol": getattr(lib, name)}, app))
+        PROTOCOLS[number]: [
+            log for log in LOGS if lines(log, (FLOW | {"app_protocol": number}, app))
         ]
-        for name in dir(lib)
-        if name.startswith("NR_APP_") and name != "NR_APP_COUNT"
+        for number in range(lib.NR_APP_COUNT)
     }
     assert {protocol: logs for protocol, logs in found.items() if logs} == {
-        "TLS": ["ssl"], "DTLS": ["ssl"], "QUIC": ["ssl", "quic"], "HTTP": ["http"],
-        "DNS": ["dns"], "MDNS": ["dns"], "LLMNR": ["dns"], "NETBIOS": ["dns"], "DHCP": ["dhcp"],
-        "SSH": ["ssh"],
+        "tls": ["ssl"], "dtls": ["ssl"], "quic": ["ssl", "quic"], "http": ["http"],
+        "dns": ["dns"], "mdns": ["dns"], "llmnr": ["dns"], "netbios": ["dns"], "dhcp": ["dhcp"],
+        "ssh": ["ssh"],
     }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Zeek's logs of application protocols: our fields beside its own, for each capture that is here."""
+"""Zeek's logs of application protocols: our fields beside its own, capture by capture."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def differences(case: Case) -> tuple[list[Difference], int]:
     theirs = table((ZEEK / f"{case.capture}.{case.log}.log").read_text(encoding="utf-8"))
     names = [name for name in COMPARED[case.log] if name in theirs[0]]
     # Zeek has lines for what it took for a message, and could read nothing of.
-    theirs = [row for row in theirs if set(row[name] for name in names) != {"-"}]
+    theirs = [row for row in theirs if {row[name] for name in names} != {"-"}]
     is_masked = case.log in MASKED.get(case.capture, ())
     ends = [end[is_masked:] for end in ENDS if all(name in theirs[0] for name in end)]
 
