@@ -89,9 +89,7 @@ def table(text: str) -> list[Row]:
 
 @functools.cache
 def ours(capture: str, log: str, verify_checksums: bool) -> list[Row]:
-    options = FlowOptions(
-        update_interval=None, verify_checksums=verify_checksums, key_vlan=False
-    )
+    options = FlowOptions(update_interval=None, verify_checksums=verify_checksums, key_vlan=False)
     story = replay_file(ZEEK / capture, options)
     assert story.error is None
     encoder = TextEncoder(f"zeek-{log}")
@@ -126,9 +124,7 @@ def differences(case: Case) -> tuple[list[Difference], int]:
     found = []
     for row in open_:
         rest = left[str(key(row))]
-        nearest = max(
-            rest, key=lambda r, row=row: sum(r[n] == row[n] for n in names), default=None
-        )
+        nearest = max(rest, key=lambda r, row=row: sum(r[n] == row[n] for n in names), default=None)
         if nearest is not None:
             rest.remove(nearest)
         found += [
