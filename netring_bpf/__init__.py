@@ -89,12 +89,15 @@ if TYPE_CHECKING:
     from netring_bpf.netring import Netring
     from netring_bpf.netring_statistics import NetringStatistics
     from netring_bpf.recording.recorder import Recorder, RecordOptions, RecordStatistics
+    from netring_bpf.ring.names import AddressName, AddressNames, NamesStatistics
     from netring_bpf.sinks.base import Sink, SinkStatistics
     from netring_bpf.sinks.mqtt import MqttOptions, MqttSink
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AddressName",
+    "AddressNames",
     "App",
     "AppEvent",
     "BackendChanged",
@@ -143,6 +146,7 @@ __all__ = [
     "MqttDetails",
     "MqttOptions",
     "MqttSink",
+    "NamesStatistics",
     "NeighbourBy",
     "NeighbourSeen",
     "Netring",
@@ -176,6 +180,9 @@ __all__ = [
 __getattr__ = hand_on(
     __name__,
     {
+        "AddressName": "netring_bpf.ring.names",
+        "AddressNames": "netring_bpf.ring.names",
+        "NamesStatistics": "netring_bpf.ring.names",
         "Capture": "netring_bpf.capture.capture",
         "DeviceOptions": "netring_bpf.devices.options",
         "DeviceStatistics": "netring_bpf.devices.table",

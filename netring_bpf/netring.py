@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from netring_bpf.capture import (
+        AddressNames,
         Backend,
         FilterLike,
         FlowOptions,
@@ -211,6 +212,15 @@ class Netring(HasOpened):
     def opened(self) -> Opened:
         """The backend in use and how it was opened, as one value."""
         return self._capture.opened
+
+    @property
+    def names(self) -> AddressNames:
+        """The names of addresses, as the packets told them: ``ring.names.of("192.0.2.1")``.
+
+        Raises ``ClosedError`` before the capture was entered.
+        """
+        self._check_owner()
+        return self._capture.names
 
     @property
     def progress(self) -> tuple[int, int] | None:

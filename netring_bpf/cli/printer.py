@@ -29,14 +29,15 @@ async def print_events(
     format: str,
     *,
     compress_ipv6: bool,
+    instead: Lines | None = None,
     expression: str | None,
     duration: float | None,
     count: int | None,
 ) -> bool:
     """Capture and print until a signal, the duration or the count.
 
-    ``compress_ipv6``: EVE writes IPv6 addresses as in RFC 5952. ``expression`` is the filter, for
-    the first message.
+    ``compress_ipv6``: EVE writes IPv6 addresses as in RFC 5952. ``instead``: makes the lines,
+    whatever the format. ``expression`` is the filter, for the first message.
 
     Returns whether the capture ended without an error; the log has the error. Raises
     ``NetringError``. A second SIGINT or SIGTERM cancels the closing. SIGUSR1 prints the
@@ -56,7 +57,7 @@ async def print_events(
             from netring_bpf.cli.progress import show_progress
 
             stack.enter_context(show_progress(ring))
-        lines = open_lines(
+        lines = instead or open_lines(
             format,
             interface=ring.interface if ring.progress is None else None,
             compress_ipv6=compress_ipv6,
@@ -115,7 +116,7 @@ async def _print(
     events: BatchSubscriber, lines: Lines, left: int | None, stop: asyncio.Event
 ) -> None:
     try:
-        with Output(sys.stdout.fileno()) as output:
+        with Output(sys.stdout.fileno()) as output, contextlib.closing(lines):
             await output.write(lines.header())
             async for batch in events:
                 # Read on past the count without printing, so that the books balance.

@@ -162,6 +162,8 @@
 #define NR_FIELD_SUFFIX 65          /* number: the last byte of a NetBIOS name */
 #define NR_FIELD_RESP_NAME 70       /* text: the name that the originator asked for */
 #define NR_FIELD_RESP_NAME_FROM 71  /* number: NR_APP_*, who told it */
+#define NR_FIELD_ASKED_TS 72        /* 8 bytes: u64, ns; when the question came that was answered,
+                                       or never was; ALONE messages have none */
 #define NR_TEXT_MAX 256
 
 /* Values of nr_flow_options.names. */
@@ -311,6 +313,8 @@ typedef struct {
     uint8_t reserved[5];
 } nr_port_timeout;
 
+typedef struct nr_names nr_names; /* the names of addresses; see below */
+
 typedef struct {
     uint64_t half_open_ns; /* since the first packet; the other timeouts, since the latest one */
     uint64_t idle_tcp_ns;
@@ -339,6 +343,7 @@ typedef struct {
     uint32_t id_by_frame; /* of a replay: a hash of the first frame is added to first_id */
     uint32_t names;       /* NR_NAMES_* */
     uint64_t names_bytes; /* memory for payload that waits for more */
+    nr_names *address_names; /* shared by the readers of a capture, and outlives them; NULL: none */
 } nr_flow_options;
 
 typedef struct {
@@ -536,6 +541,12 @@ typedef struct {
 #define NR_FORMAT_ZEEK_JSON 2
 #define NR_FORMAT_EVE 3
 #define NR_FORMAT_CSV 4
+#define NR_FORMAT_ZEEK_SSL 5 /* Zeek's logs of application protocols */
+#define NR_FORMAT_ZEEK_HTTP 6
+#define NR_FORMAT_ZEEK_DNS 7
+#define NR_FORMAT_ZEEK_QUIC 8
+#define NR_FORMAT_ZEEK_DHCP 9
+#define NR_FORMAT_ZEEK_SSH 10
 
 /* Options of nr_encode. */
 typedef struct {
@@ -691,6 +702,37 @@ int nr_reader_lacks_crypto(const nr_reader *reader);
 uint32_t nr_reader_take(nr_reader *reader, void *events, uint32_t max, uint32_t size,
                         uint32_t *used);
 void nr_reader_statistics(nr_reader *reader, nr_statistics *statistics);
+
+/* -- names of addresses: one table for all readers of a capture, from any thread -- */
+typedef struct {
+    uint64_t first_ts; /* when it was told first, and last */
+    uint64_t last_ts;
+    uint8_t source; /* NR_APP_* */
+    uint8_t reserved;
+    uint16_t size; /* of the text, as it was sent */
+    char text[NR_TEXT_MAX];
+    uint8_t reserved2[4];
+} nr_address_name;
+typedef struct {
+    uint64_t learned;  /* names told, those known before included */
+    uint64_t replaced; /* names that made room before their time */
+    uint64_t missed;   /* names and look-ups given up, because other threads were at the place */
+    uint64_t capacity; /* names that there is room for */
+    uint64_t names;    /* that are there; old ones stay until room is needed */
+} nr_names_statistics;
+nr_names *nr_names_create(uint64_t size, const uint8_t key[16]); /* NULL: memory ran out */
+void nr_names_destroy(nr_names *names);                          /* when no reader has it */
+/* Writes the names of an address, the latest first, and returns how many there are. Those whose
+ * time is over, by the latest packets, are left out. */
+uint32_t nr_names_of(nr_names *names, uint8_t family, const uint8_t *address,
+                     nr_address_name *found, uint32_t max);
+void nr_names_account(nr_names *names, nr_names_statistics *statistics);
+/* Teaches a name by hand, of an exchange with this record; for tests. */
+void nr_names_teach(nr_names *names, uint8_t family, const uint8_t *orig, const uint8_t *resp,
+                    uint8_t protocol, const uint8_t *record, uint32_t size, uint64_t ts);
+/* Looks a name up as a reader does at a flow's beginning; for tests. Returns its size; 0: none. */
+uint32_t nr_names_ask(nr_names *names, uint8_t family, const uint8_t *asker,
+                      const uint8_t *address, uint64_t ts, nr_address_name *found);
 
 /* -- flow events as text -- */
 /* Encodes `count` events, those at the indexes in `rows` (NULL: the first ones), as long as

@@ -45,8 +45,8 @@ MAY_IMPORT: Final[dict[str, frozenset[str]]] = {
         "netring_statistics": "statistics broadcast sinks",
         "netring": "capture recording broadcast devices sinks events errors netring_statistics",
         "__init__": "netring netring_statistics sinks recording broadcast devices capture "
-        "ring/options.py ring/flow_options.py bpf/xdp_mode.py filter events statistics errors "
-        "lazy",
+        "ring/options.py ring/flow_options.py ring/names.py bpf/xdp_mode.py filter events "
+        "statistics errors lazy",
         "cli": "__init__ netring netring_statistics sinks broadcast devices recording capture "
         "ring bpf formats filter events interface statistics errors",
         # The C core: the files that lie in ring/ itself are "core".

@@ -36,6 +36,7 @@ DOORS = {
         "filter/interpreter.py",
         "formats/batch_text.py",
         "ring/books.py",
+        "ring/names.py",
         "ring/reader.py",
     },
 }

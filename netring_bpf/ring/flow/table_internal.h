@@ -17,6 +17,7 @@
 #define NR_FLOW_TABLE_INTERNAL_H
 
 #include "app/driver.h"
+#include "app/names.h"
 #include "flow/hash.h"
 #include "flow/table.h"
 
@@ -247,6 +248,7 @@ struct nr_table {
     struct nr_handoff *handoff;
     struct nr_app *app;     /* NULL: no payload is looked at */
     struct inside *insides; /* NULL, likewise */
+    nr_names *names;        /* of addresses; NULL: nobody wants them */
     uint64_t app_second;    /* of the table's time */
     uint32_t app_told;      /* exchanges with an event in that second */
     uint32_t app_left;      /* exchanges for which the hand-off has room now */
