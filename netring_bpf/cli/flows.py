@@ -23,7 +23,7 @@ from netring_bpf.cli.flags import (
 )
 from netring_bpf.cli.mqtt_flags import add_mqtt_flags, check_mqtt_flags, mqtt_sinks
 from netring_bpf.errors import OptionError, PackageMissingError
-from netring_bpf.events.event import AppEvent, FlowEnded, FlowEvent, event_name
+from netring_bpf.events.event import AppEvent, CoreEvent, FlowEnded, event_name
 from netring_bpf.formats.base import FORMATS
 from netring_bpf.ring.flow_options import (
     DEFAULT_MAX_FLOWS,
@@ -298,7 +298,7 @@ def _prints_all(shown: str) -> bool:
     return shown not in FORMATS or set(FORMATS[shown].kinds) == set(_EVENTS.values())
 
 
-def _kinds(given: argparse.Namespace, shown: str) -> tuple[type[FlowEvent], ...]:
+def _kinds(given: argparse.Namespace, shown: str) -> tuple[type[CoreEvent], ...]:
     """Return the kinds of events that the output is made of."""
     return FORMATS[shown].kinds if given.zeek_logs is None else (FlowEnded, AppEvent)
 

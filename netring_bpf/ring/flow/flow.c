@@ -223,7 +223,8 @@ static int side_of(const struct flow *f, const struct nr_dissected *p) {
 /* Returns why the flow ends before this packet, or NR_END_NONE. A flow ends if its timeout has
  * passed and the sweep has not reached it, or if the packet begins a new connection on its
  * ports. */
-NR_INLINE uint8_t end_reason_for(const struct nr_table *t, uint32_t i, const struct nr_dissected *p) {
+NR_INLINE uint8_t end_reason_for(const struct nr_table *t, uint32_t i,
+                                 const struct nr_dissected *p) {
     const struct flow *f = &t->flows[i];
     if (t->now - f->touched >= t->idle_ns[f->class]) {
         return nr_flow_end_reason(t, i);
@@ -274,16 +275,29 @@ NR_INLINE void touch_flow(struct nr_table *t, uint32_t i, bool changed) {
     }
 }
 
-NR_INLINE void count_packet(struct nr_table *t, uint32_t i, int side, bool is_first,
-                            const struct nr_dissected *p, uint64_t ts) {
+/* Notes the time of a side's first packet. Returns NR_STEP_READS if the side's payload is looked
+ * at. */
+static __attribute__((noinline)) int note_beginning(struct nr_table *t, uint32_t i, int side,
+                                                    uint64_t ts) {
+    const struct stream *s = &t->flows[i].stream[side];
+    if (!s->timed) {
+        nr_note_first_ts(t, i, side, ts);
+    }
+    return s->reads ? NR_STEP_READS : NR_STEP_SAME;
+}
+
+/* Returns as note_beginning, which few packets need. */
+NR_INLINE int count_packet(struct nr_table *t, uint32_t i, int side, bool is_first,
+                           const struct nr_dissected *p, uint64_t ts) {
+    int reads = 0;
     struct flow *f = &t->flows[i];
     struct stream *s = &t->flows[i].stream[side];
     nr_side_add_ip(f, side, p->ip_bytes, p->tcp_flags);
     f->side[side].last_ts = nr_max_u64(f->side[side].last_ts, ts);
     if (is_first) {
         s->timed = true; /* the flow's start is its time */
-    } else if (NR_UNLIKELY(!s->timed)) {
-        nr_note_first_ts(t, i, side, ts);
+    } else if (NR_UNLIKELY(!s->timed || s->reads)) {
+        reads = note_beginning(t, i, side, ts);
     }
     if (f->key.proto == NR_PROTO_UDP) {
         s->payload += p->payload;
@@ -293,6 +307,7 @@ NR_INLINE void count_packet(struct nr_table *t, uint32_t i, int side, bool is_fi
     } else if (f->key.proto != NR_PROTO_TCP) {
         s->payload += p->payload;
     }
+    return reads;
 }
 
 /* Counts an ICMP error in the flow whose packet it quotes. */
@@ -309,7 +324,6 @@ static void note_icmp_error(struct nr_table *t, const struct nr_dissected *p) {
 /* Follows the packet's protocol. Returns NR_STEP_*. */
 NR_INLINE int read_packet(struct nr_table *t, uint32_t i, int side, bool is_first,
                           const struct nr_dissected *p, uint64_t ts) {
-    int state = NR_STEP_SAME;
     if (NR_UNLIKELY(p->bad_checksum)) {
         /* The packet is counted, and nothing in it is trusted. ICMP has no letters. */
         const uint32_t count = ++nr_extra_take(t, i)->side[side].bad_checksums;
@@ -319,14 +333,14 @@ NR_INLINE int read_packet(struct nr_table *t, uint32_t i, int side, bool is_firs
         }
         return nr_is_tcp(&t->flows[i]) ? NR_STEP_CHANGED : NR_STEP_SAME;
     }
-    count_packet(t, i, side, is_first, p, ts);
+    int state = count_packet(t, i, side, is_first, p, ts);
     if (nr_is_tcp(&t->flows[i])) {
         /* A later fragment has the flags of the first: see fragments.c. */
         const bool is_segment = p->part == 0 && (!p->piece.later || p->tcp_flags != 0);
         if (NR_UNLIKELY(!is_segment || (is_first && nr_tcp_take_lone_syn(t, i, p)))) {
             return NR_STEP_CHANGED;
         }
-        state = nr_tcp_packet(t, i, side, p, ts);
+        state |= nr_tcp_packet(t, i, side, p, ts);
     }
     if (NR_UNLIKELY(p->quotes)) {
         note_icmp_error(t, p);
@@ -350,13 +364,33 @@ NR_INLINE int count_and_read(struct nr_table *t, uint32_t i, int side, bool is_f
     return read_packet(t, i, side, is_first, p, ts);
 }
 
+static void read_payload(struct nr_table *t, uint32_t i, const struct nr_dissected *p) {
+    const int side = side_of(&t->flows[i], p); /* the sides may just have been exchanged */
+    if (p->payload > 0 && t->flows[i].stream[side].reads) {
+        nr_payload_read(t, i, side, p);
+    }
+}
+
+/* Does what few packets need. */
+static __attribute__((noinline)) void follow_step(struct nr_table *t, uint32_t i, int state,
+                                                  const struct nr_dissected *p) {
+    if ((state & NR_STEP_HANDSHAKE_DONE) == NR_STEP_HANDSHAKE_DONE) {
+        t->established++;
+        nr_emit(t, i, NR_EVENT_ESTABLISHED, NR_END_NONE);
+    }
+    if (state & NR_STEP_READS) {
+        read_payload(t, i, p);
+    }
+}
+
 static __attribute__((noinline)) uint32_t begin_flow(struct nr_table *t,
                                                      const struct nr_dissected *p, uint64_t ts,
                                                      uint32_t bytes, uint64_t parent_id) {
     const uint32_t i = start_flow(t, p, ts, parent_id);
     const int state = count_and_read(t, i, side_of(&t->flows[i], p), true, p, ts, bytes);
-    append_to_class(t, i, class_now(t, i, state != NR_STEP_SAME));
+    append_to_class(t, i, class_now(t, i, state & NR_STEP_CHANGED));
     nr_emit(t, i, NR_EVENT_STARTED, NR_END_NONE);
+    read_payload(t, i, p);
     return i;
 }
 
@@ -388,13 +422,12 @@ NR_INLINE void continue_flow(struct nr_table *t, uint32_t i, const struct nr_dis
         note_other_macs(t, i, side, p->macs.mix);
     }
     const int state = count_and_read(t, i, side, false, p, ts, bytes);
-    touch_flow(t, i, state != NR_STEP_SAME);
+    touch_flow(t, i, state & NR_STEP_CHANGED);
     if (NR_UNLIKELY(renews)) {
         nr_emit(t, i, NR_EVENT_STARTED, NR_END_NONE);
     }
-    if (NR_UNLIKELY(state == NR_STEP_HANDSHAKE_DONE)) {
-        t->established++;
-        nr_emit(t, i, NR_EVENT_ESTABLISHED, NR_END_NONE);
+    if (NR_UNLIKELY(state > NR_STEP_CHANGED)) {
+        follow_step(t, i, state, p);
     }
 }
 
@@ -410,9 +443,6 @@ NR_INLINE uint64_t add_packet(struct nr_table *t, const struct nr_dissected *p, 
         i = begin_flow(t, p, ts, bytes, parent_id);
     } else {
         continue_flow(t, i, p, ts, bytes, parent_id);
-    }
-    if (p->payload > 0 && NR_UNLIKELY(t->flows[i].stream[side_of(&t->flows[i], p)].reads)) {
-        nr_payload_read(t, i, side_of(&t->flows[i], p), p);
     }
     const uint64_t id = p->inner.at != NULL ? t->pasts[i].id : 0;
     if (NR_UNLIKELY(t->flows[i].class == CLASS_CLOSING && t->idle_ns[CLASS_CLOSING] == 0)) {

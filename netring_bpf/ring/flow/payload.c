@@ -229,9 +229,8 @@ void nr_payload_read(struct nr_table *t, uint32_t i, int side, const struct nr_d
     struct nr_app_packet packet = packet_of(t, i, side);
     const uint32_t kept = t->insides[i].reading;
     struct nr_reading *r = kept != 0 ? nr_app_reading(t->app, kept) : begin_reading(t, i);
-    packet.at = p->payload_at;
+    packet.captured = nr_find_payload(p, &packet.at);
     packet.length = p->payload;
-    packet.captured = p->payload_at != NULL ? p->payload_captured : 0;
     if (packet.is_datagram) {
         if (!nr_app_datagram(t->app, r, &packet) && is_unknown(t, i, side)) {
             nr_app_stop(t->app, r, &packet, side);

@@ -1,7 +1,7 @@
 /* The insides of the flow table. flow.c has the packet path, prefetch.c fetches memory ahead,
  * expiry.c ends flows, originator.c tells the sides apart, table.c creates the table, and emit.c
- * writes the events. payload.c leads payload to the driver of app/. tcp.c, tcp_state.c, tcp_stream.c, tcp_odds.c, history.c, packet_statistics.c
- * and rare.c follow the packets of one flow.
+ * writes the events. payload.c leads payload to the driver of app/. tcp.c, tcp_state.c, tcp_stream.c,
+ * tcp_odds.c, history.c, packet_statistics.c and rare.c follow the packets of one flow.
  *
  * A flow has three records, at the same index of three arrays. `flows` has the fields that each
  * packet needs: three cache lines side by side, because a TLB miss costs as much as they do.
@@ -430,7 +430,12 @@ void nr_odds_clear(struct nr_table *t, uint32_t i);
 
 /* Returns whether a packet of this side begins another connection on the same ports. */
 bool nr_tcp_is_reuse(const struct flow *flow, int side, const struct nr_dissected *p);
-enum { NR_STEP_SAME, NR_STEP_CHANGED, NR_STEP_HANDSHAKE_DONE };
+enum {
+    NR_STEP_SAME = 0,
+    NR_STEP_CHANGED = 1,
+    NR_STEP_HANDSHAKE_DONE = 3, /* and changed */
+    NR_STEP_READS = 4,          /* the packet's payload is looked at: flow.c adds it */
+};
 /* Follows the connection. Returns SAME if neither side's state has changed, HANDSHAKE_DONE if the
  * handshake has just completed, else CHANGED. May exchange the flow's sides. */
 int nr_tcp_packet(struct nr_table *t, uint32_t i, int side, const struct nr_dissected *p,
