@@ -19,7 +19,7 @@ from netring_bpf.capture.answer import InUse, answer
 from netring_bpf.capture.backend import Backend, BackendOptions, HasOpened, Opened
 from netring_bpf.capture.choose import open_rings
 from netring_bpf.capture.gate import Gate
-from netring_bpf.capture.guard import Guard, Sight
+from netring_bpf.capture.guard import Guard, Sight, look
 from netring_bpf.capture.open_backend import Rings
 from netring_bpf.errors import (
     ClosedError,
@@ -396,10 +396,14 @@ class Capture(HasOpened):
                 return False
             try:
                 found = answer(rings, self._options, before, now, self._swapping)
+                if found is not None and look(now.interface.index) is None:
+                    return False  # it is gone meanwhile, which the readers tell
                 if isinstance(found, InUse):
                     self._give_back(found.reason)
                 elif found is not None:
                     self._end(found.error)
+            except SyscallError as error:
+                self._end(self._gone(error))
             except NetringError as error:
                 self._end(error)
             return self._error is None

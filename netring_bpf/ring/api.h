@@ -129,8 +129,10 @@
 #define NR_FIELD_ID 34           /* number: of the transaction */
 #define NR_FIELD_DNS_FLAGS 35    /* number: the second word of the header, of the answer if seen */
 #define NR_FIELD_ANSWER 36 /* several: { u32 ttl; u16 type; u8 chained; u8 n; n bytes: the owner's name;
-                              then A, AAAA: the address; others: text }. chained: the owner is the
-                              name asked for, or an alias of it that an earlier answer gave */
+                              then A, AAAA: the address; others: text, at most 1024 bytes }.
+                              chained: the owner is the name asked for, or an alias of it that
+                              another answer gave */
+#define NR_FIELD_ADDITIONAL 37 /* number: so many of the last answers are additional records */
 #define NR_FIELD_MAC 40            /* 6 bytes: the client */
 #define NR_FIELD_HOST_NAME 41      /* text */
 #define NR_FIELD_VENDOR_CLASS 42   /* text */

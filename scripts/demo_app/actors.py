@@ -17,6 +17,7 @@ import struct
 import sys
 import threading
 import time
+from typing import Any
 
 CLIENT, SERVER, PREFIX = "10.77.0.1", "10.77.0.2", 24
 HTTP_PORT, DNS_PORT = 8080, 53
@@ -41,6 +42,13 @@ class _Page(http.server.BaseHTTPRequestHandler):
         pass
 
 
+class _Server(http.server.ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        # The demo kills its client when it is stopped.
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
 def _udp(port: int) -> socket.socket:
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     sock.bind((SERVER, port))
@@ -62,7 +70,7 @@ def _swallow(sock: socket.socket) -> None:
 def serve() -> None:
     """Serve HTTP, DNS-like UDP, and the ports that the filter rejects."""
     for port in (HTTP_PORT, NOISE_TCP_PORT):
-        server = http.server.ThreadingHTTPServer((SERVER, port), _Page)
+        server = _Server((SERVER, port), _Page)
         threading.Thread(target=server.serve_forever, daemon=True).start()
     threading.Thread(target=_answer, args=(_udp(DNS_PORT),), daemon=True).start()
     threading.Thread(target=_swallow, args=(_udp(NOISE_UDP_PORT),), daemon=True).start()

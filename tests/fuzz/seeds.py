@@ -1,4 +1,4 @@
-"""The fuzzers' first corpus: ``python -m tests.fuzz.seeds dissect|savefile FOLDER``."""
+"""The fuzzers' first corpus: ``python -m tests.fuzz.seeds TARGET FOLDER``."""
 
 from __future__ import annotations
 
@@ -6,9 +6,26 @@ import hashlib
 import re
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from netring_bpf.filter.libpcap import Savefile
+from tests.fuzz import text_seeds
+from tests.native.app.hellos import (
+    alpn,
+    client_hello,
+    datagram_record,
+    extension,
+    fragment,
+    key_share,
+    record,
+    server_hello,
+    server_name,
+    versions,
+)
+from tests.native.app.test_dhcp import discover, reply
+from tests.native.app.test_dns import mdns, query
+from tests.native.app.test_ssdp import ANSWER, NOTICE, SEARCH
 from tests.native.source.test_savefile import FORMS
 from tests.support.encapsulations import LINKS, MACS, TAGS, TUNNELS
 from tests.support.frames import icmp_echo, tcp, udp
@@ -47,15 +64,73 @@ def frames() -> Iterator[tuple[int, bytes]]:
                     yield numbers[file.linktype], frame.data[:1500]
 
 
+def hellos() -> Iterator[bytes]:
+    """Hellos, behind the byte that chooses their parser."""
+    client = client_hello(server_name(b"a.example") + alpn(b"h2") + versions(0x0304, 0x0303))
+    server = server_hello(key_share(29) + extension(43, b"\x03\x04"))
+    datagram = client_hello(versions(0xFEFC, 0xFEFD), version=0xFEFD, cookie=b"")
+    question = b"\x09\0\0\0\x03\x01\0\0"  # a record: a ticket without an ID
+    yield from (b"\0" + record(hello) for hello in (client, server))
+    yield from (b"\x08" + record(hello)[:60] for hello in (client, server))
+    yield b"\0" + record(client[:20]) + record(client[20:])
+    yield b"\x10" + question + record(server_hello()) + record(b"\x01", kind=20)
+    yield from (b"\x01" + client, b"\x03" + client, b"\x01" + server, b"\x02" + datagram)
+    yield b"\x04" + datagram_record(fragment(datagram, 0, 0, 20) + fragment(datagram, 0, 20))
+    yield b"\x04" + datagram_record(b"\x02\x28", kind=21)
+def datagrams() -> Iterator[bytes]:
+    """Datagrams of one flow, each behind its kind and its length, as quic.c of this folder says."""
+
+    def flow(*rows: tuple[int, bytes]) -> bytes:
+        even = [(kind, data + bytes(-len(data) % 8)) for kind, data in rows]
+        return b"".join(bytes((kind, len(data) // 8)) + data for kind, data in even)
+
+    ack, close = b"\x02\x05\x00\x02\x01" + b"\x00\x01" * 2, b"\x1c\x00\x06\x03bye"
+    with_ecn = b"\x03\x05\x00\x00\x01\x01\x02\x03"
+    hello = bytes.fromhex("010000ed0303") + bytes(range(235))
+    crypto = b"\x06\x00\x40" + bytes((len(hello),)) + hello
+    server_id = b"\x09server id"
+    yield flow((1, crypto), (3, ack + crypto + close), (1, with_ecn))
+    yield flow((1, crypto), (2, b"\xff\0\0\0\x01\0" + server_id + bytes(40)), (1, crypto))
+    yield flow((2, b"\x80\0\0\0\0\0" + server_id + b"\0\0\0\x01k3C\xcf"), (1, crypto))
+    yield flow((0, b"\xd0k3C\xcf\x09server id\0\0\x40\x40" + bytes(64)))
+def messages() -> Iterator[bytes]:
+    """Ports, as dns.c numbers them, and a message of DNS, NetBIOS, DHCP or SSDP."""
+    question = query("www.example.org")
+    tail = b"\x20" + b"CA" * 16 + b"\0" + bytes((0, 32, 0, 1))
+    netbios = bytes((0, 9, 1, 16, 0, 1)) + bytes(6) + tail
+    yield bytes((1, 0)) + question
+    yield bytes((0, 0)) + len(question).to_bytes(2, "big") + question
+    yield bytes((1, 0o11)) + mdns()
+    yield bytes((1, 0o33)) + netbios
+    yield bytes((1, 0o44)) + discover()
+    yield bytes((1, 0o55)) + reply()
+    yield from (bytes((1, 0o66)) + data for data in (NOTICE, SEARCH, ANSWER))
+
+
+def files() -> Iterator[bytes]:
+    """Capture files."""
+    yield from FORMS.values()
+    yield from (p.read_bytes() for p in captures() if p.stat().st_size <= MAX_FILE)
+
+
+def packets() -> Iterator[bytes]:
+    """Frames, each behind the options that dissect.c of this folder reads."""
+    return (bytes((4, 0, link, 1, 0, 0, 0, 0)) + data for link, data in frames())
+
+
+SEEDS = {
+    "dissect": packets,
+    "dns": messages,
+    "quic": datagrams,
+    "savefile": files,
+    "tls": hellos,
+    **{name: partial(text_seeds.seeds, name) for name in text_seeds.MESSAGES},
+}
+
+
 def main(target: str, folder: Path) -> None:
     """Write each seed under its own digest."""
-    seeds: Iterator[bytes]
-    if target == "savefile":
-        files = [p.read_bytes() for p in captures() if p.stat().st_size <= MAX_FILE]
-        seeds = iter([*FORMS.values(), *files])
-    else:
-        seeds = (bytes((4, 0, link, 1, 0, 0, 0, 0)) + data for link, data in frames())
-    for seed in seeds:
+    for seed in SEEDS.get(target, packets)():
         (folder / hashlib.sha256(seed).hexdigest()[:16]).write_bytes(seed)
 
 

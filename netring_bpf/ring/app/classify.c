@@ -2,14 +2,6 @@
  * come first. */
 #include "app/driver.h"
 
-/* A parser that is not there yet. */
-#define ABSENT(name) extern __attribute__((weak)) nr_app_parser name;
-ABSENT(nr_dns_parse)
-ABSENT(nr_netbios_parse)
-ABSENT(nr_dhcp_parse)
-ABSENT(nr_dhcpv6_parse)
-ABSENT(nr_ssdp_parse)
-
 const struct nr_app_row nr_stream_rows[] = {
     {.parse = nr_tls_parse},
     {.parse = nr_http_parse, .resyncs = true},

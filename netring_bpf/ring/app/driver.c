@@ -101,9 +101,6 @@ static int parse_any(struct nr_app *app, struct nr_reading *r, int side,
     int verdict = NR_NOT_THIS;
     uint32_t needs = UINT32_MAX;
     for (uint32_t n = 0; n < nr_stream_row_count; n++) {
-        if (nr_stream_rows[n].parse == NULL) {
-            continue;
-        }
         nr_message_clear(m);
         const int said = nr_stream_rows[n].parse(bytes, m);
         if (said == NR_MESSAGE || (said == NR_MORE && m->protocol != NR_APP_NONE)) {

@@ -65,8 +65,8 @@ static void add_piece(struct nr_hello_pieces *pieces, const uint8_t *at, uint32_
 static void add_fragment(const uint8_t *head, const struct nr_span *body,
                          struct nr_hello_pieces *pieces) {
     const uint16_t sequence = nr_be16(head + 4);
-    if (pieces->count > 0 && (sequence != pieces->sequence ||
-                              memcmp(head, pieces->piece[0].at, NR_HELLO_HEAD) != 0)) {
+    if (pieces->count > 0 &&
+        (sequence != pieces->sequence || memcmp(head, pieces->piece[0].at, NR_HELLO_HEAD) != 0)) {
         pieces->count = 0;
     }
     pieces->sequence = sequence;
@@ -90,7 +90,9 @@ static bool read_fragments(const struct record *record, struct nr_hello_pieces *
             length > size - offset || (!is_there && record->is_whole)) {
             return has_any;
         }
-        nr_take(&rest, is_there ? length : rest.length, &body);
+        body = (struct nr_span){rest.at, is_there ? length : rest.length};
+        rest.at += body.length;
+        rest.length -= body.length;
         pieces->is_cut = pieces->is_cut || !is_there;
         if (head.at[0] == NR_CLIENT_HELLO || head.at[0] == NR_SERVER_HELLO) {
             add_fragment(head.at, &body, pieces);

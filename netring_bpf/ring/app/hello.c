@@ -134,8 +134,8 @@ int nr_hello_open(const uint8_t *bytes, uint32_t length, char transport, struct 
 
 /* -- versions -- */
 
-/* Returns a number that is higher for newer versions. The numbers of DTLS go down; drafts of TLS 1.3
- * have higher numbers than that. */
+/* Returns a number that is higher for newer versions. The numbers of DTLS go down; drafts of
+ * TLS 1.3 have higher numbers than that. */
 static uint32_t age_of(uint16_t version, char transport, bool as_ja4) {
     if (transport == 'd') {
         return version >> 8 == 0xfe ? 0x1ffffu - version : version;
@@ -270,10 +270,10 @@ static void add_server(const struct nr_hello *hello, char transport, struct nr_r
 
 /* RFC 8446 4.1.3: a ServerHello with this random is a HelloRetryRequest. */
 static bool asks_again(const struct nr_hello *hello) {
-    static const uint8_t again[NR_HELLO_RANDOM] = {
-        0xcf, 0x21, 0xad, 0x74, 0xe5, 0x9a, 0x61, 0x11, 0xbe, 0x1d, 0x8c,
-        0x02, 0x1e, 0x65, 0xb8, 0x91, 0xc2, 0xa2, 0x11, 0x16, 0x7a, 0xbb,
-        0x8c, 0x5e, 0x07, 0x9e, 0x09, 0xe2, 0xc8, 0xa8, 0x33, 0x9c};
+    static const uint8_t again[NR_HELLO_RANDOM] = {0xcf, 0x21, 0xad, 0x74, 0xe5, 0x9a, 0x61, 0x11,
+                                                   0xbe, 0x1d, 0x8c, 0x02, 0x1e, 0x65, 0xb8, 0x91,
+                                                   0xc2, 0xa2, 0x11, 0x16, 0x7a, 0xbb, 0x8c, 0x5e,
+                                                   0x07, 0x9e, 0x09, 0xe2, 0xc8, 0xa8, 0x33, 0x9c};
     return memcmp(hello->random, again, sizeof again) == 0;
 }
 

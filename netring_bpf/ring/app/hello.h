@@ -1,5 +1,5 @@
-/* Hellos of TLS, DTLS and QUIC, cut into their parts: hello.c reads them, and ja4.c, tls.c and dtls.c
- * use them. */
+/* Hellos of TLS, DTLS and QUIC, cut into their parts: hello.c reads them, and ja4.c, tls.c and
+ * dtls.c use them. */
 #ifndef NR_APP_HELLO_H
 #define NR_APP_HELLO_H
 

@@ -116,8 +116,15 @@ static bool read_request_line(struct nr_span text, struct head *head) {
         return true;
     }
     head->target = rest;
-    head->version = VERSION_0_9;
-    return rest.length > 0 && rest.at[0] == '/' && known_method(text.at, text.length) > 0;
+    if (rest.length == 0 || rest.at[0] != '/' || known_method(text.at, text.length) == 0) {
+        return false;
+    }
+    /* A version without a blank before it belongs to the target, yet headers follow. */
+    const bool has_version =
+        rest.length > 8 &&
+        read_version((struct nr_span){rest.at + rest.length - 8, 8}, &head->version);
+    head->version = has_version ? 0 : VERSION_0_9;
+    return true;
 }
 
 static bool read_status_line(struct nr_span text, struct head *head) {
@@ -496,6 +503,9 @@ int nr_http_chunk(const struct nr_app_bytes *bytes, struct nr_message *message) 
     struct nr_line line;
     struct head trailer = {0};
     uint64_t size;
+    if (bytes->is_datagram) {
+        return NR_NOT_THIS;
+    }
     message->protocol = NR_APP_HTTP;
     if (!nr_read_line(bytes->at + at, length - at, &line)) {
         return is_last || length - at > SIZE_LINE_MAX ? NR_NOT_THIS : NR_MORE;

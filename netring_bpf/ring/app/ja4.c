@@ -204,11 +204,14 @@ void nr_ja4_extensions(const struct nr_hello *hello, struct nr_raw *raw) {
 
 static bool put_hash(struct nr_crypto *crypto, const struct nr_raw *raw, char out[HASH_KEPT]) {
     uint8_t digest[SHA256_SIZE];
+    if (raw->is_full) {
+        return false;
+    }
     if (raw->size == 0) {
         memset(out, '0', HASH_KEPT);
         return true;
     }
-    if (raw->is_full || !nr_crypto_sha256(crypto, raw->text, raw->size, digest)) {
+    if (!nr_crypto_sha256(crypto, raw->text, raw->size, digest)) {
         return false;
     }
     to_hex(digest, HASH_KEPT / 2, out);

@@ -63,8 +63,6 @@ struct nr_message {
 /* Reads one message. The caller has cleared *message. */
 typedef int nr_app_parser(const struct nr_app_bytes *bytes, struct nr_message *message);
 
-struct nr_crypto; /* crypto.c */
-
 /* tls.c: a record layer with a ClientHello or ServerHello, of a stream. */
 nr_app_parser nr_tls_parse;
 /* Adds JA4 and JA3 of the ClientHello that nr_tls_parse has read from these bytes. */
@@ -132,21 +130,21 @@ int nr_dtls_pieces(const uint8_t *datagram, uint32_t length, struct nr_hello_pie
 
 /* quic.c: the Initial packets of a datagram (RFC 9000, RFC 9001, RFC 9369). */
 struct nr_quic {
-    uint32_t version;      /* the server's choice, the client's until then; 0: no Initial was seen */
-    uint8_t from : 1;      /* set by the caller before each call: the side that sent the datagram */
-    uint8_t client : 1;    /* the side of the client, if there is a version */
-    bool begins : 1;       /* after a call: a new connection began, earlier pieces are void */
-    bool is_retried : 1;   /* a Retry gave another dcid */
-    bool is_retrying : 1;  /* a Retry was seen, and no Initial that followed it */
+    uint32_t version;     /* the server's choice, the client's until then; 0: no Initial was seen */
+    uint8_t from : 1;     /* set by the caller before each call: the side that sent the datagram */
+    uint8_t client : 1;   /* the side of the client, if there is a version */
+    bool begins : 1;      /* after a call: a new connection began, earlier pieces are void */
+    bool is_retried : 1;  /* a Retry gave another dcid */
+    bool is_retrying : 1; /* a Retry was seen, and no Initial that followed it */
     bool is_negotiated : 1; /* a Version Negotiation was seen, and no Initial of another version */
-    uint8_t dcid_length;   /* of the client's first Initial, which gives the keys */
+    uint8_t dcid_length;    /* of the client's first Initial, which gives the keys */
     uint8_t dcid[20];
 };
 /* Reads the Initials of a datagram. Returns
  * - NR_NOT_THIS: it is not QUIC, or nothing in it tells;
  * - NR_MORE: it is QUIC, and its Initials could not be opened: there is no libcrypto (`crypto` is
- *   NULL), the budget is spent, they are damaged, cut or longer than `scratch`, or the client's first
- *   one was not seen. It has no pieces;
+ *   NULL), the budget is spent, they are damaged, cut or longer than `scratch`, or the first one of
+ *   the client was not seen. It has no pieces;
  * - NR_MESSAGE: it is QUIC, and *pieces has the pieces of its CRYPTO frames, perhaps none. They lie
  *   in `scratch`, of `scratch_size` bytes; a datagram needs at most as many as it has.
  * Once a flow has a version, none of its datagrams is NR_NOT_THIS. */

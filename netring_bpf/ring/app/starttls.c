@@ -198,46 +198,48 @@ static bool is_printable(struct nr_span text) {
     return true;
 }
 
-/* The beginnings of greetings; a character must follow. */
-static const struct {
+/* The beginning of a line, and the character behind it. `port` 0: on any port. */
+struct beginning {
     const char *first;
     char next;
     uint8_t protocol;
-} GREETINGS[] = {
-    {"220", ' ', NR_APP_SMTP},   {"220", '-', NR_APP_SMTP},  {"+OK", ' ', NR_APP_POP3},
-    {"+OK", '\r', NR_APP_POP3},  {"* OK", ' ', NR_APP_IMAP}, {"* PREAUTH", ' ', NR_APP_IMAP},
-    {"* BYE", ' ', NR_APP_IMAP},
+    uint16_t port;
+};
+
+/* Redis answers with a bare +OK too. */
+static const struct beginning GREETINGS[] = {
+    {"220", ' ', NR_APP_SMTP, 0},   {"220", '-', NR_APP_SMTP, 0},
+    {"+OK", ' ', NR_APP_POP3, 0},   {"+OK", '\r', NR_APP_POP3, 110},
+    {"* OK", ' ', NR_APP_IMAP, 0},  {"* PREAUTH", ' ', NR_APP_IMAP, 0},
+    {"* BYE", ' ', NR_APP_IMAP, 0},
 };
 
 /* The first commands of a client whose server said nothing clear. */
-static const struct {
-    const char *first;
-    char next;
-    uint8_t protocol;
-} COMMANDS[] = {
-    {"EHLO", ' ', NR_APP_SMTP},     {"HELO", ' ', NR_APP_SMTP}, {"LHLO", ' ', NR_APP_SMTP},
-    {"ehlo", ' ', NR_APP_SMTP},     {"helo", ' ', NR_APP_SMTP}, {"AUTH TLS", '\r', NR_APP_FTP},
-    {"AUTH SSL", '\r', NR_APP_FTP},
+static const struct beginning COMMANDS[] = {
+    {"EHLO", ' ', NR_APP_SMTP, 0},     {"HELO", ' ', NR_APP_SMTP, 0},
+    {"LHLO", ' ', NR_APP_SMTP, 0},     {"ehlo", ' ', NR_APP_SMTP, 0},
+    {"helo", ' ', NR_APP_SMTP, 0},     {"AUTH TLS", '\r', NR_APP_FTP, 0},
+    {"AUTH SSL", '\r', NR_APP_FTP, 0},
+};
+enum {
+    GREETING_COUNT = sizeof GREETINGS / sizeof *GREETINGS,
+    COMMAND_COUNT = sizeof COMMANDS / sizeof *COMMANDS
 };
 
-static bool fits_with_next(const struct side *side, const char *first, char next) {
-    const uint32_t size = (uint32_t)strlen(first);
-    return nr_fits(side->at, side->length, first, size) &&
-           (side->length <= size || side->at[size] == (uint8_t)next);
+static bool fits_beginning(const struct side *side, const struct beginning *beginning) {
+    const uint32_t size = (uint32_t)strlen(beginning->first);
+    return (beginning->port == 0 || beginning->port == side->port) &&
+           nr_fits(side->at, side->length, beginning->first, size) &&
+           (side->length <= size || side->at[size] == (uint8_t)beginning->next);
 }
 
+/* Returns the protocol whose first line the bytes may be. */
 static uint8_t beginner(const struct side *side) {
-    if (side->from_orig) {
-        for (size_t i = 0; i < sizeof COMMANDS / sizeof *COMMANDS; i++) {
-            if (fits_with_next(side, COMMANDS[i].first, COMMANDS[i].next)) {
-                return COMMANDS[i].protocol;
-            }
-        }
-        return NR_APP_NONE;
-    }
-    for (size_t i = 0; i < sizeof GREETINGS / sizeof *GREETINGS; i++) {
-        if (fits_with_next(side, GREETINGS[i].first, GREETINGS[i].next)) {
-            return GREETINGS[i].protocol;
+    const struct beginning *beginning = side->from_orig ? COMMANDS : GREETINGS;
+    const struct beginning *end = beginning + (side->from_orig ? COMMAND_COUNT : GREETING_COUNT);
+    for (; beginning < end; beginning++) {
+        if (fits_beginning(side, beginning)) {
+            return beginning->protocol;
         }
     }
     return NR_APP_NONE;
@@ -640,9 +642,15 @@ static void end_step(const struct step *step, uint8_t known, uint32_t note,
                     (ends ? NOTE_ENDED : 0u) | protocol;
 }
 
+/* Other parsers leave other notes. */
+static bool is_own(uint32_t note) {
+    const uint32_t protocol = note & 0xff;
+    return (note & 0xff000000u) == NOTE_MARK &&
+           (protocol == NR_APP_NONE || (protocol >= NR_APP_SMTP && protocol <= NR_APP_MYSQL));
+}
+
 int nr_starttls_parse(const struct nr_app_bytes *bytes, struct nr_message *message) {
-    const bool is_noted = (bytes->note & 0xff000000u) == NOTE_MARK;
-    const uint32_t note = is_noted ? bytes->note : 0;
+    const uint32_t note = is_own(bytes->note) ? bytes->note : 0;
     const uint8_t known = (uint8_t)note;
     struct step step = {0};
     int verdict;

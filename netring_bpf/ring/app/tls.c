@@ -1,5 +1,5 @@
-/* TLS over a stream: the record layer (RFC 8446 5.1, RFC 5246 6.2, RFC 6101 5.2), and the hello that
- * old clients send in the form of SSLv2 (RFC 5246 E.2).
+/* TLS over a stream: the record layer (RFC 8446 5.1, RFC 5246 6.2, RFC 6101 5.2), and the hello
+ * that old clients send in the form of SSLv2 (RFC 5246 E.2).
  *
  * A client's hello asks, and a server's answers; a fatal alert in its place does too. */
 #include "app/hello.h"
@@ -103,8 +103,7 @@ static int read_other(struct gathered *got, const uint8_t *body, uint8_t type) {
     if (got->length > 0 || ++got->others > MAX_OTHERS) {
         return NR_NOT_THIS;
     }
-    if (type == CHANGE_CIPHER ? body[0] != 1
-                              : body[0] != LEVEL_FATAL && body[0] != LEVEL_WARNING) {
+    if (type == CHANGE_CIPHER ? body[0] != 1 : body[0] != LEVEL_FATAL && body[0] != LEVEL_WARNING) {
         return NR_NOT_THIS;
     }
     got->is_alert = is_end;
@@ -136,7 +135,7 @@ static int read_record(const struct nr_app_bytes *bytes, uint32_t *at, uint8_t *
     } else {
         verdict = there == head.size ? read_other(got, body, head.type) : NR_MORE;
         got->end = end;
-        got->needs = end;
+        got->needs = there == head.size ? end + RECORD_HEAD : end;
     }
     *at = there == head.size ? end : bytes->length;
     return verdict;
@@ -160,18 +159,25 @@ static int gather(const struct nr_app_bytes *bytes, uint8_t *scratch, struct gat
 
 /* -- what follows a ServerHello -- */
 
-/* Returns the type of the record or message that follows: NEW_TICKET and CHANGE_CIPHER do where a
- * session was taken up. 0: it is not there, and got->needs says how many bytes are wanted. */
-static uint8_t next_type(const struct nr_app_bytes *bytes, struct gathered *got) {
-    const bool is_inside = got->end < got->record_end;
-    const uint32_t at = is_inside ? got->end : got->record_end + RECORD_HEAD;
-    if (!is_inside && bytes->length > got->record_end &&
-        bytes->at[got->record_end] != HANDSHAKE) {
-        return bytes->at[got->record_end];
+enum { NOT_THERE = -1 };
+
+/* Returns the type of the record that follows, or of the message if that is of the handshake too:
+ * CHANGE_CIPHER and NEW_TICKET do where a session was taken up. NOT_THERE: got->needs says how many
+ * bytes are wanted. */
+static int next_type(const struct nr_app_bytes *bytes, struct gathered *got) {
+    uint32_t at = got->end;
+    if (at == got->record_end) {
+        got->needs = at + 1;
+        if (at >= bytes->length) {
+            return NOT_THERE;
+        }
+        if (bytes->at[at] != HANDSHAKE) {
+            return bytes->at[at];
+        }
+        at += RECORD_HEAD;
     }
-    got->needs = is_inside ? at + 1 : bytes->length > got->record_end ? at + 1
-                                                                       : got->record_end + 1;
-    return at < bytes->length ? bytes->at[at] : 0;
+    got->needs = at + 1;
+    return at < bytes->length ? bytes->at[at] : NOT_THERE;
 }
 
 /* Adds that a session was taken up by a ticket without an ID: RFC 5077 3.4. Returns false if that
@@ -186,11 +192,11 @@ static bool compare_ticket(const struct nr_app_bytes *bytes, struct gathered *go
         session.length > 0) {
         return true;
     }
-    const uint8_t type = next_type(bytes, got);
+    const int type = next_type(bytes, got);
     if (type == NEW_TICKET || type == CHANGE_CIPHER) {
         nr_record_number(record, NR_FIELD_RESUMED, 1);
     }
-    return type != 0 || bytes->is_all;
+    return type != NOT_THERE || bytes->is_all;
 }
 
 /* -- messages -- */
@@ -245,7 +251,8 @@ static bool looks_like_v2(const uint8_t *at, uint32_t length) {
     if (length < V2_HEAD) {
         return true;
     }
-    const uint32_t ciphers = nr_be16(at + 5), session = nr_be16(at + 7), challenge = nr_be16(at + 9);
+    const uint32_t ciphers = nr_be16(at + 5), session = nr_be16(at + 7),
+                   challenge = nr_be16(at + 9);
     return ciphers > 0 && ciphers % 3 == 0 && session <= V2_CHALLENGE_MAX &&
            challenge >= V2_CHALLENGE_MIN && challenge <= V2_CHALLENGE_MAX &&
            V2_HEAD - 2 + ciphers + session + challenge == (nr_be16(at) & 0x7fffu);

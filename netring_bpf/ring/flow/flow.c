@@ -200,7 +200,7 @@ static int side_of(const struct flow *f, const struct nr_dissected *p) {
 /* Returns why the flow ends before this packet, or NR_END_NONE. A flow ends if its timeout has
  * passed and the sweep has not reached it, or if the packet begins a new connection on its
  * ports. */
-static uint8_t end_reason_for(const struct nr_table *t, uint32_t i, const struct nr_dissected *p) {
+NR_INLINE uint8_t end_reason_for(const struct nr_table *t, uint32_t i, const struct nr_dissected *p) {
     const struct flow *f = &t->flows[i];
     if (t->now - f->touched >= t->idle_ns[f->class]) {
         return nr_flow_end_reason(t, i);
@@ -212,7 +212,7 @@ static uint8_t end_reason_for(const struct nr_table *t, uint32_t i, const struct
     return NR_END_NONE;
 }
 
-static void move_to_class(struct nr_table *t, uint32_t i, uint32_t class) {
+NR_INLINE void move_to_class(struct nr_table *t, uint32_t i, uint32_t class) {
     struct flow *f = &t->flows[i];
     if (f->class == class) {
         f->touched = t->now;
@@ -227,7 +227,7 @@ static void move_to_class(struct nr_table *t, uint32_t i, uint32_t class) {
 }
 
 /* Returns the flow's timeout class. `changed`: the state of its TCP connection has changed. */
-static uint32_t class_now(const struct nr_table *t, uint32_t i, bool changed) {
+NR_INLINE uint32_t class_now(const struct nr_table *t, uint32_t i, bool changed) {
     const struct flow *f = &t->flows[i];
     if (changed && nr_tcp_is_half_open(f)) {
         return CLASS_HALF_OPEN;
@@ -235,7 +235,7 @@ static uint32_t class_now(const struct nr_table *t, uint32_t i, bool changed) {
     return changed && nr_tcp_is_over(f) ? CLASS_CLOSING : f->home_class;
 }
 
-static void touch_flow(struct nr_table *t, uint32_t i, bool changed) {
+NR_INLINE void touch_flow(struct nr_table *t, uint32_t i, bool changed) {
     const uint32_t before = t->flows[i].class;
     if (before == CLASS_CLOSING) {
         /* Timed from the close: stragglers do not put its end off. But if one side alone is seen,

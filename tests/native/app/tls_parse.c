@@ -80,9 +80,8 @@ static void say_message(const char *what, const struct nr_app_bytes *bytes,
             nr_tls_add_ja4(bytes, crypto, &message.record);
         }
     } else {
-        verdict = bytes->is_all
-                      ? nr_hello_parse_cut(bytes->at, bytes->length, what[0], &message)
-                      : nr_hello_parse(bytes->at, bytes->length, what[0], &message);
+        verdict = bytes->is_all ? nr_hello_parse_cut(bytes->at, bytes->length, what[0], &message)
+                                : nr_hello_parse(bytes->at, bytes->length, what[0], &message);
         if (verdict == NR_MESSAGE && nr_is_client_hello(bytes->at, bytes->length)) {
             nr_ja4_add(bytes->at, bytes->length, what[0], crypto, &message.record);
         } else if (verdict == NR_MESSAGE) {

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
+import shutil
 import struct
 import subprocess
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from tempfile import mkdtemp
 from types import TracebackType
+from typing import Self
 
 from tests.support.paths import ROOT
 
@@ -68,21 +73,28 @@ class Pieces:
     pieces: list[tuple[int, bytes]]
 
 
-class Program:
-    """The program, built and running."""
+@cache
+def built() -> Path:
+    """The program, built once."""
+    binary = Path(mkdtemp(prefix="netring-tls-")) / "tls_parse"
+    atexit.register(shutil.rmtree, binary.parent, ignore_errors=True)
+    sources = [Path(__file__).parent / "tls_parse.c"]
+    sources += [RING / "app" / f"{name}.c" for name in SOURCES]
+    flags = ["-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", "-g", "-O1"]
+    flags += [f"-I{RING}", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+    subprocess.run(["gcc", *flags, "-o", binary, *sources, "-ldl"], check=True)
+    return binary
 
-    def __init__(self, folder: Path) -> None:
-        binary = folder / "tls_parse"
-        sources = [Path(__file__).parent / "tls_parse.c"]
-        sources += [RING / "app" / f"{name}.c" for name in SOURCES]
-        flags = ["-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", "-g", "-O1"]
-        flags += [f"-I{RING}", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-        subprocess.run(["gcc", *flags, "-o", binary, *sources, "-ldl"], check=True)
+
+class Program:
+    """The program, running."""
+
+    def __init__(self) -> None:
         self._process = subprocess.Popen(
-            [binary], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [built()], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
 
-    def __enter__(self) -> Program:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -108,17 +120,15 @@ class Program:
         """Ask nr_tls_parse, or nr_hello_parse of a transport: t, d, q."""
         words = self._ask(what, is_all, data, asked)
         record = bytes.fromhex(words[7].removesuffix("-"))
-        numbers = [int(word) for word in words[1:6]]
-        return Message(words[0], *numbers, words[6] == "1", record)
+        protocol, role, following, needs, used = (int(word) for word in words[1:6])
+        return Message(words[0], protocol, role, following, needs, used, words[6] == "1", record)
 
     def pieces(self, data: bytes) -> Pieces:
         """Ask nr_dtls_pieces."""
         verdict, sequence, is_cut, is_refused, alert, *rest = self._ask("pieces", False, data, b"")
         split = (word.split(":") for word in rest)
         pieces = [(int(offset), bytes.fromhex(text)) for offset, text in split]
-        return Pieces(
-            verdict, int(sequence), is_cut == "1", is_refused == "1", int(alert), pieces
-        )
+        return Pieces(verdict, int(sequence), is_cut == "1", is_refused == "1", int(alert), pieces)
 
     def raw(self, data: bytes, transport: str = "t") -> list[str]:
         """The texts of JA4 and JA3 before their digests."""

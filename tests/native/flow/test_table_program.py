@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 from benchmarks.table import build, run_once
-from tests.support.sizes import size
 
-PACKETS, CAP = size(1_000_000, 10_000_000), 65_536
+# Building the program takes longer than running it.
+pytestmark = pytest.mark.long
+
+PACKETS, CAP = 10_000_000, 65_536
 
 
 @pytest.fixture(scope="module")
