@@ -77,6 +77,8 @@ def hellos() -> Iterator[bytes]:
     yield from (b"\x01" + client, b"\x03" + client, b"\x01" + server, b"\x02" + datagram)
     yield b"\x04" + datagram_record(fragment(datagram, 0, 0, 20) + fragment(datagram, 0, 20))
     yield b"\x04" + datagram_record(b"\x02\x28", kind=21)
+
+
 def datagrams() -> Iterator[bytes]:
     """Datagrams of one flow, each behind its kind and its length, as quic.c of this folder says."""
 
@@ -93,6 +95,8 @@ def datagrams() -> Iterator[bytes]:
     yield flow((1, crypto), (2, b"\xff\0\0\0\x01\0" + server_id + bytes(40)), (1, crypto))
     yield flow((2, b"\x80\0\0\0\0\0" + server_id + b"\0\0\0\x01k3C\xcf"), (1, crypto))
     yield flow((0, b"\xd0k3C\xcf\x09server id\0\0\x40\x40" + bytes(64)))
+
+
 def messages() -> Iterator[bytes]:
     """Ports, as dns.c numbers them, and a message of DNS, NetBIOS, DHCP or SSDP."""
     question = query("www.example.org")
