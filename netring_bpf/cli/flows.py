@@ -23,7 +23,7 @@ from netring_bpf.cli.flags import (
 )
 from netring_bpf.cli.mqtt_flags import add_mqtt_flags, check_mqtt_flags, mqtt_sinks
 from netring_bpf.errors import OptionError, PackageMissingError
-from netring_bpf.events.event import event_name
+from netring_bpf.events.event import AppEvent, CoreEvent, FlowEnded, event_name
 from netring_bpf.formats.base import FORMATS
 from netring_bpf.ring.flow_options import (
     DEFAULT_MAX_FLOWS,
@@ -70,11 +70,18 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add(
         "--format",
         choices=("table", *FORMATS),
-        help="the format of the output; zeek, zeek-json and csv print only ended flows, "
-        "eve those and exchanges of the protocols inside "
+        help="the format of the output; zeek, zeek-json and csv print only ended flows, eve those "
+        "and exchanges of the protocols inside, zeek-ssl and the like a log of Zeek's "
         "[default: table on a terminal, json elsewhere]",
     )
     add("--json", action="store_true", help="print JSON lines, as --format json does")
+    add(
+        "--zeek-logs",
+        type=Path,
+        metavar="DIR",
+        help="print nothing, but write Zeek's conn, ssl, http, dns, quic, dhcp and ssh logs into "
+        "this directory; no log that is there is overwritten",
+    )
     add(
         "--compress-ipv6",
         action="store_true",
@@ -228,10 +235,16 @@ def run(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
     except OptionError as error:
         parser.error(str(error))
     wanted = filter_of(given)
+    logs = None
+    if given.zeek_logs is not None:
+        from netring_bpf.cli.zeek_logs import ZeekLogs
+
+        logs = ZeekLogs(given.zeek_logs)
     printing = print_events(
         _netring(given, wanted, flow, xdp, tpacket),
         shown,
         compress_ipv6=given.compress_ipv6,
+        instead=logs,
         expression=expression(wanted),
         duration=given.duration,
         count=given.count,
@@ -251,6 +264,16 @@ def _format(parser: argparse.ArgumentParser, given: argparse.Namespace) -> str:
         parser.error("give either -i and an interface, or -r and a file")
     if given.json and given.format not in {None, "json"}:
         parser.error("--json and --format exclude each other")
+    if given.zeek_logs is not None:
+        for flag, value in (
+            ("format", given.format),
+            ("json", given.json),
+            ("events", given.events),
+        ):
+            if value:
+                parser.error(f"--zeek-logs and --{flag} exclude each other")
+        check_mqtt_flags(parser, given)
+        return "zeek"
     shown: str = given.format or ("table" if sys.stdout.isatty() and not given.json else "json")
     if given.compress_ipv6 and shown != "eve":
         parser.error("--compress-ipv6 is of --format eve; the other formats do so always")
@@ -275,18 +298,23 @@ def _prints_all(shown: str) -> bool:
     return shown not in FORMATS or set(FORMATS[shown].kinds) == set(_EVENTS.values())
 
 
+def _kinds(given: argparse.Namespace, shown: str) -> tuple[type[CoreEvent], ...]:
+    """Return the kinds of events that the output is made of."""
+    return FORMATS[shown].kinds if given.zeek_logs is None else (FlowEnded, AppEvent)
+
+
 def flow_options(given: argparse.Namespace, shown: str) -> FlowOptions:
     """Return the options of the flow table for this format. Raises ``OptionError``."""
     if given.events is not None:
         events = tuple(_EVENTS[name] for name in given.events)
     else:
-        events = _DEFAULT.events if given.mqtt or _prints_all(shown) else FORMATS[shown].kinds
+        events = _DEFAULT.events if given.mqtt or _prints_all(shown) else _kinds(given, shown)
     tunnels = {tunnel.port: tunnel for tunnel in _DEFAULT.tunnel_ports}
     for kind, port in given.tunnel_port:
         tunnels.pop(port, None)
         if kind is not None:
             tunnels[port] = TunnelPort(kind, port)
-    ignore_vlan = shown in {"zeek", "zeek-json"} if given.ignore_vlan is None else given.ignore_vlan
+    ignore_vlan = shown.startswith("zeek") if given.ignore_vlan is None else given.ignore_vlan
     return FlowOptions(
         key=_KEYS[given.key],
         key_vlan=not ignore_vlan,

@@ -37,7 +37,8 @@ class EventBatch(Sequence[FlowEvent], LazyBatch):
     ``raw`` begins with the events, of which there are ``count``; their application records follow.
 
     All subscribers share the batch and the decoded events. Slices and ``of_kinds`` give batches
-    over the same bytes.
+    over the same bytes. Where ``FlowOptions.events`` asks for ``NeighbourSeen``, those are events
+    of a batch as well.
     """
 
     __slots__ = ("_count", "_decoded", "_layout", "_raw", "_rows")

@@ -6,8 +6,10 @@ refuses every order but the one in memory.
 
 from __future__ import annotations
 
+import ipaddress
 import math
 import struct
+from typing import cast
 
 from netring_bpf._core import ffi, lib
 from netring_bpf.events.app import App
@@ -21,11 +23,22 @@ from netring_bpf.events.event import (
     Flow,
     FlowEnded,
     FlowEvent,
+    NeighbourBy,
+    NeighbourSeen,
     PacketStatistics,
     Spread,
     Tunnel,
 )
-from netring_bpf.events.layout import COUNTERS, ENDS, KINDS, NO_VLAN, TUNNELS, Layout, format_of
+from netring_bpf.events.layout import (
+    COUNTERS,
+    ENDS,
+    FLOW_KINDS,
+    NEIGHBOURS,
+    NO_VLAN,
+    TUNNELS,
+    Layout,
+    format_of,
+)
 
 __all__ = ["decode"]
 
@@ -66,7 +79,9 @@ _APP = format_of("nr_event", ("app_at", "app_size", "app_count"))
 _SIZE = ffi.sizeof("nr_event")
 _FAMILY_AT = ffi.offsetof("nr_event", "family")
 _TUNNEL_FAMILY_AT = ffi.offsetof("nr_event", "tunnel_family")
+_TOLD = format_of("nr_event", ("how", "prefix_length", "orig_mac"))
 _ENDED = int(lib.NR_EVENT_ENDED)
+_NEIGHBOUR = int(lib.NR_EVENT_NEIGHBOUR)
 _APP_EVENT = int(lib.NR_EVENT_APP)
 _NO_NAME = (None,)
 _make = tuple.__new__  # faster than a call of the named tuple's class
@@ -123,7 +138,24 @@ def decode(raw: bytes, at: int, layout: Layout) -> FlowEvent:
         return _make(FlowEnded, (ts, _make(Flow, flow), ENDS[end]))
     if kind == _APP_EVENT:
         return AppEvent(ts, _make(Flow, flow), app or App(""))
-    return _make(KINDS[kind], (ts, _make(Flow, flow)))
+    if kind == _NEIGHBOUR:
+        return cast("FlowEvent", _neighbour(raw, at, ts, orig_h, vlans))
+    return _make(FLOW_KINDS[kind], (ts, _make(Flow, flow)))
+
+
+def _neighbour(
+    raw: bytes, at: int, ts: int, address: bytes, vlans: tuple[int, ...]
+) -> NeighbourSeen:
+    how, prefix_length, mac = _TOLD.unpack_from(raw, at)
+    by = NEIGHBOURS[how]
+    return NeighbourSeen(
+        ts,
+        ipaddress.ip_address(address),
+        mac.hex(":"),
+        by,
+        vlans,
+        prefix_length if by is NeighbourBy.PREFIX else None,
+    )
 
 
 def _app(raw: bytes, at: int, protocol: int) -> tuple[App | None, str | None]:

@@ -14,6 +14,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
 
 from netring_bpf.events.app import App
+from netring_bpf.events.device import (
+    Device,
+    DeviceAddress,
+    DeviceChanged,
+    DeviceEvent,
+    DeviceGone,
+    DeviceName,
+    DeviceSeen,
+)
 from netring_bpf.events.flow import (
     Counters,
     FirstPacket,
@@ -26,6 +35,7 @@ from netring_bpf.events.flow import (
     flow_record,
 )
 from netring_bpf.events.key import Endpoint, FiveTuple
+from netring_bpf.events.neighbour import NeighbourBy, NeighbourSeen
 from netring_bpf.events.plain import count, json_text, text, time_text
 
 if TYPE_CHECKING:
@@ -36,7 +46,15 @@ __all__ = [
     "AppEvent",
     "BackendChanged",
     "CaptureError",
+    "CoreEvent",
     "Counters",
+    "Device",
+    "DeviceAddress",
+    "DeviceChanged",
+    "DeviceEvent",
+    "DeviceGone",
+    "DeviceName",
+    "DeviceSeen",
     "Endpoint",
     "Event",
     "FirstPacket",
@@ -51,6 +69,8 @@ __all__ = [
     "Lagged",
     "LinkDown",
     "LinkUp",
+    "NeighbourBy",
+    "NeighbourSeen",
     "Packet",
     "PacketStatistics",
     "SinkFailed",
@@ -92,7 +112,7 @@ def _distinct(kind: type[_Kind]) -> type[_Kind]:
 
 def event_name(kind: type[Event]) -> str:
     """Return the name of a flow event in records: ``"ended"`` of ``FlowEnded``."""
-    return kind.__name__.removeprefix("Flow").removesuffix("Event").lower()
+    return kind.__name__.removeprefix("Flow").removesuffix("Event").removesuffix("Seen").lower()
 
 
 def _record(event: str, ts: int, **fields: object) -> dict[str, object]:
@@ -289,9 +309,21 @@ class Lagged(NamedTuple):
         return json_text(self.to_dict())
 
 
+for _kind in (NeighbourSeen, DeviceSeen, DeviceChanged, DeviceGone):
+    _distinct(_kind)
+
 FlowEvent: TypeAlias = FlowStarted | FlowEstablished | FlowUpdated | FlowEnded | AppEvent
+#: The events that the C core makes.
+CoreEvent: TypeAlias = FlowEvent | NeighbourSeen
 Event: TypeAlias = (
-    FlowEvent | LinkDown | LinkUp | BackendChanged | CaptureError | SinkFailed | Lagged
+    CoreEvent
+    | DeviceEvent
+    | LinkDown
+    | LinkUp
+    | BackendChanged
+    | CaptureError
+    | SinkFailed
+    | Lagged
 )
 
 

@@ -173,9 +173,10 @@ class Flow(NamedTuple):
     originator and of the responder) and ``first_packets``. ``one_sided``: the capture sees one
     direction only, so a missing answer (``"S0"``) tells nothing about the responder.
 
-    ``macs``: the MAC addresses of originator and responder in the first packet, six bytes each;
-    None where the link has none. ``mac_changes``: packets that had others. ``app``: the protocol
-    inside, and its first exchange; None if none was recognised.
+    ``macs``: the MAC addresses of originator and responder, six bytes each, of the outermost frame
+    of the first packet; None where the link has none. ``mac_changes``: packets with other ones than
+    the packet of the same side before. ``app``: the protocol inside, and its first exchange; None
+    if none was recognised.
     """
 
     id: int

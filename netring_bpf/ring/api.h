@@ -12,6 +12,15 @@
 #define NR_EVENT_APP 5       /* an exchange of the protocol inside a flow */
 #define NR_EVENT_NEIGHBOUR 6 /* ARP or NDP: orig_h is the address of orig_mac; it has no flow */
 
+/* Values of nr_event.how: who told that an address is at a station. */
+#define NR_HOW_ARP_REQUEST 1   /* the sender of a question, about itself */
+#define NR_HOW_ARP_REPLY 2     /* the sender of an answer */
+#define NR_HOW_ARP_ANNOUNCED 3 /* a station that nobody has asked */
+#define NR_HOW_NDP_SOLICITED 4 /* the sender of a neighbour or router solicitation */
+#define NR_HOW_NDP_ADVERTISED 5
+#define NR_HOW_ROUTER 6 /* the sender of a router advertisement */
+#define NR_HOW_PREFIX 7 /* orig_h is a prefix of the link's addresses; a router advertises it */
+
 /* Values of nr_event.end_reason; indexes into nr_statistics.flows_ended. */
 #define NR_END_NONE 0
 #define NR_END_FIN 1
@@ -153,6 +162,8 @@
 #define NR_FIELD_SUFFIX 65          /* number: the last byte of a NetBIOS name */
 #define NR_FIELD_RESP_NAME 70       /* text: the name that the originator asked for */
 #define NR_FIELD_RESP_NAME_FROM 71  /* number: NR_APP_*, who told it */
+#define NR_FIELD_ASKED_TS 72        /* 8 bytes: u64, ns; when the question came that was answered,
+                                       or never was; ALONE messages have none */
 #define NR_TEXT_MAX 256
 
 /* Values of nr_flow_options.names. */
@@ -246,12 +257,13 @@ typedef struct {
     uint8_t one_sided;     /* the capture sees one direction only */
     uint8_t app_protocol;  /* NR_APP_* */
     uint8_t has_macs;      /* the two addresses below are known */
-    uint8_t reserved[2];
+    uint8_t how;           /* NR_EVENT_NEIGHBOUR: NR_HOW_* */
+    uint8_t prefix_length; /* NR_HOW_PREFIX: bits of orig_h that all addresses here share */
     uint32_t app_at;      /* the application record: where it begins, in bytes from the first event
                              of those that nr_reader_take gave at once */
     uint32_t app_size;    /* its bytes; 0: there is none */
     uint32_t app_count;   /* exchanges of the flow so far */
-    uint32_t mac_changes; /* packets whose MAC addresses were others than before */
+    uint32_t mac_changes; /* packets with other MAC addresses than the side's packet before */
     uint8_t orig_mac[6];  /* of the first packet */
     uint8_t resp_mac[6];
     uint8_t reserved2[4];
@@ -301,6 +313,8 @@ typedef struct {
     uint8_t reserved[5];
 } nr_port_timeout;
 
+typedef struct nr_names nr_names; /* the names of addresses; see below */
+
 typedef struct {
     uint64_t half_open_ns; /* since the first packet; the other timeouts, since the latest one */
     uint64_t idle_tcp_ns;
@@ -329,6 +343,7 @@ typedef struct {
     uint32_t id_by_frame; /* of a replay: a hash of the first frame is added to first_id */
     uint32_t names;       /* NR_NAMES_* */
     uint64_t names_bytes; /* memory for payload that waits for more */
+    nr_names *address_names; /* shared by the readers of a capture, and outlives them; NULL: none */
 } nr_flow_options;
 
 typedef struct {
@@ -472,6 +487,8 @@ typedef struct {
     uint64_t fragments;                    /* IP fragments after the first that have a flow */
     uint64_t fragments_waiting;            /* frames that wait for their first fragment */
     uint64_t fragment_overlaps;
+    uint64_t neighbours; /* addresses and prefixes that ARP and neighbour discovery told */
+    uint64_t neighbours_repeated; /* those of them told within the last minute; without event */
     uint64_t flows_started;
     uint64_t flows_established;
     uint64_t flows_ended[NR_END_COUNT];
@@ -524,6 +541,12 @@ typedef struct {
 #define NR_FORMAT_ZEEK_JSON 2
 #define NR_FORMAT_EVE 3
 #define NR_FORMAT_CSV 4
+#define NR_FORMAT_ZEEK_SSL 5 /* Zeek's logs of application protocols */
+#define NR_FORMAT_ZEEK_HTTP 6
+#define NR_FORMAT_ZEEK_DNS 7
+#define NR_FORMAT_ZEEK_QUIC 8
+#define NR_FORMAT_ZEEK_DHCP 9
+#define NR_FORMAT_ZEEK_SSH 10
 
 /* Options of nr_encode. */
 typedef struct {
@@ -679,6 +702,37 @@ int nr_reader_lacks_crypto(const nr_reader *reader);
 uint32_t nr_reader_take(nr_reader *reader, void *events, uint32_t max, uint32_t size,
                         uint32_t *used);
 void nr_reader_statistics(nr_reader *reader, nr_statistics *statistics);
+
+/* -- names of addresses: one table for all readers of a capture, from any thread -- */
+typedef struct {
+    uint64_t first_ts; /* when it was told first, and last */
+    uint64_t last_ts;
+    uint8_t source; /* NR_APP_* */
+    uint8_t reserved;
+    uint16_t size; /* of the text, as it was sent */
+    char text[NR_TEXT_MAX];
+    uint8_t reserved2[4];
+} nr_address_name;
+typedef struct {
+    uint64_t learned;  /* names told, those known before included */
+    uint64_t replaced; /* names that made room before their time */
+    uint64_t missed;   /* names and look-ups given up, because other threads were at the place */
+    uint64_t capacity; /* names that there is room for */
+    uint64_t names;    /* that are there; old ones stay until room is needed */
+} nr_names_statistics;
+nr_names *nr_names_create(uint64_t size, const uint8_t key[16]); /* NULL: memory ran out */
+void nr_names_destroy(nr_names *names);                          /* when no reader has it */
+/* Writes the names of an address, the latest first, and returns how many there are. Those whose
+ * time is over, by the latest packets, are left out. */
+uint32_t nr_names_of(nr_names *names, uint8_t family, const uint8_t *address,
+                     nr_address_name *found, uint32_t max);
+void nr_names_account(nr_names *names, nr_names_statistics *statistics);
+/* Teaches a name by hand, of an exchange with this record; for tests. */
+void nr_names_teach(nr_names *names, uint8_t family, const uint8_t *orig, const uint8_t *resp,
+                    uint8_t protocol, const uint8_t *record, uint32_t size, uint64_t ts);
+/* Looks a name up as a reader does at a flow's beginning; for tests. Returns its size; 0: none. */
+uint32_t nr_names_ask(nr_names *names, uint8_t family, const uint8_t *asker,
+                      const uint8_t *address, uint64_t ts, nr_address_name *found);
 
 /* -- flow events as text -- */
 /* Encodes `count` events, those at the indexes in `rows` (NULL: the first ones), as long as

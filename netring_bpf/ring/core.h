@@ -54,9 +54,8 @@ enum {
 };
 
 #define NR_BATCH 64u            /* frames taken from a source at once */
-#define NR_APP_EVENTS 12u       /* of exchanges, that a packet or a timer makes at most */
-/* evicted + ended + started + established, and exchanges */
-#define NR_EVENTS_PER_PACKET (4u + NR_APP_EVENTS)
+#define NR_EVENTS_PER_PACKET 4u /* evicted + ended + started + established */
+#define NR_APP_EVENTS 12u       /* of exchanges, that a frame or a timer makes at most, besides */
 
 /* Clears memory in small steps, for structures that are cleared for every packet. Compilers turn a
  * longer memset into `rep stos`, which is slow to start. */

@@ -174,6 +174,7 @@ void nr_table_tick(struct nr_table *t, uint64_t now) {
     if (t->now >= t->due) {
         run_timers(t);
     }
+    t->app_left = NR_APP_EVENTS; /* of the next frame */
 }
 
 uint64_t nr_table_now(const struct nr_table *t) {

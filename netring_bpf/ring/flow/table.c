@@ -61,6 +61,7 @@ static void list_arrays(struct nr_table *t, const nr_flow_options *options) {
     const struct array all[ARRAYS] = {
         {&t->flows, sizeof *t->flows, 0},
         {&t->pasts, sizeof *t->pasts, 0},
+        {&t->stations, sizeof *t->stations, 0},
         {&t->idle_links, sizeof *t->idle_links, 0},
         {&t->extras, sizeof *t->extras, 0},
         {&t->odds, sizeof *t->odds, 0},
@@ -172,7 +173,8 @@ struct nr_table *nr_table_create(const nr_flow_options *options, struct nr_hando
     t->one_sided = options->one_sided != 0;
     t->directional = options->decode.directional;
     t->ignores_server_ports = options->ignore_server_ports != 0;
-    t->reserve = NR_BATCH * NR_EVENTS_PER_PACKET * (1 + options->decode.tunnel_depth);
+    t->reserve =
+        NR_BATCH * (NR_EVENTS_PER_PACKET * (1 + options->decode.tunnel_depth) + NR_APP_EVENTS);
     t->reserve = t->reserve < options->event_slots / 2 ? t->reserve : options->event_slots / 2;
     t->next_id = options->first_id != 0 ? options->first_id : 1;
     t->id_step = options->id_step != 0 ? options->id_step : 1;

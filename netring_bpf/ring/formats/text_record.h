@@ -26,6 +26,12 @@ nr_format nr_zeek_record;
 nr_format nr_zeek_json_record;
 nr_format nr_eve_record;
 nr_format nr_csv_record;
+nr_format nr_zeek_ssl_record;
+nr_format nr_zeek_http_record;
+nr_format nr_zeek_dns_record;
+nr_format nr_zeek_quic_record;
+nr_format nr_zeek_dhcp_record;
+nr_format nr_zeek_ssh_record;
 
 /* -- shared by the formats -- */
 
@@ -59,6 +65,7 @@ static inline bool nr_is_icmp(uint8_t proto) {
 /* Writes the protocol's usual name, or its number. */
 char *nr_put_proto(char *at, uint8_t proto);
 const char *nr_event_name(uint8_t kind);
+const char *nr_how_name(uint8_t how);
 const char *nr_tcp_state_name(uint32_t state);
 const char *nr_end_name(uint8_t end_reason);
 const char *nr_tunnel_name(uint8_t kind);
@@ -69,5 +76,14 @@ const char *nr_conn_state(const nr_event *event);
 int nr_icmp_counterpart(uint8_t proto, uint16_t type);
 /* Writes the Community ID, version 1, seed 0. The flow has IP addresses. */
 char *nr_put_community_id(char *at, const nr_event *event);
+
+/* -- shared by Zeek's logs: zeek.c -- */
+
+const char *nr_zeek_proto_name(uint8_t proto);
+/* Writes the columns that each log begins with, ts to id.resp_p, and a tab behind each. */
+char *nr_zeek_put_head(char *at, const nr_event *event, uint64_t ts,
+                       const nr_text_options *options);
+char *nr_zeek_put_time(char *at, uint64_t ns);
+char *nr_zeek_put_uid(char *at, const nr_text_options *options, uint64_t flow_id);
 
 #endif

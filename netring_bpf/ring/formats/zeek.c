@@ -7,7 +7,7 @@
 
 /* -- shared by both -- */
 
-static const char *proto_name(uint8_t proto) {
+const char *nr_zeek_proto_name(uint8_t proto) {
     switch (proto) {
     case NR_PROTO_TCP:
         return "tcp";
@@ -26,7 +26,7 @@ static bool is_parsed(uint8_t proto) {
 }
 
 /* Writes Zeek's uid: C and 17 digits of base 62, from the flow's id under the salt's key. */
-static char *put_uid(char *at, const nr_text_options *options, uint64_t flow_id) {
+char *nr_zeek_put_uid(char *at, const nr_text_options *options, uint64_t flow_id) {
     static const char digits[] = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
     static const int count[2] = {9, 8}; /* digits from each hash */
     *at++ = 'C';
@@ -119,16 +119,24 @@ static char *put_counters_tsv(char *at, const nr_event *e) {
     return put_tab(nr_put_u64(at, e->resp.ip_bytes));
 }
 
-char *nr_zeek_record(char *at, const nr_event *e, struct nr_encoding *encoding) {
-    const nr_text_options *options = encoding->options;
-    at = nr_put_u64(at, e->start_ts / 1000000000u);
-    at = put_tab(nr_put_padded(NR_PUT(at, "."), e->start_ts / 1000 % 1000000, 6));
-    at = put_tab(put_uid(at, options, e->flow_id));
+char *nr_zeek_put_time(char *at, uint64_t ns) {
+    at = nr_put_u64(at, ns / 1000000000u);
+    return nr_put_padded(NR_PUT(at, "."), ns / 1000 % 1000000, 6);
+}
+
+char *nr_zeek_put_head(char *at, const nr_event *e, uint64_t ts, const nr_text_options *options) {
+    at = put_tab(nr_zeek_put_time(at, ts));
+    at = put_tab(nr_zeek_put_uid(at, options, e->flow_id));
     at = put_tab(nr_put_address(at, e->family, e->orig_h));
     at = put_tab(nr_put_u64(at, orig_port(e)));
     at = put_tab(nr_put_address(at, e->family, e->resp_h));
-    at = put_tab(nr_put_u64(at, resp_port(e)));
-    at = nr_put_string(at, proto_name(e->proto));
+    return put_tab(nr_put_u64(at, resp_port(e)));
+}
+
+char *nr_zeek_record(char *at, const nr_event *e, struct nr_encoding *encoding) {
+    const nr_text_options *options = encoding->options;
+    at = nr_zeek_put_head(at, e, e->start_ts, options);
+    at = nr_put_string(at, nr_zeek_proto_name(e->proto));
     char *const service = NR_PUT(at, "\t");
     at = put_service(service, e, nr_event_app(e, encoding));
     at = put_tab(at > service ? at : NR_PUT(at, UNSET));
@@ -136,8 +144,9 @@ char *nr_zeek_record(char *at, const nr_event *e, struct nr_encoding *encoding) 
     at = nr_put_string(at, nr_conn_state(e));
     at = NR_PUT(at, "\t" UNSET "\t" UNSET "\t"); /* local_orig, local_resp */
     at = put_counters_tsv(at, e);
-    at = put_tab(e->parent_id != 0 && e->tunnel_kind != 0 ? put_uid(at, options, e->parent_id)
-                                                          : NR_PUT(at, UNSET));
+    at = put_tab(e->parent_id != 0 && e->tunnel_kind != 0
+                     ? nr_zeek_put_uid(at, options, e->parent_id)
+                     : NR_PUT(at, UNSET));
     at = put_tab(nr_put_u64(at, e->proto));
     const uint16_t outer = e->vlan[0] != NR_NO_VLAN ? e->vlan[0] : e->vlan[1];
     const uint16_t inner = e->vlan[0] != NR_NO_VLAN ? e->vlan[1] : NR_NO_VLAN;
@@ -155,7 +164,7 @@ static char *put_key_json(char *at, const nr_event *e) {
     NUMBER("\",\"id.orig_p\":", orig_port(e));
     at = nr_put_address(NR_PUT(at, ",\"id.resp_h\":\""), e->family, e->resp_h);
     NUMBER("\",\"id.resp_p\":", resp_port(e));
-    at = nr_put_string(NR_PUT(at, ",\"proto\":\""), proto_name(e->proto));
+    at = nr_put_string(NR_PUT(at, ",\"proto\":\""), nr_zeek_proto_name(e->proto));
     return NR_PUT(at, "\"");
 }
 
@@ -184,14 +193,14 @@ char *nr_zeek_json_record(char *at, const nr_event *e, struct nr_encoding *encod
     const nr_text_options *options = encoding->options;
     int vlans = 0;
     at = nr_put_seconds(NR_PUT(at, "{\"ts\":"), e->start_ts);
-    at = put_uid(NR_PUT(at, ",\"uid\":\""), options, e->flow_id);
+    at = nr_zeek_put_uid(NR_PUT(at, ",\"uid\":\""), options, e->flow_id);
     at = put_key_json(at, e);
     char *const service = NR_PUT(at, ",\"service\":\"");
     char *const end = put_service(service, e, nr_event_app(e, encoding));
     at = end > service ? NR_PUT(end, "\"") : at;
     at = put_counters_json(at, e);
     if (e->parent_id != 0 && e->tunnel_kind != 0) {
-        at = put_uid(NR_PUT(at, ",\"tunnel_parents\":[\""), options, e->parent_id);
+        at = nr_zeek_put_uid(NR_PUT(at, ",\"tunnel_parents\":[\""), options, e->parent_id);
         at = NR_PUT(at, "\"]");
     }
     NUMBER(",\"ip_proto\":", e->proto);

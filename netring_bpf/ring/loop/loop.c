@@ -15,7 +15,7 @@
 #define MANY 256           /* frames since the last nap that make the next one long */
 #define REPLAY_PASSES 256  /* between two publications of the books */
 #define ID_BYTES 256u      /* of the first frame, for the ids of flows */
-#define TEXT_PER_FRAME 65536u /* bytes of records; hardly any frame makes so many */
+#define TEXT_SHARES 128u   /* of the room for records, one a frame */
 #define REPLAY_EVENTS 1024 /* events handed over at once: a wake-up is expensive */
 
 /* -- one pass over one source -- */
@@ -24,7 +24,8 @@
  * for it, or in its way, count first, and are of two more flows. Fragments that time out come
  * besides. */
 static uint32_t events_per_frame(const nr_reader *r) {
-    return NR_EVENTS_PER_PACKET * (3 * (1 + nr_reader_inner_max(r)) + NR_WAITED_AT_ONCE);
+    return NR_EVENTS_PER_PACKET * (3 * (1 + nr_reader_inner_max(r)) + NR_WAITED_AT_ONCE) +
+           NR_APP_EVENTS;
 }
 
 /* Returns how many frames of a file may be taken when the consumer has come to `tail`. There must
@@ -36,13 +37,16 @@ static uint32_t replay_allowance(const nr_reader *r, uint64_t tail) {
     const uint32_t slots = r->handoff.mask + 1;
     const uint32_t room = slots - (uint32_t)(r->handoff.head - tail);
     /* Room that the timers do not use. */
-    const uint32_t reserve = NR_BATCH * NR_EVENTS_PER_PACKET * (1 + r->decode.tunnel_depth);
+    const uint32_t reserve =
+        NR_BATCH * (NR_EVENTS_PER_PACKET * (1 + r->decode.tunnel_depth) + NR_APP_EVENTS);
     const uint32_t each = events_per_frame(r) + NR_SWEEP_MAX * (1 + r->decode.tunnel_depth);
     uint32_t frames = room > reserve ? (room - reserve) / each : 0;
     if (slots < reserve + each) {
         frames = room / events_per_frame(r);
     }
-    const uint32_t texts = nr_handoff_text_room(&r->handoff) / TEXT_PER_FRAME;
+    /* Hardly any frame makes so many bytes of records: 64 KiB in a hand-off of common size. */
+    const uint32_t texts =
+        nr_handoff_text_room(&r->handoff) / ((r->handoff.text_mask + 1) / TEXT_SHARES);
     frames = frames < texts ? frames : texts;
     if (NR_UNLIKELY(r->stamps.count > 0)) {
         const uint32_t one = frames > 0 && room == slots ? 1 : 0;

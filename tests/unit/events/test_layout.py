@@ -19,7 +19,8 @@ NR_EVENT = [
     ("network", 312, 4), ("icmp_errors", 316, 4),
     ("icmp_error_type", 320, 1), ("icmp_error_code", 321, 1),
     ("first_packets", 322, 1), ("one_sided", 323, 1),
-    ("app_protocol", 324, 1), ("has_macs", 325, 1), ("reserved", 326, 2),
+    ("app_protocol", 324, 1), ("has_macs", 325, 1), ("how", 326, 1),
+    ("prefix_length", 327, 1),
     ("app_at", 328, 4), ("app_size", 332, 4), ("app_count", 336, 4), ("mac_changes", 340, 4),
     ("orig_mac", 344, 6), ("resp_mac", 350, 6), ("reserved2", 356, 4), ("history", 360, 40),
 ]  # fmt: skip
