@@ -132,9 +132,9 @@ def packets() -> Iterator[bytes]:
 
 def records() -> Iterator[bytes]:
     """Application records, each behind what records.c of this folder makes its event of."""
-    for native, record in EXAMPLES.values():
+    for native, sent in EXAMPLES.values():
         for kind in (0, 1):
-            yield bytes([native["app_protocol"], 0, 0, kind, 1, 3, 2, 0]) + record
+            yield bytes([native["app_protocol"], 0, 0, kind, 1, 3, 2, 0]) + sent
 
 
 SEEDS = {
