@@ -77,6 +77,8 @@ def hellos() -> Iterator[bytes]:
     yield from (b"\x01" + client, b"\x03" + client, b"\x01" + server, b"\x02" + datagram)
     yield b"\x04" + datagram_record(fragment(datagram, 0, 0, 20) + fragment(datagram, 0, 20))
     yield b"\x04" + datagram_record(b"\x02\x28", kind=21)
+
+
 def datagrams() -> Iterator[bytes]:
     """Datagrams of one flow, each behind its kind and its length, as quic.c of this folder says."""
 
@@ -93,6 +95,8 @@ def datagrams() -> Iterator[bytes]:
     yield flow((1, crypto), (2, b"\xff\0\0\0\x01\0" + server_id + bytes(40)), (1, crypto))
     yield flow((2, b"\x80\0\0\0\0\0" + server_id + b"\0\0\0\x01k3C\xcf"), (1, crypto))
     yield flow((0, b"\xd0k3C\xcf\x09server id\0\0\x40\x40" + bytes(64)))
+
+
 def messages() -> Iterator[bytes]:
     """Ports, as dns.c numbers them, and a message of DNS, NetBIOS, DHCP or SSDP."""
     question = query("www.example.org")
@@ -118,7 +122,26 @@ def packets() -> Iterator[bytes]:
     return (bytes((4, 0, link, 1, 0, 0, 0, 0)) + data for link, data in frames())
 
 
+def conversations() -> Iterator[bytes]:
+    """Packets of flows, each behind the four bytes that app.c of this folder reads."""
+
+    def packet(kind: int, data: bytes, step: int = 0) -> bytes:
+        even = data + bytes(-len(data) % 8)
+        return bytes((kind, step, 1, len(even) // 8)) + even
+
+    hello, answer = record(client_hello(server_name(b"a.example"))), record(server_hello())
+    request = b"GET / HTTP/1.1\r\nHost: a.example\r\nX: %s\r\n\r\n" % bytes([65] * 9)
+    response = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc"
+    yield packet(0, hello) + packet(4, answer)
+    yield packet(0, hello[:40]) + packet(0, hello[40:]) + packet(4, answer[:16]) + packet(4, b"")
+    yield packet(1, request) + packet(1, request) + packet(5, response) + packet(5, response)
+    for message in messages():
+        yield packet(10, message[:2000]) + packet(14, message[:2000])
+    yield packet(7, b"220 here ESMTP\r\n") + packet(3, b"STARTTLS\r\n") + packet(3, hello, 1)
+
+
 SEEDS = {
+    "app": conversations,
     "dissect": packets,
     "dns": messages,
     "quic": datagrams,
