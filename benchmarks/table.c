@@ -83,6 +83,8 @@ static void set(uint8_t *f, uint8_t flags, uint32_t seq, uint32_t ack, uint8_t p
     put32(f + 42, ack);
 }
 
+static bool with_names; /* payload is looked at */
+
 static nr_reader *create(uint32_t flows) {
     const nr_flow_options options = {
         .half_open_ns = 3600000000000,
@@ -96,6 +98,8 @@ static nr_reader *create(uint32_t flows) {
         .max_flows = flows,
         .event_slots = EVENT_SLOTS,
         .decode = {.tunnel_depth = 4, .key_vlan = 1},
+        .names = with_names ? NR_NAMES_ALL : NR_NAMES_OFF,
+        .names_bytes = 16 << 20,
         .hash_key = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16},
     };
     nr_reader *reader = nr_reader_create(&options);
@@ -428,6 +432,10 @@ static int flood(uint32_t packets, uint32_t cap, bool collide) {
 }
 
 int main(int argc, char **argv) {
+    if (argc > 1 && strcmp(argv[argc - 1], "names") == 0) {
+        with_names = true;
+        argc--;
+    }
     if (argc == 5 && strcmp(argv[1], "steady") == 0) {
         return steady((uint32_t)atol(argv[2]), (uint32_t)atol(argv[3]),
                       strcmp(argv[4], "tcp") == 0);
