@@ -7,6 +7,7 @@ Rooms, from the wire to the user (tests/support/house.py: who may use whom):
     filter      tcpdump's language, as values and as classic BPF
     events      flow events and packets as values, in batches, as columns
     capture     opens an interface or a capture file, and hands out what is read
+    devices     the stations behind a link, made of its flow events
     recording   frames into pcapng files
     broadcast   one publisher, any number of subscribers
     formats     events as text for people and tools
@@ -29,10 +30,28 @@ from netring_bpf.broadcast.broadcast import (
     SubscriberStatistics,
 )
 from netring_bpf.errors import NetringError
+from netring_bpf.events.app import (
+    App,
+    DhcpDetails,
+    DnsAnswer,
+    DnsDetails,
+    HttpDetails,
+    MqttDetails,
+    SsdpDetails,
+    SshDetails,
+    TlsDetails,
+)
 from netring_bpf.events.event import (
+    AppEvent,
     BackendChanged,
     CaptureError,
     Counters,
+    Device,
+    DeviceAddress,
+    DeviceChanged,
+    DeviceGone,
+    DeviceName,
+    DeviceSeen,
     Endpoint,
     Event,
     FirstPacket,
@@ -47,6 +66,8 @@ from netring_bpf.events.event import (
     Lagged,
     LinkDown,
     LinkUp,
+    NeighbourBy,
+    NeighbourSeen,
     Packet,
     PacketStatistics,
     SinkFailed,
@@ -62,17 +83,23 @@ from netring_bpf.statistics import CaptureStatistics, Equation, FlowStatistics, 
 
 if TYPE_CHECKING:
     from netring_bpf.capture.capture import Capture
+    from netring_bpf.devices import DeviceOptions, DeviceStatistics, DeviceTable
     from netring_bpf.events.batch import EventBatch
     from netring_bpf.filter.filter import Filter
     from netring_bpf.netring import Netring
     from netring_bpf.netring_statistics import NetringStatistics
     from netring_bpf.recording.recorder import Recorder, RecordOptions, RecordStatistics
+    from netring_bpf.ring.names import AddressName, AddressNames, NamesStatistics
     from netring_bpf.sinks.base import Sink, SinkStatistics
     from netring_bpf.sinks.mqtt import MqttOptions, MqttSink
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AddressName",
+    "AddressNames",
+    "App",
+    "AppEvent",
     "BackendChanged",
     "BatchSubscriber",
     "BroadcastStatistics",
@@ -81,6 +108,18 @@ __all__ = [
     "CaptureError",
     "CaptureStatistics",
     "Counters",
+    "Device",
+    "DeviceAddress",
+    "DeviceChanged",
+    "DeviceGone",
+    "DeviceName",
+    "DeviceOptions",
+    "DeviceSeen",
+    "DeviceStatistics",
+    "DeviceTable",
+    "DhcpDetails",
+    "DnsAnswer",
+    "DnsDetails",
     "Endpoint",
     "Equation",
     "Event",
@@ -100,11 +139,16 @@ __all__ = [
     "FlowStatistics",
     "FlowSubscriber",
     "FlowUpdated",
+    "HttpDetails",
     "Lagged",
     "LinkDown",
     "LinkUp",
+    "MqttDetails",
     "MqttOptions",
     "MqttSink",
+    "NamesStatistics",
+    "NeighbourBy",
+    "NeighbourSeen",
     "Netring",
     "NetringError",
     "NetringStatistics",
@@ -119,8 +163,11 @@ __all__ = [
     "SinkFailed",
     "SinkStatistics",
     "Spread",
+    "SsdpDetails",
+    "SshDetails",
     "SubscriberStatistics",
     "TcpState",
+    "TlsDetails",
     "TpacketOptions",
     "Tunnel",
     "TunnelKind",
@@ -133,7 +180,13 @@ __all__ = [
 __getattr__ = hand_on(
     __name__,
     {
+        "AddressName": "netring_bpf.ring.names",
+        "AddressNames": "netring_bpf.ring.names",
+        "NamesStatistics": "netring_bpf.ring.names",
         "Capture": "netring_bpf.capture.capture",
+        "DeviceOptions": "netring_bpf.devices.options",
+        "DeviceStatistics": "netring_bpf.devices.table",
+        "DeviceTable": "netring_bpf.devices.table",
         "EventBatch": "netring_bpf.events.batch",
         "Filter": "netring_bpf.filter.filter",
         "MqttOptions": "netring_bpf.sinks.mqtt",

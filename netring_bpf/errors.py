@@ -21,6 +21,7 @@ NetringError
 │   └── VerifierError             by the kernel's verifier                    .log
 ├── FilterError                   the filter expression             .expression .position
 ├── CaptureFileError              a capture file cannot be read or written    .path .offset
+├── DeviceFileError               a file of devices cannot be read or written  .path
 ├── OptionError                   an option's value (also a ValueError)       .option
 ├── PackageMissingError           an optional package (also an ImportError)   .package
 ├── SinkError                     a sink cannot work as configured, or failed
@@ -49,6 +50,7 @@ __all__ = [
     "CaptureFileError",
     "ClosedError",
     "CompileError",
+    "DeviceFileError",
     "FilterError",
     "ForkError",
     "InterfaceDownError",
@@ -251,6 +253,14 @@ class CaptureFileError(NetringError):
         super().__init__(message)
         self.path = path
         self.offset = offset
+
+
+class DeviceFileError(NetringError):
+    """The file ``path`` of a table of devices cannot be written, read, or believed."""
+
+    def __init__(self, message: str, *, path: Path) -> None:
+        super().__init__(message)
+        self.path = path
 
 
 class OptionError(NetringError, ValueError):

@@ -14,9 +14,10 @@ import time
 import warnings
 import weakref
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Self, TypeVar, get_args
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from netring_bpf.broadcast.broadcast import BatchSubscriber, FlowBroadcast, FlowSubscriber
 from netring_bpf.broadcast.file_pump import FilePump
@@ -33,7 +34,15 @@ from netring_bpf.errors import (
     SinkError,
     limits_explained,
 )
-from netring_bpf.events.event import CaptureError, Event, FlowEvent, LinkDown, LinkUp, SinkFailed
+from netring_bpf.events.event import (
+    AppEvent,
+    CaptureError,
+    Event,
+    LinkDown,
+    LinkUp,
+    NeighbourSeen,
+    SinkFailed,
+)
 from netring_bpf.events.select import Kinds, check_made
 from netring_bpf.netring_statistics import NetringStatistics
 from netring_bpf.sinks.base import Sink
@@ -42,6 +51,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from netring_bpf.capture import (
+        AddressNames,
         Backend,
         FilterLike,
         FlowOptions,
@@ -49,6 +59,8 @@ if TYPE_CHECKING:
         TpacketOptions,
         XdpOptions,
     )
+    from netring_bpf.devices import DeviceOptions, DeviceTable
+    from netring_bpf.devices.watch import DeviceWatch
 
 __all__ = ["Netring", "NetringStatistics"]
 
@@ -61,8 +73,11 @@ class Netring(HasOpened):
     An async context manager: entering opens and starts the capture, leaving closes it. It belongs
     to the process that entered it: in a forked child its methods raise ``ForkError``. One that is
     dropped without being closed is closed, with a ``ResourceWarning``. The
-    parameters are those of ``Capture``, and two more. ``buffer``: the number of events kept for
+    parameters are those of ``Capture``, and three more. ``buffer``: the number of events kept for
     subscribers that are behind. ``sinks``: publish events elsewhere, such as ``MqttSink``.
+    ``devices``: True, or ``DeviceOptions``, keeps a table of the stations behind the link
+    (``devices``), and publishes ``DeviceSeen``, ``DeviceChanged`` and ``DeviceGone``. It asks for
+    ``NeighbourSeen`` and ``AppEvent`` as well.
 
     A subscriber gets the events that follow its subscription. Subscribe before entering, or right
     after, to get all.
@@ -81,8 +96,11 @@ class Netring(HasOpened):
         tpacket: TpacketOptions | None = None,
         flow: FlowOptions | None = None,
         netns: str | None = None,
+        devices: DeviceOptions | bool = False,
     ) -> None:
         from netring_bpf.capture.capture import Capture
+
+        flow = _with_devices(flow, devices)
 
         capture = Capture(
             interface,
@@ -94,7 +112,7 @@ class Netring(HasOpened):
             flow=flow,
             netns=netns,
         )
-        self._set_up(capture, buffer, sinks, flow)
+        self._set_up(capture, buffer, sinks, flow, devices)
 
     @classmethod
     def replay(
@@ -105,6 +123,7 @@ class Netring(HasOpened):
         buffer: int = 4096,
         sinks: Sequence[Sink] = (),
         flow: FlowOptions | None = None,
+        devices: DeviceOptions | bool = False,
     ) -> Self:
         """Return a ``Netring`` of a capture file: pcap or pcapng, packed by gzip or not.
 
@@ -118,15 +137,23 @@ class Netring(HasOpened):
         ``OptionError``, and on entering ``CaptureFileError``.
         """
         ring = cls.__new__(cls)
+        flow = _with_devices(flow, devices)
         ring._set_up(  # noqa: SLF001 - a constructor
-            Replay(path, filter=filter, flow=flow), buffer, sinks, flow
+            Replay(path, filter=filter, flow=flow), buffer, sinks, flow, devices
         )
         return ring
 
     def _set_up(
-        self, source: Source, buffer: int, sinks: Sequence[Sink], flow: FlowOptions | None
+        self,
+        source: Source,
+        buffer: int,
+        sinks: Sequence[Sink],
+        flow: FlowOptions | None,
+        devices: DeviceOptions | bool,
     ) -> None:
-        self._made = get_args(FlowEvent) if flow is None else flow.events
+        from netring_bpf.capture import FlowOptions
+
+        self._made = (flow or FlowOptions()).events
         _check_sinks(sinks)
         for sink in sinks:
             check_made(sink.kinds, self._made, f"sink {sink.name}")
@@ -142,11 +169,25 @@ class Netring(HasOpened):
         # A batch fills half the buffer at most, so a subscriber that keeps up never lags.
         self._batch = max(1, min(1024, buffer // 2))
         self._announced = 0
+        self._room = self._batch
+        self._watch: DeviceWatch | None = None
+        if devices:
+            from netring_bpf.devices.watch import MOST_EVENTS, DeviceWatch
+
+            self._watch = DeviceWatch(None if devices is True else devices)
+            self._batch = max(1, self._batch // MOST_EVENTS)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._opening: asyncio.Future[None] | None = None
         self._readers: list[int] = []
         self._pump = (
-            FilePump(source, self._broadcast, self._batch, _weakly(self._fail_by))
+            FilePump(
+                source,
+                self._broadcast,
+                self._batch,
+                _weakly(self._fail_by),
+                publish=None if self._watch is None else _weakly(self._publish),
+                room=self._room,
+            )
             if source.finite
             else None
         )
@@ -173,9 +214,28 @@ class Netring(HasOpened):
         return self._capture.opened
 
     @property
+    def names(self) -> AddressNames:
+        """The names of addresses, as the packets told them: ``ring.names.of("192.0.2.1")``.
+
+        Raises ``ClosedError`` before the capture was entered.
+        """
+        self._check_owner()
+        return self._capture.names
+
+    @property
     def progress(self) -> tuple[int, int] | None:
         """The bytes read of a replay's files, and their size (0: pipes); None of an interface."""
         return self._capture.progress if isinstance(self._capture, Replay) else None
+
+    @property
+    def devices(self) -> DeviceTable:
+        """The devices of the link so far. Raises ``OptionError`` without ``devices=``."""
+        if self._watch is None:
+            raise OptionError(
+                f"{self.interface}: devices are not watched; pass devices=True to Netring",
+                option="devices",
+            )
+        return self._watch.table
 
     @property
     def error(self) -> NetringError | None:
@@ -264,6 +324,8 @@ class Netring(HasOpened):
             with limits_explained(f"capture on {self.interface}"):
                 self._opening = self._loop.run_in_executor(None, self._capture.open)
                 await asyncio.shield(self._opening)
+                if self._watch is not None:
+                    await self._watch.open()
                 self._start(self._loop)
         except BaseException:
             await self.close()
@@ -300,6 +362,8 @@ class Netring(HasOpened):
                 loop.call_soon_threadsafe(announce, event)
 
         self._capture.start(done, tell)
+        if self._watch is not None and not self._capture.finite:
+            self._watch.every(loop, _weakly(self._on_time))
 
     async def __aexit__(
         self,
@@ -346,7 +410,16 @@ class Netring(HasOpened):
 
     def _on_events(self) -> None:
         # The eventfd stays readable while events are left: other tasks run in between.
-        self._broadcast.publish(self._capture.take(self._batch))
+        self._publish(self._capture.take(self._batch))
+
+    def _publish(self, events: Sequence[Event]) -> None:
+        """Publish events of the capture, and behind them what they say of devices."""
+        self._broadcast.publish(events)
+        if self._watch is not None and events:
+            self._announce_all(self._watch.table.observe(events))
+
+    def _on_time(self, watch: DeviceWatch) -> None:
+        self._announce_all(watch.table.tick(self._now()))
 
     def _on_link(self) -> None:
         from netring_bpf.capture import LinkChange
@@ -386,9 +459,12 @@ class Netring(HasOpened):
             return time.time_ns()
 
     def _announce(self, event: Event) -> None:
-        if not self._broadcast.closed:
-            self._announced += 1
-            self._broadcast.publish((event,))
+        self._announce_all((event,))
+
+    def _announce_all(self, events: Sequence[Event]) -> None:
+        if events and not self._broadcast.closed:
+            self._announced += len(events)
+            self._broadcast.publish(events)
 
     def _fail(self, error: NetringError) -> None:
         """Tell every subscriber that the capture ended by an error, then close."""
@@ -435,14 +511,29 @@ class Netring(HasOpened):
                 for batch in self._capture.finish(self._batch):
                     if self._pump is not None:
                         await self._pump.wait_room()
-                    self._broadcast.publish(batch)
+                    self._publish(batch)
                     await asyncio.sleep(0)  # subscribers that keep up read it before the next
+                await self._finish_devices()
         except Exception as error:  # noqa: BLE001 - the subscribers must be told
             self._tell(self._named(error))
         finally:
             self._broadcast.close()
             await asyncio.gather(*self._sink_tasks, return_exceptions=True)
+            try:
+                if self._watch is not None:
+                    await self._watch.close()
+            except NetringError as error:
+                self._error = self._error or error
+                _log.error("%s", error)
             await self._close_capture()
+
+    async def _finish_devices(self) -> None:
+        last = [] if self._watch is None else self._watch.table.finish()
+        for at in range(0, len(last), self._batch):
+            if self._pump is not None:
+                await self._pump.wait_room()
+            self._announce_all(last[at : at + self._batch])
+            await asyncio.sleep(0)
 
     async def _close_capture(self) -> None:
         try:
@@ -456,6 +547,8 @@ class Netring(HasOpened):
         if self._pump is not None:
             self._pump.cancel()
         self._remove_readers()
+        if self._watch is not None:
+            self._watch.cancel()
         self._broadcast.close()
         if self._opening is None or self._opening.done():
             self._capture.close()
@@ -509,6 +602,17 @@ def _release(
             loop.remove_reader(descriptor)
         broadcast.close()
     capture.close()
+
+
+def _with_devices(flow: FlowOptions | None, devices: DeviceOptions | bool) -> FlowOptions | None:
+    """Return options that also make the events of which the table of devices is made."""
+    if not devices:
+        return flow
+    from netring_bpf.capture import FlowOptions
+
+    flow = flow or FlowOptions()
+    needed = tuple(kind for kind in (NeighbourSeen, AppEvent) if kind not in flow.events)
+    return replace(flow, events=(*flow.events, *needed))
 
 
 _Argument = TypeVar("_Argument")

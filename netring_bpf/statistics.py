@@ -90,6 +90,9 @@ class CaptureStatistics:
     the first, keyed by its ports, or by none (``partly_read``) if it has not come;
     ``fragments_waiting``: frames that wait for it; ``fragment_overlaps``: fragments that overlap
     earlier ones.
+    ``neighbours``: addresses and prefixes that ARP and neighbour discovery told, if
+    ``FlowOptions.events`` asks for them; ``neighbours_repeated``: those of them told again within
+    a minute, which have no event.
     Capture files only: ``file_frames``, the frames read; ``file_filtered``, those of them that did
     not match the filter; ``file_overlong``, those that were captured longer than the file says
     they were on the wire.
@@ -126,6 +129,8 @@ class CaptureStatistics:
     fragments: int
     fragments_waiting: int
     fragment_overlaps: int
+    neighbours: int
+    neighbours_repeated: int
     file_frames: int
     file_filtered: int
     file_overlong: int

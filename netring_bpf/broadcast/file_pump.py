@@ -22,7 +22,8 @@ class _Source(Protocol):
 class FilePump:
     """Takes up to ``batch`` events at a time, in a task of its own, when there is room for them.
 
-    ``fail`` gets every exception, so that the subscribers hear of it.
+    ``fail`` gets every exception, so that the subscribers hear of it. ``publish`` takes the events,
+    instead of the broadcast itself, and needs ``room`` for those of a batch.
     """
 
     def __init__(
@@ -31,11 +32,16 @@ class FilePump:
         broadcast: FlowBroadcast,
         batch: int,
         fail: Callable[[Exception], None],
+        *,
+        publish: Callable[[Sequence[Event]], None] | None = None,
+        room: int | None = None,
     ) -> None:
         self._source = source
         self._broadcast = broadcast
         self._batch = batch
         self._fail = fail
+        self._room = room or batch
+        self._publish_events = publish or broadcast.publish
         self._hurry = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
@@ -51,10 +57,10 @@ class FilePump:
 
     async def wait_room(self) -> None:
         """Wait until there is room for a batch, or for ``hurry()``."""
-        if self._hurry.is_set() or self._broadcast.has_room(self._batch):
+        if self._hurry.is_set() or self._broadcast.has_room(self._room):
             return
         waits = [
-            asyncio.ensure_future(self._broadcast.wait_room(self._batch)),
+            asyncio.ensure_future(self._broadcast.wait_room(self._room)),
             asyncio.ensure_future(self._hurry.wait()),
         ]
         try:
@@ -86,7 +92,7 @@ class FilePump:
             await self.wait_room()
             batch = self._source.take(self._batch)
             if batch:
-                self._broadcast.publish(batch)
+                self._publish_events(batch)
                 await asyncio.sleep(0)
             else:
                 await self._wait_events()

@@ -14,9 +14,11 @@ if TYPE_CHECKING:
     from netring_bpf.filter.filter_set import FilterLike
     from netring_bpf.interface import LinkChange
     from netring_bpf.ring.flow_options import FlowOptions
+    from netring_bpf.ring.names import AddressNames
     from netring_bpf.ring.options import TpacketOptions, XdpOptions
 
 __all__ = [
+    "AddressNames",
     "Backend",
     "Capture",
     "FilterLike",
@@ -31,6 +33,7 @@ __all__ = [
 __getattr__ = hand_on(
     __name__,
     {
+        "AddressNames": "netring_bpf.ring.names",
         "Backend": "netring_bpf.capture.backend",
         "Capture": "netring_bpf.capture.capture",
         "FilterLike": "netring_bpf.filter.filter_set",

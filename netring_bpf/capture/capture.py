@@ -38,6 +38,7 @@ from netring_bpf.filter.filter_set import FilterLike, FilterSet
 from netring_bpf.fork import close_in_child, held_off
 from netring_bpf.interface import Interface, LinkWatch, Promiscuous, in_namespace
 from netring_bpf.ring.flow_options import FlowOptions
+from netring_bpf.ring.names import AddressNames
 from netring_bpf.ring.options import TpacketOptions, XdpOptions
 from netring_bpf.ring.reader import Blocks
 from netring_bpf.ring.readers import Readers
@@ -94,6 +95,7 @@ class Capture(HasOpened):
         )
         self._stack = contextlib.ExitStack()
         self._rings: Rings | None = None
+        self._names: AddressNames | None = None
         self._watch: LinkWatch | None = None
         self._started = False
         self._final: CaptureStatistics | None = None
@@ -135,6 +137,16 @@ class Capture(HasOpened):
         """The filter in tcpdump's language; named filters are joined by ``or``."""
         return self._options.filter.expression
 
+    @property
+    def names(self) -> AddressNames:
+        """The names of addresses, as the packets told them, also after closing.
+
+        Raises ``ClosedError`` if the capture is not open yet.
+        """
+        if self._names is None:
+            raise ClosedError(f"capture on {self._name}: not open yet")
+        return self._names
+
     # -- opening --
 
     def open(self) -> None:
@@ -156,6 +168,7 @@ class Capture(HasOpened):
                 close_in_child(self)
             self._owner = os.getpid()
             self._rings = rings
+            self._names = rings.readers.names
             me = weakref.ref(self)  # the guard's thread must not keep a capture that was dropped
 
             def answer(before: Sight, now: Sight) -> bool:

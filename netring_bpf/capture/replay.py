@@ -25,6 +25,7 @@ from netring_bpf.events.batch import EventBatch
 from netring_bpf.events.event import Event
 from netring_bpf.ring.flow_ids import id_of_content
 from netring_bpf.ring.flow_options import DEFAULT_MAX_FLOWS, FlowOptions
+from netring_bpf.ring.names import AddressNames
 from netring_bpf.ring.reader import (
     ASKS,
     MAX_SOURCES,
@@ -82,6 +83,7 @@ class Replay:
         self._how = Opened(backend="file")
         self._stack = contextlib.ExitStack()
         self._reader: Reader | None = None
+        self._names: AddressNames | None = None
         self._files: list[CaptureFile] = []
         self._waiting: list[CaptureFile] = []  # for their time, the next one first
         self._reading: list[CaptureFile] = []
@@ -117,6 +119,13 @@ class Replay:
         """None: there is no interface."""
         return None
 
+    @property
+    def names(self) -> AddressNames:
+        """The names of addresses, as the packets told them. Raises ``ClosedError`` if not open."""
+        if self._names is None:
+            raise ClosedError(f"replay of {self._name}: not open yet")
+        return self._names
+
     # -- opening --
 
     def open(self) -> None:
@@ -142,6 +151,7 @@ class Replay:
             self._waiting = sorted(self._files, key=lambda file: file.first or 0)
             self._read_next_files(reader)
             self._reader = reader
+            self._names = reader.names
             self._stack = undo.pop_all()
 
     def _look_into_files(self) -> list[bytes]:

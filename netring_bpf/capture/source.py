@@ -11,6 +11,7 @@ from netring_bpf.events.batch import EventBatch
 from netring_bpf.events.event import Event
 from netring_bpf.filter.filter_set import FilterLike
 from netring_bpf.interface import LinkWatch
+from netring_bpf.ring.names import AddressNames
 from netring_bpf.statistics import CaptureStatistics
 
 __all__ = ["Source"]
@@ -31,6 +32,8 @@ class Source(Protocol):
     def watch(self) -> LinkWatch | None:
         """The link messages of the interface; None of a file."""
 
+    @property
+    def names(self) -> AddressNames: ...  # noqa: D102
     def open(self) -> None: ...  # noqa: D102
     def start(  # noqa: D102
         self,

@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from typing import Final, Protocol
 
 import netring_bpf
+from netring_bpf.cli import devices, flows, record
 from netring_bpf.cli import filter as filter_command
-from netring_bpf.cli import flows, record
 from netring_bpf.cli.flags import CommandParser, Formatter, OverviewFormatter, Parser, say
 from netring_bpf.errors import NetringError, limits_explained
 
@@ -23,6 +23,7 @@ _EXAMPLES: Final = """\
 for example:
   netring-bpf flows -i eth1 tcp port 443
   netring-bpf flows -r file.pcap --format zeek
+  netring-bpf devices -i eth1
   netring-bpf record -i eth1 -w file.pcapng udp
 
 netring-bpf COMMAND --help explains the flags of a command."""
@@ -46,6 +47,7 @@ class _Command(Protocol):
 
 _COMMANDS: Final[Mapping[str, _Command]] = {
     "flows": flows,
+    "devices": devices,
     "filter": filter_command,
     "record": record,
 }

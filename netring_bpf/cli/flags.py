@@ -31,6 +31,7 @@ __all__ = [
     "add_backend",
     "add_bounds",
     "add_filter",
+    "add_time",
     "count",
     "cpus",
     "expression",
@@ -197,11 +198,16 @@ def add_backend(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_bounds(parser: argparse.ArgumentParser, things: str) -> None:
-    """Add the flags that limit a capture. ``things``: the plural of the things that -c counts."""
+def add_time(parser: argparse.ArgumentParser) -> None:
+    """Add the flag that limits the time of a capture."""
     parser.add_argument(
         "--duration", type=_duration, metavar="SECONDS", help="stop after this long"
     )
+
+
+def add_bounds(parser: argparse.ArgumentParser, things: str) -> None:
+    """Add the flags that limit a capture. ``things``: the plural of the things that -c counts."""
+    add_time(parser)
     parser.add_argument("-c", dest="count", type=count, metavar="N", help=f"stop after N {things}")
 
 

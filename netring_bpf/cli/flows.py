@@ -23,6 +23,7 @@ from netring_bpf.cli.flags import (
 )
 from netring_bpf.cli.mqtt_flags import add_mqtt_flags, check_mqtt_flags, mqtt_sinks
 from netring_bpf.errors import OptionError, PackageMissingError
+from netring_bpf.events.event import AppEvent, CoreEvent, FlowEnded, event_name
 from netring_bpf.formats.base import FORMATS
 from netring_bpf.ring.flow_options import (
     DEFAULT_MAX_FLOWS,
@@ -47,7 +48,7 @@ DESCRIPTION = (
     "ends. Ctrl-C stops the capture and prints a summary."
 )
 _DEFAULT: Final = FlowOptions()
-_EVENTS: Final = {kind.__name__.removeprefix("Flow").lower(): kind for kind in _DEFAULT.events}
+_EVENTS: Final = {event_name(kind): kind for kind in _DEFAULT.events}
 _KEYS: Final = {key.value.replace("_", "-"): key for key in FlowKey}
 _KEY: Final = next(name for name, key in _KEYS.items() if key is _DEFAULT.key)
 
@@ -70,10 +71,18 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add(
         "--format",
         choices=("table", *FORMATS),
-        help="the format of the output; zeek, zeek-json, eve and csv print only ended flows "
+        help="the format of the output; zeek, zeek-json and csv print only ended flows, eve those "
+        "and exchanges of the protocols inside, zeek-ssl and the like a log of Zeek's "
         "[default: table on a terminal, json elsewhere]",
     )
     add("--json", action="store_true", help="print JSON lines, as --format json does")
+    add(
+        "--zeek-logs",
+        type=Path,
+        metavar="DIR",
+        help="print nothing, but write Zeek's conn, ssl, http, dns, quic, dhcp and ssh logs into "
+        "this directory; no log that is there is overwritten",
+    )
     add(
         "--compress-ipv6",
         action="store_true",
@@ -234,10 +243,16 @@ def run(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
     except OptionError as error:
         parser.error(str(error))
     wanted = filter_of(given)
+    logs = None
+    if given.zeek_logs is not None:
+        from netring_bpf.cli.zeek_logs import ZeekLogs
+
+        logs = ZeekLogs(given.zeek_logs)
     printing = print_events(
         _netring(given, wanted, flow, xdp, tpacket),
         shown,
         compress_ipv6=given.compress_ipv6,
+        instead=logs,
         expression=expression(wanted),
         duration=given.duration,
         count=given.count,
@@ -257,13 +272,25 @@ def _format(parser: argparse.ArgumentParser, given: argparse.Namespace) -> str:
         parser.error("give either -i and an interface, or -r and a file")
     if given.json and given.format not in {None, "json"}:
         parser.error("--json and --format exclude each other")
+    if given.zeek_logs is not None:
+        for flag, value in (
+            ("format", given.format),
+            ("json", given.json),
+            ("events", given.events),
+        ):
+            if value:
+                parser.error(f"--zeek-logs and --{flag} exclude each other")
+        check_mqtt_flags(parser, given)
+        return "zeek"
     shown: str = given.format or ("table" if sys.stdout.isatty() and not given.json else "json")
     if given.compress_ipv6 and shown != "eve":
         parser.error("--compress-ipv6 is of --format eve; the other formats do so always")
     if given.events and not _prints_all(shown):
-        others = set(given.events) - {"ended"}
-        if "ended" not in given.events or (others and not given.mqtt):
-            parser.error(f"--format {shown} prints only flows that have ended: --events ended")
+        printed = {event_name(kind) for kind in FORMATS[shown].kinds}
+        others = set(given.events) - printed
+        if not printed & set(given.events) or (others and not given.mqtt):
+            wanted = ",".join(name for name in _EVENTS if name in printed)
+            parser.error(f"--format {shown} prints only {wanted}: --events {wanted}")
     check_mqtt_flags(parser, given)
     if given.mqtt and given.events:
         from netring_bpf.sinks.mqtt_options import MqttOptions
@@ -276,7 +303,12 @@ def _format(parser: argparse.ArgumentParser, given: argparse.Namespace) -> str:
 
 def _prints_all(shown: str) -> bool:
     """Whether the format prints all kinds of events, as the table does."""
-    return shown not in FORMATS or len(FORMATS[shown].kinds) == len(_EVENTS)
+    return shown not in FORMATS or set(FORMATS[shown].kinds) == set(_EVENTS.values())
+
+
+def _kinds(given: argparse.Namespace, shown: str) -> tuple[type[CoreEvent], ...]:
+    """Return the kinds of events that the output is made of."""
+    return FORMATS[shown].kinds if given.zeek_logs is None else (FlowEnded, AppEvent)
 
 
 def flow_options(given: argparse.Namespace, shown: str) -> FlowOptions:
@@ -284,13 +316,13 @@ def flow_options(given: argparse.Namespace, shown: str) -> FlowOptions:
     if given.events is not None:
         events = tuple(_EVENTS[name] for name in given.events)
     else:
-        events = _DEFAULT.events if given.mqtt or _prints_all(shown) else FORMATS[shown].kinds
+        events = _DEFAULT.events if given.mqtt or _prints_all(shown) else _kinds(given, shown)
     tunnels = {tunnel.port: tunnel for tunnel in _DEFAULT.tunnel_ports}
     for kind, port in given.tunnel_port:
         tunnels.pop(port, None)
         if kind is not None:
             tunnels[port] = TunnelPort(kind, port)
-    ignore_vlan = shown in {"zeek", "zeek-json"} if given.ignore_vlan is None else given.ignore_vlan
+    ignore_vlan = shown.startswith("zeek") if given.ignore_vlan is None else given.ignore_vlan
     return FlowOptions(
         key=_KEYS[given.key],
         key_vlan=not ignore_vlan,

@@ -24,6 +24,9 @@ class Lines(Protocol):
         taken.
         """
 
+    def close(self) -> None:
+        """Finish what was begun. Idempotent."""
+
 
 def open_lines(format: str, *, interface: str | None = None, compress_ipv6: bool = False) -> Lines:
     """Return the maker of the format's lines.
@@ -38,7 +41,14 @@ def open_lines(format: str, *, interface: str | None = None, compress_ipv6: bool
     return _FormatLines(format, interface, compress_ipv6)
 
 
-class _TableLines:
+class _Lines:
+    """Lines of standard output alone, which need no end."""
+
+    def close(self) -> None:
+        pass
+
+
+class _TableLines(_Lines):
     def __init__(self) -> None:
         from netring_bpf.cli.table import Table
 
@@ -51,7 +61,7 @@ class _TableLines:
         return (b"".join(map(self._table.line, events)),)
 
 
-class _JsonLines:
+class _JsonLines(_Lines):
     """Every event. Those of flows are encoded in C; of the others there are few."""
 
     def __init__(self) -> None:
@@ -70,7 +80,7 @@ class _JsonLines:
         return (encode_event(event) + b"\n" for event in events)
 
 
-class _FormatLines:
+class _FormatLines(_Lines):
     """The flows that have ended, encoded in C."""
 
     def __init__(self, format: str, interface: str | None, compress_ipv6: bool) -> None:

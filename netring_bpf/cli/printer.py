@@ -19,7 +19,7 @@ from netring_bpf.events.event import CaptureError, Event, FlowEnd
 from netring_bpf.netring import Netring, NetringStatistics
 from netring_bpf.statistics import CaptureStatistics
 
-__all__ = ["print_events"]
+__all__ = ["opening", "print_events", "stop_on_signals"]
 
 _PATIENCE = 1.0  # seconds for the reader of standard output, once the capture is closed
 
@@ -29,14 +29,15 @@ async def print_events(
     format: str,
     *,
     compress_ipv6: bool,
+    instead: Lines | None = None,
     expression: str | None,
     duration: float | None,
     count: int | None,
 ) -> bool:
     """Capture and print until a signal, the duration or the count.
 
-    ``compress_ipv6``: EVE writes IPv6 addresses as in RFC 5952. ``expression`` is the filter, for
-    the first message.
+    ``compress_ipv6``: EVE writes IPv6 addresses as in RFC 5952. ``instead``: makes the lines,
+    whatever the format. ``expression`` is the filter, for the first message.
 
     Returns whether the capture ended without an error; the log has the error. Raises
     ``NetringError``. A second SIGINT or SIGTERM cancels the closing. SIGUSR1 prints the
@@ -44,19 +45,19 @@ async def print_events(
     """
     problem: SyscallError | None = None
     stop = asyncio.Event()
-    _stop_on_signals(stop)
+    stop_on_signals(stop)
     _report_on_signal(ring)
     async with contextlib.AsyncExitStack() as stack:
         await stack.enter_async_context(ring)
         events = await stack.enter_async_context(
             ring.subscribe_batches(errors="event", name="stdout")
         )
-        say(_opening(ring, expression))
+        say(opening(ring, expression))
         if ring.progress is not None and sys.stderr.isatty() and has_rich():
             from netring_bpf.cli.progress import show_progress
 
             stack.enter_context(show_progress(ring))
-        lines = open_lines(
+        lines = instead or open_lines(
             format,
             interface=ring.interface if ring.progress is None else None,
             compress_ipv6=compress_ipv6,
@@ -77,7 +78,8 @@ async def print_events(
     return ring.error is None
 
 
-def _stop_on_signals(stop: asyncio.Event) -> None:
+def stop_on_signals(stop: asyncio.Event) -> None:
+    """Set ``stop`` at the first signal that ends a command; the second one cancels this task."""
     loop = asyncio.get_running_loop()
     main = asyncio.current_task()
 
@@ -114,7 +116,7 @@ async def _print(
     events: BatchSubscriber, lines: Lines, left: int | None, stop: asyncio.Event
 ) -> None:
     try:
-        with Output(sys.stdout.fileno()) as output:
+        with Output(sys.stdout.fileno()) as output, contextlib.closing(lines):
             await output.write(lines.header())
             async for batch in events:
                 # Read on past the count without printing, so that the books balance.
@@ -148,7 +150,8 @@ def _up_to(batch: Sequence[Event], left: int | None) -> tuple[Sequence[Event], i
     return shown, left - len(shown)
 
 
-def _opening(ring: Netring, expression: str | None) -> str:
+def opening(ring: Netring, expression: str | None) -> str:
+    """Return the first message: the interface or file, and how it is read."""
     how = f"{ring.backend}, {ring.attach} XDP" if ring.attach else ring.backend
     what = f", filter {expression!r}" if expression else ""
     if ring.progress is not None:

@@ -9,8 +9,13 @@ from rich.console import Console
 
 from netring_bpf.errors import printable
 from netring_bpf.events.event import (
+    App,
+    AppEvent,
     BackendChanged,
     CaptureError,
+    DeviceChanged,
+    DeviceGone,
+    DeviceSeen,
     Endpoint,
     Event,
     FlowEnded,
@@ -19,6 +24,7 @@ from netring_bpf.events.event import (
     Lagged,
     LinkDown,
     LinkUp,
+    NeighbourSeen,
     SinkFailed,
 )
 
@@ -70,15 +76,23 @@ def row(event: Event) -> tuple[str, str]:
             return f"{_clock(event.ts)} {told}", "yellow"
         case CaptureError(error=error) | SinkFailed(error=error):
             return f"{_clock(event.ts)} {error}", "red"
+        case NeighbourSeen(address=address, mac=mac, how=how, prefix_length=bits):
+            told = f"{address} is at {mac}" if bits is None else f"{address}/{bits} is on the link"
+            return f"{_clock(event.ts)} {told} ({how.value})", "cyan"
+        case DeviceSeen(device=device) | DeviceChanged(device=device) | DeviceGone(device=device):
+            state = {DeviceSeen: "new", DeviceChanged: "changed", DeviceGone: "gone"}[type(event)]
+            known = ", ".join(filter(None, (device.name, device.vendor)))
+            return f"{_clock(event.ts)} device {device.mac} {state} {printable(known)}", "cyan"
     flow, key = event.flow, event.flow.key
     kind, style = _kind(event)
-    how = [flow.history] if flow.history else []
+    ways = [flow.history] if flow.history else []
     if isinstance(event, FlowEnded):
-        how.append(event.reason.value)
+        ways.append(event.reason.value)
+    ways += _inside(event.app if isinstance(event, AppEvent) else flow.app, flow.resp.name)
     if flow.one_sided:
-        how.append("one-sided")
+        ways.append("one-sided")
     if key.vlans:
-        how.append("vlan " + ".".join(map(str, key.vlans)))
+        ways.append("vlan " + ".".join(map(str, key.vlans)))
     line = _LINE.format(
         _clock(event.ts),
         kind,
@@ -90,9 +104,18 @@ def row(event: Event) -> tuple[str, str]:
         flow.resp.packets,
         flow.resp.bytes,
         f"{flow.duration / 1e9:.3f}",
-        " ".join(how),
+        " ".join(ways),
     )
     return line, style
+
+
+def _inside(app: App | None, resp_name: str | None) -> list[str]:
+    """Return the protocol inside and the name: ``["tls", "www.example.org"]``."""
+    words = [] if app is None or not app.protocol else [app.protocol]
+    name = resp_name if app is None or app.name is None else app.name
+    if name:
+        words.append(printable(name))
+    return words
 
 
 def _kind(event: Event) -> tuple[str, str]:
@@ -100,6 +123,8 @@ def _kind(event: Event) -> tuple[str, str]:
         return "started", "green"
     if isinstance(event, FlowEstablished):
         return "established", "green"
+    if isinstance(event, AppEvent):
+        return "app", "cyan"
     return ("ended", "dim") if isinstance(event, FlowEnded) else ("updated", "none")
 
 

@@ -13,9 +13,10 @@ import numpy.typing as npt
 
 from netring_bpf._core import ffi, lib
 from netring_bpf.errors import PackageMissingError
+from netring_bpf.events.app_record import LONGEST, PROTOCOLS, TextColumn, text_column
 from netring_bpf.events.columns import Columns
-from netring_bpf.events.event import Counters, FlowEvent, TcpState
-from netring_bpf.events.layout import ENDS, KINDS, NO_VLAN, TUNNELS
+from netring_bpf.events.event import TcpState, event_name
+from netring_bpf.events.layout import COUNTERS, ENDS, KINDS, NO_VLAN, TUNNELS
 
 try:
     import pyarrow as pa
@@ -35,18 +36,16 @@ _TCP = 6
 _Mask = npt.NDArray[np.bool_]
 
 
-def event_name(kind: type[FlowEvent]) -> str:
-    """Return ``"ended"`` of ``FlowEnded``."""
-    return kind.__name__.removeprefix("Flow").lower()
+def record_batch(table: Columns, raw: bytes) -> pa.RecordBatch:
+    """Return the events as a ``pyarrow.RecordBatch``; the values are copied, column by column.
 
-
-def record_batch(table: Columns) -> pa.RecordBatch:
-    """Return the events as a ``pyarrow.RecordBatch``; the values are copied, column by column."""
-    columns = dict(_event(table))
+    ``raw``: the bytes of the batch, which have the application records.
+    """
+    columns = dict(_event(table, raw))
     return pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
 
 
-def _event(table: Columns) -> Iterator[tuple[str, pa.Array]]:
+def _event(table: Columns, raw: bytes) -> Iterator[tuple[str, pa.Array]]:
     conn_states, community_ids = _derived(table)
     start = table["start"]
     last = np.maximum(start, np.maximum(table["orig_last"], table["resp_last"]))
@@ -71,12 +70,13 @@ def _event(table: Columns) -> Iterator[tuple[str, pa.Array]]:
     yield "reason", _named(table["reason"], {code: end.value for code, end in ENDS.items()})
     yield from _rarely(table)
     yield "one_sided", pa.array(table["one_sided"] != 0)
+    yield from _app(table, raw)
     yield from _measured(table)
 
 
 def _side(table: Columns, side: str) -> Iterator[tuple[str, pa.Array]]:
     no_tcp = table["proto"] != _TCP
-    for name in Counters._fields:
+    for name in COUNTERS:
         values = table[f"{side}_{name}"]
         if name in _TIMES:
             made = _time(values)
@@ -115,6 +115,36 @@ def _rarely(table: Columns) -> Iterator[tuple[str, pa.Array]]:
     for side in ("tunnel_orig", "tunnel_resp"):
         yield f"{side}_addr", _address(table[f"{side}_addr"], table["tunnel_family"], none)
         yield f"{side}_port", pa.array(table[f"{side}_port"], mask=none)
+
+
+def _app(table: Columns, raw: bytes) -> Iterator[tuple[str, pa.Array]]:
+    """Yield the MAC addresses and the protocol inside, whose texts C writes."""
+    events = np.ascontiguousarray(table)
+    none = table["has_macs"] == 0
+    yield "resp_name", _texts(events, raw, TextColumn.RESP_NAME)
+    for side in ("orig", "resp"):
+        macs = np.ascontiguousarray(table[f"{side}_mac"])
+        yield f"{side}_mac", _address(macs, np.zeros(len(macs), np.uint8), none)
+    yield "mac_changes", pa.array(table["mac_changes"])
+    yield "app_protocol", _named(table["app_protocol"], dict(enumerate(PROTOCOLS[1:], 1)))
+    for column in TextColumn:
+        if column < TextColumn.RESP_NAME:
+            yield f"app_{column.name.lower()}", _texts(events, raw, column)
+    yield "app_count", pa.array(table["app_count"])
+    yield "app_cut", pa.array(_texts(events, raw, TextColumn.CUT).is_valid())
+
+
+def _texts(events: Columns, raw: bytes, column: TextColumn) -> pa.Array:
+    """Return text of the events' application records."""
+    size = events.dtype.itemsize
+    room = int(np.minimum(events["app_size"], LONGEST).sum())
+    data, ends, there = text_column(column, ffi.from_buffer(events), size, len(events), raw, room)
+    validity = np.packbits(np.frombuffer(there, np.uint8), bitorder="little")
+    offsets = np.zeros(len(events) + 1, np.int64)
+    offsets[1:] = np.frombuffer(ends, np.uint64)
+    buffers = map(pa.py_buffer, (validity, offsets, data))
+    texts = pa.Array.from_buffers(pa.large_string(), len(events), list(buffers))
+    return texts.cast(pa.string())
 
 
 def _measured(table: Columns) -> Iterator[tuple[str, pa.Array]]:

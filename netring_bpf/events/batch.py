@@ -34,8 +34,11 @@ def _chosen(classes: tuple[type[Event], ...]) -> bytes:
 class EventBatch(Sequence[FlowEvent], LazyBatch):
     """Flow events in order; the first look at an event decodes it.
 
+    ``raw`` begins with the events, of which there are ``count``; their application records follow.
+
     All subscribers share the batch and the decoded events. Slices and ``of_kinds`` give batches
-    over the same bytes.
+    over the same bytes. Where ``FlowOptions.events`` asks for ``NeighbourSeen``, those are events
+    of a batch as well.
     """
 
     __slots__ = ("_count", "_decoded", "_layout", "_raw", "_rows")
@@ -132,7 +135,7 @@ class EventBatch(Sequence[FlowEvent], LazyBatch):
         columns = self.columns()
         from netring_bpf.events.arrow import record_batch  # noqa: PLC0415 - pyarrow is optional
 
-        return record_batch(columns)
+        return record_batch(columns, self._raw)
 
     def __arrow_c_array__(self, requested_schema: object = None) -> tuple[object, object]:
         """Give the events to a library with the Arrow PyCapsule interface, such as Polars."""

@@ -31,6 +31,7 @@ _TYPES = {
     "uint64_t": "u8", "uint32_t": "u4", "int32_t": "i4", "uint16_t": "u2", "uint8_t": "u1",
     "double": "f8",
 }  # fmt: skip
+_NOT_OF_FLOWS = frozenset({"reserved", "how", "prefix_length"})
 _NAMES = {
     "kind": "event", "flow_id": "id", "start_ts": "start", "parent_id": "tunnel_flow_id",
     "orig_h": "orig_addr", "orig_p": "orig_port", "resp_h": "resp_addr", "resp_p": "resp_port",
@@ -53,7 +54,11 @@ def _type_of(c_type: Any) -> Any:
 
 
 def _struct(c_type: Any) -> np.dtype[np.void]:
-    fields = [(name, field) for name, field in c_type.fields if not name.startswith("reserved")]
+    fields = [
+        (name, field)
+        for name, field in c_type.fields
+        if not name.startswith("reserved") and name not in _NOT_OF_FLOWS
+    ]
     return np.dtype(
         {
             "names": [_NAMES.get(name, name) for name, _ in fields],

@@ -6,10 +6,14 @@ refuses every order but the one in memory.
 
 from __future__ import annotations
 
+import ipaddress
 import math
 import struct
+from typing import cast
 
 from netring_bpf._core import ffi, lib
+from netring_bpf.events.app import App
+from netring_bpf.events.app_record import read_app
 from netring_bpf.events.event import (
     AppEvent,
     Counters,
@@ -19,11 +23,22 @@ from netring_bpf.events.event import (
     Flow,
     FlowEnded,
     FlowEvent,
+    NeighbourBy,
+    NeighbourSeen,
     PacketStatistics,
     Spread,
     Tunnel,
 )
-from netring_bpf.events.layout import COUNTERS, ENDS, KINDS, NO_VLAN, TUNNELS, Layout, format_of
+from netring_bpf.events.layout import (
+    COUNTERS,
+    ENDS,
+    FLOW_KINDS,
+    NEIGHBOURS,
+    NO_VLAN,
+    TUNNELS,
+    Layout,
+    format_of,
+)
 
 __all__ = ["decode"]
 
@@ -34,7 +49,8 @@ _SIDE = format_of("nr_event_side", tuple(COUNTERS.values())).format[1:]
 _EVENT_FIELDS = (
     "ts", "flow_id", "start_ts", "orig", "resp", "orig_h", "resp_h", "orig_p", "resp_p", "vlan",
     "icmp_id", "proto", "kind", "end_reason", "tunnel_kind", "network", "icmp_errors",
-    "icmp_error_type", "icmp_error_code", "first_packets", "one_sided", "history",
+    "icmp_error_type", "icmp_error_code", "first_packets", "one_sided", "app_protocol", "has_macs",
+    "app_size", "mac_changes", "orig_mac", "resp_mac", "history",
 )  # fmt: skip
 _ADDRESS_SIZE = {4: 4, 6: 16, 0: 6}  # by nr_event.family
 
@@ -59,11 +75,15 @@ _STATISTICS = format_of(
     ),
 )  # fmt: skip
 _FIRST_PACKET = format_of("nr_first_packet", ("gap_ns", "size"))
+_APP = format_of("nr_event", ("app_at", "app_size", "app_count"))
 _SIZE = ffi.sizeof("nr_event")
 _FAMILY_AT = ffi.offsetof("nr_event", "family")
 _TUNNEL_FAMILY_AT = ffi.offsetof("nr_event", "tunnel_family")
+_TOLD = format_of("nr_event", ("how", "prefix_length", "orig_mac"))
 _ENDED = int(lib.NR_EVENT_ENDED)
-_APP = int(lib.NR_EVENT_APP)
+_NEIGHBOUR = int(lib.NR_EVENT_NEIGHBOUR)
+_APP_EVENT = int(lib.NR_EVENT_APP)
+_NO_NAME = (None,)
 _make = tuple.__new__  # faster than a call of the named tuple's class
 
 
@@ -71,12 +91,19 @@ def decode(raw: bytes, at: int, layout: Layout) -> FlowEvent:
     """Return the event that begins at this byte."""
     values = _EVENTS[raw[at + _FAMILY_AT]].unpack_from(raw, at)
     ts, flow_id, start = values[:3]
-    orig, resp = _make(Counters, values[3:_RESP]), _make(Counters, values[_RESP:_REST])
+    orig = _make(Counters, values[3:_RESP] + _NO_NAME)
     orig_h, resp_h, orig_p, resp_p, outer, inner, icmp_id = values[_REST : _REST + 7]
     proto, kind, end, tunnel_kind, network, icmp_errors, error_type, error_code = values[
         _REST + 7 : _REST + 15
     ]
-    first_packets, one_sided, history = values[_REST + 15 :]
+    (
+        first_packets, one_sided, protocol, has_macs, app_size, mac_changes, orig_mac, resp_mac,
+        history,
+    ) = values[_REST + 15 :]  # fmt: skip
+    app = resp_name = None
+    if protocol or app_size:
+        app, resp_name = _app(raw, at, protocol)
+    resp = _make(Counters, values[_RESP:_REST] + (_NO_NAME if resp_name is None else (resp_name,)))
     vlans: tuple[int, ...] = ()
     if not outer == inner == NO_VLAN:
         vlans = tuple(vlan for vlan in (outer, inner) if vlan != NO_VLAN)
@@ -103,12 +130,38 @@ def decode(raw: bytes, at: int, layout: Layout) -> FlowEvent:
         _both_statistics(raw, at, orig, resp) if layout.statistics else None,
         _first_packets(raw, at, layout, first_packets) if first_packets else (),
         one_sided != 0,
+        (orig_mac, resp_mac) if has_macs else None,
+        mac_changes,
+        app,
     )
     if kind == _ENDED:
         return _make(FlowEnded, (ts, _make(Flow, flow), ENDS[end]))
-    if kind == _APP:
-        return _make(AppEvent, (ts, _make(Flow, flow), None))
-    return _make(KINDS[kind], (ts, _make(Flow, flow)))
+    if kind == _APP_EVENT:
+        return AppEvent(ts, _make(Flow, flow), app or App(""))
+    if kind == _NEIGHBOUR:
+        return cast("FlowEvent", _neighbour(raw, at, ts, orig_h, vlans))
+    return _make(FLOW_KINDS[kind], (ts, _make(Flow, flow)))
+
+
+def _neighbour(
+    raw: bytes, at: int, ts: int, address: bytes, vlans: tuple[int, ...]
+) -> NeighbourSeen:
+    how, prefix_length, mac = _TOLD.unpack_from(raw, at)
+    by = NEIGHBOURS[how]
+    return NeighbourSeen(
+        ts,
+        ipaddress.ip_address(address),
+        mac.hex(":"),
+        by,
+        vlans,
+        prefix_length if by is NeighbourBy.PREFIX else None,
+    )
+
+
+def _app(raw: bytes, at: int, protocol: int) -> tuple[App | None, str | None]:
+    """Return the protocol inside the flow, and the responder's name, from the record."""
+    begin, size, count = _APP.unpack_from(raw, at)
+    return read_app(protocol, count, raw[begin : begin + size] if size else b"")
 
 
 def _tunnel(raw: bytes, at: int, kind: int) -> Tunnel:

@@ -13,6 +13,16 @@ import enum
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
 
+from netring_bpf.events.app import App
+from netring_bpf.events.device import (
+    Device,
+    DeviceAddress,
+    DeviceChanged,
+    DeviceEvent,
+    DeviceGone,
+    DeviceName,
+    DeviceSeen,
+)
 from netring_bpf.events.flow import (
     Counters,
     FirstPacket,
@@ -25,16 +35,26 @@ from netring_bpf.events.flow import (
     flow_record,
 )
 from netring_bpf.events.key import Endpoint, FiveTuple
+from netring_bpf.events.neighbour import NeighbourBy, NeighbourSeen
 from netring_bpf.events.plain import count, json_text, text, time_text
 
 if TYPE_CHECKING:
     from netring_bpf.errors import NetringError
 
 __all__ = [
+    "App",
     "AppEvent",
     "BackendChanged",
     "CaptureError",
+    "CoreEvent",
     "Counters",
+    "Device",
+    "DeviceAddress",
+    "DeviceChanged",
+    "DeviceEvent",
+    "DeviceGone",
+    "DeviceName",
+    "DeviceSeen",
     "Endpoint",
     "Event",
     "FirstPacket",
@@ -49,6 +69,8 @@ __all__ = [
     "Lagged",
     "LinkDown",
     "LinkUp",
+    "NeighbourBy",
+    "NeighbourSeen",
     "Packet",
     "PacketStatistics",
     "SinkFailed",
@@ -56,6 +78,7 @@ __all__ = [
     "TcpState",
     "Tunnel",
     "TunnelKind",
+    "event_name",
 ]
 
 _Kind = TypeVar("_Kind", bound=tuple[object, ...])
@@ -85,6 +108,11 @@ def _distinct(kind: type[_Kind]) -> type[_Kind]:
     kind.__eq__ = equal  # type: ignore[method-assign]
     kind.__ne__ = unequal  # type: ignore[method-assign, assignment]
     return kind
+
+
+def event_name(kind: type[Event]) -> str:
+    """Return the name of a flow event in records: ``"ended"`` of ``FlowEnded``."""
+    return kind.__name__.removeprefix("Flow").removesuffix("Event").removesuffix("Seen").lower()
 
 
 def _record(event: str, ts: int, **fields: object) -> dict[str, object]:
@@ -158,15 +186,18 @@ class FlowEnded(NamedTuple):
 
 @_distinct
 class AppEvent(NamedTuple):
-    """An exchange of the protocol inside a flow: a handshake, a request, a question."""
+    """The protocol inside a flow had an exchange: a handshake, a request, a question.
+
+    ``app`` is that exchange, and so is ``flow.app`` here.
+    """
 
     ts: int
     flow: Flow
-    app: object = None
+    app: App
 
     def to_dict(self) -> dict[str, object]:
         """Return the event as plain values, by the names of docs/events.md."""
-        return _record("app", self.ts) | flow_record(self.flow)
+        return _record("app", self.ts) | flow_record(self.flow._replace(app=self.app))
 
     def to_json(self) -> str:
         """Return ``to_dict()`` as JSON in one line."""
@@ -278,9 +309,21 @@ class Lagged(NamedTuple):
         return json_text(self.to_dict())
 
 
+for _kind in (NeighbourSeen, DeviceSeen, DeviceChanged, DeviceGone):
+    _distinct(_kind)
+
 FlowEvent: TypeAlias = FlowStarted | FlowEstablished | FlowUpdated | FlowEnded | AppEvent
+#: The events that the C core makes.
+CoreEvent: TypeAlias = FlowEvent | NeighbourSeen
 Event: TypeAlias = (
-    FlowEvent | LinkDown | LinkUp | BackendChanged | CaptureError | SinkFailed | Lagged
+    CoreEvent
+    | DeviceEvent
+    | LinkDown
+    | LinkUp
+    | BackendChanged
+    | CaptureError
+    | SinkFailed
+    | Lagged
 )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["DERIVED", "MEASURED", "RECORD", "SECONDS", "TIMES"]
+__all__ = ["DERIVED", "FLAT", "MEASURED", "RECORD", "SECONDS", "TIMES"]
 
 _OF_A_SIDE: Final = (
     "packets", "bytes", "ip_bytes", "payload", "first", "last", "rtt", "missing_bytes",
@@ -27,16 +27,25 @@ RECORD: Final = (
     "icmp_errors", "icmp_error_type", "icmp_error_code",
     "tunnel_kind", "tunnel_id", "tunnel_flow_id", "tunnel_orig_addr", "tunnel_orig_port",
     "tunnel_resp_addr", "tunnel_resp_port",
-    "one_sided",
+    "one_sided", "resp_name", "orig_mac", "resp_mac", "mac_changes",
+    "app_protocol", "app_name", "app_name_from", "app_alpn", "app_version", "app_ja4",
+    "app_carrier", "app_count", "app_cut", "app_details",
 )  # fmt: skip
+#: The fields that are no objects: those of CSV and Arrow.
+FLAT: Final = tuple(name for name in RECORD if name != "app_details")
 #: Behind them, if ``FlowOptions`` asks for them.
 MEASURED: Final = (
     *(f"{side}_{of}_{name}"
       for side in _SIDES for of in ("size", "gap") for name in _OF_A_SPREAD),
     "first_packet_sizes", "first_packet_gaps",
 )  # fmt: skip
-#: Those that follow from others, so that an event in memory does not have them.
-DERIVED: Final = frozenset({"last", "duration", "conn_state", "community_id"})
+#: Those that follow from others, or are text: an event in memory does not have them.
+DERIVED: Final = frozenset(
+    {
+        "last", "duration", "conn_state", "community_id", "resp_name", "app_name", "app_name_from",
+        "app_alpn", "app_version", "app_ja4", "app_carrier", "app_cut", "app_details",
+    }
+)  # fmt: skip
 #: Those that are times, and those that are durations.
 TIMES: Final = frozenset(
     {"ts", "start", "last", *(f"{side}_{name}" for side in _SIDES for name in ("first", "last"))}

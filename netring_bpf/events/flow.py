@@ -7,8 +7,9 @@ link header and VLAN tags, without frame check sequence), also if fewer were cap
 from __future__ import annotations
 
 import enum
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
+from netring_bpf.events.app import App, app_fields
 from netring_bpf.events.conn_state import conn_state
 from netring_bpf.events.key import Endpoint, FiveTuple
 from netring_bpf.events.plain import count, seconds, time_text
@@ -25,6 +26,7 @@ __all__ = [
     "flow_record",
 ]
 
+_Bytes: TypeAlias = bytes  # a flow has a property of that name
 _ICMP: Final = (1, 58)
 _TCP: Final = 6
 _MAC: Final = 6  # bytes of a station's address
@@ -85,6 +87,8 @@ class Counters(NamedTuple):
 
     ``bad_checksums``: packets with a wrong checksum, which count in ``packets`` and ``bytes`` and
     nowhere else (``FlowOptions.verify_checksums``).
+
+    ``name``: of the responder, the name by which the originator asked for its address.
     """
 
     packets: int
@@ -104,6 +108,7 @@ class Counters(NamedTuple):
     state: int = 0
     tcp_flags: int = 0
     fin_acked: int = 0
+    name: str | None = None
 
     @property
     def tcp_state(self) -> TcpState:
@@ -167,6 +172,11 @@ class Flow(NamedTuple):
     ``icmp_error``: type and code of the latest. ``FlowOptions`` turns on ``statistics`` (of the
     originator and of the responder) and ``first_packets``. ``one_sided``: the capture sees one
     direction only, so a missing answer (``"S0"``) tells nothing about the responder.
+
+    ``macs``: the MAC addresses of originator and responder, six bytes each, of the outermost frame
+    of the first packet; None where the link has none. ``mac_changes``: packets with other ones than
+    the packet of the same side before. ``app``: the protocol inside, and its first exchange; None
+    if none was recognised.
     """
 
     id: int
@@ -182,6 +192,9 @@ class Flow(NamedTuple):
     statistics: tuple[PacketStatistics, PacketStatistics] | None = None
     first_packets: tuple[FirstPacket, ...] = ()
     one_sided: bool = False
+    macs: tuple[_Bytes, _Bytes] | None = None
+    mac_changes: int = 0
+    app: App | None = None
 
     @property
     def duration(self) -> int:
@@ -250,6 +263,14 @@ def flow_record(flow: Flow, reason: str | None = None) -> dict[str, object]:
         _add_tunnel(record, flow.tunnel)
     if flow.one_sided:
         record["one_sided"] = True
+    if flow.resp.name is not None:
+        record["resp_name"] = flow.resp.name
+    if flow.macs is not None:
+        record["orig_mac"], record["resp_mac"] = (mac.hex(":") for mac in flow.macs)
+    if flow.mac_changes:
+        record["mac_changes"] = flow.mac_changes
+    if flow.app is not None:
+        record.update(app_fields(flow.app))
     _add_measured(record, flow)
     return record
 

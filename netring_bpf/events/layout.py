@@ -15,6 +15,7 @@ from typing import Any, Final
 from netring_bpf._core import ffi, lib
 from netring_bpf.events.event import (
     AppEvent,
+    CoreEvent,
     Counters,
     FlowEnd,
     FlowEnded,
@@ -22,13 +23,17 @@ from netring_bpf.events.event import (
     FlowEvent,
     FlowStarted,
     FlowUpdated,
+    NeighbourBy,
+    NeighbourSeen,
     TunnelKind,
 )
 
 __all__ = [
     "COUNTERS",
     "ENDS",
+    "FLOW_KINDS",
     "KINDS",
+    "NEIGHBOURS",
     "NO_VLAN",
     "TUNNELS",
     "Layout",
@@ -37,12 +42,16 @@ __all__ = [
     "slice_of",
 ]
 
-KINDS: dict[int, type[FlowEvent]] = {
+FLOW_KINDS: Final[Mapping[int, type[FlowEvent]]] = {
     lib.NR_EVENT_STARTED: FlowStarted,
     lib.NR_EVENT_ESTABLISHED: FlowEstablished,
     lib.NR_EVENT_UPDATED: FlowUpdated,
     lib.NR_EVENT_ENDED: FlowEnded,
     lib.NR_EVENT_APP: AppEvent,
+}
+KINDS: Final[Mapping[int, type[CoreEvent]]] = {
+    **FLOW_KINDS,
+    lib.NR_EVENT_NEIGHBOUR: NeighbourSeen,
 }
 _NUMBERS = {kind: number for number, kind in KINDS.items()}
 ENDS = {
@@ -70,12 +79,21 @@ TUNNELS = {
     lib.NR_TUNNEL_CAPWAP: TunnelKind.CAPWAP,
     lib.NR_TUNNEL_LISP: TunnelKind.LISP,
 }
+NEIGHBOURS = {
+    lib.NR_HOW_ARP_REQUEST: NeighbourBy.ARP_REQUEST,
+    lib.NR_HOW_ARP_REPLY: NeighbourBy.ARP_REPLY,
+    lib.NR_HOW_ARP_ANNOUNCED: NeighbourBy.ARP_ANNOUNCED,
+    lib.NR_HOW_NDP_SOLICITED: NeighbourBy.NDP_SOLICITED,
+    lib.NR_HOW_NDP_ADVERTISED: NeighbourBy.NDP_ADVERTISED,
+    lib.NR_HOW_ROUTER: NeighbourBy.ROUTER,
+    lib.NR_HOW_PREFIX: NeighbourBy.PREFIX,
+}
 NO_VLAN = int(lib.NR_NO_VLAN)
 
 _OTHER_NAMES = {"first": "first_ts", "last": "last_ts", "rtt": "rtt_ns", "state": "tcp_state"}
-#: The fields of ``Counters``, and for each the field of ``nr_event_side``.
+#: The fields of ``Counters`` but ``name``, and for each the field of ``nr_event_side``.
 COUNTERS: Final = MappingProxyType(
-    {name: _OTHER_NAMES.get(name, name) for name in Counters._fields}
+    {name: _OTHER_NAMES.get(name, name) for name in Counters._fields if name != "name"}
 )
 
 _CODES: Final = {
@@ -136,7 +154,7 @@ def _code_of(c_type: Any) -> str:
     return _CODES[c_type.cname]
 
 
-def mask_of(kinds: Iterable[type[FlowEvent]]) -> int:
+def mask_of(kinds: Iterable[type[CoreEvent]]) -> int:
     """Return the kinds as a bit mask, as C takes them."""
     return sum(1 << _NUMBERS[kind] for kind in set(kinds))
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final, TypeAlias, get_args
 
 from netring_bpf.errors import OptionError
-from netring_bpf.events.event import CaptureError, Event, FlowEvent, Lagged, SinkFailed
+from netring_bpf.events.event import CaptureError, CoreEvent, Event, Lagged, SinkFailed
 
 __all__ = [
     "NEVER_HIDDEN",
@@ -93,13 +93,13 @@ def classes_of(kinds: Kinds, who: str) -> tuple[type[Event], ...] | None:
     return tuple(asked)
 
 
-def check_made(kinds: Kinds, made: Sequence[type[FlowEvent]], who: str) -> None:
-    """Raise ``OptionError`` if ``kinds`` has flow events that ``FlowOptions.events`` leaves out.
+def check_made(kinds: Kinds, made: Sequence[type[CoreEvent]], who: str) -> None:
+    """Raise ``OptionError`` if ``kinds`` has events that ``FlowOptions.events`` leaves out.
 
     Also if it is no class of events.
     """
     asked = classes_of(kinds, who) or ()
-    for kind in get_args(FlowEvent):
+    for kind in get_args(CoreEvent):
         if kind in asked and kind not in made:
             raise OptionError(
                 f"{who}: {kind.__name__} is asked for, which FlowOptions(events=…) leaves out",

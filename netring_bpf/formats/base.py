@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, get_args
 
-from netring_bpf.events.event import FlowEnded, FlowEvent
+from netring_bpf.events.event import AppEvent, CoreEvent, FlowEnded
 from netring_bpf.formats import csv, zeek
 
 __all__ = ["FORMATS", "Format"]
@@ -22,12 +22,12 @@ class Format:
     """
 
     name: str
-    kinds: tuple[type[FlowEvent], ...]
+    kinds: tuple[type[CoreEvent], ...]
     terminator: bytes = b"\n"
     header: bytes = b""
 
 
-_ALL: Final[tuple[type[FlowEvent], ...]] = get_args(FlowEvent)
+_ALL: Final[tuple[type[CoreEvent], ...]] = get_args(CoreEvent)
 _ENDED: Final = (FlowEnded,)
 
 FORMATS: Final[Mapping[str, Format]] = MappingProxyType(
@@ -37,8 +37,13 @@ FORMATS: Final[Mapping[str, Format]] = MappingProxyType(
             Format("json", _ALL),
             Format("zeek", _ENDED, header=zeek.HEADER),
             Format("zeek-json", _ENDED),
-            Format("eve", _ENDED),
+            Format("eve", (FlowEnded, AppEvent)),
             Format("csv", _ENDED, terminator=b"\r\n", header=csv.HEADER),
+            *(
+                Format(f"zeek-{log}", (AppEvent,), header=zeek.header(log))
+                for log in zeek.LOGS
+                if log != "conn"
+            ),
         )
     }
 )

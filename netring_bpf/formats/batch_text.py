@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 from netring_bpf._core import ffi, lib
 from netring_bpf.errors import OptionError
 from netring_bpf.events.batch import EventBatch
-from netring_bpf.events.event import FlowEvent
+from netring_bpf.events.event import CoreEvent
 from netring_bpf.events.layout import mask_of
 from netring_bpf.events.plain import json_text, text
 from netring_bpf.formats.base import FORMATS
@@ -53,7 +53,7 @@ class TextEncoder:
         self,
         format: str,
         *,
-        kinds: tuple[type[FlowEvent], ...] | None = None,
+        kinds: tuple[type[CoreEvent], ...] | None = None,
         terminator: bytes | None = None,
         salt: str = "",
         interface: str | None = None,
@@ -154,6 +154,7 @@ class TextEncoder:
         numbers = ffi.NULL if consecutive else ffi.new("uint32_t[]", list(rows))
         done = 0
         while done < len(rows):
+            self._options.batch, self._options.batch_size = raw, len(events.raw)
             done += lib.nr_encode(
                 self._options,
                 first + done * size if consecutive else first,

@@ -1,19 +1,19 @@
 """Flows as comma-separated values (RFC 4180), for spreadsheets and data frames.
 
 A line of names, then a line a flow, with the names and the values of the JSON records; the VLAN ids
-share a cell. A field that does not apply is empty.
+share a cell. A field that does not apply is empty. ``app_details`` has no cell.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-from netring_bpf.events.fields import RECORD
+from netring_bpf.events.fields import FLAT
 from netring_bpf.events.plain import text
 
 __all__ = ["COLUMNS", "HEADER", "cell"]
 
-COLUMNS: Final = (*RECORD, "interface")
+COLUMNS: Final = (*FLAT, "interface")
 HEADER: Final = (",".join(COLUMNS) + "\r\n").encode()
 
 # A spreadsheet takes a cell that begins so for a formula, or strips it and then does (OWASP, "CSV

@@ -1,23 +1,29 @@
-"""Zeek's conn.log: its fields, its header, and the key from which its ``uid`` follows.
+"""Zeek's logs: their fields, their headers, and the key from which their ``uid`` follows.
 
-Source: Zeek's documentation of ``Conn::Info`` and of the ASCII log writer. The header leaves out
-the time of writing, so that a file gives the same bytes each time.
+Source: Zeek's documentation of the ``Info`` record of each log, and of the ASCII log writer. A
+header leaves out the time of writing, so that a file gives the same bytes each time; ``opened``
+adds it.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final
 
-__all__ = ["FIELDS", "HEADER", "uid_key"]
+__all__ = ["FIELDS", "HEADER", "LOGS", "header", "uid_key"]
 
-FIELDS: Final = {
+_HEAD: Final = {
     "ts": "time",
     "uid": "string",
     "id.orig_h": "addr",
     "id.orig_p": "port",
     "id.resp_h": "addr",
     "id.resp_p": "port",
+}
+FIELDS: Final = {
+    **_HEAD,
     "proto": "enum",
     "service": "string",
     "duration": "interval",
@@ -38,18 +44,96 @@ FIELDS: Final = {
     "inner_vlan": "int",
     "community_id": "string",
 }
-HEADER: Final = "".join(
-    line + "\n"
-    for line in (
+_APPS: Final[dict[str, dict[str, str]]] = {
+    "ssl": {
+        **_HEAD,
+        "version": "string",
+        "cipher": "string",
+        "curve": "string",
+        "server_name": "string",
+        "resumed": "bool",
+        "next_protocol": "string",
+        "ja3": "string",  # of a package for Zeek, as the next one
+        "ja4": "string",
+    },
+    "http": {
+        **_HEAD,
+        "trans_depth": "count",
+        "method": "string",
+        "host": "string",
+        "uri": "string",
+        "version": "string",
+        "user_agent": "string",
+        "status_code": "count",
+        "status_msg": "string",
+    },
+    "dns": {
+        **_HEAD,
+        "proto": "enum",
+        "trans_id": "count",
+        "rtt": "interval",
+        "query": "string",
+        "qclass": "count",
+        "qclass_name": "string",
+        "qtype": "count",
+        "qtype_name": "string",
+        "rcode": "count",
+        "rcode_name": "string",
+        "AA": "bool",
+        "TC": "bool",
+        "RD": "bool",
+        "RA": "bool",
+        "Z": "count",
+        "answers": "vector[string]",
+        "TTLs": "vector[interval]",
+        "opcode": "count",
+        "opcode_name": "string",
+    },
+    "quic": {
+        **_HEAD,
+        "version": "string",
+        "server_name": "string",
+        "client_protocol": "string",
+    },
+    "dhcp": {
+        "ts": "time",
+        "uids": "set[string]",
+        "client_addr": "addr",
+        "server_addr": "addr",
+        "mac": "string",
+        "host_name": "string",
+        "client_fqdn": "string",
+        "domain": "string",
+        "requested_addr": "addr",
+        "assigned_addr": "addr",
+        "lease_time": "interval",
+        "msg_types": "vector[string]",
+        "duration": "interval",
+        "trans_id": "count",  # not in Zeek: it tells which lines belong together
+    },
+    "ssh": {**_HEAD, "version": "count", "client": "string", "server": "string"},
+}
+#: Zeek's name of each log, and its fields with their types.
+LOGS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType({"conn": FIELDS, **_APPS})
+
+
+def header(log: str, *, opened: str | None = None) -> bytes:
+    """Return the lines before the first record of a log. ``opened``: when, in Zeek's form."""
+    fields = LOGS[log]
+    lines = [
         "#separator \\x09",
         "#set_separator\t,",
         "#empty_field\t(empty)",
         "#unset_field\t-",
-        "#path\tconn",
-        "\t".join(("#fields", *FIELDS)),
-        "\t".join(("#types", *FIELDS.values())),
-    )
-).encode()
+        f"#path\t{log}",
+        *([] if opened is None else [f"#open\t{opened}"]),
+        "\t".join(("#fields", *fields)),
+        "\t".join(("#types", *fields.values())),
+    ]
+    return "".join(line + "\n" for line in lines).encode()
+
+
+HEADER: Final = header("conn")
 
 
 def uid_key(salt: str) -> tuple[int, int]:

@@ -12,6 +12,15 @@
 #define NR_EVENT_APP 5       /* an exchange of the protocol inside a flow */
 #define NR_EVENT_NEIGHBOUR 6 /* ARP or NDP: orig_h is the address of orig_mac; it has no flow */
 
+/* Values of nr_event.how: who told that an address is at a station. */
+#define NR_HOW_ARP_REQUEST 1   /* the sender of a question, about itself */
+#define NR_HOW_ARP_REPLY 2     /* the sender of an answer */
+#define NR_HOW_ARP_ANNOUNCED 3 /* a station that nobody has asked */
+#define NR_HOW_NDP_SOLICITED 4 /* the sender of a neighbour or router solicitation */
+#define NR_HOW_NDP_ADVERTISED 5
+#define NR_HOW_ROUTER 6 /* the sender of a router advertisement */
+#define NR_HOW_PREFIX 7 /* orig_h is a prefix of the link's addresses; a router advertises it */
+
 /* Values of nr_event.end_reason; indexes into nr_statistics.flows_ended. */
 #define NR_END_NONE 0
 #define NR_END_FIN 1
@@ -153,6 +162,8 @@
 #define NR_FIELD_SUFFIX 65          /* number: the last byte of a NetBIOS name */
 #define NR_FIELD_RESP_NAME 70       /* text: the name that the originator asked for */
 #define NR_FIELD_RESP_NAME_FROM 71  /* number: NR_APP_*, who told it */
+#define NR_FIELD_ASKED_TS 72        /* 8 bytes: u64, ns; when the question came that was answered,
+                                       or never was; ALONE messages have none */
 #define NR_TEXT_MAX 256
 
 /* Values of nr_flow_options.names. */
@@ -246,12 +257,13 @@ typedef struct {
     uint8_t one_sided;     /* the capture sees one direction only */
     uint8_t app_protocol;  /* NR_APP_* */
     uint8_t has_macs;      /* the two addresses below are known */
-    uint8_t reserved[2];
+    uint8_t how;           /* NR_EVENT_NEIGHBOUR: NR_HOW_* */
+    uint8_t prefix_length; /* NR_HOW_PREFIX: bits of orig_h that all addresses here share */
     uint32_t app_at;      /* the application record: where it begins, in bytes from the first event
                              of those that nr_reader_take gave at once */
     uint32_t app_size;    /* its bytes; 0: there is none */
     uint32_t app_count;   /* exchanges of the flow so far */
-    uint32_t mac_changes; /* packets whose MAC addresses were others than before */
+    uint32_t mac_changes; /* packets with other MAC addresses than the side's packet before */
     uint8_t orig_mac[6];  /* of the first packet */
     uint8_t resp_mac[6];
     uint8_t reserved2[4];
@@ -301,6 +313,8 @@ typedef struct {
     uint8_t reserved[5];
 } nr_port_timeout;
 
+typedef struct nr_names nr_names; /* the names of addresses; see below */
+
 typedef struct {
     uint64_t half_open_ns; /* since the first packet; the other timeouts, since the latest one */
     uint64_t idle_tcp_ns;
@@ -329,6 +343,7 @@ typedef struct {
     uint32_t id_by_frame; /* of a replay: a hash of the first frame is added to first_id */
     uint32_t names;       /* NR_NAMES_* */
     uint64_t names_bytes; /* memory for payload that waits for more */
+    nr_names *address_names; /* shared by the readers of a capture, and outlives them; NULL: none */
 } nr_flow_options;
 
 typedef struct {
@@ -472,6 +487,8 @@ typedef struct {
     uint64_t fragments;                    /* IP fragments after the first that have a flow */
     uint64_t fragments_waiting;            /* frames that wait for their first fragment */
     uint64_t fragment_overlaps;
+    uint64_t neighbours; /* addresses and prefixes that ARP and neighbour discovery told */
+    uint64_t neighbours_repeated; /* those of them told within the last minute; without event */
     uint64_t flows_started;
     uint64_t flows_established;
     uint64_t flows_ended[NR_END_COUNT];
@@ -524,6 +541,12 @@ typedef struct {
 #define NR_FORMAT_ZEEK_JSON 2
 #define NR_FORMAT_EVE 3
 #define NR_FORMAT_CSV 4
+#define NR_FORMAT_ZEEK_SSL 5 /* Zeek's logs of application protocols */
+#define NR_FORMAT_ZEEK_HTTP 6
+#define NR_FORMAT_ZEEK_DNS 7
+#define NR_FORMAT_ZEEK_QUIC 8
+#define NR_FORMAT_ZEEK_DHCP 9
+#define NR_FORMAT_ZEEK_SSH 10
 
 /* Options of nr_encode. */
 typedef struct {
@@ -539,6 +562,8 @@ typedef struct {
     uint32_t compress_ipv6; /* EVE: addresses as in RFC 5952 */
     const char *terminator; /* written after each record */
     uint32_t terminator_size;
+    uint32_t batch_size;  /* bytes at `batch` */
+    const uint8_t *batch; /* the first event of the batch: nr_event.app_at counts from here */
 } nr_text_options;
 
 /* Result of nr_encode. */
@@ -678,6 +703,37 @@ uint32_t nr_reader_take(nr_reader *reader, void *events, uint32_t max, uint32_t 
                         uint32_t *used);
 void nr_reader_statistics(nr_reader *reader, nr_statistics *statistics);
 
+/* -- names of addresses: one table for all readers of a capture, from any thread -- */
+typedef struct {
+    uint64_t first_ts; /* when it was told first, and last */
+    uint64_t last_ts;
+    uint8_t source; /* NR_APP_* */
+    uint8_t reserved;
+    uint16_t size; /* of the text, as it was sent */
+    char text[NR_TEXT_MAX];
+    uint8_t reserved2[4];
+} nr_address_name;
+typedef struct {
+    uint64_t learned;  /* names told, those known before included */
+    uint64_t replaced; /* names that made room before their time */
+    uint64_t missed;   /* names and look-ups given up, because other threads were at the place */
+    uint64_t capacity; /* names that there is room for */
+    uint64_t names;    /* that are there; old ones stay until room is needed */
+} nr_names_statistics;
+nr_names *nr_names_create(uint64_t size, const uint8_t key[16]); /* NULL: memory ran out */
+void nr_names_destroy(nr_names *names);                          /* when no reader has it */
+/* Writes the names of an address, the latest first, and returns how many there are. Those whose
+ * time is over, by the latest packets, are left out. */
+uint32_t nr_names_of(nr_names *names, uint8_t family, const uint8_t *address,
+                     nr_address_name *found, uint32_t max);
+void nr_names_account(nr_names *names, nr_names_statistics *statistics);
+/* Teaches a name by hand, of an exchange with this record; for tests. */
+void nr_names_teach(nr_names *names, uint8_t family, const uint8_t *orig, const uint8_t *resp,
+                    uint8_t protocol, const uint8_t *record, uint32_t size, uint64_t ts);
+/* Looks a name up as a reader does at a flow's beginning; for tests. Returns its size; 0: none. */
+uint32_t nr_names_ask(nr_names *names, uint8_t family, const uint8_t *asker,
+                      const uint8_t *address, uint64_t ts, nr_address_name *found);
+
 /* -- flow events as text -- */
 /* Encodes `count` events, those at the indexes in `rows` (NULL: the first ones), as long as
  * nr_text_room() bytes are free in `out`. Returns the number of events done. `ends` is NULL, or has
@@ -692,6 +748,57 @@ uint32_t nr_text_room(const nr_text_options *options); /* the longest record */
  * stations has no Community ID. */
 void nr_derive(const void *events, uint32_t event_size, uint32_t count, char *conn_states,
                char *community_ids);
+
+/* Words for numbers of application records: IANA's names, and Zeek's where it prints others. They
+ * return NULL for a number without a name. */
+const char *nr_cipher_name(uint16_t suite);
+const char *nr_tls_group_name(uint16_t group);
+const char *nr_tls_version_name(uint32_t version); /* TLSv1.3, DTLSv1.2, SSLv3 */
+const char *nr_dns_type_name(uint16_t type);       /* 255: * */
+const char *nr_dns_rcode_name(uint16_t rcode);
+const char *nr_dns_class_name(uint16_t number);
+const char *nr_dns_opcode_name(uint16_t opcode);
+const char *nr_dhcp_message_name(uint16_t type); /* of DHCP for IPv4: DISCOVER */
+
+/* Names of NR_APP_*: "tls"; "" for none. The second one says where the name in a record of that
+ * protocol comes from: "sni". */
+const char *nr_app_protocol_name(uint8_t protocol);
+const char *nr_app_name_source(uint8_t protocol);
+/* Kinds of words. */
+#define NR_WORD_TLS_VERSION 0
+#define NR_WORD_CIPHER 1
+#define NR_WORD_GROUP 2
+#define NR_WORD_DNS_TYPE 3
+#define NR_WORD_DNS_RCODE 4
+#define NR_WORD_DHCP_MESSAGE 5
+#define NR_WORD_DHCPV6_MESSAGE 6
+#define NR_WORD_COUNT 7
+#define NR_WORD_SIZE 64
+/* Writes the word for a number, unknown-0x1234 if it has none, or the version that a record's
+ * NR_FIELD_VERSION stands for. Both write at most NR_WORD_SIZE bytes, and return how many. */
+uint32_t nr_app_word(uint32_t of, uint32_t number, char *out);
+uint32_t nr_app_version(uint8_t protocol, uint32_t version, char *out);
+/* Writes text of the network without what a reader may obey: control characters, ends of lines,
+ * marks of direction and bytes that are no UTF-8 become \x1b. Writes at most four bytes for each
+ * byte, and returns how many. */
+uint32_t nr_network_text(const uint8_t *text, uint32_t size, char *out);
+
+/* Texts of application records. */
+#define NR_APP_COLUMN_NAME 0
+#define NR_APP_COLUMN_NAME_FROM 1
+#define NR_APP_COLUMN_ALPN 2
+#define NR_APP_COLUMN_VERSION 3
+#define NR_APP_COLUMN_JA4 4
+#define NR_APP_COLUMN_CARRIER 5
+#define NR_APP_COLUMN_RESP_NAME 6
+#define NR_APP_COLUMN_CUT 7 /* empty: the record was cut */
+/* Writes one of these texts of each event behind the other into `out`, the end of each into `ends`,
+ * and into `there` whether the event has it. `batch`: the bytes that app_at counts in. `out` has
+ * room for NR_WORD_SIZE bytes an event, and four for each byte of its record. Returns the bytes
+ * written. */
+uint64_t nr_app_column(uint32_t column, const void *events, uint32_t event_size, uint32_t count,
+                       const uint8_t *batch, uint64_t batch_size, char *out, uint64_t *ends,
+                       uint8_t *there);
 
 /* -- classic BPF on bytes -- */
 int nr_filter_check(const nr_filter_program *program); /* -EINVAL: do not run it */

@@ -101,6 +101,8 @@ def capture_statistics(
         fragments=s.fragments,
         fragments_waiting=s.fragments_waiting,
         fragment_overlaps=s.fragment_overlaps,
+        neighbours=s.neighbours,
+        neighbours_repeated=s.neighbours_repeated,
         file_frames=s.file_frames,
         file_filtered=s.file_filtered,
         file_overlong=s.file_overlong,

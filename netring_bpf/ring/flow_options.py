@@ -9,11 +9,12 @@ from typing import Final, Literal, TypeAlias, get_args
 
 from netring_bpf.events.event import (
     AppEvent,
+    CoreEvent,
     FlowEnded,
     FlowEstablished,
-    FlowEvent,
     FlowStarted,
     FlowUpdated,
+    NeighbourSeen,
     TunnelKind,
 )
 from netring_bpf.ring.check import check, power_of_two
@@ -66,7 +67,8 @@ Sliced: TypeAlias = Literal["refuse", "trust"]
 SLICED: Final[tuple[Sliced, ...]] = get_args(Sliced)
 _SECONDS = f"from {MIN_SECONDS} to {MAX_SECONDS:.0f} seconds"
 _PROTOCOLS = {"tcp": 6, "udp": 17}
-_EVENTS = (FlowStarted, FlowEstablished, FlowUpdated, FlowEnded, AppEvent)
+_EVENTS: Final = (FlowStarted, FlowEstablished, FlowUpdated, FlowEnded, AppEvent)
+_MADE: Final[tuple[type[CoreEvent], ...]] = (*_EVENTS, NeighbourSeen)
 Names: TypeAlias = Literal["all", "service", "off"]
 NAMES: Final[tuple[Names, ...]] = get_args(Names)
 DEFAULT_NAMES_MEMORY: Final = 16 << 20  #: bytes
@@ -164,7 +166,7 @@ class FlowOptions:
     several pieces, 64 KiB to 1 GiB; several threads share it alike.
 
     ``events``: the classes of events to make, at least one. ``(FlowEnded,)`` makes a third of the
-    events.
+    events. ``NeighbourSeen`` is not one of the default.
     """
 
     idle_tcp: float = 300.0
@@ -198,14 +200,15 @@ class FlowOptions:
     sliced: Sliced = "refuse"
     names: Names = "all"
     names_memory: int = DEFAULT_NAMES_MEMORY
-    events: tuple[type[FlowEvent], ...] = _EVENTS
+    events: tuple[type[CoreEvent], ...] = _EVENTS
 
     def __post_init__(self) -> None:
         check(
             "events", self.events,
             isinstance(self.events, tuple | list) and bool(self.events)
-            and all(event in _EVENTS for event in self.events),
-            "one or more of FlowStarted, FlowEstablished, FlowUpdated, FlowEnded and AppEvent",
+            and all(event in _MADE for event in self.events),
+            "one or more of FlowStarted, FlowEstablished, FlowUpdated, FlowEnded, AppEvent and "
+            "NeighbourSeen",
         )  # fmt: skip
         for name in ("idle_tcp", "idle_udp", "idle_icmp", "idle_other", "half_open"):
             value = getattr(self, name)

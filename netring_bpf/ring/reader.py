@@ -16,6 +16,7 @@ from netring_bpf.filter.interpreter import native_program
 from netring_bpf.fork import close_in_child, held_off
 from netring_bpf.ring.books import capture_statistics
 from netring_bpf.ring.flow_options import DEFAULT_MAX_FLOWS, FlowKey, FlowOptions
+from netring_bpf.ring.names import AddressNames
 from netring_bpf.ring.options import BusyPoll, TpacketOptions, XdpOptions
 from netring_bpf.statistics import CaptureStatistics, QueueStatistics
 
@@ -132,7 +133,8 @@ class Reader:
     ``statistics()``.
 
     ``first_id``, ``id_step``: of the flows' ids; ``id_by_frame`` adds a hash of the first frame.
-    ``growth``: how a table without a cap grows; it does not if this is None.
+    ``growth``: how a table without a cap grows; it does not if this is None. ``names``: a table of
+    names that the reader shares with others; by default it has its own.
     """
 
     def __init__(
@@ -143,8 +145,10 @@ class Reader:
         id_step: int = 1,
         id_by_frame: bool = False,
         growth: Growth | None = None,
+        names: AddressNames | None = None,
     ) -> None:
         self.first_id = first_id
+        self.names = names or AddressNames()
         # A cap that is asked for is kept to.
         grows = growth if options.max_flows is None else None
         flows = grows.flows if grows else options.max_flows or DEFAULT_MAX_FLOWS
@@ -192,6 +196,7 @@ class Reader:
                 "grow_bytes": grows.memory if grows else 0,
                 "names": _NAMES[options.names],
                 "names_bytes": options.names_memory,
+                "address_names": self.names.native,
             },
         )
         what = f"make a flow table of {flows} flows"

@@ -1,7 +1,8 @@
 """The readers of one capture, one a thread, used and counted as if they were one.
 
-They share nothing and need no lock: each has its own rings, flow table and hand-off. Flow ids are
-unique over all readers; events of different readers come in no order of time.
+They share the names of addresses alone, and need no lock: each has its own rings, flow table and
+hand-off. Flow ids are unique over all readers; events of different readers come in no order of
+time.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from netring_bpf.ring.flow_options import (
     LEAST_NAMES_MEMORY,
     FlowOptions,
 )
+from netring_bpf.ring.names import AddressNames
 from netring_bpf.ring.reader import Blocks, Reader
 from netring_bpf.statistics import CaptureStatistics, QueueStatistics
 from netring_bpf.threads import start_thread
@@ -57,8 +59,11 @@ class Readers:
             undo.callback(self._forget_filter)
             share = _share(options, count)
             first_id = random_id() // count * count + 1
+            self.names = AddressNames()
             self.each = tuple(
-                undo.enter_context(Reader(share, first_id=first_id + n, id_step=count))
+                undo.enter_context(
+                    Reader(share, first_id=first_id + n, id_step=count, names=self.names)
+                )
                 for n in range(count)
             )
             with held_off():

@@ -25,6 +25,7 @@ from tests.native.app.hellos import (
 )
 from tests.native.app.test_dhcp import discover, reply
 from tests.native.app.test_dns import mdns, query
+from tests.native.app.test_neighbours import MESSAGES
 from tests.native.app.test_ssdp import ANSWER, NOTICE, SEARCH
 from tests.native.source.test_savefile import FORMS
 from tests.support.encapsulations import LINKS, MACS, TAGS, TUNNELS
@@ -111,6 +112,12 @@ def messages() -> Iterator[bytes]:
     yield from (bytes((1, 0o66)) + data for data in (NOTICE, SEARCH, ANSWER))
 
 
+def neighbours() -> Iterator[bytes]:
+    """ARP and NDP, each behind what neighbours.c of this folder makes of them."""
+    packets = [bytes(frame)[14:] for frame, _ in MESSAGES.values()]
+    return (bytes([how]) + packet for packet in packets for how in range(8))
+
+
 def files() -> Iterator[bytes]:
     """Capture files."""
     yield from FORMS.values()
@@ -144,6 +151,7 @@ SEEDS = {
     "app": conversations,
     "dissect": packets,
     "dns": messages,
+    "neighbours": neighbours,
     "quic": datagrams,
     "savefile": files,
     "tls": hellos,

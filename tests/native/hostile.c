@@ -176,14 +176,16 @@ static void send_frame(nr_reader *reader, uint64_t clock) {
 
 /* Takes events, and encodes them in every format. Returns their number. */
 static uint64_t take_events(nr_reader *reader, void *events, uint32_t max) {
-    static char out[16384];
+    static char out[1 << 17];
     const uint32_t size = nr_reader_event_size(reader);
     uint32_t used;
     const uint32_t count = nr_reader_take(reader, events, max, size * 1024 + TEXTS, &used);
     if (used > size * 1024 + TEXTS) {
         abort();
     }
-    nr_text_options o = {.kinds = ~0u,
+    nr_text_options o = {.batch = events,
+                         .batch_size = used,
+                         .kinds = ~0u,
                          .interface = "\"i\"",
                          .interface_size = 3,
                          .has_seq = 1,
@@ -191,11 +193,15 @@ static uint64_t take_events(nr_reader *reader, void *events, uint32_t max) {
                          .capture_size = 3,
                          .terminator = "\n",
                          .terminator_size = 1};
-    for (o.format = NR_FORMAT_JSON; o.format <= NR_FORMAT_CSV; o.format++) {
+    for (o.format = NR_FORMAT_JSON; o.format <= NR_FORMAT_ZEEK_SSH; o.format++) {
         nr_text text;
         for (uint32_t done = 0; done < count;) {
-            done += nr_encode(&o, (uint8_t *)events + (size_t)done * size, size, NULL, count - done,
-                              out, sizeof out, NULL, &text);
+            const uint32_t more = nr_encode(&o, (uint8_t *)events + (size_t)done * size, size, NULL,
+                                            count - done, out, sizeof out, NULL, &text);
+            if (more == 0) {
+                abort(); /* there is room for a record */
+            }
+            done += more;
         }
     }
     return count;

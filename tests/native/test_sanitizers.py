@@ -122,6 +122,15 @@ def test_the_hand_off_is_free_of_races(core_with_threads: Core) -> None:
 
 
 @pytest.mark.long
+def test_the_names_of_addresses_are_free_of_races(core_with_threads: Core) -> None:
+    assert run(["setarch", "-R", core_with_threads.program("names_race")]) == ["right"]
+
+
+def test_the_names_of_addresses_stay_within_their_bounds(core: Core) -> None:
+    assert run([core.program("names_race")]) == ["right"]
+
+
+@pytest.mark.long
 def test_reading_packets_beside_the_books_and_the_stop_is_free_of_races(
     core_with_threads: Core,
 ) -> None:

@@ -39,14 +39,16 @@ MAY_IMPORT: Final[dict[str, frozenset[str]]] = {
         "capture": "ring bpf filter events interface privileges statistics errors fork lazy "
         "threads",
         "recording": "capture ring filter statistics errors lazy",
+        "devices": "events errors lazy _core",
         "broadcast": "events errors lazy",
         "sinks": "formats broadcast events errors lazy",
         "netring_statistics": "statistics broadcast sinks",
-        "netring": "capture recording broadcast sinks events errors netring_statistics",
-        "__init__": "netring netring_statistics sinks recording broadcast capture ring/options.py "
-        "ring/flow_options.py bpf/xdp_mode.py filter events statistics errors lazy",
-        "cli": "__init__ netring netring_statistics sinks broadcast recording capture ring bpf "
-        "formats filter events interface statistics errors",
+        "netring": "capture recording broadcast devices sinks events errors netring_statistics",
+        "__init__": "netring netring_statistics sinks recording broadcast devices capture "
+        "ring/options.py ring/flow_options.py ring/names.py bpf/xdp_mode.py filter events "
+        "statistics errors lazy",
+        "cli": "__init__ netring netring_statistics sinks broadcast devices recording capture "
+        "ring bpf formats filter events interface statistics errors",
         # The C core: the files that lie in ring/ itself are "core".
         "C core": "",
         "C bpf": "core",
@@ -54,8 +56,8 @@ MAY_IMPORT: Final[dict[str, frozenset[str]]] = {
         "C dissect": "source/frame.h core",
         "C app": "dissect core",
         "C flow": "app dissect core",
-        "C loop": "flow dissect source core",
-        "C formats": "core",
+        "C loop": "flow app dissect source core",
+        "C formats": "app core",
     }.items()
 }
 # A function with external linkage, from its first column to its opening brace; and its calls.

@@ -18,7 +18,8 @@ DOORS = {
     "pyarrow": {"events/arrow.py", "events/batch.py"},
     "backports": {"capture/packings.py"},
     "lz4": {"capture/packings.py"},
-    "rich": {"cli/progress.py", "cli/table.py"},
+    "aiooui": {"devices/vendors.py"},
+    "rich": {"cli/device_printer.py", "cli/progress.py", "cli/table.py"},
     "netring_bpf._core": {
         "bpf/attach_filter.py",
         "bpf/attached.py",
@@ -26,6 +27,7 @@ DOORS = {
         "bpf/maps.py",
         "bpf/program.py",
         "bpf/set_maps.py",
+        "events/app_record.py",
         "events/arrow.py",
         "events/batch.py",
         "events/columns.py",
@@ -34,6 +36,7 @@ DOORS = {
         "filter/interpreter.py",
         "formats/batch_text.py",
         "ring/books.py",
+        "ring/names.py",
         "ring/reader.py",
     },
 }

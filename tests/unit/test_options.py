@@ -110,7 +110,10 @@ def test_an_unknown_backend_is_refused_with_the_known_ones(make: type) -> None:
 def test_an_unknown_format_is_refused_with_the_known_ones() -> None:
     with pytest.raises(OptionError) as caught:
         TextEncoder("xml")
-    assert str(caught.value) == "format='xml': must be one of json, zeek, zeek-json, eve, csv"
+    assert str(caught.value) == (
+        "format='xml': must be one of json, zeek, zeek-json, eve, csv, zeek-ssl, zeek-http, "
+        "zeek-dns, zeek-quic, zeek-dhcp, zeek-ssh"
+    )
     assert caught.value.option == "format"
 
 

@@ -80,7 +80,7 @@ static void add_fragment(const uint8_t *head, const struct nr_span *body,
 
 /* Reads the fragments of one record. Returns false if it begins with none. */
 static bool read_fragments(const struct record *record, struct nr_hello_pieces *pieces) {
-    struct nr_span rest = record->body, head, body;
+    struct nr_span rest = record->body, head;
     bool has_any = false;
     while (nr_take(&rest, FRAGMENT_HEAD, &head)) {
         const uint32_t size = nr_be24(head.at + 1), offset = nr_be24(head.at + 6);
@@ -90,7 +90,7 @@ static bool read_fragments(const struct record *record, struct nr_hello_pieces *
             length > size - offset || (!is_there && record->is_whole)) {
             return has_any;
         }
-        body = (struct nr_span){rest.at, is_there ? length : rest.length};
+        const struct nr_span body = {rest.at, is_there ? length : rest.length};
         rest.at += body.length;
         rest.length -= body.length;
         pieces->is_cut = pieces->is_cut || !is_there;

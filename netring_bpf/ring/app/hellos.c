@@ -38,8 +38,15 @@ static void take_hello(struct nr_app *app, struct nr_reading *r, const struct nr
     m->protocol = protocol;
     if (protocol == NR_APP_QUIC) {
         tell_version(m, r->quic.version);
+        m->next = m->role == NR_ASKS ? NR_PARSE_SAME : m->next; /* see read_hellos() */
     }
     nr_app_take(app, r, p, m);
+}
+
+/* Forgets the pieces of a side: its hello begins anew. */
+static void begin_anew(struct nr_app *app, struct nr_app_side *s) {
+    nr_backlog_clear(&app->pool, &s->backlog);
+    s->needs = 0;
 }
 
 /* Reads the hellos that the backlog has. */
@@ -62,10 +69,17 @@ static void read_hellos(struct nr_app *app, struct nr_reading *r, const struct n
             return;
         }
         const uint64_t used = m->used;
-        const bool is_silent = m->role == NR_SILENT;
+        const uint8_t role = m->role;
         take_hello(app, r, p, protocol, ready);
-        if (!is_silent) {
+        if (role == NR_ASKS && protocol == NR_APP_QUIC) {
+            begin_anew(app, s); /* a Retry may make the client say it once more, with other keys */
+            return;
+        }
+        if (role != NR_SILENT) {
             nr_app_stop(app, r, p, p->side);
+            if (role == NR_ANSWERS && protocol == NR_APP_QUIC) {
+                nr_app_stop(app, r, p, p->side ^ 1);
+            }
             return;
         }
         nr_backlog_drop(&app->pool, &s->backlog, used);
@@ -130,12 +144,6 @@ static void count_datagram(struct nr_app *app, struct nr_reading *r, const struc
         read_hello_beginning(app, r, p, protocol);
         nr_app_stop(app, r, p, p->side);
     }
-}
-
-/* Forgets the pieces of a side: its hello begins anew. */
-static void begin_anew(struct nr_app *app, struct nr_app_side *s) {
-    nr_backlog_clear(&app->pool, &s->backlog);
-    s->needs = 0;
 }
 
 int nr_app_quic(struct nr_app *app, struct nr_reading *r, const struct nr_app_packet *p,

@@ -91,12 +91,15 @@ static uint32_t find_ask(const struct nr_reading *r, uint32_t pair) {
     return NR_ASKS_MAX;
 }
 
+/* Bytes of the field NR_FIELD_ASKED_TS, which is the last one of a question. */
+#define TIME_FIELD (NR_FIELD_HEAD + (uint32_t)sizeof(uint64_t))
+
 /* Returns whether the datagram asks once more what it has asked, as nobody answered. */
 static bool is_asked_again(struct nr_app *app, const struct nr_reading *r, uint32_t pair) {
-    const uint32_t n = find_ask(r, pair);
-    return n < NR_ASKS_MAX && nr_cells_head(&app->cells, r->ask[n]).size == app->told.size &&
-           nr_cells_copy(&app->cells, r->ask[n], app->asked) == app->told.size &&
-           memcmp(app->asked, app->told.bytes, app->told.size) == 0;
+    const uint32_t n = find_ask(r, pair), size = app->told.size;
+    return n < NR_ASKS_MAX && nr_cells_head(&app->cells, r->ask[n]).size == size + TIME_FIELD &&
+           nr_cells_copy(&app->cells, r->ask[n], app->asked) == size + TIME_FIELD &&
+           memcmp(app->asked, app->told.bytes, size) == 0;
 }
 
 static void keep_ask(struct nr_app *app, struct nr_reading *r, const struct nr_app_packet *p,
@@ -106,12 +109,12 @@ static void keep_ask(struct nr_app *app, struct nr_reading *r, const struct nr_a
     if (p->is_datagram && is_asked_again(app, r, m->pair)) {
         return;
     }
+    nr_record_bytes(&app->told, NR_FIELD_ASKED_TS, (const uint8_t *)&p->ts, sizeof p->ts);
     if (r->side[p->side ^ 1].parser == NR_READ_NOTHING) {
         tell(app, p, m->protocol); /* no answer will be read */
         return;
     }
-    const uint32_t record =
-        nr_cells_put(&app->cells, app->told.bytes, app->told.size, m->protocol);
+    const uint32_t record = nr_cells_put(&app->cells, app->told.bytes, app->told.size, m->protocol);
     if (record == 0) {
         app->missed[NR_MISSED_STORE_FULL]++;
         tell(app, p, m->protocol);
@@ -186,8 +189,7 @@ static void hand_over(struct nr_app *app, struct nr_reading *r, const struct nr_
 
 void nr_app_take(struct nr_app *app, struct nr_reading *r, const struct nr_app_packet *p,
                  const struct nr_message *m) {
-    const bool is_label =
-        m->role == NR_ALONE && m->record.size == 0 && m->next == NR_PARSE_NOTHING;
+    const bool is_label = m->role == NR_ALONE && m->record.size == 0 && m->next == NR_PARSE_NOTHING;
     r->note = m->note;
     nr_app_label(app, r, p, m->protocol);
     if (app->only_labels) {

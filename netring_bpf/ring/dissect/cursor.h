@@ -42,6 +42,7 @@ static inline uint32_t nr_be32(const uint8_t *p) {
 }
 
 #define NR_ETHERTYPE_IPV4 0x0800
+#define NR_ETHERTYPE_ARP 0x0806
 #define NR_ETHERTYPE_IPV6 0x86dd
 #define NR_ETHERTYPE_8021Q 0x8100
 #define NR_ETHERTYPE_TEB 0x6558 /* an Ethernet frame */

@@ -14,7 +14,6 @@
 #define ETHERTYPE_8021AD 0x88a8
 #define ETHERTYPE_QINQ_OLD 0x9100
 #define ETHERTYPE_MPLS_MULTICAST 0x8848
-#define ETHERTYPE_ARP 0x0806
 #define ETHERTYPE_PPP 0x880b
 #define ETHERTYPE_BACKBONE 0x88e7
 #define ETHERTYPE_VNTAG 0x8926
@@ -179,7 +178,7 @@ static bool looks_like_ethernet(const struct nr_cursor *c) {
     case NR_ETHERTYPE_IPV4:
     case NR_ETHERTYPE_IPV6:
         return nr_looks_like_ip(&inside, type, false);
-    case ETHERTYPE_ARP:
+    case NR_ETHERTYPE_ARP:
     case NR_ETHERTYPE_MPLS:
     case NR_ETHERTYPE_PPPOE:
         return true;

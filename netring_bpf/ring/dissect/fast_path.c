@@ -13,17 +13,8 @@ _Static_assert(ETHERNET + TAG + IPV4 + UDP + NR_LOOKED_AT <= LINE, "and what is 
 /* The transport layer, and its length on the wire. */
 struct layers {
     const uint8_t *transport; /* perhaps in a copy of the frame's first line */
-    const uint8_t *in_frame;  /* the same, in the frame */
     uint32_t captured, wire;  /* bytes of the transport header and payload */
 };
-
-/* Notes where the payload lies, behind a header of this size. */
-static inline void note_payload(const struct layers *l, uint32_t header,
-                                struct nr_dissected *out) {
-    const uint32_t captured = l->captured > header ? l->captured - header : 0;
-    out->payload_at = l->in_frame + (l->captured > header ? header : l->captured);
-    out->payload_captured = captured < out->payload ? captured : out->payload;
-}
 
 static bool read_tcp(const struct layers *l, struct nr_dissected *out) {
     const uint8_t *at = l->transport;
@@ -39,7 +30,6 @@ static bool read_tcp(const struct layers *l, struct nr_dissected *out) {
     out->tcp_flags = at[13];
     out->window = nr_be16(at + 14);
     out->payload = l->wire - header;
-    note_payload(l, header, out);
     return true;
 }
 
@@ -61,7 +51,6 @@ static bool read_udp(const struct layers *l, const nr_decode_options *options,
         return false;
     }
     out->payload = length - UDP;
-    note_payload(l, UDP, out);
     return true;
 }
 
@@ -77,9 +66,8 @@ static bool read_transport(const struct layers *l, const nr_decode_options *opti
     }
 }
 
-/* Reads IPv4 at `ip`, which is a copy of `in_frame` as far as the headers go: `captured` of `wire`
- * bytes. Returns false if it is not of the common form. */
-static bool read_ipv4(const uint8_t *ip, const uint8_t *in_frame, uint32_t captured, uint32_t wire,
+/* Reads IPv4 at `ip`, `captured` of `wire` bytes. Returns false if it is not of the common form. */
+static bool read_ipv4(const uint8_t *ip, uint32_t captured, uint32_t wire,
                       const nr_decode_options *options, struct nr_dissected *out) {
     if (captured < IPV4) {
         return false;
@@ -89,7 +77,7 @@ static bool read_ipv4(const uint8_t *ip, const uint8_t *in_frame, uint32_t captu
         return false;
     }
     const uint32_t whole = captured < total ? captured : total;
-    const struct layers l = {ip + IPV4, in_frame + IPV4, whole - IPV4, total - IPV4};
+    const struct layers l = {ip + IPV4, whole - IPV4, total - IPV4};
     out->key.family = 4;
     out->key.proto = ip[9];
     out->ip_bytes = total;
@@ -114,7 +102,7 @@ static bool read_ipv6(const uint8_t *ip, uint32_t captured, uint32_t wire,
         return false;
     }
     const uint32_t rest = captured - IPV6;
-    const struct layers l = {ip + IPV6, ip + IPV6, rest < payload ? rest : payload, payload};
+    const struct layers l = {ip + IPV6, rest < payload ? rest : payload, payload};
     out->key.family = 6;
     out->key.proto = ip[6];
     out->ip_bytes = payload + IPV6;
@@ -153,12 +141,16 @@ bool nr_decode_plain(const struct nr_frame *frame, const nr_decode_options *opti
         head = ETHERNET + TAG;
     }
     nr_clear_dissected(out);
+    nr_take_macs(&out->macs, at);
     out->key.vlan[0] = vlan;
     out->key.vlan[1] = NR_NO_VLAN;
     const uint32_t captured = frame->caplen - head;
     const uint32_t wire = (frame->len > frame->caplen ? frame->len : frame->caplen) - head;
+    out->captured_end = frame->data + frame->caplen;
     if (type == NR_ETHERTYPE_IPV4) {
-        return read_ipv4(at + head, frame->data + head, captured, wire, options, out);
+        out->transport_at = frame->data + head + IPV4;
+        return read_ipv4(at + head, captured, wire, options, out);
     }
+    out->transport_at = frame->data + head + IPV6;
     return type == NR_ETHERTYPE_IPV6 && read_ipv6(frame->data + head, captured, wire, options, out);
 }

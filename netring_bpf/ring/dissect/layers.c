@@ -6,6 +6,32 @@
  * more. */
 #include "dissect/key.h"
 
+#include <string.h>
+
+enum { NEXT_HEADER = 6, HOP_LIMIT = 7, IPV6 = 40, SOLICITATION = 133, ADVERTISEMENT = 136 };
+
+/* Returns whether this may be ARP, or neighbour discovery, which no router forwards (RFC 4861). */
+static bool may_tell_neighbour(const struct nr_cursor *c, uint16_t ethertype) {
+    if (ethertype != NR_ETHERTYPE_IPV6) {
+        return ethertype == NR_ETHERTYPE_ARP;
+    }
+    return nr_has(c, IPV6 + 1) && c->at[NEXT_HEADER] == NR_PROTO_ICMP6 &&
+           c->at[HOP_LIMIT] == UINT8_MAX && c->at[IPV6] >= SOLICITATION &&
+           c->at[IPV6] <= ADVERTISEMENT;
+}
+
+/* Notes the stations of a frame that is not in a tunnel. */
+static void note_link(const struct nr_cursor *c, const struct nr_ends *ends, uint16_t ethertype,
+                      struct nr_dissected *out) {
+    uint8_t macs[sizeof out->macs.dst + sizeof out->macs.src];
+    out->tells_neighbour = may_tell_neighbour(c, ethertype);
+    if (ends->src_mac != NULL) {
+        memcpy(macs, ends->dst_mac, sizeof out->macs.dst);
+        memcpy(macs + sizeof out->macs.dst, ends->src_mac, sizeof out->macs.src);
+        nr_take_macs(&out->macs, macs);
+    }
+}
+
 static bool may_open_tunnel(const struct nr_dissected *out, const nr_decode_options *options) {
     return out->tunnel.depth < options->tunnel_depth && !out->piece.first;
 }
@@ -46,6 +72,7 @@ static bool decode_tunneled(const struct nr_cursor *c, const struct nr_ends *end
     if (*reason != NR_KEYED && *reason != NR_FRAGMENT) {
         return false;
     }
+    deeper.macs = out->macs;
     *out = deeper;
     return true;
 }
@@ -110,11 +137,15 @@ static int decode_frame(const struct nr_frame *frame, const struct nr_tunnel *tu
     c.wire = c.wire > tag ? c.wire - tag : 0;
     c.wire = c.wire > frame->caplen ? c.wire : frame->caplen;
     nr_clear_dissected(out);
+    nr_clear(&out->macs, sizeof out->macs);
     if (tunnel != NULL) {
         out->tunnel = *tunnel;
     }
     out->key.network = network;
     int reason = nr_decode_link(&c, frame, &out->key, &ends, &ethertype);
+    if (out->tunnel.kind == 0 && (reason == NR_KEYED || reason == NR_NOT_IP)) {
+        note_link(&c, &ends, ethertype, out);
+    }
     if (options->key == NR_KEY_MAC_PAIR) {
         reason = key_stations(&ends, options, out, reason);
     } else if (reason == NR_KEYED) {
@@ -145,8 +176,13 @@ int nr_decode_inner(const struct nr_dissected *outer, const nr_decode_options *o
     const uint8_t kind = inner->tunnel.kind;
     const bool virtual_network =
         kind == NR_TUNNEL_VXLAN || kind == NR_TUNNEL_VXLAN_GPE || kind == NR_TUNNEL_GENEVE;
-    return decode_frame(&frame, &inner->tunnel,
-                        virtual_network ? inner->tunnel.id + 1 : outer->key.network, options, out);
+    const int reason =
+        decode_frame(&frame, &inner->tunnel,
+                     virtual_network ? inner->tunnel.id + 1 : outer->key.network, options, out);
+    if (kind != 0) {
+        out->macs = outer->macs;
+    }
+    return reason;
 }
 
 /* Opens the tunnel in a datagram of UDP. */

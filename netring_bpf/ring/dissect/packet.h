@@ -56,6 +56,27 @@ struct nr_inner {
     struct nr_tunnel tunnel;
 };
 
+/* The stations of a frame, as they stand in an Ethernet header; all zero: the link has none. */
+struct nr_macs {
+    uint8_t dst[6];
+    uint8_t src[6];
+    uint16_t mix; /* of all these bytes: others almost always have another one */
+};
+
+static inline uint16_t nr_mix_macs(uint64_t first, uint32_t last) {
+    return (uint16_t)((first ^ (uint64_t)last << 32) * 0x9e3779b97f4a7c15u >> 48);
+}
+
+/* Takes the addresses from an Ethernet header. */
+static inline void nr_take_macs(struct nr_macs *macs, const uint8_t *ethernet) {
+    uint64_t first;
+    uint32_t last;
+    memcpy(&first, ethernet, sizeof first);
+    memcpy(&last, ethernet + sizeof first, sizeof last);
+    memcpy(macs, ethernet, sizeof macs->dst + sizeof macs->src);
+    macs->mix = nr_mix_macs(first, last);
+}
+
 /* An IP fragment: its datagram, and its place in it. */
 struct nr_piece {
     const uint8_t *data;
@@ -87,21 +108,41 @@ struct nr_dissected {
     uint32_t hash;     /* of the key, by nr_table_prepare() */
     uint32_t maybe;    /* the flow that nr_table_prepare() prefetches; only a guess */
     struct nr_piece piece;
-    bool quotes; /* an ICMP error: `quoted` is the flow of the packet that caused it */
+    bool quotes;          /* an ICMP error: `quoted` is the flow of the packet that caused it */
+    bool tells_neighbour; /* ARP or neighbour discovery, by its first bytes; not in a tunnel */
     /* The fields below are not cleared for each packet. */
-    const uint8_t *payload_at;  /* of a whole TCP segment or UDP datagram, as long as its frame is
-                                   there; NULL: a fragment, or another protocol */
-    uint32_t payload_captured;  /* bytes of it that the capture has; valid if payload_at is */
+    const uint8_t *transport_at; /* of a whole TCP segment or UDP datagram, as long as its frame is
+                                    there; NULL: a fragment, or another protocol */
+    const uint8_t *captured_end; /* behind what the capture has of it; valid if transport_at is */
+    struct nr_macs macs;         /* of the outermost frame */
     struct nr_key quoted;
     struct nr_tunnel tunnel; /* the innermost around this packet; valid if its kind is not 0 */
     struct nr_inner inner;   /* valid if its `at` is not NULL */
 };
 
 static inline void nr_clear_dissected(struct nr_dissected *out) {
-    nr_clear(out, offsetof(struct nr_dissected, payload_at));
-    out->payload_at = NULL;
+    nr_clear(out, offsetof(struct nr_dissected, transport_at));
+    out->transport_at = NULL;
     out->inner.at = NULL;
     out->tunnel.kind = out->tunnel.depth = 0;
+}
+
+/* Finds the payload of a whole segment or datagram of which no part was left out. Returns how many
+ * of its bytes the capture has. Few packets need it, so the dissector does not. */
+static inline uint32_t nr_find_payload(const struct nr_dissected *p, const uint8_t **at) {
+    enum { TCP_OFFSET = 12, UDP_HEADER = 8 };
+    *at = p->transport_at;
+    if (p->transport_at == NULL) {
+        return 0;
+    }
+    const uint32_t there = (uint32_t)(p->captured_end - p->transport_at);
+    uint32_t header = UDP_HEADER;
+    if (p->key.proto == NR_PROTO_TCP) {
+        header = there > TCP_OFFSET ? (p->transport_at[TCP_OFFSET] >> 4) * 4u : there;
+    }
+    header = header < there ? header : there;
+    *at += header;
+    return there - header < p->payload ? there - header : p->payload;
 }
 
 /* Decodes one frame as the options say. Returns NR_KEYED and fills *out, or returns the NR_* reason

@@ -32,12 +32,11 @@ static int read_ports(const struct nr_cursor *c, uint32_t header, struct nr_diss
     return NR_KEYED;
 }
 
-/* Notes where the payload of a whole segment or datagram lies, behind a header of this size. */
-static void note_payload(const struct nr_cursor *c, uint32_t header, struct nr_dissected *out) {
-    const uint32_t captured = nr_captured(c) > header ? nr_captured(c) - header : 0;
+/* Notes where a whole segment or datagram lies. */
+static void note_place(const struct nr_cursor *c, struct nr_dissected *out) {
     if (!out->piece.first) {
-        out->payload_at = c->at + (nr_captured(c) > header ? header : nr_captured(c));
-        out->payload_captured = captured < out->payload ? captured : out->payload;
+        out->transport_at = c->at;
+        out->captured_end = c->at + nr_captured(c);
     }
 }
 
@@ -64,7 +63,7 @@ static int parse_tcp(const struct nr_cursor *c, const nr_decode_options *options
     out->tcp_flags = c->at[13];
     out->window = nr_be16(c->at + 14);
     out->payload = c->wire - header;
-    note_payload(c, header, out);
+    note_place(c, out);
     out->bad_checksum =
         can_check(c, options, out) &&
         !nr_checksum_is_right_with(ends, out->key.family, NR_PROTO_TCP, c->at, c->wire);
@@ -84,7 +83,7 @@ static void read_udp_length(const struct nr_cursor *c, struct nr_dissected *out)
     if (!is_jumbo && length < c->wire) {
         out->payload = length - UDP;
     }
-    note_payload(c, UDP, out);
+    note_place(c, out);
 }
 
 static int parse_udp(const struct nr_cursor *c, const nr_decode_options *options,

@@ -12,7 +12,7 @@ NR_INLINE void fill_side(const struct nr_table *t, uint32_t i, int side, nr_even
     const struct flow *f = &t->flows[i];
     const struct past *past = &t->pasts[i];
     const struct stream *s = &f->stream[side], *peer = &f->stream[side ^ 1];
-    out->packets = (uint64_t)s->packets << 32 | f->packets[side];
+    out->packets = f->packets[side];
     out->bytes = f->side[side].bytes;
     out->ip_bytes = f->side[side].ip_bytes_flags >> 8;
     if (s->timed) {
@@ -37,6 +37,7 @@ NR_INLINE void fill_side(const struct nr_table *t, uint32_t i, int side, nr_even
 
 static void fill_extra_side(const struct extra_side *x, const struct stream *s,
                             nr_event_side *out) {
+    out->packets += (uint64_t)x->packets_high << 32;
     out->missing_bytes = x->missing;
     out->retransmitted = x->retransmitted;
     out->out_of_order = x->out_of_order;
@@ -64,6 +65,14 @@ static void fill_extra(const struct nr_table *t, uint32_t i, nr_event *event) {
     event->icmp_errors = x->icmp_errors;
     event->icmp_error_type = x->icmp_error_type;
     event->icmp_error_code = x->icmp_error_code;
+    event->mac_changes = x->mac_changes;
+}
+
+static void fill_stations(const struct stations *stations, nr_event *event) {
+    static const struct stations none;
+    memcpy(event->orig_mac, stations->side[ORIG].mac, sizeof event->orig_mac);
+    memcpy(event->resp_mac, stations->side[RESP].mac, sizeof event->resp_mac);
+    event->has_macs = memcmp(stations, &none, sizeof none) != 0;
 }
 
 static void fill_tunnel(const struct tunneled *tunneled, nr_event *event) {
@@ -142,6 +151,7 @@ static nr_event *begin_event(struct nr_table *t, uint32_t i, uint8_t kind, uint8
     fill_side(t, i, ORIG, &event->orig);
     fill_side(t, i, RESP, &event->resp);
     fill_key(f, event);
+    fill_stations(&t->stations[i], event);
     event->kind = kind;
     event->end_reason = end_reason;
     event->one_sided = t->one_sided;
@@ -177,4 +187,27 @@ void nr_emit_exchange(struct nr_table *t, uint32_t i, uint8_t protocol,
     if (nr_handoff_give_text(t->handoff, event, record->size)) {
         nr_handoff_put_text(t->handoff, record->bytes, record->size);
     }
+}
+
+bool nr_table_wants_neighbours(const struct nr_table *t) {
+    return t->kinds >> NR_EVENT_NEIGHBOUR & 1;
+}
+
+void nr_table_tell_neighbour(struct nr_table *t, const struct nr_neighbour *neighbour,
+                             const uint16_t vlan[2]) {
+    nr_event *event = nr_handoff_reserve(t->handoff);
+    if (event == NULL) {
+        return;
+    }
+    memset(event, 0, t->handoff->slot_size);
+    event->ts = t->now;
+    event->kind = NR_EVENT_NEIGHBOUR;
+    event->family = neighbour->family;
+    memcpy(event->orig_h, neighbour->address, sizeof event->orig_h);
+    memcpy(event->orig_mac, neighbour->mac, sizeof event->orig_mac);
+    event->has_macs = true;
+    event->how = neighbour->how;
+    event->prefix_length = neighbour->prefix_length;
+    event->vlan[0] = vlan[0];
+    event->vlan[1] = vlan[1];
 }

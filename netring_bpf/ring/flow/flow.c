@@ -84,6 +84,26 @@ NR_INLINE void note_tunnel(struct nr_table *t, uint32_t i, const struct nr_disse
     }
 }
 
+/* Notes the stations of a first packet, in the flow's order. */
+NR_INLINE void note_stations(struct nr_table *t, uint32_t i, const struct nr_dissected *p) {
+    struct flow *f = &t->flows[i];
+    struct stations *stations = &t->stations[i];
+    const int side = p->from_high == f->orig_is_high ? ORIG : RESP;
+    memcpy(stations->side[side].mac, p->macs.src, sizeof p->macs.src);
+    memcpy(stations->side[side ^ 1].mac, p->macs.dst, sizeof p->macs.dst);
+    f->stream[side].macs = p->macs.mix;
+}
+
+/* Follows the stations of a side, which the responder's first packet tells as well. */
+static __attribute__((noinline)) void note_other_macs(struct nr_table *t, uint32_t i, int side,
+                                                      uint16_t mix) {
+    struct stream *s = &t->flows[i].stream[side];
+    if (s->macs != 0) {
+        nr_extra_take(t, i)->mac_changes++;
+    }
+    s->macs = mix;
+}
+
 static void append_to_class(struct nr_table *t, uint32_t i, uint32_t class) {
     struct flow *f = &t->flows[i];
     f->class = class & 31;
@@ -119,6 +139,7 @@ static uint32_t start_flow(struct nr_table *t, const struct nr_dissected *p, uin
     if (nr_flow_begins_with_answer(t, p)) {
         nr_flow_flip(t, i);
     }
+    note_stations(t, i, p);
     note_tunnel(t, i, p, parent_id);
     f->home_class = home_class_of(t, f) & 31;
     if (t->update_ns != 0) {
@@ -139,7 +160,6 @@ static void forget_counts(struct nr_table *t, uint32_t i) {
     memset(f->packets, 0, sizeof f->packets);
     for (int side = ORIG; side <= RESP; side++) {
         struct stream *s = &t->flows[i].stream[side];
-        s->packets = 0;
         s->timed = false;
         if (nr_is_tcp(f)) {
             nr_stream_rebase(t, i, side);
@@ -150,10 +170,12 @@ static void forget_counts(struct nr_table *t, uint32_t i) {
             struct extra_side *e = &x->side[side];
             e->missing = 0;
             e->retransmitted = e->out_of_order = e->gaps = e->zero_windows = e->bad_checksums = 0;
+            e->packets_high = 0;
         }
     }
     if (x != NULL) {
         x->icmp_errors = x->icmp_error_type = x->icmp_error_code = 0;
+        x->mac_changes = 0;
         nr_odds_clear(t, i);
     }
     nr_history_clear(t, i);
@@ -182,6 +204,7 @@ static void renew_flow(struct nr_table *t, uint32_t i, const struct nr_dissected
         nr_note_shake(t, i, side, t->flows[i].stream[side].shake, shakes[side]);
     }
     f->exchange = p->exchange;
+    note_stations(t, i, p);
     note_tunnel(t, i, p, parent_id);
     nr_list_remove(t, &t->idle[f->class], i, false);
     append_to_class(t, i, f->class);
@@ -200,7 +223,8 @@ static int side_of(const struct flow *f, const struct nr_dissected *p) {
 /* Returns why the flow ends before this packet, or NR_END_NONE. A flow ends if its timeout has
  * passed and the sweep has not reached it, or if the packet begins a new connection on its
  * ports. */
-NR_INLINE uint8_t end_reason_for(const struct nr_table *t, uint32_t i, const struct nr_dissected *p) {
+NR_INLINE uint8_t end_reason_for(const struct nr_table *t, uint32_t i,
+                                 const struct nr_dissected *p) {
     const struct flow *f = &t->flows[i];
     if (t->now - f->touched >= t->idle_ns[f->class]) {
         return nr_flow_end_reason(t, i);
@@ -251,16 +275,29 @@ NR_INLINE void touch_flow(struct nr_table *t, uint32_t i, bool changed) {
     }
 }
 
-NR_INLINE void count_packet(struct nr_table *t, uint32_t i, int side, bool is_first,
-                            const struct nr_dissected *p, uint64_t ts) {
+/* Notes the time of a side's first packet. Returns NR_STEP_READS if the side's payload is looked
+ * at. */
+static __attribute__((noinline)) int note_beginning(struct nr_table *t, uint32_t i, int side,
+                                                    uint64_t ts) {
+    const struct stream *s = &t->flows[i].stream[side];
+    if (!s->timed) {
+        nr_note_first_ts(t, i, side, ts);
+    }
+    return s->reads ? NR_STEP_READS : NR_STEP_SAME;
+}
+
+/* Returns as note_beginning, which few packets need. */
+NR_INLINE int count_packet(struct nr_table *t, uint32_t i, int side, bool is_first,
+                           const struct nr_dissected *p, uint64_t ts) {
+    int reads = 0;
     struct flow *f = &t->flows[i];
     struct stream *s = &t->flows[i].stream[side];
     nr_side_add_ip(f, side, p->ip_bytes, p->tcp_flags);
     f->side[side].last_ts = nr_max_u64(f->side[side].last_ts, ts);
     if (is_first) {
         s->timed = true; /* the flow's start is its time */
-    } else if (NR_UNLIKELY(!s->timed)) {
-        nr_note_first_ts(t, i, side, ts);
+    } else if (NR_UNLIKELY(!s->timed || s->reads)) {
+        reads = note_beginning(t, i, side, ts);
     }
     if (f->key.proto == NR_PROTO_UDP) {
         s->payload += p->payload;
@@ -270,6 +307,7 @@ NR_INLINE void count_packet(struct nr_table *t, uint32_t i, int side, bool is_fi
     } else if (f->key.proto != NR_PROTO_TCP) {
         s->payload += p->payload;
     }
+    return reads;
 }
 
 /* Counts an ICMP error in the flow whose packet it quotes. */
@@ -286,7 +324,6 @@ static void note_icmp_error(struct nr_table *t, const struct nr_dissected *p) {
 /* Follows the packet's protocol. Returns NR_STEP_*. */
 NR_INLINE int read_packet(struct nr_table *t, uint32_t i, int side, bool is_first,
                           const struct nr_dissected *p, uint64_t ts) {
-    int state = NR_STEP_SAME;
     if (NR_UNLIKELY(p->bad_checksum)) {
         /* The packet is counted, and nothing in it is trusted. ICMP has no letters. */
         const uint32_t count = ++nr_extra_take(t, i)->side[side].bad_checksums;
@@ -296,14 +333,14 @@ NR_INLINE int read_packet(struct nr_table *t, uint32_t i, int side, bool is_firs
         }
         return nr_is_tcp(&t->flows[i]) ? NR_STEP_CHANGED : NR_STEP_SAME;
     }
-    count_packet(t, i, side, is_first, p, ts);
+    int state = count_packet(t, i, side, is_first, p, ts);
     if (nr_is_tcp(&t->flows[i])) {
         /* A later fragment has the flags of the first: see fragments.c. */
         const bool is_segment = p->part == 0 && (!p->piece.later || p->tcp_flags != 0);
         if (NR_UNLIKELY(!is_segment || (is_first && nr_tcp_take_lone_syn(t, i, p)))) {
             return NR_STEP_CHANGED;
         }
-        state = nr_tcp_packet(t, i, side, p, ts);
+        state |= nr_tcp_packet(t, i, side, p, ts);
     }
     if (NR_UNLIKELY(p->quotes)) {
         note_icmp_error(t, p);
@@ -316,7 +353,7 @@ NR_INLINE int count_and_read(struct nr_table *t, uint32_t i, int side, bool is_f
                              const struct nr_dissected *p, uint64_t ts, uint32_t bytes) {
     struct flow *f = &t->flows[i];
     if (NR_UNLIKELY(++f->packets[side] == 0)) {
-        f->stream[side].packets++;
+        nr_extra_take(t, i)->side[side].packets_high++;
     }
     f->side[side].bytes += bytes;
     t->live_packets++;
@@ -327,13 +364,33 @@ NR_INLINE int count_and_read(struct nr_table *t, uint32_t i, int side, bool is_f
     return read_packet(t, i, side, is_first, p, ts);
 }
 
+static void read_payload(struct nr_table *t, uint32_t i, const struct nr_dissected *p) {
+    const int side = side_of(&t->flows[i], p); /* the sides may just have been exchanged */
+    if (p->payload > 0 && t->flows[i].stream[side].reads) {
+        nr_payload_read(t, i, side, p);
+    }
+}
+
+/* Does what few packets need. */
+static __attribute__((noinline)) void follow_step(struct nr_table *t, uint32_t i, int state,
+                                                  const struct nr_dissected *p) {
+    if ((state & NR_STEP_HANDSHAKE_DONE) == NR_STEP_HANDSHAKE_DONE) {
+        t->established++;
+        nr_emit(t, i, NR_EVENT_ESTABLISHED, NR_END_NONE);
+    }
+    if (state & NR_STEP_READS) {
+        read_payload(t, i, p);
+    }
+}
+
 static __attribute__((noinline)) uint32_t begin_flow(struct nr_table *t,
                                                      const struct nr_dissected *p, uint64_t ts,
                                                      uint32_t bytes, uint64_t parent_id) {
     const uint32_t i = start_flow(t, p, ts, parent_id);
     const int state = count_and_read(t, i, side_of(&t->flows[i], p), true, p, ts, bytes);
-    append_to_class(t, i, class_now(t, i, state != NR_STEP_SAME));
+    append_to_class(t, i, class_now(t, i, state & NR_STEP_CHANGED));
     nr_emit(t, i, NR_EVENT_STARTED, NR_END_NONE);
+    read_payload(t, i, p);
     return i;
 }
 
@@ -360,14 +417,17 @@ NR_INLINE void continue_flow(struct nr_table *t, uint32_t i, const struct nr_dis
     if (NR_UNLIKELY(t->flows[i].has_tunnel)) {
         follow_tunnel(t, i, p, parent_id);
     }
-    const int state = count_and_read(t, i, side_of(&t->flows[i], p), false, p, ts, bytes);
-    touch_flow(t, i, state != NR_STEP_SAME);
+    const int side = side_of(&t->flows[i], p);
+    if (NR_UNLIKELY(p->macs.mix != t->flows[i].stream[side].macs)) {
+        note_other_macs(t, i, side, p->macs.mix);
+    }
+    const int state = count_and_read(t, i, side, false, p, ts, bytes);
+    touch_flow(t, i, state & NR_STEP_CHANGED);
     if (NR_UNLIKELY(renews)) {
         nr_emit(t, i, NR_EVENT_STARTED, NR_END_NONE);
     }
-    if (NR_UNLIKELY(state == NR_STEP_HANDSHAKE_DONE)) {
-        t->established++;
-        nr_emit(t, i, NR_EVENT_ESTABLISHED, NR_END_NONE);
+    if (NR_UNLIKELY(state > NR_STEP_CHANGED)) {
+        follow_step(t, i, state, p);
     }
 }
 
@@ -383,9 +443,6 @@ NR_INLINE uint64_t add_packet(struct nr_table *t, const struct nr_dissected *p, 
         i = begin_flow(t, p, ts, bytes, parent_id);
     } else {
         continue_flow(t, i, p, ts, bytes, parent_id);
-    }
-    if (p->payload > 0 && NR_UNLIKELY(t->flows[i].stream[side_of(&t->flows[i], p)].reads)) {
-        nr_payload_read(t, i, side_of(&t->flows[i], p), p);
     }
     const uint64_t id = p->inner.at != NULL ? t->pasts[i].id : 0;
     if (NR_UNLIKELY(t->flows[i].class == CLASS_CLOSING && t->idle_ns[CLASS_CLOSING] == 0)) {

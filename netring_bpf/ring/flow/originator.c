@@ -43,6 +43,7 @@ void nr_flow_flip(struct nr_table *t, uint32_t i) {
     SWAP(f->side[ORIG], f->side[RESP]);
     SWAP(f->packets[ORIG], f->packets[RESP]);
     SWAP(t->flows[i].stream[ORIG], t->flows[i].stream[RESP]);
+    SWAP(t->stations[i].side[ORIG], t->stations[i].side[RESP]);
     SWAP(past->first[ORIG], past->first[RESP]);
     SWAP(past->shake[ORIG], past->shake[RESP]);
     if (x != NULL) {

@@ -3,8 +3,8 @@
 #include "flow/table_internal.h"
 
 #define NS_PER_S 1000000000u
-#define DATAGRAMS_TRIED 3u  /* of a side, before it is given up as unknown */
-#define DATAGRAMS_STUN 16u  /* the same, if only STUN was recognised */
+#define DATAGRAMS_TRIED 3u /* of a side, before it is given up as unknown */
+#define DATAGRAMS_STUN 16u /* the same, if only STUN was recognised */
 
 /* -- what the driver tells -- */
 
@@ -16,16 +16,96 @@ static void note_label(void *owner, uint32_t i, uint8_t protocol) {
     }
 }
 
+static const uint8_t *address_of(const struct flow *f, int side) {
+    return f->orig_is_high == (side == ORIG) ? f->key.high_h : f->key.low_h;
+}
+
+/* Adds the name by which the originator knows the responder. */
+static void add_name(struct nr_table *t, uint32_t i, struct nr_record *record) {
+    const struct flow *f = &t->flows[i];
+    struct nr_name name;
+    if (t->names != NULL && f->key.family != 0 &&
+        nr_names_find(t->names, f->key.family, address_of(f, ORIG), address_of(f, RESP), t->now,
+                      &name)) {
+        nr_record_text(record, NR_FIELD_RESP_NAME, name.text, name.length);
+        nr_record_number(record, NR_FIELD_RESP_NAME_FROM, name.source);
+    }
+}
+
+static void learn_names(struct nr_table *t, uint32_t i, uint8_t protocol,
+                        const struct nr_record *record) {
+    const struct flow *f = &t->flows[i];
+    const struct nr_exchange exchange = {.orig = address_of(f, ORIG),
+                                         .resp = address_of(f, RESP),
+                                         .record = record->bytes,
+                                         .size = record->size,
+                                         .family = f->key.family,
+                                         .protocol = protocol,
+                                         .ts = t->now};
+    nr_names_learn(t->names, &exchange);
+}
+
+static void keep_record(struct nr_table *t, uint32_t i, uint8_t protocol,
+                        const struct nr_record *record) {
+    const uint32_t kept = nr_cells_put(&t->app->cells, record->bytes, record->size, protocol);
+    t->app->missed[NR_MISSED_STORE_FULL] += kept == 0;
+    t->insides[i].record = kept & NR_INSIDE_RECORD;
+}
+
+/* Returns whether the flow's record has no exchange of this flow: its responder's name alone, or
+ * what was told before the flow was continued as another one. */
+static bool is_replaceable(const struct nr_table *t, uint32_t i) {
+    const uint32_t record = t->insides[i].record;
+    return record != 0 && nr_cells_head(&t->app->cells, record).count == 0;
+}
+
+/* Takes the responder's name over from the flow's record, and frees that. */
+static void take_name(struct nr_table *t, uint32_t i, struct nr_record *record) {
+    uint8_t old[NR_RECORD_SIZE];
+    struct nr_field field;
+    uint32_t at = 0;
+    const uint32_t size = nr_cells_copy(&t->app->cells, t->insides[i].record, old);
+    while (nr_record_next(old, size, &at, &field)) {
+        if (field.field == NR_FIELD_RESP_NAME || field.field == NR_FIELD_RESP_NAME_FROM) {
+            nr_record_bytes(record, field.field, field.value, field.length);
+        }
+    }
+    nr_payload_free(t, i);
+}
+
+/* Finds the responder's name at the beginning of a flow. */
+static void name_flow(struct nr_table *t, uint32_t i) {
+    struct nr_record record;
+    nr_record_clear(&record);
+    add_name(t, i, &record);
+    if (record.size > 0) {
+        keep_record(t, i, NR_APP_NONE, &record);
+    }
+}
+
+/* Keeps an exchange as the flow's first, behind the responder's name. */
+static void keep_first(struct nr_table *t, uint32_t i, uint8_t protocol,
+                       const struct nr_record *record) {
+    struct nr_record whole;
+    nr_record_clear(&whole);
+    if (is_replaceable(t, i)) {
+        take_name(t, i, &whole);
+    }
+    if (whole.size == 0) {
+        add_name(t, i, &whole); /* perhaps the exchange itself told it */
+    }
+    nr_record_append(&whole, record->bytes, record->size);
+    keep_record(t, i, protocol, &whole);
+    t->insides[i].protocol = protocol;
+}
+
 /* Keeps the first exchange of a flow, and counts the others. Returns their number. */
 static uint32_t keep_exchange(struct nr_table *t, uint32_t i, uint8_t protocol,
                               const struct nr_record *record) {
     struct inside *inside = &t->insides[i];
     struct nr_cells *cells = &t->app->cells;
-    if (inside->record == 0) {
-        const uint32_t kept = nr_cells_put(cells, record->bytes, record->size, protocol);
-        t->app->missed[NR_MISSED_STORE_FULL] += kept == 0;
-        inside->record = kept & NR_INSIDE_RECORD;
-        inside->protocol = protocol;
+    if (inside->record == 0 || is_replaceable(t, i)) {
+        keep_first(t, i, protocol, record);
     }
     if (inside->record == 0) {
         return 1;
@@ -55,6 +135,9 @@ static bool may_tell(struct nr_table *t, uint32_t count) {
 static void note_exchange(void *owner, uint32_t i, uint8_t protocol,
                           const struct nr_record *record) {
     struct nr_table *t = owner;
+    if (t->names != NULL) {
+        learn_names(t, i, protocol, record);
+    }
     const uint32_t count = keep_exchange(t, i, protocol, record);
     if ((t->kinds >> NR_EVENT_APP & 1) && may_tell(t, count)) {
         nr_emit_exchange(t, i, protocol, record);
@@ -68,6 +151,7 @@ bool nr_payload_create(struct nr_table *t, const nr_flow_options *options) {
     if (options->names == NR_NAMES_OFF) {
         return true;
     }
+    t->names = options->names == NR_NAMES_ALL ? options->address_names : NULL;
     t->app = nr_app_create(options->names_bytes, options->names == NR_NAMES_SERVICE, listener);
     return t->app != NULL;
 }
@@ -77,6 +161,9 @@ void nr_payload_begin(struct nr_table *t, uint32_t i) {
     const bool is_read = f->key.proto == NR_PROTO_TCP || f->key.proto == NR_PROTO_UDP;
     t->insides[i] = (struct inside){0};
     f->stream[ORIG].reads = f->stream[RESP].reads = is_read;
+    if (t->names != NULL) {
+        name_flow(t, i);
+    }
 }
 
 /* -- packets -- */
@@ -142,9 +229,8 @@ void nr_payload_read(struct nr_table *t, uint32_t i, int side, const struct nr_d
     struct nr_app_packet packet = packet_of(t, i, side);
     const uint32_t kept = t->insides[i].reading;
     struct nr_reading *r = kept != 0 ? nr_app_reading(t->app, kept) : begin_reading(t, i);
-    packet.at = p->payload_at;
+    packet.captured = nr_find_payload(p, &packet.at);
     packet.length = p->payload;
-    packet.captured = p->payload_at != NULL ? p->payload_captured : 0;
     if (packet.is_datagram) {
         if (!nr_app_datagram(t->app, r, &packet) && is_unknown(t, i, side)) {
             nr_app_stop(t->app, r, &packet, side);
@@ -159,6 +245,10 @@ void nr_payload_read(struct nr_table *t, uint32_t i, int side, const struct nr_d
 }
 
 void nr_payload_flip(struct nr_table *t, uint32_t i) {
+    if (t->names != NULL && (t->insides[i].record == 0 || is_replaceable(t, i))) {
+        nr_payload_free(t, i);
+        name_flow(t, i); /* the responder is the other side now */
+    }
     if (t->insides[i].reading != 0) {
         nr_app_flip(nr_app_reading(t->app, t->insides[i].reading));
     }

@@ -61,6 +61,7 @@ static void list_arrays(struct nr_table *t, const nr_flow_options *options) {
     const struct array all[ARRAYS] = {
         {&t->flows, sizeof *t->flows, 0},
         {&t->pasts, sizeof *t->pasts, 0},
+        {&t->stations, sizeof *t->stations, 0},
         {&t->idle_links, sizeof *t->idle_links, 0},
         {&t->extras, sizeof *t->extras, 0},
         {&t->odds, sizeof *t->odds, 0},

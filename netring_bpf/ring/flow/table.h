@@ -3,6 +3,7 @@
 #ifndef NR_FLOW_TABLE_H
 #define NR_FLOW_TABLE_H
 
+#include "app/neighbours.h"
 #include "dissect/packet.h"
 #include "handoff.h"
 
@@ -54,6 +55,12 @@ uint64_t nr_table_now(const struct nr_table *table);
 
 /* Moves the table's time on by `ns`, then as nr_table_tick. */
 void nr_table_advance(struct nr_table *table, uint64_t ns);
+
+/* Makes an event of what ARP or neighbour discovery told, at the table's time, unless the kinds of
+ * events leave it out. */
+bool nr_table_wants_neighbours(const struct nr_table *table);
+void nr_table_tell_neighbour(struct nr_table *table, const struct nr_neighbour *neighbour,
+                             const uint16_t vlan[2]);
 
 /* Ends live flows while the hand-off has room. Returns how many are left. */
 uint32_t nr_table_flush(struct nr_table *table);

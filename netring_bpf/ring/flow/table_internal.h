@@ -1,7 +1,7 @@
 /* The insides of the flow table. flow.c has the packet path, prefetch.c fetches memory ahead,
  * expiry.c ends flows, originator.c tells the sides apart, table.c creates the table, and emit.c
- * writes the events. payload.c leads payload to the driver of app/. tcp.c, tcp_state.c, tcp_stream.c, tcp_odds.c, history.c, packet_statistics.c
- * and rare.c follow the packets of one flow.
+ * writes the events. payload.c leads payload to the driver of app/. tcp.c, tcp_state.c, tcp_stream.c,
+ * tcp_odds.c, history.c, packet_statistics.c and rare.c follow the packets of one flow.
  *
  * A flow has three records, at the same index of three arrays. `flows` has the fields that each
  * packet needs: three cache lines side by side, because a TLB miss costs as much as they do.
@@ -17,6 +17,7 @@
 #define NR_FLOW_TABLE_INTERNAL_H
 
 #include "app/driver.h"
+#include "app/names.h"
 #include "flow/hash.h"
 #include "flow/table.h"
 
@@ -43,8 +44,8 @@ struct link {
 enum { SHAKE_NONE, SHAKE_SENT, SHAKE_ANSWERED, SHAKE_SENT_TWICE };
 
 /* One side of a TCP connection. Sequence numbers are relative to that of its SYN and widened to 64
- * bits, so they do not wrap: the first byte of data is 1. Other protocols use only `payload`,
- * `packets` and `timed`. */
+ * bits, so they do not wrap: the first byte of data is 1. Other protocols use only `payload`, `macs`
+ * and `timed`. */
 struct stream {
     union {
         int64_t last;     /* one past the highest number sent */
@@ -53,7 +54,7 @@ struct stream {
     int64_t acked;     /* the highest number that the peer has acknowledged */
     int64_t delivered; /* all bytes below it were seen or given up as a gap */
     uint32_t start;    /* the SYN's sequence number, seen or inferred */
-    uint16_t packets;  /* the high half of flow.packets */
+    uint16_t macs;     /* nr_macs.mix of its latest packet; 0: none yet */
     uint16_t state : 3;
     uint16_t previous : 3; /* the last other state */
     uint16_t shake : 2;
@@ -88,7 +89,7 @@ struct flow {
         uint64_t ip_bytes_flags; /* nr_side_add_ip() */
         uint64_t last_ts;
     } side[2];
-    uint32_t packets[2]; /* the low half: nr_flow_packets() */
+    uint32_t packets[2]; /* the low half; an extra has the high one: nr_flow_packets() */
     struct stream stream[2];
 };
 _Static_assert(sizeof(struct flow) == 192, "three cache lines");
@@ -103,6 +104,13 @@ struct past {
 };
 #define FAR_FROM_START UINT32_MAX
 
+/* The MAC addresses of a flow's first packet; all zero: the link has none. */
+struct stations {
+    struct {
+        uint8_t mac[6];
+    } side[2];
+};
+
 /* The extra of a flow: fields that most flows never need. */
 struct extra_side {
     int64_t fin;                           /* one past the FIN, if one was seen */
@@ -110,12 +118,14 @@ struct extra_side {
     uint64_t first_ts, shake;              /* if the past says FAR_FROM_START: absolute, and ns */
     uint32_t last_syn, last_fin, last_rst; /* of the latest in the history */
     uint32_t retransmitted, out_of_order, gaps, zero_windows, bad_checksums;
-    uint32_t held; /* index of the ranges beyond `delivered`; NIL: none */
+    uint32_t held;         /* index of the ranges beyond `delivered`; NIL: none */
+    uint32_t packets_high; /* the high half of the packets */
 };
 struct extra {
     struct extra_side side[2];
     uint32_t odds; /* index; NIL: none */
     uint32_t icmp_errors;
+    uint32_t mac_changes;
     uint8_t icmp_error_type, icmp_error_code;
     uint8_t length;
     char history[NR_HISTORY_SIZE];
@@ -199,13 +209,14 @@ struct array {
     size_t item;   /* bytes for each flow; 0: there is no such array */
     size_t size;   /* bytes mapped */
 };
-#define ARRAYS 11
+#define ARRAYS 12
 
 #define LEADS 8u
 
 struct nr_table {
     struct flow *flows;
     struct past *pasts;
+    struct stations *stations;
     struct link *idle_links; /* close together: each packet changes those of three flows */
     struct slots *slots;     /* slots.h */
     uint32_t slot_groups;
@@ -237,6 +248,7 @@ struct nr_table {
     struct nr_handoff *handoff;
     struct nr_app *app;     /* NULL: no payload is looked at */
     struct inside *insides; /* NULL, likewise */
+    nr_names *names;        /* of addresses; NULL: nobody wants them */
     uint64_t app_second;    /* of the table's time */
     uint32_t app_told;      /* exchanges with an event in that second */
     uint32_t app_left;      /* exchanges for which the hand-off has room now */
@@ -263,10 +275,6 @@ struct nr_table {
 
 static inline bool nr_is_tcp(const struct flow *f) {
     return f->key.proto == NR_PROTO_TCP;
-}
-
-static inline uint64_t nr_flow_packets(const struct nr_table *t, uint32_t i, int side) {
-    return (uint64_t)t->flows[i].stream[side].packets << 32 | t->flows[i].packets[side];
 }
 
 /* IP bytes and TCP flags of a side share a word: 56 bits count the bytes, the low 8 collect the
@@ -335,6 +343,10 @@ void nr_tunnel_flip(struct nr_tunnel *tunnel);
 /* Returns the flow's extra; NULL: none. */
 static inline struct extra *nr_extra(const struct nr_table *t, uint32_t i) {
     return t->flows[i].has_extra ? &t->extras[t->pasts[i].letters] : NULL;
+}
+static inline uint64_t nr_flow_packets(const struct nr_table *t, uint32_t i, int side) {
+    const struct extra *x = nr_extra(t, i);
+    return (x != NULL ? (uint64_t)x->side[side].packets_high << 32 : 0) | t->flows[i].packets[side];
 }
 /* Returns the flow's extra, and takes one first if there is none. */
 struct extra *nr_extra_take(struct nr_table *t, uint32_t i);
@@ -418,7 +430,12 @@ void nr_odds_clear(struct nr_table *t, uint32_t i);
 
 /* Returns whether a packet of this side begins another connection on the same ports. */
 bool nr_tcp_is_reuse(const struct flow *flow, int side, const struct nr_dissected *p);
-enum { NR_STEP_SAME, NR_STEP_CHANGED, NR_STEP_HANDSHAKE_DONE };
+enum {
+    NR_STEP_SAME = 0,
+    NR_STEP_CHANGED = 1,
+    NR_STEP_HANDSHAKE_DONE = 3, /* and changed */
+    NR_STEP_READS = 4,          /* the packet's payload is looked at: flow.c adds it */
+};
 /* Follows the connection. Returns SAME if neither side's state has changed, HANDSHAKE_DONE if the
  * handshake has just completed, else CHANGED. May exchange the flow's sides. */
 int nr_tcp_packet(struct nr_table *t, uint32_t i, int side, const struct nr_dissected *p,

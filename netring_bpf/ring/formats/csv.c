@@ -1,5 +1,7 @@
 /* Writes flows as comma-separated values (RFC 4180), under the names of formats/csv.py. No value
- * needs quotes but the interface, which comes quoted. A field that does not apply is empty. */
+ * needs quotes but text of the network, and the interface, which comes quoted. A field that does not
+ * apply is empty. */
+#include "formats/app_text.h"
 #include "formats/text_record.h"
 
 static char *put_comma(char *at) {
@@ -70,9 +72,55 @@ static char *put_tunnel(char *at, const nr_event *e) {
     return put_number(at, e->tunnel_resp_p);
 }
 
+/* Writes text of the network as formats/csv.py does: no formula, and in quotes where it has to be. */
+static char *put_cell(char *at, const struct nr_field *field) {
+    const uint8_t *text = field->value;
+    const uint32_t size = field->length;
+    if (size == 0) {
+        return at;
+    }
+    const bool is_quoted = memchr(text, ',', size) != NULL || memchr(text, '"', size) != NULL;
+    at = is_quoted ? NR_PUT(at, "\"") : at;
+    at = strchr("=+-@", text[0]) != NULL && text[0] != 0 ? NR_PUT(at, "'") : at;
+    at = nr_put_network_text(at, text, size, is_quoted ? NR_TEXT_CSV : NR_TEXT_PLAIN);
+    return is_quoted ? NR_PUT(at, "\"") : at;
+}
+
+static char *put_text(char *at, struct nr_app_record record, uint8_t number) {
+    struct nr_field field;
+    const bool found = nr_record_find(record.bytes, record.size, number, &field);
+    return put_comma(found ? put_cell(at, &field) : at);
+}
+
+static char *put_mac(char *at, const nr_event *e, const uint8_t *mac) {
+    return put_comma(e->has_macs ? nr_put_address(at, 0, mac) : at);
+}
+
+static char *put_app(char *at, const nr_event *e, struct nr_app_record record) {
+    const uint8_t protocol = e->app_protocol;
+    struct nr_field name;
+    uint32_t number;
+    if (!nr_app_has_protocol(e)) {
+        return NR_PUT(at, ",,,,,,,,,");
+    }
+    at = put_word(at, nr_app_protocol_name(protocol));
+    const bool has_name = nr_app_find_name(protocol, record, &name);
+    at = put_comma(has_name ? put_cell(at, &name) : at);
+    at = put_word(at, has_name ? nr_app_name_source(protocol) : "");
+    at = put_text(at, record, NR_FIELD_ALPN);
+    const bool has_version = nr_app_find_number(record, NR_FIELD_VERSION, &number);
+    at = put_comma(has_version ? nr_put_app_version(at, protocol, number) : at);
+    at = put_text(at, record, NR_FIELD_JA4);
+    const bool has_carrier = nr_app_find_carrier(record, &number);
+    at = put_word(at, has_carrier ? nr_app_protocol_name((uint8_t)number) : "");
+    at = put_number(at, e->app_count);
+    return put_word(at, nr_app_is_cut(record) ? "true" : "");
+}
+
 char *nr_csv_record(char *at, const nr_event *e, struct nr_encoding *encoding) {
     struct nr_seconds *seconds = &encoding->seconds;
     const bool is_tcp = e->proto == NR_PROTO_TCP;
+    const struct nr_app_record record = nr_event_app(e, encoding);
     const uint64_t last = nr_event_last(e);
     at = put_word(at, nr_event_name(e->kind));
     at = put_comma(nr_put_time(at, seconds, e->ts));
@@ -92,5 +140,10 @@ char *nr_csv_record(char *at, const nr_event *e, struct nr_encoding *encoding) {
     at = put_number_if(at, e->icmp_errors != 0, e->icmp_error_code);
     at = put_tunnel(at, e);
     at = put_word(at, e->one_sided ? "true" : "");
+    at = put_text(at, record, NR_FIELD_RESP_NAME);
+    at = put_mac(at, e, e->orig_mac);
+    at = put_mac(at, e, e->resp_mac);
+    at = put_number(at, e->mac_changes);
+    at = put_app(at, e, record);
     return nr_put(at, encoding->options->interface, encoding->options->interface_size);
 }

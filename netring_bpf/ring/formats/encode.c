@@ -7,6 +7,12 @@ static nr_format *const formats[] = {
     [NR_FORMAT_ZEEK_JSON] = nr_zeek_json_record,
     [NR_FORMAT_EVE] = nr_eve_record,
     [NR_FORMAT_CSV] = nr_csv_record,
+    [NR_FORMAT_ZEEK_SSL] = nr_zeek_ssl_record,
+    [NR_FORMAT_ZEEK_HTTP] = nr_zeek_http_record,
+    [NR_FORMAT_ZEEK_DNS] = nr_zeek_dns_record,
+    [NR_FORMAT_ZEEK_QUIC] = nr_zeek_quic_record,
+    [NR_FORMAT_ZEEK_DHCP] = nr_zeek_dhcp_record,
+    [NR_FORMAT_ZEEK_SSH] = nr_zeek_ssh_record,
 };
 
 uint32_t nr_text_room(const nr_text_options *options) {
@@ -27,11 +33,16 @@ uint32_t nr_encode(const nr_text_options *options, const void *events, uint32_t 
     for (; i < count && (size_t)(out + size - at) >= room; i++) {
         const size_t row = rows != NULL ? rows[i] : i;
         const nr_event *event = (const void *)((const uint8_t *)events + row * event_size);
-        if (!(options->kinds >> event->kind & 1)) {
+        const bool has_record =
+            event->kind != NR_EVENT_NEIGHBOUR || options->format == NR_FORMAT_JSON;
+        if (!has_record || !(options->kinds >> event->kind & 1)) {
             continue;
         }
-        at = format(at, event, &encoding);
-        at = nr_put(at, options->terminator, options->terminator_size);
+        char *end = format(at, event, &encoding);
+        if (end == at) {
+            continue; /* the format has no record for it */
+        }
+        at = nr_put(end, options->terminator, options->terminator_size);
         if (ends != NULL) {
             ends[text->records] = (uint32_t)(at - out);
         }

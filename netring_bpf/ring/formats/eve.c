@@ -1,4 +1,6 @@
-/* Writes Suricata's EVE flow events, field by field as Suricata's own logger does. */
+/* Writes Suricata's EVE events, field by field as Suricata's own logger does: those of flows here,
+ * those of exchanges in eve_apps.c. */
+#include "formats/app_text.h"
 #include "formats/text_record.h"
 
 #define NS 1000000000u
@@ -269,7 +271,29 @@ static char *put_tcp(char *at, const nr_event *e) {
     return NR_PUT(at, "}");
 }
 
-char *nr_eve_record(char *at, const nr_event *e, struct nr_encoding *encoding) {
+static char *put_app_proto(char *at, const nr_event *e, struct nr_app_record record) {
+    const char *name = nr_eve_protocol_name(e->app_protocol);
+    uint32_t carrier;
+    if (name == NULL) {
+        return at;
+    }
+    at = NR_PUT(nr_put_string(NR_PUT(at, ",\"app_proto\":\""), name), "\"");
+    if (nr_app_find_carrier(record, &carrier) && nr_eve_protocol_name(carrier) != NULL) {
+        at = nr_put_string(NR_PUT(at, ",\"app_proto_orig\":\""), nr_eve_protocol_name(carrier));
+        at = NR_PUT(at, "\"");
+    }
+    return at;
+}
+
+static char *put_community_id(char *at, const nr_event *e) {
+    if (e->family == 0) {
+        return at;
+    }
+    return NR_PUT(nr_put_community_id(NR_PUT(at, ",\"community_id\":\""), e), "\"");
+}
+
+static char *put_begin(char *at, const nr_event *e, struct nr_encoding *encoding,
+                       const char *type) {
     const nr_text_options *options = encoding->options;
     at = nr_put_time_micros(NR_PUT(at, "{\"timestamp\":\""), &encoding->seconds, e->ts);
     COUNT("\",\"flow_id\":", e->flow_id);
@@ -279,15 +303,26 @@ char *nr_eve_record(char *at, const nr_event *e, struct nr_encoding *encoding) {
     if (options->interface_size > 0) {
         at = nr_put(NR_PUT(at, ",\"in_iface\":"), options->interface, options->interface_size);
     }
-    at = put_key(NR_PUT(at, ",\"event_type\":\"flow\""), e, options);
+    at = NR_PUT(nr_put_string(NR_PUT(at, ",\"event_type\":\""), type), "\"");
+    return put_key(at, e, options);
+}
+
+char *nr_eve_record(char *at, const nr_event *e, struct nr_encoding *encoding) {
+    const struct nr_app_record record = nr_event_app(e, encoding);
+    if (e->kind == NR_EVENT_APP) {
+        const char *type = nr_eve_event_type(e, record);
+        if (type == NULL) {
+            return at;
+        }
+        at = put_community_id(put_begin(at, e, encoding, type), e);
+        return NR_PUT(nr_put_eve_object(at, e, record), "}");
+    }
+    at = put_app_proto(put_begin(at, e, encoding, "flow"), e, record);
     at = put_flow(at, e, &encoding->seconds);
     if (e->one_sided) { /* as a rule's flowbit, because Suricata's schema takes no other fields */
         at = NR_PUT(at, ",\"metadata\":{\"flowbits\":[\"one_sided\"]}");
     }
-    if (e->family != 0) {
-        at = nr_put_community_id(NR_PUT(at, ",\"community_id\":\""), e);
-        at = NR_PUT(at, "\"");
-    }
+    at = put_community_id(at, e);
     at = e->proto == NR_PROTO_TCP && e->family != 0 ? put_tcp(at, e) : at;
     return NR_PUT(at, "}");
 }

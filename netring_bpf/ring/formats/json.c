@@ -1,5 +1,6 @@
 /* Writes flow events as JSON objects: the record of events/fields.py, whose names and order these
  * are. A field that does not apply, or a rare counter that is 0, is left out. */
+#include "formats/app_text.h"
 #include "formats/text_record.h"
 
 #define COUNT(name, value) (at = nr_put_count(NR_PUT(at, name), value))
@@ -40,8 +41,7 @@ static char *put_times(char *at, const nr_event *e, struct nr_seconds *seconds) 
 /* Begins the field `name` of a side, whose own name has four letters. */
 #define OF_SIDE(name) NR_PUT(nr_put(NR_PUT(at, ",\""), side_name, 4), "_" name "\":")
 #define SIDE_COUNT(name, value) (at = nr_put_count(OF_SIDE(name), value))
-#define SIDE_COUNT_IF_ANY(name, value)                                                             \
-    (at = (value) != 0 ? nr_put_count(OF_SIDE(name), value) : at)
+#define SIDE_COUNT_IF_ANY(name, value) (at = (value) != 0 ? nr_put_count(OF_SIDE(name), value) : at)
 
 static char *put_side_time(char *at, const char *side_name, const char *name, uint64_t ts,
                            struct nr_seconds *seconds) {
@@ -113,13 +113,21 @@ static char *put_details(char *at, const nr_event *e) {
     return e->one_sided ? NR_PUT(at, ",\"one_sided\":true") : at;
 }
 
-char *nr_json_record(char *at, const nr_event *e, struct nr_encoding *encoding) {
-    const nr_text_options *options = encoding->options;
+static char *put_neighbour(char *at, const nr_event *e) {
+    at = nr_put_address(NR_PUT(at, ",\"address\":\""), e->family, e->orig_h);
+    at = nr_put_address(NR_PUT(at, "\",\"mac\":\""), 0, e->orig_mac);
+    at = nr_put_string(NR_PUT(at, "\",\"how\":\""), nr_how_name(e->how));
+    at = NR_PUT(at, "\"");
+    if (e->how == NR_HOW_PREFIX) {
+        COUNT(",\"prefix_length\":", e->prefix_length);
+    }
+    return put_vlans(at, e->vlan);
+}
+
+static char *put_flow(char *at, const nr_event *e, struct nr_encoding *encoding) {
     struct nr_seconds *seconds = &encoding->seconds;
     const bool is_tcp = e->proto == NR_PROTO_TCP;
-    at = nr_put_string(NR_PUT(at, "{\"event\":\""), nr_event_name(e->kind));
-    at = nr_put_time(NR_PUT(at, "\",\"ts\":\""), seconds, e->ts);
-    COUNT("\",\"id\":", e->flow_id);
+    COUNT(",\"id\":", e->flow_id);
     at = put_key(at, e);
     at = put_times(at, e, seconds);
     at = put_side(at, &e->orig, is_tcp, "orig", seconds);
@@ -128,6 +136,16 @@ char *nr_json_record(char *at, const nr_event *e, struct nr_encoding *encoding) 
     at = nr_put_string(NR_PUT(at, "\",\"conn_state\":\""), nr_conn_state(e));
     at = NR_PUT(at, "\"");
     at = put_details(at, e);
+    return nr_put_app_json(at, e, nr_event_app(e, encoding));
+}
+
+char *nr_json_record(char *at, const nr_event *e, struct nr_encoding *encoding) {
+    const nr_text_options *options = encoding->options;
+    struct nr_seconds *seconds = &encoding->seconds;
+    at = nr_put_string(NR_PUT(at, "{\"event\":\""), nr_event_name(e->kind));
+    at = nr_put_time(NR_PUT(at, "\",\"ts\":\""), seconds, e->ts);
+    at = NR_PUT(at, "\"");
+    at = e->kind == NR_EVENT_NEIGHBOUR ? put_neighbour(at, e) : put_flow(at, e, encoding);
     if (options->interface_size > 0) {
         at = nr_put(NR_PUT(at, ",\"interface\":"), options->interface, options->interface_size);
     }

@@ -19,8 +19,24 @@ const char *nr_event_name(uint8_t kind) {
         [NR_EVENT_ESTABLISHED] = "established",
         [NR_EVENT_UPDATED] = "updated",
         [NR_EVENT_ENDED] = "ended",
+        [NR_EVENT_APP] = "app",
+        [NR_EVENT_NEIGHBOUR] = "neighbour",
     };
-    return kind <= NR_EVENT_ENDED ? names[kind] : "";
+    return kind <= NR_EVENT_NEIGHBOUR ? names[kind] : "";
+}
+
+const char *nr_how_name(uint8_t how) {
+    static const char *const names[] = {
+        "",
+        [NR_HOW_ARP_REQUEST] = "arp_request",
+        [NR_HOW_ARP_REPLY] = "arp_reply",
+        [NR_HOW_ARP_ANNOUNCED] = "arp_announced",
+        [NR_HOW_NDP_SOLICITED] = "ndp_solicited",
+        [NR_HOW_NDP_ADVERTISED] = "ndp_advertised",
+        [NR_HOW_ROUTER] = "router",
+        [NR_HOW_PREFIX] = "prefix",
+    };
+    return how <= NR_HOW_PREFIX ? names[how] : "";
 }
 
 const char *nr_tcp_state_name(uint32_t state) {

@@ -2,6 +2,7 @@
  * to the flow table. */
 #include "dissect/cursor.h"
 #include "loop/reader.h"
+#include "siphash.h"
 
 static void note_part(nr_reader *r, const struct nr_dissected *packet) {
     if (NR_UNLIKELY(packet->part != 0)) {
@@ -109,6 +110,52 @@ static bool is_fragment(int reason, const struct nr_dissected *packet) {
     return reason == NR_FRAGMENT || (reason == NR_KEYED && packet->piece.first);
 }
 
+/* -- neighbours -- */
+
+/* Returns whether the same was told within the last minute; by which message an address was is the
+ * same. */
+static bool was_told(nr_reader *r, const struct nr_neighbour *neighbour, const uint16_t vlan[2]) {
+    struct nr_neighbour what = *neighbour;
+    uint64_t words[5] = {0};
+    _Static_assert(sizeof what <= sizeof words - 8, "the last word is that of the VLANs");
+    what.how = what.how < NR_HOW_ROUTER ? 0 : what.how;
+    memcpy(words, &what, sizeof what);
+    words[4] = (uint64_t)vlan[0] << 16 | vlan[1];
+    const uint64_t hash = nr_siphash13(r->hash_key, words, sizeof words / sizeof *words) | 1;
+    const uint64_t now = nr_table_now(r->table);
+    struct nr_told *told = &r->told[(hash >> 32) % NR_NEIGHBOURS_TOLD];
+    if (told->hash == hash && now - told->ts < NR_NEIGHBOURS_NS) {
+        return true;
+    }
+    *told = (struct nr_told){.hash = hash, .ts = now};
+    return false;
+}
+
+/* Tells the addresses and prefixes of ARP or neighbour discovery. Only the frame's link header is
+ * read again: such frames are few. */
+static __attribute__((noinline)) void tell_neighbours(nr_reader *r, const struct nr_frame *frame) {
+    struct nr_neighbour found[NR_NEIGHBOURS_MAX];
+    struct nr_cursor c = {frame->data, frame->data + frame->caplen, frame->caplen};
+    struct nr_ends ends = {0};
+    struct nr_key key;
+    uint16_t ethertype = 0;
+    if (!nr_table_wants_neighbours(r->table)) {
+        return;
+    }
+    (void)nr_decode_link(&c, frame, &key, &ends, &ethertype);
+    const uint32_t count =
+        nr_neighbours_read(c.at, nr_captured(&c), ethertype, ends.src_mac, found);
+    nr_table_tick(r->table, frame->ts + (uint64_t)nr_table_lead(r->table));
+    r->books.neighbours += count;
+    for (uint32_t n = 0; n < count; n++) {
+        if (was_told(r, &found[n], key.vlan)) {
+            r->books.neighbours_repeated++;
+        } else {
+            nr_table_tell_neighbour(r->table, &found[n], key.vlan);
+        }
+    }
+}
+
 /* -- packets -- */
 
 static bool has_rest(const struct nr_dissected *packet) {
@@ -182,6 +229,9 @@ static __attribute__((noinline)) void account_fragment(nr_reader *r, const struc
 static void account_frame(nr_reader *r, const struct nr_frame *frame, int reason,
                           struct nr_dissected *packet) {
     nr_statistics *b = &r->books;
+    if (NR_UNLIKELY(packet->tells_neighbour)) {
+        tell_neighbours(r, frame);
+    }
     if (NR_UNLIKELY(r->fragments_wait || is_fragment(reason, packet))) {
         account_fragment(r, frame, reason, packet);
         return;

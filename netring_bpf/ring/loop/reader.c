@@ -34,6 +34,7 @@ nr_reader *nr_reader_create(const nr_flow_options *options) {
     r->table = nr_table_create(options, &r->handoff);
     r->fragments =
         nr_fragments_create(options->fragment_slots, options->fragment_ns, options->hash_key);
+    memcpy(r->hash_key, options->hash_key, sizeof r->hash_key);
     r->decode = options->decode;
     nr_set_tunnel_bits(&r->decode);
     r->id_by_frame = options->id_by_frame != 0;

@@ -23,6 +23,14 @@ struct nr_stamps {
     bool has_stepped;
 };
 
+/* What ARP and neighbour discovery told of late; what is told again has no event. */
+#define NR_NEIGHBOURS_TOLD 1024u
+#define NR_NEIGHBOURS_NS (60ull * 1000 * 1000 * 1000)
+struct nr_told {
+    uint64_t hash; /* of the address, its station and its VLANs; 0: free */
+    uint64_t ts;
+};
+
 struct nr_reader {
     struct nr_source *sources[NR_MAX_SOURCES];
     int source_count;                      /* grows while the reader runs: nr_reader_sources() */
@@ -42,10 +50,12 @@ struct nr_reader {
     struct nr_stamps stamps;
     struct nr_handoff handoff;
     uint64_t next_tick;
-    uint64_t idle_at; /* CLOCK_MONOTONIC when a pipe last brought nothing; 0: it has since */
+    uint64_t idle_at;    /* CLOCK_MONOTONIC when a pipe last brought nothing; 0: it has since */
     uint64_t read_at;    /* CLOCK_MONOTONIC when the latest frames were read */
     uint64_t busy_ns;    /* the longest of the sources */
     nr_statistics books; /* the reader's thread only */
+    struct nr_told told[NR_NEIGHBOURS_TOLD];
+    uint64_t hash_key[2];
     bool fragments_wait; /* for their first, or for the timeout */
     bool unpublished;    /* the books have changed since the last snapshot */
     uint32_t sequence;   /* odd while the snapshot is being written */

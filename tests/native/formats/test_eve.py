@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
-from netring_bpf import FlowEnded, FlowKey, FlowOptions
+from netring_bpf import AppEvent, FlowEnded, FlowKey, FlowOptions
+from netring_bpf._core import lib
 from netring_bpf.formats.batch_text import TextEncoder
+from tests.support.apps import EXAMPLES, app_batch, record_of
 from tests.support.frames import icmp_echo, ip, tcp, udp
 from tests.support.replay import START, Frame, one_batch
 
@@ -32,8 +34,35 @@ EVENT: dict[str, object] = {
     "timestamp": str, "flow_id": int, "parent_id": int, "in_iface": str, "event_type": str,
     "vlan": list, "src_ip": str, "src_port": int, "dest_ip": str, "dest_port": int, "ip_v": int,
     "proto": str, "icmp_type": int, "icmp_code": int, "response_icmp_type": int,
-    "response_icmp_code": int, "ether": {"src_mac": str, "dest_mac": str}, "flow": FLOW,
+    "response_icmp_code": int, "ether": {"src_mac": str, "dest_mac": str}, "app_proto": str,
+    "app_proto_orig": str, "flow": FLOW,
     "metadata": {"flowbits": list}, "community_id": str, "tcp": TCP,
+}  # fmt: skip
+# The objects of exchanges, likewise; a list has the table of its items.
+HASH = {"hash": str}
+BANNER = {"proto_version": str, "software_version": str}
+APPS: dict[str, dict[str, object]] = {
+    "tls": {
+        "sni": str, "version": str, "session_resumed": bool, "from_proto": str, "ja3": HASH,
+        "ja4": str, "client_alpns": list, "server_alpns": list,
+        "server_handshake": {"cipher": int},
+    },
+    "quic": {"version": str, "sni": str, "ja3": HASH, "ja4": str},
+    "http": {
+        "hostname": str, "url": str, "http_user_agent": str, "http_content_type": str,
+        "http_method": str, "protocol": str, "status": int,
+    },
+    "dns": {
+        "version": int, "type": str, "id": int, "flags": str, "qr": bool, "aa": bool, "tc": bool,
+        "rd": bool, "ra": bool, "z": bool, "opcode": int, "rcode": str, "queries": list,
+        "answers": list,
+    },
+    "ssh": {"client": BANNER, "server": BANNER},
+    "dhcp": {
+        "type": str, "id": int, "client_mac": str, "assigned_ip": str, "dhcp_type": str,
+        "requested_ip": str, "subnet_mask": str, "routers": list, "hostname": str,
+        "lease_time": int, "vendor_class_identifier": str,
+    },
 }  # fmt: skip
 ALWAYS = ("timestamp", "flow_id", "event_type", "flow")
 
@@ -225,3 +254,85 @@ def test_a_flow_in_a_tunnel_names_the_tunnel_s_flow() -> None:
     told = {record["src_ip"]: record for record in events([vxlan])}
     assert told["10.9.0.1"]["parent_id"] == told[A]["flow_id"]
     assert "parent_id" not in told[A]
+
+
+def exchange(name: str, record: bytes | None = None, **changed: Any) -> dict[str, Any]:
+    native, example = EXAMPLES[name]
+    event = native | {"kind": lib.NR_EVENT_APP} | changed
+    batch = app_batch([(event, example if record is None else record)])
+    made = json.loads(TextEncoder("eve").encode(batch))
+    kind = made["event_type"]
+    assert complaints(made, EVENT | {kind: APPS[kind]}) == []
+    head = {key: made[key] for key in ("src_port", "dest_port", "proto", "ip_v")}
+    assert head == {
+        "src_port": 40_000, "dest_port": event["resp_p"],
+        "proto": {6: "TCP", 17: "UDP"}[event["proto"]], "ip_v": 4,
+    }  # fmt: skip
+    assert made["community_id"] == batch[0].flow.key.community_id()
+    told: dict[str, Any] = made[kind]
+    return told
+
+
+def test_an_exchange_has_the_fields_of_suricata_s_event() -> None:
+    assert exchange("tls") == {
+        "sni": "www.example.org", "version": "TLS 1.3", "session_resumed": True,
+        "from_proto": "smtp", "ja3": {"hash": "773906b0efdefa24a7f2b8eb6985bf37"},
+        "ja4": "t13d1516h2_8daaf6152771_02713d6af862", "client_alpns": ["h2", "http/1.1"],
+        "server_alpns": ["h2"], "server_handshake": {"cipher": 0x1301},
+    }  # fmt: skip
+    assert exchange("quic") == {
+        "version": "1", "sni": "quic.example.org",
+        "ja3": {"hash": "773906b0efdefa24a7f2b8eb6985bf37"},
+        "ja4": "q13d0310h3_55b375c5d22e_cd85d2d88918",
+    }  # fmt: skip
+    assert exchange("http") == {
+        "hostname": "example.org", "url": '/a?b="c"\\d\\x1b[2J',
+        "http_user_agent": "curl/8.1, \\xffé", "http_content_type": "text/html",
+        "http_method": "GET", "protocol": "HTTP/1.1", "status": 404,
+    }  # fmt: skip
+    assert exchange("dns") == {
+        "version": 3, "type": "response", "id": 0xBEEF, "flags": "8180", "qr": True, "rd": True,
+        "ra": True, "opcode": 0, "rcode": "NOERROR",
+        "queries": [{"rrname": "www.example.org", "rrtype": "A"}],
+        "answers": [
+            {"rrname": "www.example.org", "rrtype": "CNAME", "ttl": 300,
+             "rdata": "web.example.org"},
+            {"rrname": "web.example.org", "rrtype": "A", "ttl": 60, "rdata": "192.0.2.1"},
+            {"rrname": "", "rrtype": "AAAA", "ttl": 0, "rdata": "::1"},
+        ],
+    }  # fmt: skip
+    assert exchange("ssh") == {
+        "client": {"proto_version": "2.0", "software_version": "OpenSSH_9.2p1 Debian-2"},
+        "server": {"proto_version": "2.0", "software_version": "dropbear"},
+    }
+    assert exchange("dhcp") == {
+        "type": "reply", "id": 0x12345678, "client_mac": "02:00:00:00:00:a1",
+        "assigned_ip": "10.0.0.9", "dhcp_type": "ack", "requested_ip": "10.0.0.9",
+        "subnet_mask": "255.255.255.0", "routers": ["10.0.0.1"], "hostname": "television",
+        "lease_time": 3600, "vendor_class_identifier": "android-dhcp-13",
+    }  # fmt: skip
+
+
+def test_a_question_without_an_answer_is_a_request() -> None:
+    record = record_of(
+        (lib.NR_FIELD_QUERY, b"x"), (lib.NR_FIELD_QUERY_TYPE, 255), (lib.NR_FIELD_DNS_FLAGS, 0x100)
+    )
+    assert exchange("dns", record) == {
+        "version": 3, "type": "request", "flags": "100", "rd": True, "opcode": 0,
+        "queries": [{"rrname": "x", "rrtype": "ANY"}],
+    }  # fmt: skip
+
+
+def test_an_exchange_that_suricata_has_no_event_for_is_left_out() -> None:
+    events = [(EXAMPLES[name][0] | {"kind": lib.NR_EVENT_APP}, EXAMPLES[name][1])
+              for name in ("ssdp", "mqtt")]  # fmt: skip
+    events.append((EXAMPLES["tls"][0] | {"kind": lib.NR_EVENT_APP}, b""))
+    assert TextEncoder("eve").encode(app_batch(events)) == b""
+
+
+def test_a_flow_has_suricata_s_name_of_its_protocol() -> None:
+    native, record = EXAMPLES["tls"]
+    batch = app_batch([(native | {"kind": lib.NR_EVENT_ENDED}, record)])
+    made = json.loads(TextEncoder("eve", kinds=(FlowEnded, AppEvent)).encode(batch))
+    assert complaints(made, EVENT) == []
+    assert (made["app_proto"], made["app_proto_orig"]) == ("tls", "smtp")

@@ -19,7 +19,7 @@ from netring_bpf.formats.base import FORMATS
 from netring_bpf.formats.batch_text import TextEncoder
 from netring_bpf.formats.json import encode_event
 from netring_bpf.ring.reader import Reader
-from tests.support.formatters import text_in_python
+from tests.support.formatters import IN_PYTHON, text_in_python
 from tests.support.paths import ORACLES
 from tests.support.replay import replay_file
 from tests.support.sizes import size
@@ -150,8 +150,10 @@ def test_the_events_of_every_capture_are_the_same_text(options: FlowOptions) -> 
         for batch in replay_file(path, options).batches:
             assert isinstance(batch, EventBatch)
             events += len(batch)
-            for name in FORMATS:
-                made = TextEncoder(name, salt=SALT).encode(batch)
+            for name in IN_PYTHON:
+                # test_eve.py has Suricata's events of exchanges.
+                kinds = (FlowEnded,) if name == "eve" else None
+                made = TextEncoder(name, salt=SALT, kinds=kinds).encode(batch)
                 assert made == text_in_python(name, batch, salt=SALT), (path, name)
     assert events > 500
 
@@ -161,7 +163,7 @@ def test_any_events_are_the_same_text(
     layout: object, natives: list[dict[str, object]], seq: int | None
 ) -> None:
     batch = batch_of(natives, layout)
-    for name in FORMATS:
+    for name in IN_PYTHON:
         for short in (False, True):
             made = TextEncoder(name, salt=SALT, seq=seq, compress_ipv6=short).encode(batch)
             assert made == text_in_python(name, batch, salt=SALT, seq=seq, compress_ipv6=short)

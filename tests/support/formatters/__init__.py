@@ -15,7 +15,10 @@ from tests.support.formatters.csv import csv_line
 from tests.support.formatters.eve import eve_line
 from tests.support.formatters.zeek import zeek_json_line, zeek_line
 
-__all__ = ["text_in_python"]
+__all__ = ["IN_PYTHON", "text_in_python"]
+
+#: The formats that have a formatter here. The logs of applications are held to lines by hand.
+IN_PYTHON = ("json", "zeek", "zeek-json", "eve", "csv")
 
 
 def text_in_python(

@@ -20,7 +20,13 @@ def csv_line(event: FlowEvent, interface: str | None = None) -> bytes:
     """The flow as one line: its record, with the counters that the record leaves out at 0."""
     record = event.to_dict()
     values = {f"{side}_{name}": 0 for side in ("orig", "resp") for name in _ALWAYS}
-    values |= {"icmp_errors": 0}
+    values |= {"icmp_errors": 0, "mac_changes": 0}
+    if event.flow.app is not None:
+        values["app_count"] = 0
+    for name in ("resp_name", "app_name", "app_alpn", "app_ja4"):
+        if name in record:
+            values[name] = ""
+            record[name] = _guarded(str(record[name]))
     cells = {name: _cell(value) for name, value in {**values, **record}.items() if name in COLUMNS}
     text = io.StringIO()
     csv.DictWriter(text, COLUMNS).writerow(cells | {"interface": interface or ""})
@@ -31,3 +37,7 @@ def _cell(value: object) -> object:
     if isinstance(value, list):
         return " ".join(map(str, value))
     return "true" if value is True else value
+
+
+def _guarded(text: str) -> str:
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text

@@ -46,6 +46,13 @@ _REASONS: Final = {
     FlowEnd.EVICTED: "forced",
     FlowEnd.SHUTDOWN: "shutdown",
 }
+_APPS: Final = {
+    **{name: name for name in (
+        "tls", "quic", "http", "http2", "dns", "mdns", "dhcp", "ssh", "mqtt", "ntp", "rdp", "smb",
+        "smtp", "imap", "pop3", "ftp", "ldap",
+    )},
+    "postgresql": "pgsql",
+}  # fmt: skip
 _MOST: Final = 2**53 - 1
 
 
@@ -85,6 +92,7 @@ def _record(event: FlowEnded, interface: str | None, compress_ipv6: bool) -> dic
             record.update(_icmp(flow))
     else:
         record["ether"] = {"src_mac": key.orig.text, "dest_mac": key.resp.text}
+    record.update(_app_proto(flow))
     record["flow"] = {
         "pkts_toserver": min(flow.orig.packets, _MOST),
         "pkts_toclient": min(flow.resp.packets, _MOST),
@@ -104,6 +112,16 @@ def _record(event: FlowEnded, interface: str | None, compress_ipv6: bool) -> dic
     if key.proto == _TCP and is_ip:
         record["tcp"] = _tcp(flow)
     return record
+
+
+def _app_proto(flow: Flow) -> dict[str, str]:
+    app = flow.app
+    if app is None or app.protocol not in _APPS:
+        return {}
+    names = {"app_proto": _APPS[app.protocol]}
+    if app.carrier in _APPS:
+        names["app_proto_orig"] = _APPS[app.carrier]
+    return names
 
 
 def _time(ns: int) -> str:

@@ -1,7 +1,7 @@
 """Zeek's conn.log: the same fields, with the same names and meanings.
 
-Source: Zeek's documentation of ``Conn::Info`` and of the ASCII log writer. ``service`` and
-``local_orig`` are unset, as in a Zeek that was not told. ``uid`` and ``tunnel_parents`` follow
+Source: Zeek's documentation of ``Conn::Info`` and of the ASCII log writer. ``local_orig`` is
+unset, as in a Zeek that was not told. ``uid`` and ``tunnel_parents`` follow
 from the flow's number, so that a file gives the same each time.
 """
 
@@ -19,6 +19,13 @@ __all__ = ["zeek_json_line", "zeek_line"]
 
 _PROTOCOLS: Final = {6: "tcp", 17: "udp", 1: "icmp", 58: "icmp"}
 _ICMP: Final = (1, 58)
+_SERVICES: Final = {
+    "tls": "ssl", "mdns": "dns", "llmnr": "dns", "netbios": "dns",
+    **{name: name for name in (
+        "dtls", "quic", "http", "dns", "dhcp", "ssh", "mqtt", "ntp", "rdp", "smb", "smtp",
+        "bittorrent", "imap", "pop3", "ftp", "xmpp", "mysql", "postgresql",
+    )},
+}  # fmt: skip
 
 
 def _record(flow: Flow, key: tuple[int, int]) -> dict[str, object]:
@@ -38,6 +45,8 @@ def _record(flow: Flow, key: tuple[int, int]) -> dict[str, object]:
         "id.resp_p": resp_p,
         "proto": proto,
     }
+    if service := _service(flow):
+        record["service"] = service
     if flow.duration > 0:
         record["duration"] = flow.duration / 1e9
         # Zeek counts no payload of protocols that it does not parse.
@@ -58,6 +67,15 @@ def _record(flow: Flow, key: tuple[int, int]) -> dict[str, object]:
     if len(ends.orig.packed) != 6:
         record["community_id"] = ends.community_id()
     return record
+
+
+def _service(flow: Flow) -> str:
+    """The protocols inside, by Zeek's names; the one that handed over first."""
+    app = flow.app
+    if app is None:
+        return ""
+    names = dict(_SERVICES, ldap="ldap_udp" if flow.key.proto == 17 else "ldap_tcp")
+    return ",".join(names[name] for name in (app.carrier, app.protocol) if name in names)
 
 
 def _believed(counters: Counters) -> int:

@@ -192,8 +192,9 @@ def test_kinds_that_are_no_events_are_refused_and_the_classes_named(kinds: Any) 
             subscribe(kinds=kinds)
         assert caught.value.option == "kinds"
         assert str(caught.value).endswith(
-            "the classes are FlowStarted, FlowEstablished, FlowUpdated, FlowEnded, LinkDown, "
-            "LinkUp, BackendChanged, CaptureError, SinkFailed, Lagged"
+            "the classes are FlowStarted, FlowEstablished, FlowUpdated, FlowEnded, AppEvent, "
+            "NeighbourSeen, DeviceSeen, DeviceChanged, DeviceGone, LinkDown, LinkUp, "
+            "BackendChanged, CaptureError, SinkFailed, Lagged"
         )
 
 

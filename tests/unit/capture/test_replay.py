@@ -239,8 +239,8 @@ def test_one_record_a_flow_can_be_had(story: Path) -> None:
     [
         (("--events", "ended,begun"), "must be some of started,established,updated,ended"),
         (("--events", ""), "must be some of"),
-        (("--format", "csv", "--events", "started,ended"), "prints only flows that have ended"),
-        (("--format", "zeek", "--events", "started"), "prints only flows that have ended"),
+        (("--format", "csv", "--events", "started,ended"), "prints only ended"),
+        (("--format", "zeek", "--events", "started"), "prints only ended"),
         (("--events", "started", "--mqtt", "mqtt://127.0.0.1"), "publishes updated and ended"),
     ],
 )

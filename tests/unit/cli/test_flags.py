@@ -75,7 +75,7 @@ def test_a_word_of_a_filter_may_have_spaces_and_begin_with_a_dash() -> None:
          "KIND is vxlan, vxlan-gpe, geneve, gtpu, gre, mpls, l2tp, capwap, lisp, teredo, ayiya or "
          "none"),
         ("flows --events begun", "flows: error: argument --events: begun: must be some of "
-         "started,established,updated,ended, as started,ended"),
+         "started,established,updated,ended,app, as started,ended"),
         ("filter", "filter: error: the following arguments are required: FILTER"),
         ("filter tcp -x", "filter: error: unrecognized arguments: -x"),
         ("record", "record: error: the following arguments are required: -w"),

@@ -12,7 +12,6 @@ import pyarrow as pa
 import pytest
 
 from netring_bpf import (
-    Counters,
     EventBatch,
     FlowEnded,
     FlowEvent,
@@ -21,7 +20,10 @@ from netring_bpf import (
     FlowStarted,
 )
 from netring_bpf._core import lib
-from netring_bpf.events.layout import ENDS, KINDS, TUNNELS
+from netring_bpf.events.app import App
+from netring_bpf.events.app_record import PROTOCOLS
+from netring_bpf.events.event import event_name
+from netring_bpf.events.layout import COUNTERS, ENDS, KINDS, TUNNELS
 from netring_bpf.ring.reader import Reader
 from tests.support.frames import icmp_echo, ip, tcp, udp
 from tests.support.replay import START, Frame, one_batch
@@ -71,8 +73,8 @@ def as_row(event: FlowEvent) -> dict[str, object]:
         "reason": code[event.reason] if isinstance(event, FlowEnded) else 0,
         "id": flow.id,
         "start": flow.start,
-        **{f"orig_{name}": value for name, value in flow.orig._asdict().items()},
-        **{f"resp_{name}": value for name, value in flow.resp._asdict().items()},
+        **{f"orig_{name}": getattr(flow.orig, name) for name in COUNTERS},
+        **{f"resp_{name}": getattr(flow.resp, name) for name in COUNTERS},
         "orig_addr": key.orig.packed.ljust(16, b"\0"),
         "orig_port": key.orig.port,
         "resp_addr": key.resp.packed.ljust(16, b"\0"),
@@ -96,6 +98,12 @@ def as_row(event: FlowEvent) -> dict[str, object]:
         "tunnel_resp_port": tunnel_resp[1],
         "first_packet_count": len(flow.first_packets),
         "one_sided": int(flow.one_sided),
+        "has_macs": int(flow.macs is not None),
+        "orig_mac": flow.macs[0] if flow.macs else bytes(6),
+        "resp_mac": flow.macs[1] if flow.macs else bytes(6),
+        "mac_changes": flow.mac_changes,
+        "app_protocol": PROTOCOLS.index(flow.app.protocol if flow.app else ""),
+        "app_count": flow.app.count if flow.app else 0,
     }
 
 
@@ -122,7 +130,7 @@ def test_columns_say_what_the_events_say(options: FlowOptions) -> None:
         expected = as_row(event)
         assert {name: plain(row[name]) for name in expected} == expected
     assert set(table.dtype.names or ()) - set(as_row(batch[0])) <= {
-        "first_packets",
+        "first_packets", "app_at", "app_size",
         *(f"{side}_{of}_{name}"
           for side in ("orig", "resp") for of in ("size", "gap")
           for name in ("min", "mean", "max", "m2")),
@@ -183,7 +191,7 @@ def arrow_row(event: FlowEvent) -> dict[str, object]:
     flow, key, tunnel = event.flow, event.flow.key, event.flow.tunnel
     is_tcp = key.proto == 6
     row: dict[str, object] = {
-        "event": type(event).__name__.removeprefix("Flow").lower(),
+        "event": event_name(type(event)),
         "ts": event.ts,
         "reason": event.reason.value if isinstance(event, FlowEnded) else None,
         "id": flow.id,
@@ -212,9 +220,16 @@ def arrow_row(event: FlowEvent) -> dict[str, object]:
         "tunnel_orig_port": tunnel and tunnel.orig.port,
         "tunnel_resp_addr": tunnel and tunnel.resp.packed,
         "tunnel_resp_port": tunnel and tunnel.resp.port,
+        "resp_name": flow.resp.name,
+        "orig_mac": flow.macs and flow.macs[0],
+        "resp_mac": flow.macs and flow.macs[1],
+        "mac_changes": flow.mac_changes,
+        **{f"app_{name}": getattr(flow.app, name, None) for name in App.FIELDS[:7]},
+        "app_count": flow.app.count if flow.app else 0,
+        "app_cut": flow.app is not None and flow.app.is_cut,
     }
     for side, counters in (("orig", flow.orig), ("resp", flow.resp)):
-        for name in Counters._fields:
+        for name in COUNTERS:
             value = getattr(counters, name)
             row[f"{side}_{name}"] = (value or None) if name in {"first", "last", "rtt"} else value
         row[f"{side}_state"] = counters.tcp_state.name.lower() if is_tcp else None

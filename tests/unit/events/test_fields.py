@@ -15,13 +15,14 @@ from hypothesis import strategies as st
 
 from netring_bpf import EventBatch, FlowEnded, FlowOptions
 from netring_bpf._core import ffi, lib
-from netring_bpf.events.fields import DERIVED, MEASURED, RECORD, SECONDS, TIMES
+from netring_bpf.events.fields import DERIVED, FLAT, MEASURED, RECORD, SECONDS, TIMES
 from netring_bpf.events.layout import Layout
 from netring_bpf.events.plain import count, time_text
 from netring_bpf.formats.base import FORMATS
 from netring_bpf.formats.batch_text import TextEncoder
 from netring_bpf.formats.csv import cell
 from netring_bpf.formats.json import encode_event
+from tests.support.apps import EXAMPLES, app_batch
 from tests.support.frames import tcp, udp
 from tests.support.replay import START, Frame, one_batch
 from tests.unit.events.test_columns import FULL, frames
@@ -72,6 +73,11 @@ def native(**fields: object) -> EventBatch:
     return EventBatch(bytes(ffi.buffer(event)), Layout(ffi.sizeof("nr_event"), False, 0), 1)
 
 
+def _named() -> tuple[dict[str, object], bytes]:
+    fields, record = EXAMPLES["tls"]
+    return fields | {"kind": lib.NR_EVENT_ENDED}, record
+
+
 @pytest.mark.parametrize(("options", "names"), [(PLAIN, RECORD), (FULL, (*RECORD, *MEASURED))])
 def test_a_record_has_the_names_of_the_table_in_its_order(
     options: FlowOptions, names: tuple[str, ...]
@@ -81,6 +87,7 @@ def test_a_record_has_the_names_of_the_table_in_its_order(
         assert list(record) == [name for name in names if name in record]
     if options is PLAIN:  # the ICMP error has no checksum
         records += [event.to_dict() for event in batch_of(FlowOptions(update_interval=None))]
+        records += [event.to_dict() for event in app_batch([_named()])]
         assert set().union(*records) == set(names)
 
 
@@ -106,18 +113,20 @@ def test_records_of_a_sink_have_three_more_names(options: FlowOptions) -> None:
 
 
 def test_arrow_has_the_table_s_columns() -> None:
-    assert batch_of(PLAIN).to_arrow().schema.names == list(RECORD)
-    assert batch_of(FULL).to_arrow().schema.names == [*RECORD, *MEASURED]
+    assert batch_of(PLAIN).to_arrow().schema.names == list(FLAT)
+    assert batch_of(FULL).to_arrow().schema.names == [*FLAT, *MEASURED]
 
 
 def test_columns_are_those_of_the_table_that_an_event_in_memory_has() -> None:
     names = set(batch_of(PLAIN).columns().dtype.names or ())
-    assert names == set(RECORD) - DERIVED | {"family", "tunnel_family", "first_packet_count"}
+    assert names == set(RECORD) - DERIVED | {
+        "family", "tunnel_family", "first_packet_count", "has_macs", "app_at", "app_size",
+    }  # fmt: skip
 
 
 def test_comma_separated_values_have_the_table_s_columns() -> None:
     header = FORMATS["csv"].header.decode().strip().split(",")
-    assert header == [*RECORD, "interface"]
+    assert header == [*FLAT, "interface"]
     batch = batch_of(PLAIN).of_kinds(FlowEnded)
     text = TextEncoder("csv").encode(batch).decode()
     rows = list(csv.DictReader(io.StringIO(text, newline=""), header))
@@ -128,16 +137,16 @@ def test_comma_separated_values_have_the_table_s_columns() -> None:
         }
         shown = {name: "true" if value == "True" else value for name, value in shown.items()}
         assert {name: row[name] for name in shown} == shown
-        assert {row[name] for name in RECORD if name not in shown} <= {"", "0"}
+        assert {row[name] for name in FLAT if name not in shown} <= {"", "0"}
 
 
 def test_the_page_explains_each_name() -> None:
     page = EVENTS_PAGE.read_text()
-    table = page.partition("## The record")[2].partition("\n## ")[0]
+    table = page.partition("## The record")[2].partition("\n##")[0]
     named = [
         name
         for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
-        for name in re.findall(r"`([a-z_…]+)`", row)
+        for name in re.findall(r"`([a-z0-9_…]+)`", row)
     ]
     sides = ("orig", "resp")
     told = [
@@ -174,7 +183,8 @@ def test_a_time_is_written_to_its_nanosecond(ns: int) -> None:
 def test_times_of_one_batch_do_not_mix() -> None:
     seconds = [0, 64, 128, 64, 0, 86_399, 86_400, 951_782_400, 4_107_542_400, 64]
     events = ffi.new("nr_event[]", [{"ts": s * 10**9 + 1, "kind": 1, "family": 4} for s in seconds])
-    batch = EventBatch(bytes(ffi.buffer(events)), Layout(ffi.sizeof("nr_event"), False, 0), 10)
+    layout = Layout(ffi.sizeof("nr_event"), False, 0)
+    batch = EventBatch(bytes(ffi.buffer(events)), layout, len(seconds))
     made = TextEncoder("json").encode_records(batch).records()
     assert [json.loads(text)["ts"] for text in made] == [time_text(s * 10**9 + 1) for s in seconds]
 
@@ -223,7 +233,7 @@ def test_an_interface_s_name_is_guarded_and_quoted() -> None:
     ):  # fmt: skip
         text = TextEncoder("csv", interface=name).encode(batch).decode()
         [row] = csv.reader(io.StringIO(text, newline=""))
-        assert (len(row), row[-1]) == (len(RECORD) + 1, shown)
+        assert (len(row), row[-1]) == (len(FLAT) + 1, shown)
 
 
 def test_no_other_cell_begins_a_formula() -> None:

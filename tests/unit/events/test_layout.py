@@ -18,7 +18,11 @@ NR_EVENT = [
     ("tunnel_kind", 310, 1), ("tunnel_family", 311, 1),
     ("network", 312, 4), ("icmp_errors", 316, 4),
     ("icmp_error_type", 320, 1), ("icmp_error_code", 321, 1),
-    ("first_packets", 322, 1), ("one_sided", 323, 1), ("reserved", 324, 4), ("history", 328, 40),
+    ("first_packets", 322, 1), ("one_sided", 323, 1),
+    ("app_protocol", 324, 1), ("has_macs", 325, 1), ("how", 326, 1),
+    ("prefix_length", 327, 1),
+    ("app_at", 328, 4), ("app_size", 332, 4), ("app_count", 336, 4), ("mac_changes", 340, 4),
+    ("orig_mac", 344, 6), ("resp_mac", 350, 6), ("reserved2", 356, 4), ("history", 360, 40),
 ]  # fmt: skip
 NR_EVENT_SIDE = [
     ("packets", 0, 8), ("bytes", 8, 8), ("ip_bytes", 16, 8), ("payload", 24, 8),
@@ -63,7 +67,7 @@ def test_the_structs_of_an_event_have_nothing_behind_their_last_field() -> None:
 def test_fields_in_another_order_than_in_memory_are_refused() -> None:
     from netring_bpf.events.layout import format_of
 
-    assert format_of("nr_event", ("orig_p", "resp_p")).format == "=296x2H68x"
+    assert format_of("nr_event", ("orig_p", "resp_p")).format == "=296x2H100x"
     with pytest.raises(ImportError, match=r"nr_event of .* has orig_p where .* reads resp_p"):
         format_of("nr_event", ("resp_p", "orig_p"))
     with pytest.raises(ImportError, match=r"has nothing where .* reads no_such_field"):

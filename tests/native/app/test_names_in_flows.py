@@ -1,0 +1,98 @@
+"""The responder of a flow has the name that its originator asked for, from frames on the wire."""
+
+from __future__ import annotations
+
+import struct
+
+from scapy.layers.dns import DNS, DNSQR, DNSRR
+from scapy.layers.inet import IP, TCP, UDP
+from scapy.layers.l2 import Ether
+from scapy.packet import Packet
+
+from netring_bpf import FlowEnded, FlowOptions
+from netring_bpf._core import ffi, lib
+from netring_bpf.ring.reader import Reader
+from tests.support.replay import SECOND, START, Frame
+
+ALICE, BOB, RESOLVER, SERVER = "10.0.0.1", "10.0.0.2", "10.0.0.53", "192.0.2.9"
+
+
+def frame(packet: Packet, seconds: int = 0) -> Frame:
+    return Frame(bytes(Ether() / packet), START + seconds * SECOND)
+
+
+def lookup(asker: str, name: str, seconds: int = 0, *, alias: str | None = None) -> list[Frame]:
+    ask = IP(src=asker, dst=RESOLVER) / UDP(sport=4000 + seconds, dport=53)
+    tell = IP(src=RESOLVER, dst=asker) / UDP(sport=53, dport=4000 + seconds)
+    question = DNSQR(qname=name)
+    answers = [DNSRR(rrname=alias or name, type="A", ttl=30, rdata=SERVER)]
+    if alias is not None:
+        answers.insert(0, DNSRR(rrname=name, type="CNAME", ttl=30, rdata=alias))
+    return [
+        frame(ask / DNS(id=seconds, rd=1, qd=question), seconds),
+        frame(tell / DNS(id=seconds, qr=1, rd=1, qd=question, an=answers), seconds),
+    ]
+
+
+def connection(asker: str, seconds: int, *, port: int = 443) -> Frame:
+    return frame(IP(src=asker, dst=SERVER) / TCP(sport=5000, dport=port, flags="S"), seconds)
+
+
+def responders(frames: list[Frame], names: str = "all") -> tuple[dict[str, str | None], Reader]:
+    """The name of the responder of each flow to the server, by originator."""
+    reader = Reader(FlowOptions(update_interval=None, events=(FlowEnded,), names=names))
+    with reader:
+        reader.add_replay(b"".join(f.record() for f in frames))
+        assert reader.run() == 0
+        found = {}
+        for batch in reader.finish(4096):
+            for row in batch.rows:
+                native = ffi.from_buffer("nr_event *", batch.raw[row * batch.event_size :])
+                if bytes(native.resp_h)[:4] == bytes([192, 0, 2, 9]):
+                    asker = ".".join(map(str, bytes(native.orig_h)[:4]))
+                    at = native.app_at
+                    found[asker] = name_in(batch.raw[at : at + native.app_size])
+    return found, reader
+
+
+def name_in(record: bytes) -> str | None:
+    while record:
+        field, size = struct.unpack_from("=BxH", record)
+        if field == lib.NR_FIELD_RESP_NAME:
+            return record[4 : 4 + size].decode()
+        record = record[4 + size :]
+    return None
+
+
+def test_a_flow_has_the_name_that_its_originator_asked_for() -> None:
+    frames = [
+        *lookup(ALICE, "a.example", 1, alias="edge.example"),
+        *lookup(BOB, "b.example", 2),
+        connection(ALICE, 3),
+        connection(BOB, 4),
+        connection("10.0.0.3", 5),
+    ]
+    found, reader = responders(frames)
+    assert found == {ALICE: "a.example", BOB: "b.example", "10.0.0.3": "b.example"}
+    assert [name for name, *_ in reader.names.of(SERVER)] == ["b.example", "a.example"]
+    (latest, _) = reader.names.of(SERVER)
+    assert (latest.source, latest.first) == ("dns", START + 2 * SECOND)
+
+
+def test_a_name_is_too_old_after_ten_minutes() -> None:
+    found, _ = responders([*lookup(ALICE, "a.example"), connection(ALICE, 601)])
+    assert found == {ALICE: None}
+
+
+def test_a_flow_whose_first_frame_is_an_answer_is_named_by_its_real_responder() -> None:
+    answer = frame(IP(src=SERVER, dst=ALICE) / TCP(sport=443, dport=5000, flags="SA"), 2)
+    found, _ = responders([*lookup(ALICE, "a.example", 1), answer])
+    assert found == {ALICE: "a.example"}
+
+
+def test_nothing_is_learned_where_only_services_are_wanted() -> None:
+    frames = [*lookup(ALICE, "a.example", 1), connection(ALICE, 2)]
+    for names in ("service", "off"):
+        found, reader = responders(frames, names)
+        assert found == {ALICE: None}
+        assert reader.names.statistics().learned == 0
