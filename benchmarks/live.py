@@ -132,23 +132,26 @@ def _names(options: Options, program: Path) -> tuple[Results, Table]:
             cases += [_case(r, load, f"beside names off, {flows:,} flows") for r in receivers]
             names.append((way, flows, *(case.name for case in cases[-3:])))
     results = interleave(cases, options.rounds)
-    rows = tuple(
-        (
-            way,
-            f"{flows:,}",
-            results.ratio(on, off, "cpu").text(3),
-            results.ratio(on, off, "received_rate").text(3),
-            f"{results.median(on, 'cpu'):.0f}",
-            f"{results.median(off, 'cpu'):.0f}",
-            f"{results.median(bare, 'cpu'):.0f}",
-        )
-        for way, flows, on, off, bare in names
-    )
+    rows = tuple(_names_row(results, *name) for name in names)
     columns = (
         "capture", "flows", "CPU, on / off", "received, on / off", "ns CPU a packet",
         "with names off", "floor",
     )  # fmt: skip
     return results, Table("Names on beside off, 60-byte frames", columns, rows, 2)
+
+
+def _names_row(
+    results: Results, way: str, flows: int, on: str, off: str, bare: str
+) -> tuple[str, ...]:
+    return (
+        way,
+        f"{flows:,}",
+        results.ratio(on, off, "cpu").text(3),
+        results.ratio(on, off, "received_rate").text(3),
+        f"{results.median(on, 'cpu'):.0f}",
+        f"{results.median(off, 'cpu'):.0f}",
+        f"{results.median(bare, 'cpu'):.0f}",
+    )
 
 
 # -- the loss curve --
@@ -251,8 +254,8 @@ def run(options: Options) -> Report:
         results, speeds = _full_speed(options, program)
         beside = _against_tpacket(results, [(60, 1_000)] if options.quick else _MIXES)
         curve_results, curve = _curve(options, program)
-        names_results, names = _names(options, program)
-        tables = [speeds, beside, names, curve]
+        names_results, names_table = _names(options, program)
+        tables = [speeds, beside, names_table, curve]
         figures = {**results.values, **names_results.values, **curve_results.values}
         if options.against:
             peer_results, table = _beside_peers(options, Path(folder))
