@@ -28,6 +28,7 @@ from tests.native.app.test_dns import mdns, query
 from tests.native.app.test_neighbours import MESSAGES
 from tests.native.app.test_ssdp import ANSWER, NOTICE, SEARCH
 from tests.native.source.test_savefile import FORMS
+from tests.support.apps import EXAMPLES
 from tests.support.encapsulations import LINKS, MACS, TAGS, TUNNELS
 from tests.support.frames import icmp_echo, tcp, udp
 from tests.support.paths import ORACLES, ROOT
@@ -78,6 +79,8 @@ def hellos() -> Iterator[bytes]:
     yield from (b"\x01" + client, b"\x03" + client, b"\x01" + server, b"\x02" + datagram)
     yield b"\x04" + datagram_record(fragment(datagram, 0, 0, 20) + fragment(datagram, 0, 20))
     yield b"\x04" + datagram_record(b"\x02\x28", kind=21)
+
+
 def datagrams() -> Iterator[bytes]:
     """Datagrams of one flow, each behind its kind and its length, as quic.c of this folder says."""
 
@@ -94,6 +97,8 @@ def datagrams() -> Iterator[bytes]:
     yield flow((1, crypto), (2, b"\xff\0\0\0\x01\0" + server_id + bytes(40)), (1, crypto))
     yield flow((2, b"\x80\0\0\0\0\0" + server_id + b"\0\0\0\x01k3C\xcf"), (1, crypto))
     yield flow((0, b"\xd0k3C\xcf\x09server id\0\0\x40\x40" + bytes(64)))
+
+
 def messages() -> Iterator[bytes]:
     """Ports, as dns.c numbers them, and a message of DNS, NetBIOS, DHCP or SSDP."""
     question = query("www.example.org")
@@ -125,11 +130,19 @@ def packets() -> Iterator[bytes]:
     return (bytes((4, 0, link, 1, 0, 0, 0, 0)) + data for link, data in frames())
 
 
+def records() -> Iterator[bytes]:
+    """Application records, each behind what records.c of this folder makes its event of."""
+    for native, sent in EXAMPLES.values():
+        for kind in (0, 1):
+            yield bytes([native["app_protocol"], 0, 0, kind, 1, 3, 2, 0]) + sent
+
+
 SEEDS = {
     "dissect": packets,
     "dns": messages,
     "neighbours": neighbours,
     "quic": datagrams,
+    "records": records,
     "savefile": files,
     "tls": hellos,
     **{name: partial(text_seeds.seeds, name) for name in text_seeds.MESSAGES},
