@@ -32,6 +32,7 @@ from netring_bpf.errors import (
 )
 from netring_bpf.filter.filter_set import FilterSet
 from netring_bpf.interface import Interface
+from netring_bpf.ring.reader import NO_CRYPTO
 
 __all__ = ["open_rings"]
 
@@ -39,6 +40,14 @@ _log = logging.getLogger("netring_bpf.capture")
 
 
 def open_rings(interface: Interface, options: BackendOptions) -> Rings:
+    """Open the backend as ``_open_backend`` does, with a notice if names need a library."""
+    rings = _open_backend(interface, options)
+    if rings.readers.lacks_crypto:
+        rings.announce(NO_CRYPTO)
+    return rings
+
+
+def _open_backend(interface: Interface, options: BackendOptions) -> Rings:
     """Open the backend that ``options`` name, in the thread's network namespace.
 
     ``"auto"`` falls back to TPACKET_V3 on every error but ``OptionError`` and ``AttachError``:

@@ -26,7 +26,15 @@ from netring_bpf.events.event import Event
 from netring_bpf.ring.flow_ids import id_of_content
 from netring_bpf.ring.flow_options import DEFAULT_MAX_FLOWS, FlowOptions
 from netring_bpf.ring.names import AddressNames
-from netring_bpf.ring.reader import ASKS, MAX_SOURCES, Copied, FileInterface, Growth, Reader
+from netring_bpf.ring.reader import (
+    ASKS,
+    MAX_SOURCES,
+    NO_CRYPTO,
+    Copied,
+    FileInterface,
+    Growth,
+    Reader,
+)
 from netring_bpf.statistics import CaptureStatistics
 from netring_bpf.threads import start_thread
 
@@ -38,7 +46,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Replay"]
 
-_OPENED = Opened(backend="file")
 _log = logging.getLogger("netring_bpf.capture")
 _FEWEST_FLOWS = 1024  # to begin with
 _PIPE_FLOWS = 16_384
@@ -73,6 +80,7 @@ class Replay:
         self._name = named(path)
         self._filter = None if filter is None else _file_filter(filter)
         self._flow = flow or FlowOptions()
+        self._how = Opened(backend="file")
         self._stack = contextlib.ExitStack()
         self._reader: Reader | None = None
         self._names: AddressNames | None = None
@@ -98,8 +106,8 @@ class Replay:
 
     @property
     def opened(self) -> Opened:
-        """The same before and after opening: a file."""
-        return _OPENED
+        """A file, with what there is to notice."""
+        return self._how
 
     @property
     def finite(self) -> bool:
@@ -137,6 +145,9 @@ class Replay:
                     growth=Growth(self._flows_at_first(), memory_bound()),
                 )
             )
+            if reader.lacks_crypto:
+                self._how = Opened(backend="file", notices=(NO_CRYPTO,))
+                _log.warning("%s", NO_CRYPTO)
             self._waiting = sorted(self._files, key=lambda file: file.first or 0)
             self._read_next_files(reader)
             self._reader = reader
@@ -371,7 +382,7 @@ class Replay:
         with self._closing:
             if self._final is not None:
                 return self._final
-            return self._opened().statistics(_OPENED.backend, None, (), {})
+            return self._opened().statistics(self._how.backend, None, (), {})
 
     # -- records of one file, instead of events --
 
@@ -423,7 +434,7 @@ class Replay:
             if self._final is None:
                 self._reader.flush()
                 self._reader.discard()
-                self._final = self._reader.statistics(_OPENED.backend, None, (), {})
+                self._final = self._reader.statistics(self._how.backend, None, (), {})
                 self._stack.close()
 
     def __enter__(self) -> Self:

@@ -28,6 +28,7 @@ from netring_bpf.formats.base import FORMATS
 from netring_bpf.ring.flow_options import (
     DEFAULT_MAX_FLOWS,
     MAX_TUNNEL_DEPTH,
+    NAMES,
     SLICED,
     FlowKey,
     FlowOptions,
@@ -181,6 +182,13 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "[default: %(default)s]",
     )
     add(
+        "--names",
+        choices=NAMES,
+        default=_DEFAULT.names,
+        help="read the protocol of each flow and the names in it, or the protocol (service) alone, "
+        "or look at no byte of payload [default: %(default)s]",
+    )
+    add(
         "--preset",
         choices=PRESETS,
         default="default",
@@ -328,6 +336,7 @@ def flow_options(given: argparse.Namespace, shown: str) -> FlowOptions:
         one_sided=given.one_sided,
         max_flows=given.max_flows,
         sliced=given.sliced,
+        names=given.names,
         events=events,
     )
 

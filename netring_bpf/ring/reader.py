@@ -29,6 +29,7 @@ __all__ = [
     "AS_IS",
     "FRAMES",
     "MAX_SOURCES",
+    "NO_CRYPTO",
     "PCAP",
     "PCAPNG",
     "Blocks",
@@ -41,6 +42,10 @@ __all__ = [
 
 ASKS = int(lib.NR_READER_ASKS)  #: what ``Reader.run()`` returns for want of a filter
 MAX_SOURCES = int(lib.NR_MAX_SOURCES)  #: of one reader
+NO_CRYPTO = (
+    "libcrypto is missing: flows of QUIC have no names, and TLS has no JA4; install OpenSSL "
+    '(Debian: libssl3), or choose names="service"'
+)
 # The forms in which Reader.copy() gives the records of a capture file; api.h describes them.
 AS_IS, PCAPNG = int(lib.NR_COPY_AS_IS), int(lib.NR_COPY_PCAPNG)
 PCAP, FRAMES = int(lib.NR_COPY_PCAP), int(lib.NR_COPY_FRAMES)

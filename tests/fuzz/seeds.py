@@ -137,7 +137,26 @@ def records() -> Iterator[bytes]:
             yield bytes([native["app_protocol"], 0, 0, kind, 1, 3, 2, 0]) + sent
 
 
+def conversations() -> Iterator[bytes]:
+    """Packets of flows, each behind the four bytes that app.c of this folder reads."""
+
+    def packet(kind: int, data: bytes, step: int = 0) -> bytes:
+        even = data + bytes(-len(data) % 8)
+        return bytes((kind, step, 1, len(even) // 8)) + even
+
+    hello, answer = record(client_hello(server_name(b"a.example"))), record(server_hello())
+    request = b"GET / HTTP/1.1\r\nHost: a.example\r\nX: %s\r\n\r\n" % bytes([65] * 9)
+    response = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc"
+    yield packet(0, hello) + packet(4, answer)
+    yield packet(0, hello[:40]) + packet(0, hello[40:]) + packet(4, answer[:16]) + packet(4, b"")
+    yield packet(1, request) + packet(1, request) + packet(5, response) + packet(5, response)
+    for message in messages():
+        yield packet(10, message[:2000]) + packet(14, message[:2000])
+    yield packet(7, b"220 here ESMTP\r\n") + packet(3, b"STARTTLS\r\n") + packet(3, hello, 1)
+
+
 SEEDS = {
+    "app": conversations,
     "dissect": packets,
     "dns": messages,
     "neighbours": neighbours,

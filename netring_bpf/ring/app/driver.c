@@ -164,6 +164,11 @@ static void note_more(struct nr_app *app, struct nr_reading *r, const struct nr_
     nr_app_label(app, r, p, app->message.protocol);
 }
 
+static bool is_cut(const struct nr_message *m) {
+    return m->record.is_cut ||
+           nr_record_value(m->record.bytes, m->record.size, NR_FIELD_CUT, 0) != 0;
+}
+
 /* Reads the messages in the bytes at hand. Returns how many bytes are done with; those of a message
  * may lie beyond. */
 static uint64_t read_messages(struct nr_app *app, struct nr_reading *r,
@@ -187,6 +192,7 @@ static uint64_t read_messages(struct nr_app *app, struct nr_reading *r,
         s->needs = 0;
         s->attempts = s->tries = 0;
         done += app->message.used;
+        app->missed[NR_MISSED_TOO_LONG] += left >= NR_BACKLOG_SIZE && is_cut(&app->message);
         nr_app_take(app, r, p, &app->message);
     }
     return done;
@@ -194,16 +200,23 @@ static uint64_t read_messages(struct nr_app *app, struct nr_reading *r,
 
 /* -- what cannot be read -- */
 
+/* Returns whether the side's parser finds a message behind a hole. */
+static bool resyncs(const struct nr_app_side *s) {
+    return s->parser != NR_READ_ANY && s->parser != NR_READ_NOTHING && row_of(s)->resyncs;
+}
+
 /* Reads the beginning of a message whose end will not come, as far as its parser can. */
 static void read_beginning(struct nr_app *app, struct nr_reading *r, const struct nr_app_packet *p,
                            const uint8_t *at, uint32_t length) {
     const struct nr_app_side *s = &r->side[p->side];
+    struct nr_message *m = &app->message;
     if (length == 0 || s->parser == NR_READ_NOTHING || s->is_chunks) {
         return;
     }
     if (parse(app, r, p, at, length, true) == NR_MESSAGE) {
-        app->message.record.is_cut = true;
-        nr_app_take(app, r, p, &app->message);
+        m->record.is_cut = true;
+        m->next = resyncs(s) ? NR_PARSE_SAME : m->next; /* lose() says how it goes on */
+        nr_app_take(app, r, p, m);
     }
 }
 
@@ -217,16 +230,13 @@ static void read_backlog_beginning(struct nr_app *app, struct nr_reading *r,
 }
 
 /* Bytes of the side are missing. Its parser may find the next message, or nothing more is read. */
-static void lose(struct nr_app *app, struct nr_reading *r, const struct nr_app_packet *p,
-                 uint32_t reason) {
+static void lose(struct nr_app *app, struct nr_reading *r, const struct nr_app_packet *p) {
     struct nr_app_side *s = &r->side[p->side];
     if (s->parser == NR_READ_NOTHING) {
         return;
     }
-    const bool resyncs = s->parser != NR_READ_ANY && row_of(s)->resyncs;
-    app->missed[reason]++;
     nr_app_give_up_asks(app, r, p, 1u << (p->side ^ 1)); /* which were answered is not known */
-    if (!resyncs) {
+    if (!resyncs(s)) {
         nr_app_stop(app, r, p, p->side);
         return;
     }
@@ -303,11 +313,12 @@ static void read_in_place(struct nr_app *app, struct nr_reading *r, const struct
         return;
     }
     if (rest->captured < rest->length && done < rest->length) {
+        app->missed[NR_MISSED_CUT]++;
         if (done < rest->captured) {
             read_beginning(app, r, p, rest->at + done, rest->captured - (uint32_t)done);
         }
         s->base += rest->length;
-        lose(app, r, p, NR_MISSED_CUT);
+        lose(app, r, p);
         return;
     }
     advance(s, done);
@@ -319,9 +330,10 @@ static void read_in_place(struct nr_app *app, struct nr_reading *r, const struct
     const int put = left < NR_BACKLOG_SIZE ? hold(app, r, p->side, 0, at, left)
                                            : NR_BACKLOG_TOO_LONG;
     if (put != NR_BACKLOG_PUT) {
+        app->missed[reason_of(put)]++;
         read_beginning(app, r, p, at, left);
         s->base += left;
-        lose(app, r, p, reason_of(put));
+        lose(app, r, p);
     }
 }
 
@@ -343,9 +355,10 @@ static void read_backlog(struct nr_app *app, struct nr_reading *r, const struct 
 /* The segment was cut, or the backlog cannot take it: its message is given up. */
 static void give_up_segment(struct nr_app *app, struct nr_reading *r,
                             const struct nr_app_packet *p, uint32_t reason) {
+    app->missed[reason]++;
     read_backlog_beginning(app, r, p);
     r->side[p->side].base = p->sequence + p->length;
-    lose(app, r, p, reason);
+    lose(app, r, p);
 }
 
 /* Reads a segment behind others that wait, or behind a hole. */
@@ -428,13 +441,15 @@ void nr_app_segment(struct nr_app *app, struct nr_reading *r, const struct nr_ap
     }
     if (rest.offset > FAR_AWAY) {
         if (++s->tries > TRIES_MAX) {
-            lose(app, r, p, NR_MISSED_GAP);
+            app->missed[NR_MISSED_GAP]++;
+            lose(app, r, p);
         }
         return;
     }
     if (rest.offset > nr_backlog_ready(&s->backlog) && !s->is_lost && is_given_up(p, s)) {
+        app->missed[NR_MISSED_GAP]++;
         read_backlog_beginning(app, r, p);
-        lose(app, r, p, NR_MISSED_GAP);
+        lose(app, r, p);
     }
     if (s->parser == NR_READ_NOTHING ||
         (s->is_lost && !find_beginning(app, r, p, &rest))) {

@@ -1,0 +1,297 @@
+"""What is read inside of flows, whatever pieces the bytes of a side come in."""
+
+from __future__ import annotations
+
+import itertools
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from netring_bpf import CaptureStatistics, FlowOptions
+from netring_bpf._core import ffi, lib
+from netring_bpf.ring.reader import Reader
+from tests.native.app.hellos import (
+    alpn,
+    client_hello,
+    extension,
+    key_share,
+    record,
+    server_hello,
+    server_name,
+)
+from tests.support.frames import tcp, udp
+from tests.support.replay import START, Frame
+from tests.support.sizes import size
+
+CLIENT, SERVER, PORT = "10.0.0.1", "10.0.0.2", 40_000
+MS = 1_000_000
+HELLO = record(
+    client_hello(server_name(b"long.example") + alpn(b"h2") + extension(21, bytes(3000)))
+)
+ANSWER = record(server_hello(key_share(29) + extension(43, b"\x03\x04")))
+REQUEST = b"GET /one HTTP/1.1\r\nHost: www.example\r\nUser-Agent: test\r\n\r\n"
+RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5000\r\n\r\n" + bytes(
+    5000
+)
+FIELDS = {
+    value: name.removeprefix("NR_FIELD_")
+    for name in dir(lib)
+    if name.startswith("NR_FIELD_") and isinstance(value := getattr(lib, name), int)
+}
+
+
+class Told(NamedTuple):
+    """An event, with the fields of its application record."""
+
+    kind: int
+    protocol: int
+    count: int
+    fields: dict[str, bytes]
+
+    def number(self, name: str) -> int:
+        [value] = struct.unpack("=I", self.fields[name])
+        return int(value)
+
+
+def _fields(data: bytes) -> Iterator[tuple[str, bytes]]:
+    at = 0
+    while at < len(data):
+        field, _, length = struct.unpack_from("=BBH", data, at)
+        at += 4 + length
+        assert at <= len(data)
+        yield FIELDS[field], data[at - length : at]
+
+
+def told(
+    frames: Iterable[Frame], options: FlowOptions | None = None
+) -> tuple[list[Told], CaptureStatistics]:
+    """Read the frames; return the events and the books."""
+    with Reader(options or FlowOptions(update_interval=None)) as reader:
+        reader.add_replay(b"".join(frame.record() for frame in frames))
+        assert reader.run() == 0
+        events = []
+        left = reader.flush()
+        while batch := reader.take(4096):
+            data = ffi.from_buffer(batch.raw)
+            for row in batch.rows:
+                event = ffi.cast("nr_event *", data + row * batch.event_size)
+                inside = batch.raw[event.app_at : event.app_at + event.app_size]
+                fields = dict(_fields(inside)) if event.app_size else {}
+                events.append(Told(event.kind, event.app_protocol, event.app_count, fields))
+            if left:
+                left = reader.flush()
+        books = reader.statistics("replay", None, (), {})
+        assert books.balanced
+        return events, books
+
+
+def exchanges(events: Sequence[Told]) -> list[Told]:
+    """The events of exchanges."""
+    return [event for event in events if event.kind == lib.NR_EVENT_APP]
+
+
+class Connection:
+    """A TCP connection of which each side sends segments by their place in its stream."""
+
+    def __init__(self, port: int = 443, client: int = PORT) -> None:
+        self.port, self.client = port, client
+        self.beginning = 1000, 0xFFFFF000
+        self.frames: list[Frame] = []
+        self.segment(0, -1, b"", "S")
+        self.segment(1, -1, b"", "SA")
+        self.segment(0, 0, b"", "A")
+
+    def segment(
+        self, side: int, at: int, data: bytes, flags: str = "A", ack: int = 0, cut: int = 0
+    ) -> None:
+        """Send bytes that are `at` bytes behind the beginning; `cut` of them were not captured."""
+        seq = (self.beginning[side] + 1 + at) % 2**32
+        acked = (self.beginning[1 - side] + 1 + ack) % 2**32 if "A" in flags else 0
+        ends = [(CLIENT, self.client), (SERVER, self.port)]
+        (src, sport), (dst, dport) = ends[side], ends[1 - side]
+        frame = tcp(src, dst, sport, dport, data, flags=flags, seq=seq, ack=acked)
+        ts = START + len(self.frames) * MS
+        self.frames.append(Frame(frame[: len(frame) - cut], ts, len(frame)))
+
+
+def pieces_of(data: bytes, draw: st.DrawFn) -> list[tuple[int, bytes]]:
+    """Pieces of all the bytes, some of them more than once, in an order that few holes come of."""
+    cuts = sorted({0, len(data), *draw(st.lists(st.integers(1, len(data) - 1), max_size=6))})
+    pieces = [(a, data[a:b]) for a, b in itertools.pairwise(cuts)]
+    more = draw(
+        st.lists(st.tuples(st.integers(0, len(data) - 1), st.integers(1, 1400)), max_size=4)
+    )
+    pieces += [(at, data[at : at + length]) for at, length in more]
+    return draw(st.permutations(pieces))
+
+
+@st.composite
+def orders(draw: st.DrawFn) -> tuple[list[tuple[int, bytes]], list[tuple[int, bytes]]]:
+    return pieces_of(HELLO, draw), pieces_of(ANSWER, draw)
+
+
+def of_pieces(
+    asked: Iterable[tuple[int, bytes]], answered: Iterable[tuple[int, bytes]]
+) -> list[Frame]:
+    connection = Connection()
+    for at, data in asked:
+        connection.segment(0, at, data)
+    for at, data in answered:
+        connection.segment(1, at, data)
+    return connection.frames
+
+
+WHOLE, _ = told(of_pieces([(0, HELLO)], [(0, ANSWER)]))
+
+
+def test_a_handshake_makes_one_exchange_and_the_flow_keeps_it() -> None:
+    [exchange] = exchanges(WHOLE)
+    assert exchange.protocol == lib.NR_APP_TLS
+    assert exchange.fields["SERVER_NAME"] == b"long.example"
+    assert exchange.number("VERSION") == 0x0304
+    ended = WHOLE[-1]
+    assert ended.kind == lib.NR_EVENT_ENDED
+    assert (ended.protocol, ended.count, ended.fields) == (lib.NR_APP_TLS, 1, exchange.fields)
+
+
+@settings(max_examples=size(200, 5000), deadline=None)
+@given(orders())
+def test_pieces_in_any_order_and_more_than_once_give_one_answer(
+    pieces: tuple[list[tuple[int, bytes]], list[tuple[int, bytes]]],
+) -> None:
+    events, books = told(of_pieces(*pieces))
+    assert exchanges(events) == exchanges(WHOLE)
+    assert sum(books.names_missed.values()) == 0
+
+
+@settings(max_examples=size(100, 2000), deadline=None)
+@given(st.integers(1, 400), st.integers(1, 700))
+def test_small_segments_give_one_answer(asked: int, answered: int) -> None:
+    def parts(data: bytes, step: int) -> list[tuple[int, bytes]]:
+        return [(at, data[at : at + step]) for at in range(0, len(data), step)]
+
+    events, _ = told(of_pieces(parts(HELLO, asked), parts(ANSWER, answered)))
+    assert exchanges(events) == exchanges(WHOLE)
+
+
+def test_the_first_bytes_stay_where_others_come_later() -> None:
+    connection = Connection()
+    connection.segment(0, 1000, HELLO[1000:])
+    connection.segment(0, 500, b"x" * 1000)  # half of it is new, and makes the hello another one
+    connection.segment(0, 0, HELLO[:500] + b"y" * 200)
+    first = bytearray(HELLO)
+    first[500:1000] = b"x" * 500
+    same = Connection()
+    same.segment(0, 0, bytes(first))
+    assert exchanges(told(connection.frames)[0]) == exchanges(told(same.frames)[0])
+
+
+def test_requests_in_one_segment_are_paired_with_their_answers_in_order() -> None:
+    connection = Connection(80)
+    connection.segment(0, 0, REQUEST + REQUEST.replace(b"one", b"two"))
+    both = RESPONSE + RESPONSE.replace(b"200 OK", b"404 No")
+    for at in range(0, len(both), 1400):
+        connection.segment(1, at, both[at : at + 1400])
+    found = exchanges(told(connection.frames)[0])
+    assert [(e.fields["PATH"], e.number("STATUS")) for e in found] == [
+        (b"/one", 200),
+        (b"/two", 404),
+    ]
+    assert [e.count for e in found] == [1, 2]
+
+
+def test_a_hole_in_a_body_costs_nothing() -> None:
+    connection = Connection(80)
+    connection.segment(0, 0, REQUEST)
+    connection.segment(1, 0, RESPONSE[:1400])
+    connection.segment(0, len(REQUEST), b"", ack=4200)  # the capture has missed some
+    connection.segment(1, 4200, RESPONSE[4200:])
+    connection.segment(0, len(REQUEST), REQUEST)
+    connection.segment(1, len(RESPONSE), RESPONSE)
+    events, books = told(connection.frames)
+    assert [e.number("STATUS") for e in exchanges(events)] == [200, 200]
+    assert sum(books.names_missed.values()) == 0
+
+
+def test_http_goes_on_behind_a_gap() -> None:
+    connection = Connection(80)
+    connection.segment(0, 0, REQUEST[:20])
+    connection.segment(1, 0, b"", ack=len(REQUEST) + 10)  # the rest was not captured
+    connection.segment(0, len(REQUEST) + 10, REQUEST)
+    connection.segment(1, 0, RESPONSE)
+    events, books = told(connection.frames)
+    assert books.names_missed["gap"] == 1
+    assert [e.fields.get("PATH") for e in exchanges(events) if "STATUS" in e.fields] == [b"/one"]
+
+
+def test_a_hello_that_was_cut_gives_what_is_certain() -> None:
+    connection = Connection()
+    connection.segment(0, 0, HELLO, cut=2000)
+    connection.segment(1, 0, ANSWER)
+    events, books = told(connection.frames)
+    [exchange] = exchanges(events)
+    assert exchange.fields["SERVER_NAME"] == b"long.example"
+    assert exchange.number("CUT") == 1
+    assert books.names_missed["cut"] == 1
+
+
+def test_a_question_without_an_answer_is_told_at_the_end() -> None:
+    connection = Connection(80)
+    connection.segment(0, 0, REQUEST)
+    events, _ = told(connection.frames)
+    assert [e.kind for e in events[-2:]] == [lib.NR_EVENT_APP, lib.NR_EVENT_ENDED]
+    assert "STATUS" not in events[-2].fields
+
+
+def test_a_request_that_never_ends_is_told_as_far_as_it_is_held() -> None:
+    connection = Connection(80)
+    data = REQUEST[:-2] + b"X-Long: " + bytes([65]) * 20_000
+    for at in range(0, len(data), 1400):
+        connection.segment(0, at, data[at : at + 1400])
+    events, books = told(connection.frames)
+    [exchange] = exchanges(events)
+    assert exchange.fields["PATH"] == b"/one"
+    assert exchange.number("CUT") == 1
+    assert books.names_missed["too_long"] == 1
+
+
+def test_a_pool_that_is_used_up_is_counted_and_given_back() -> None:
+    options = FlowOptions(update_interval=None, names_memory=1 << 16)
+    frames: list[Frame] = []
+    for n in range(40):  # each holds two chunks of the 64
+        connection = Connection(client=PORT + n)
+        connection.segment(0, 0, HELLO[:1500])
+        frames += connection.frames
+    events, books = told(frames, options)
+    assert books.names_missed["pool_full"] == 8
+    assert len(exchanges(events)) == 40  # cut
+
+
+@pytest.mark.parametrize("names", ["service", "off"])
+def test_labels_alone_have_no_text_and_off_reads_nothing(names: str) -> None:
+    frames = of_pieces([(0, HELLO)], [(0, ANSWER)])
+    events, books = told(frames, FlowOptions(update_interval=None, names=names))  # type: ignore[arg-type]
+    assert exchanges(events) == []
+    assert {e.protocol for e in events[-1:]} == {lib.NR_APP_TLS if names == "service" else 0}
+    assert all(event.fields == {} for event in events)
+    assert books.names_read == 0
+
+
+def test_exchanges_of_one_flow_make_no_more_than_a_thousand_events() -> None:
+    def message(n: int, flags: int) -> bytes:
+        return struct.pack(">6H", n, flags, 1, 0, 0, 0) + b"\x01a\x07example\0\0\x01\0\x01"
+
+    frames = []
+    for n in range(1100):
+        frames.append(Frame(udp(CLIENT, SERVER, PORT, 53, message(n, 0x0100)), START + 2 * n * MS))
+        frames.append(
+            Frame(udp(SERVER, CLIENT, 53, PORT, message(n, 0x8180)), START + (2 * n + 1) * MS)
+        )
+    events, books = told(frames)
+    assert len(exchanges(events)) == 1000
+    assert books.names_missed["left_out"] == 100
+    assert (events[-1].count, books.names_read) == (1100, 1100)
