@@ -1,4 +1,4 @@
-"""The example of the README, as a user would run it."""
+"""Examples on an interface, as a user would run them."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ import subprocess
 import sys
 
 import pytest
+from scapy.layers.dns import DNS, DNSQR, DNSRR
 
-from tests.support.frames import tcp
+from tests.support.frames import tcp, udp
 from tests.support.lab import Namespace, VethPair, xdp_attached
 from tests.support.paths import ROOT
 from tests.support.sender import send_frames
 
 pytestmark = pytest.mark.requires("root", "netns", "bcc")
 
-EXAMPLE = ROOT / "examples" / "flows.py"
+EXAMPLES = ROOT / "examples"
 FLOW = [
     tcp("10.0.0.1", "10.0.0.2", 40000, 443, flags="S", seq=1),
     tcp("10.0.0.2", "10.0.0.1", 443, 40000, flags="SA", seq=1, ack=2),
@@ -30,7 +31,9 @@ NOISE = tcp("10.0.0.1", "10.0.0.2", 40000, 80)
 def test_it_prints_the_flow_that_ended_and_no_other() -> None:
     with Namespace() as namespace:
         VethPair(namespace, "va", namespace, "eth1")
-        program = namespace.popen([sys.executable, "-u", str(EXAMPLE)], stdout=subprocess.PIPE)
+        program = namespace.popen(
+            [sys.executable, "-u", str(EXAMPLES / "flows.py")], stdout=subprocess.PIPE
+        )
         with program:
             assert program.stdout is not None
             assert program.stdout.readline() == "af_xdp native None\n"
@@ -42,3 +45,24 @@ def test_it_prints_the_flow_that_ended_and_no_other() -> None:
             program.terminate()
             assert program.stdout.read() == ""
         assert not xdp_attached(namespace, "eth1")
+
+
+def test_names_prints_a_question_as_its_answer_comes() -> None:
+    name, question = "www.example.org", DNSQR(qname="www.example.org")
+    answer = DNSRR(rrname=name, type="A", ttl=60, rdata="192.0.2.9")
+    lookup = [
+        udp("10.0.0.1", "10.0.0.2", 4000, 53, bytes(DNS(id=7, qd=question))),
+        udp("10.0.0.2", "10.0.0.1", 53, 4000, bytes(DNS(id=7, qr=1, qd=question, an=answer))),
+    ]
+    with Namespace() as namespace:
+        VethPair(namespace, "va", namespace, "eth1")
+        command = [sys.executable, "-u", str(EXAMPLES / "names.py"), "eth1"]
+        pipe = subprocess.PIPE
+        with namespace.popen(command, stdout=pipe, stderr=pipe) as program:
+            assert program.stdout is not None
+            assert program.stderr is not None
+            assert program.stderr.readline() == "reading eth1 by af_xdp\n"
+            send_frames(namespace, "va", lookup)
+            assert program.stdout.readline() == f"10.0.0.1\tdns\t{name}\t192.0.2.9\n"
+            program.terminate()
+            assert program.stdout.read() == ""
