@@ -19,7 +19,7 @@ from tests.support.savefiles import pcap
 
 A, B = "10.0.0.1", "10.0.0.2"
 FLOWS = 5
-OF_FLOWS = [name for name, format in FORMATS.items() if FlowEnded in format.kinds]
+OF_FLOWS = [name for name, of in FORMATS.items() if FlowEnded in of.kinds]
 
 
 def capture(last: bytes = b"") -> bytes:
