@@ -26,7 +26,6 @@ _MEASURABLE = 10_000  #: with fewer flows, one page more or less decides the fig
 _PACKETS = 3_000_000
 _FLOOD = 10_000_000
 _CAP = 65_536
-_NAMES = ", names read"
 _LEAST = 1.0  #: instructions a packet; functions below it do not run for every packet
 _NOTE = (
     "The floor parses the same frames, hashes the five-tuple and adds to packet and byte counters "
@@ -106,10 +105,8 @@ def _arguments(options: Options) -> dict[str, tuple[object, ...]]:
             name = f"{size:,} {kind}"
             cases[_floor(name)] = ("floor", size, packets, kind.lower())
             cases[name] = ("steady", size, packets, kind.lower())
-            cases[name + _NAMES] = ("steady", size, packets, kind.lower(), "names")
     return cases | {
         "short connections": ("whole", packets, _CAP),
-        "short connections" + _NAMES: ("whole", packets, _CAP, "names"),
         "SYN flood, random": ("flood", flood, _CAP, "random"),
         "SYN flood, colliding": ("flood", flood, _CAP, "collide"),
     }
@@ -130,7 +127,7 @@ def _row(results: Results, name: str, mode: object, size: object) -> tuple[str, 
     own = results.spread(name, "ns_per_packet").text()
     if mode != "steady":
         return (name, "none", own, *[""] * 4)
-    floor = _floor(name.removesuffix(_NAMES))
+    floor = _floor(name)
     assert isinstance(size, int)
     memory = results.median(name, "bytes_per_flow")
     return (

@@ -28,6 +28,7 @@ from tests.native.app.test_dns import mdns, query
 from tests.native.app.test_neighbours import MESSAGES
 from tests.native.app.test_ssdp import ANSWER, NOTICE, SEARCH
 from tests.native.source.test_savefile import FORMS
+from tests.support.apps import EXAMPLES
 from tests.support.encapsulations import LINKS, MACS, TAGS, TUNNELS
 from tests.support.frames import icmp_echo, tcp, udp
 from tests.support.paths import ORACLES, ROOT
@@ -129,6 +130,13 @@ def packets() -> Iterator[bytes]:
     return (bytes((4, 0, link, 1, 0, 0, 0, 0)) + data for link, data in frames())
 
 
+def records() -> Iterator[bytes]:
+    """Application records, each behind what records.c of this folder makes its event of."""
+    for native, sent in EXAMPLES.values():
+        for kind in (0, 1):
+            yield bytes([native["app_protocol"], 0, 0, kind, 1, 3, 2, 0]) + sent
+
+
 def conversations() -> Iterator[bytes]:
     """Packets of flows, each behind the four bytes that app.c of this folder reads."""
 
@@ -153,6 +161,7 @@ SEEDS = {
     "dns": messages,
     "neighbours": neighbours,
     "quic": datagrams,
+    "records": records,
     "savefile": files,
     "tls": hellos,
     **{name: partial(text_seeds.seeds, name) for name in text_seeds.MESSAGES},

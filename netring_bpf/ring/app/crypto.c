@@ -196,6 +196,7 @@ struct nr_crypto *nr_crypto_open(void) {
     }
     crypto->per_second = crypto->left = NR_CRYPTO_PER_SECOND;
     crypto->library = library;
+    nr_prints_create(&crypto->prints);
     library->handle = open_any();
     reason = errno;
     if (library->handle == NULL) {

@@ -4,7 +4,7 @@
 #ifndef NR_APP_CRYPTO_H
 #define NR_APP_CRYPTO_H
 
-#include "core.h"
+#include "app/prints.h"
 
 #define NR_AES_KEY 16u
 #define NR_AES_BLOCK 16u
@@ -26,6 +26,7 @@ struct nr_crypto {
     uint64_t filled_ns;       /* packet time up to which `left` was filled */
     bool has_md5;             /* libraries for FIPS 140 have none */
     struct nr_libcrypto *library;
+    struct nr_prints prints;
 };
 
 /* Opens libcrypto, and makes its contexts. Not on the packet path. Returns NULL with errno: ENOENT

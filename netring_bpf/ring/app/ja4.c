@@ -218,23 +218,21 @@ static bool put_hash(struct nr_crypto *crypto, const struct nr_raw *raw, char ou
     return true;
 }
 
-static void add_ja4(const struct nr_hello *hello, char transport, struct nr_crypto *crypto,
-                    struct nr_record *record) {
+static bool make_ja4(const struct nr_hello *hello, char transport, struct nr_crypto *crypto,
+                     char text[NR_JA4_SIZE]) {
     enum { CIPHERS = NR_JA4_HEAD + 1, EXTENSIONS = CIPHERS + HASH_KEPT + 1 };
-    char text[EXTENSIONS + HASH_KEPT];
+    _Static_assert(EXTENSIONS + HASH_KEPT == NR_JA4_SIZE, "three parts");
     struct nr_raw raw;
     nr_ja4_head(hello, transport, text);
     text[CIPHERS - 1] = text[EXTENSIONS - 1] = '_';
     raw.size = 0, raw.is_full = false;
     nr_ja4_ciphers(hello, &raw);
     if (!put_hash(crypto, &raw, text + CIPHERS)) {
-        return;
+        return false;
     }
     raw.size = 0, raw.is_full = false;
     nr_ja4_extensions(hello, &raw);
-    if (put_hash(crypto, &raw, text + EXTENSIONS)) {
-        nr_record_text(record, NR_FIELD_JA4, (const uint8_t *)text, sizeof text);
-    }
+    return put_hash(crypto, &raw, text + EXTENSIONS);
 }
 
 /* -- JA3 -- */
@@ -292,18 +290,24 @@ void nr_ja3(const struct nr_hello *hello, struct nr_raw *raw) {
     }
 }
 
-static void add_ja3(const struct nr_hello *hello, struct nr_crypto *crypto,
-                    struct nr_record *record) {
+static bool make_ja3(const struct nr_hello *hello, struct nr_crypto *crypto,
+                     char text[NR_JA3_SIZE]) {
     uint8_t digest[MD5_SIZE];
-    char text[2 * MD5_SIZE];
     struct nr_raw raw;
     raw.size = 0, raw.is_full = false;
     nr_ja3(hello, &raw);
     if (raw.is_full || !nr_crypto_md5(crypto, raw.text, raw.size, digest)) {
-        return;
+        return false;
     }
     to_hex(digest, MD5_SIZE, text);
-    nr_record_text(record, NR_FIELD_JA3, (const uint8_t *)text, sizeof text);
+    return true;
+}
+
+static void add_print(const struct nr_print *print, struct nr_record *record) {
+    nr_record_text(record, NR_FIELD_JA4, (const uint8_t *)print->ja4, NR_JA4_SIZE);
+    if (print->has_ja3) {
+        nr_record_text(record, NR_FIELD_JA3, (const uint8_t *)print->ja3, NR_JA3_SIZE);
+    }
 }
 
 /* Returns whether the extensions are well-formed up to their end. A fingerprint of some of them
@@ -323,6 +327,18 @@ void nr_ja4_add(const uint8_t *bytes, uint32_t length, char transport, struct nr
         hello.type != NR_CLIENT_HELLO || !are_whole(hello.extensions)) {
         return;
     }
-    add_ja4(&hello, transport, crypto, record);
-    add_ja3(&hello, crypto, record);
+    const uint64_t key = nr_prints_key(&crypto->prints, &hello, transport);
+    struct nr_print *known = nr_prints_at(&crypto->prints, key);
+    if (key != 0 && known->key == key) {
+        add_print(known, record);
+        return;
+    }
+    struct nr_print made = {.key = key};
+    made.has_ja3 = make_ja3(&hello, crypto, made.ja3);
+    if (make_ja4(&hello, transport, crypto, made.ja4)) {
+        add_print(&made, record);
+        *known = made;
+    } else if (made.has_ja3) {
+        nr_record_text(record, NR_FIELD_JA3, (const uint8_t *)made.ja3, NR_JA3_SIZE);
+    }
 }
