@@ -220,11 +220,11 @@ static void read_backlog_beginning(struct nr_app *app, struct nr_reading *r,
 static void lose(struct nr_app *app, struct nr_reading *r, const struct nr_app_packet *p,
                  uint32_t reason) {
     struct nr_app_side *s = &r->side[p->side];
-    if (s->parser == NR_READ_NOTHING) {
+    app->missed[reason]++;
+    if (s->parser == NR_READ_NOTHING) { /* after the beginning of the last message */
         return;
     }
     const bool resyncs = s->parser != NR_READ_ANY && row_of(s)->resyncs;
-    app->missed[reason]++;
     nr_app_give_up_asks(app, r, p, 1u << (p->side ^ 1)); /* which were answered is not known */
     if (!resyncs) {
         nr_app_stop(app, r, p, p->side);
