@@ -279,7 +279,7 @@ def test_the_books_of_a_whole_run_balance(home: Path, backend: str) -> None:
     # With this little time it talks for one round: 3 connections, 5 queries, 1 ping.
     assert summary["flows"] == {"started": 9, "ended": 9}
     # Each starts and ends, and the connections are established besides.
-    assert summary["events"] == {"published": 9 + 3 + 9}
+    assert summary["events"] == {"published": 9 + 3 + 9 + 3 * 4 + 5}  # the last: requests and questions
     assert summary["subscribers"] == [
         {"name": name, "delivered": 21, "lagged": 0} for name in ("printer", "counter")
     ]
