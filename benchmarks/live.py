@@ -115,6 +115,45 @@ def _against_tpacket(results: Results, mixes: Sequence[tuple[int, int]]) -> Tabl
     return Table("Beside TPACKET_V3", columns, tuple(rows))
 
 
+# -- names --
+
+
+def _names(options: Options, program: Path) -> tuple[Results, Table]:
+    """Established flows with names on, and with names off beside it."""
+    cases, names = [], []
+    for flows in (1_000,) if options.quick else (1, 10_000):
+        for way in WAYS:
+            load = Load(_frames(way, quick=options.quick), flows=flows)
+            receivers = (
+                ours(PORT, way, 2 * flows + 1000),
+                ours(PORT, way, 2 * flows + 1000, "off"),
+                floor(PORT, way, program),
+            )
+            cases += [_case(r, load, f"beside names off, {flows:,} flows") for r in receivers]
+            names.append((way, flows, *(case.name for case in cases[-3:])))
+    results = interleave(cases, options.rounds)
+    rows = tuple(_names_row(results, *name) for name in names)
+    columns = (
+        "capture", "flows", "CPU, on / off", "received, on / off", "ns CPU a packet",
+        "with names off", "floor",
+    )  # fmt: skip
+    return results, Table("Names on beside off, 60-byte frames", columns, rows, 2)
+
+
+def _names_row(
+    results: Results, way: str, flows: int, on: str, off: str, bare: str
+) -> tuple[str, ...]:
+    return (
+        way,
+        f"{flows:,}",
+        results.ratio(on, off, "cpu").text(3),
+        results.ratio(on, off, "received_rate").text(3),
+        f"{results.median(on, 'cpu'):.0f}",
+        f"{results.median(off, 'cpu'):.0f}",
+        f"{results.median(bare, 'cpu'):.0f}",
+    )
+
+
 # -- the loss curve --
 
 
@@ -215,7 +254,9 @@ def run(options: Options) -> Report:
         results, speeds = _full_speed(options, program)
         beside = _against_tpacket(results, [(60, 1_000)] if options.quick else _MIXES)
         curve_results, curve = _curve(options, program)
-        tables, figures = [speeds, beside, curve], {**results.values, **curve_results.values}
+        names_results, names_table = _names(options, program)
+        tables = [speeds, beside, names_table, curve]
+        figures = {**results.values, **names_results.values, **curve_results.values}
         if options.against:
             peer_results, table = _beside_peers(options, Path(folder))
             slow_results, slow_table = _slower(options, Path(folder), peer_results)

@@ -1,6 +1,6 @@
 """A capture as a user writes it: a subscriber reads the events of a Netring.
 
-    python -m benchmarks.live_capture INTERFACE af_xdp|tpacket_v3 native|generic FLOWS
+    python -m benchmarks.live_capture INTERFACE af_xdp|tpacket_v3 native|generic FLOWS NAMES
 
 The program prints "ready", ends when its standard input does, and prints "name value" lines: frames
 received, events, the CPU time of the reader's thread and of the process, and whether the books
@@ -13,6 +13,7 @@ import asyncio
 import sys
 import threading
 import time
+from typing import Literal
 
 from netring_bpf import (
     BatchSubscriber,
@@ -26,6 +27,7 @@ from netring_bpf import (
 )
 
 _BUFFER = 1 << 16
+_NAMES: dict[str, Literal["all", "off"]] = {"all": "all", "off": "off"}
 
 
 async def _read(batches: BatchSubscriber) -> tuple[int, int]:
@@ -48,13 +50,15 @@ def _reader_ns() -> int:
     )
 
 
-async def _capture(interface: str, backend: str, attach: str, flows: int) -> dict[str, int]:
+async def _capture(
+    interface: str, backend: str, attach: str, flows: int, names: str
+) -> dict[str, int]:
     ring = Netring(
         interface,
         backend="af_xdp" if backend == "af_xdp" else "tpacket_v3",
         buffer=_BUFFER,
         xdp=XdpOptions(mode=XdpMode(attach)),
-        flow=FlowOptions(max_flows=flows, event_slots=1 << 18),
+        flow=FlowOptions(max_flows=flows, event_slots=1 << 18, names=_NAMES[names]),
     )
     reading = asyncio.create_task(_read(ring.subscribe_batches()))
     async with ring:
@@ -89,8 +93,9 @@ def _figures(
 
 def main() -> None:
     """Capture until standard input ends, then print the figures."""
-    interface, backend, attach, flows = sys.argv[1:]
-    for name, value in asyncio.run(_capture(interface, backend, attach, int(flows))).items():
+    interface, backend, attach, flows, names = sys.argv[1:]
+    figures = asyncio.run(_capture(interface, backend, attach, int(flows), names))
+    for name, value in figures.items():
         print(name, int(value))
 
 

@@ -163,12 +163,13 @@ def _found(**patterns: str) -> Callable[[str], dict[str, float]]:
 WAYS = ("af_xdp native", "af_xdp generic", "tpacket_v3")
 
 
-def ours(interface: str, way: str, flows: int) -> Receiver:
-    """This library: a subscriber reads its flow events."""
+def ours(interface: str, way: str, flows: int, names: str = "all") -> Receiver:
+    """This library: a subscriber reads its flow events. ``names``: as in FlowOptions, or off."""
     backend, _, mode = way.partition(" ")
-    arguments = [interface, backend, mode or "native", str(flows)]
+    arguments = [interface, backend, mode or "native", str(flows), names]
     command = python_on(RECEIVER, "benchmarks.live_capture", *arguments)
-    return Receiver(way, command, native=mode == "native")
+    name = way if names == "all" else f"{way}, names {names}"
+    return Receiver(name, command, native=mode == "native")
 
 
 def floor(interface: str, way: str, program: Path, how: str = "pass") -> Receiver:

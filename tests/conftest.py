@@ -51,6 +51,20 @@ def _lack_of_tcpdump() -> str | None:
     return None if shutil.which("tcpdump") else "tcpdump is not installed"
 
 
+def _lack_of_clients() -> str | None:
+    missing = [n for n in ("busybox", "curl", "dig", "getent", "ssh") if not shutil.which(n)]
+    return f"{', '.join(missing)} not installed" if missing else None
+
+
+def _lack_of_browser() -> str | None:
+    return None if shutil.which("chromium") else "chromium is not installed"
+
+
+def _lack_of_avahi() -> str | None:
+    path = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin"
+    return None if shutil.which("avahi-daemon", path=path) else "avahi-daemon is not installed"
+
+
 def _lack_of_clang() -> str | None:
     if shutil.which("clang-14") is None:
         return "clang-14 is not installed"
@@ -82,6 +96,9 @@ _FEATURES: dict[str, Callable[[], str | None]] = {
     "oracles": _lack_of_oracles,
     "tcpdump": _lack_of_tcpdump,
     "clang": _lack_of_clang,
+    "clients": _lack_of_clients,
+    "browser": _lack_of_browser,
+    "avahi": _lack_of_avahi,
 }
 
 

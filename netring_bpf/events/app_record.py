@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import enum
 import ipaddress
+import re
 import struct
 from collections.abc import Callable, Mapping
 from functools import lru_cache
@@ -212,6 +213,7 @@ _NAMES: Final[Mapping[type[Any], tuple[int, ...]]] = {
     DnsDetails: (lib.NR_FIELD_QUERY,),
     DhcpDetails: (lib.NR_FIELD_HOST_NAME, lib.NR_FIELD_CLIENT_FQDN),
 }
+_PORT: Final = re.compile(rb"(?<=.):[0-9]*\Z", re.DOTALL)
 _ALPN: Final = int(lib.NR_FIELD_ALPN)
 _VERSION: Final = int(lib.NR_FIELD_VERSION)
 _JA4: Final = int(lib.NR_FIELD_JA4)
@@ -282,6 +284,8 @@ def _flat(protocol: int, count: int, values: _Values) -> Any:
     sent = None
     if kind is not None:
         sent = next((values[n][0] for n in _NAMES.get(kind, ()) if n in values), None)
+        if sent is not None and kind is HttpDetails:
+            sent = _PORT.sub(b"", sent)
     version = _number(_first(values, _VERSION))
     carrier = _number(_first(values, _CARRIER)) or 0
     return (

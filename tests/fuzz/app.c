@@ -102,7 +102,7 @@ static void take_all(void) {
                 (const void *)(events + (size_t)n * nr_reader_event_size(reader));
             uint32_t at = 0;
             struct nr_field field;
-            if (e->app_size > 0 && (e->app_at + e->app_size > used || e->app_protocol == 0)) {
+            if (e->app_size > 0 && e->app_at + e->app_size > used) {
                 abort();
             }
             while (nr_record_next(events + e->app_at, e->app_size, &at, &field)) {

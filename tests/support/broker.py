@@ -36,14 +36,16 @@ class Broker:
 
     ``users`` maps names to passwords, ``password_file`` is a file of mosquitto_passwd's; without
     either anybody may connect. ``certfile`` and ``keyfile`` (PEM) make the listener speak TLS.
-    With ``namespace`` it runs there, whose loopback has to be up. The port stays the same over
-    ``stop()``, ``kill()`` and ``start()``. Nothing persists.
+    With ``namespace`` it runs there, whose loopback has to be up; ``host`` is then another address
+    of its own, if given. The port stays the same over ``stop()``, ``kill()`` and ``start()``.
+    Nothing persists.
     """
 
     def __init__(
         self,
         *,
         namespace: Namespace | None = None,
+        host: str = _HOST,
         users: Mapping[str, str] | None = None,
         password_file: str | os.PathLike[str] | None = None,
         certfile: str | os.PathLike[str] | None = None,
@@ -51,7 +53,7 @@ class Broker:
         config: Sequence[str] = (),
     ) -> None:
         self.port = 0
-        self._namespace = namespace
+        self._namespace, self._host = namespace, host
         self._scheme = "mqtts" if certfile else "mqtt"
         self._process: subprocess.Popen[str] | None = None
         self._directory = tempfile.TemporaryDirectory(prefix="netring-broker-")
@@ -77,7 +79,7 @@ class Broker:
     @property
     def url(self) -> str:
         """Its address, as ``mqtt://127.0.0.1:PORT`` (``mqtts`` with TLS)."""
-        return f"{self._scheme}://{_HOST}:{self.port}"
+        return f"{self._scheme}://{self._host}:{self.port}"
 
     @property
     def pid(self) -> int:
@@ -145,7 +147,7 @@ class Broker:
 
     def _started_on(self, port: int) -> bool:
         config = self._home / "mosquitto.conf"
-        config.write_text("\n".join([f"listener {port} {_HOST}", *self._settings, ""]))
+        config.write_text("\n".join([f"listener {port} {self._host}", *self._settings, ""]))
         with (self._home / "log").open("w") as log:
             start = self._namespace.popen if self._namespace else spawn
             process = start([_program("mosquitto"), "-c", str(config)], stdout=log, stderr=log)
@@ -164,7 +166,7 @@ class Broker:
 
     def _free_port(self) -> int:
         with self._where(), socket.socket() as sock:
-            sock.bind((_HOST, 0))
+            sock.bind((self._host, 0))
             port: int = sock.getsockname()[1]
             return port
 
@@ -172,7 +174,7 @@ class Broker:
         with (
             self._where(),
             contextlib.suppress(OSError),
-            socket.create_connection((_HOST, port), 1),
+            socket.create_connection((self._host, port), 1),
         ):
             return True
         return False

@@ -167,6 +167,16 @@ static void learn_server(nr_names *names, const struct nr_exchange *x, uint8_t n
     }
 }
 
+/* Returns whether the responder is a proxy, and the name that of a server behind it. */
+static bool is_behind_proxy(const struct nr_exchange *x) {
+    struct nr_field path;
+    if (nr_record_value(x->record, x->size, NR_FIELD_CARRIER, NR_APP_NONE) == NR_APP_HTTP) {
+        return true; /* a tunnel */
+    }
+    return nr_record_find(x->record, x->size, NR_FIELD_PATH, &path) && path.length > 0 &&
+           path.value[0] != '/' && path.value[0] != '*'; /* a whole URL, or CONNECT */
+}
+
 void nr_names_learn(nr_names *names, const struct nr_exchange *x) {
     if (x->size == 0 || (x->family != 4 && x->family != 6)) {
         return;
@@ -191,12 +201,15 @@ void nr_names_learn(nr_names *names, const struct nr_exchange *x) {
     case NR_APP_TLS:
     case NR_APP_DTLS:
     case NR_APP_QUIC:
-        if (!has(x, NR_FIELD_ECH)) { /* the outer name is the operator's */
+        /* The outer name is the operator's. */
+        if (!has(x, NR_FIELD_ECH) && !is_behind_proxy(x)) {
             learn_server(names, x, NR_FIELD_SERVER_NAME, NR_FIELD_CIPHER);
         }
         break;
     case NR_APP_HTTP:
-        learn_server(names, x, NR_FIELD_HOST, NR_FIELD_STATUS);
+        if (!is_behind_proxy(x)) {
+            learn_server(names, x, NR_FIELD_HOST, NR_FIELD_STATUS);
+        }
         break;
     default:
         break;

@@ -2,8 +2,6 @@
  * GREASE, keys and names. */
 #include "app/prints.h"
 
-#include <sys/random.h>
-
 #include "app/hello.h"
 #include "siphash.h"
 
@@ -16,13 +14,6 @@ struct shape {
     uint16_t numbers[NUMBERS];
 };
 
-void nr_prints_create(struct nr_prints *prints) {
-    if (getrandom(prints->secret, sizeof prints->secret, GRND_NONBLOCK) !=
-        (ssize_t)sizeof prints->secret) {
-        prints->secret[0] = (uint64_t)(uintptr_t)prints; /* at boot, before there is randomness */
-    }
-}
-
 /* Counts beyond the end, which makes the shape too long. */
 static inline void put(struct shape *shape, uint32_t number) {
     if (shape->count < NUMBERS) {
@@ -32,13 +23,18 @@ static inline void put(struct shape *shape, uint32_t number) {
 }
 
 static void put_list(struct shape *shape, struct nr_span list) {
-    uint16_t number;
-    while (nr_take16(&list, &number)) {
-        if (!nr_is_grease(number)) {
-            put(shape, number);
-        }
+    uint32_t count = shape->count;
+    if (list.length / 2 >= NUMBERS - (count < NUMBERS ? count : NUMBERS)) {
+        shape->count = NUMBERS + 1;
+        return;
     }
-    put(shape, SEPARATOR);
+    for (uint32_t at = 0; at + 1 < list.length; at += 2) {
+        const uint16_t number = nr_be16(list.at + at);
+        shape->numbers[count] = number;
+        count += !nr_is_grease(number);
+    }
+    shape->numbers[count] = SEPARATOR;
+    shape->count = count + 1;
 }
 
 /* Puts the numbers of an extension, behind a length of `size` bytes. */

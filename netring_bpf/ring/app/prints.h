@@ -21,7 +21,6 @@ struct nr_prints {
 };
 
 struct nr_hello;
-void nr_prints_create(struct nr_prints *prints);
 /* Returns the key of all in a ClientHello that its fingerprints are made of; 0: it is too long. */
 uint64_t nr_prints_key(const struct nr_prints *prints, const struct nr_hello *hello,
                        char transport);

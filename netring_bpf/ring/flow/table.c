@@ -39,40 +39,41 @@ static size_t rounded(size_t size) {
 
 /* Asks for huge pages for a large array: in a table of many flows, TLB misses are most of a
  * packet's cost. The whole mapping is one of them: mremap(2) moves no mapping of two kinds. */
-static void ask_for_huge_pages(void *at, size_t size) {
-    if (size >= HUGE_FROM) {
+static void ask_for_huge_pages(void *at, size_t size, bool is_sparse) {
+    if (size >= HUGE_FROM && !is_sparse) {
         (void)madvise(at, rounded(size), MADV_HUGEPAGE); /* EINVAL: the kernel has none */
     }
 }
 
 /* Maps zeros, of which no page takes memory before its use. Returns NULL if the kernel refuses. */
-static void *map_zeros(size_t size) {
+static void *map_zeros(size_t size, bool is_sparse) {
     void *at = mmap(NULL, rounded(size), PROT_READ | PROT_WRITE,
                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (at == MAP_FAILED) {
         return NULL;
     }
-    ask_for_huge_pages(at, size);
+    ask_for_huge_pages(at, size, is_sparse);
     return at;
 }
 
 /* The arrays that have an item for each flow, or several. */
 static void list_arrays(struct nr_table *t, const nr_flow_options *options) {
     const struct array all[ARRAYS] = {
-        {&t->flows, sizeof *t->flows, 0},
-        {&t->pasts, sizeof *t->pasts, 0},
-        {&t->stations, sizeof *t->stations, 0},
-        {&t->idle_links, sizeof *t->idle_links, 0},
-        {&t->extras, sizeof *t->extras, 0},
-        {&t->odds, sizeof *t->odds, 0},
-        {&t->timing, options->packet_statistics ? sizeof *t->timing : 0, 0},
-        {&t->first_packets, options->first_packets * sizeof *t->first_packets, 0},
-        {&t->tunneled, options->decode.tunnel_depth > 0 ? sizeof *t->tunneled : 0, 0},
-        {&t->insides, t->app != NULL ? sizeof *t->insides : 0, 0},
+        {&t->flows, sizeof *t->flows, 0, false},
+        {&t->pasts, sizeof *t->pasts, 0, false},
+        {&t->stations, sizeof *t->stations, 0, false},
+        {&t->idle_links, sizeof *t->idle_links, 0, false},
+        {&t->extras, sizeof *t->extras, 0, false},
+        {&t->odds, sizeof *t->odds, 0, false},
+        {&t->timing, options->packet_statistics ? sizeof *t->timing : 0, 0, false},
+        {&t->first_packets, options->first_packets * sizeof *t->first_packets, 0, false},
+        {&t->tunneled, options->decode.tunnel_depth > 0 ? sizeof *t->tunneled : 0, 0, false},
+        {&t->insides, t->app != NULL ? sizeof *t->insides : 0, 0, false},
         {t->app != NULL ? &t->app->readings : NULL, t->app != NULL ? sizeof *t->app->readings : 0,
-         0},
+         0, true},
         {t->app != NULL ? &t->app->cells.cells : NULL,
-         t->app != NULL && !t->app->only_labels ? NR_CELLS_A_FLOW * sizeof(struct nr_cell) : 0, 0},
+         t->app != NULL && !t->app->only_labels ? NR_CELLS_A_FLOW * sizeof(struct nr_cell) : 0, 0,
+         false},
     };
     memcpy(t->arrays, all, sizeof all);
 }
@@ -92,12 +93,12 @@ static bool extend_array(struct array *array, uint32_t flows) {
     }
     void *at = array_at(array);
     if (at == NULL) {
-        at = map_zeros(size);
+        at = map_zeros(size, array->is_sparse);
     } else {
         at = mremap(at, array->size, rounded(size), MREMAP_MAYMOVE);
         at = at != MAP_FAILED ? at : NULL;
         if (at != NULL) {
-            ask_for_huge_pages(at, size);
+            ask_for_huge_pages(at, size, array->is_sparse);
         }
     }
     if (at == NULL) {
@@ -158,8 +159,8 @@ struct nr_table *nr_table_create(const nr_flow_options *options, struct nr_hando
     }
     list_arrays(t, options);
     t->slot_groups = nr_slot_groups(options->max_flows);
-    t->slots = map_zeros(t->slot_groups * sizeof *t->slots);
-    t->held = map_zeros(HELD_MAX * sizeof *t->held);
+    t->slots = map_zeros(t->slot_groups * sizeof *t->slots, false);
+    t->held = map_zeros(HELD_MAX * sizeof *t->held, false);
     if (t->slots == NULL || t->held == NULL || !extend_arrays(t, options->max_flows)) {
         nr_table_destroy(t);
         return NULL;
@@ -232,7 +233,7 @@ int64_t nr_table_lead(const struct nr_table *t) {
 static bool extend_slots(struct nr_table *t, uint32_t flows) {
     struct slots *old = t->slots;
     const uint32_t groups = t->slot_groups;
-    struct slots *slots = map_zeros(nr_slot_groups(flows) * sizeof *slots);
+    struct slots *slots = map_zeros(nr_slot_groups(flows) * sizeof *slots, false);
     if (slots == NULL) {
         return false;
     }

@@ -208,6 +208,7 @@ struct array {
     void *pointer; /* the address of the table's pointer to it; that is NULL before it is mapped */
     size_t item;   /* bytes for each flow; 0: there is no such array */
     size_t size;   /* bytes mapped */
+    bool is_sparse; /* few items are in use at once: a huge page for one would be waste */
 };
 #define ARRAYS 12
 

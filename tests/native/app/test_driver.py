@@ -42,6 +42,7 @@ FIELDS = {
     for name in dir(lib)
     if name.startswith("NR_FIELD_") and isinstance(value := getattr(lib, name), int)
 }
+_OTHERS = {"ASKED_TS", "RESP_NAME", "RESP_NAME_FROM"}  # not of the bytes of the two sides
 
 
 class Told(NamedTuple):
@@ -63,7 +64,8 @@ def _fields(data: bytes) -> Iterator[tuple[str, bytes]]:
         field, _, length = struct.unpack_from("=BBH", data, at)
         at += 4 + length
         assert at <= len(data)
-        yield FIELDS[field], data[at - length : at]
+        if FIELDS[field] not in _OTHERS:
+            yield FIELDS[field], data[at - length : at]
 
 
 def told(

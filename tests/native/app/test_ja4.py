@@ -175,3 +175,38 @@ def test_a_hello_that_is_too_long_or_broken_has_no_fingerprint(program: Program)
 def test_a_hello_in_many_records_has_the_same_fingerprint(program: Program) -> None:
     pieces = b"".join(record(HELLO[at : at + 50]) for at in range(0, len(HELLO), 50))
     assert program.parse(pieces).record == program.parse(record(HELLO)).record
+
+
+def _changed(chance: random.Random) -> bytes:
+    """The hello of the example, with some of its parts changed."""
+    ciphers, order, bodies = list(CIPHERS), list(ORDER), dict(BODIES)
+    if chance.random() < 0.3:
+        ciphers[chance.randrange(len(ciphers))] = chance.choice([0x1304, 0x0A0A])
+    if chance.random() < 0.3:
+        chance.shuffle(order)
+    if chance.random() < 0.3:
+        order[chance.randrange(len(order))] = chance.choice([0x0029, 0x4A4A, *BODIES])
+    if chance.random() < 0.5:
+        number = chance.choice(list(bodies))
+        body = bytearray(bodies[number])
+        body[chance.randrange(len(body))] = chance.choice([0, 1, 3, 4, 6, 0x0A, 0x68])
+        bodies[number] = bytes(body)
+    extensions = b"".join(extension(number, bodies.get(number, b"")) for number in order)
+    return client_hello(extensions, version=chance.choice([0x0303, 0x0302]), ciphers=ciphers)
+
+
+def _expected(raw: list[str]) -> tuple[bytes, bytes]:
+    head, ciphers, extensions = raw[0].split("_", 2)
+    parts = [
+        hashlib.sha256(part.encode()).hexdigest()[:12] if part else NO_CIPHERS
+        for part in (ciphers, extensions)
+    ]
+    return "_".join([head, *parts]).encode(), hashlib.md5(raw[1].encode()).hexdigest().encode()
+
+
+def test_a_fingerprint_that_is_kept_goes_to_no_other_hello(program: Program) -> None:
+    chance = random.Random(2)
+    hellos = [_changed(chance) for _ in range(1000)]
+    for hello in [*hellos, *hellos]:
+        message = program.parse(record(hello))
+        assert (message.get(JA4), message.get(JA3)) == _expected(program.raw(hello))

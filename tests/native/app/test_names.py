@@ -127,6 +127,20 @@ def test_a_host_of_http_is_a_name_unless_it_is_an_address(host: str, name: str |
     assert ask(names, ALICE, SERVER) == name
 
 
+def test_a_proxy_has_not_the_name_of_the_server_behind_it() -> None:
+    names = AddressNames()
+    host = (("HOST", "example.org:443"), ("STATUS", 200))
+    for target in ("example.org:443", "http://example.org/"):
+        teach(names, "HTTP", record(*host, ("PATH", target)))
+    hello = (("SERVER_NAME", "example.org"), ("CIPHER", 0x1301))
+    teach(names, "TLS", record(("CARRIER", lib.NR_APP_HTTP), *hello))
+    assert names.of(SERVER) == ()
+    for target in ("/", "*"):
+        teach(names, "HTTP", record(*host, ("PATH", target)))
+    teach(names, "TLS", record(("CARRIER", lib.NR_APP_SMTP), *hello))
+    assert {source for _, source, *_ in names.of(SERVER)} == {"tls", "http"}
+
+
 def test_each_asker_gets_the_name_that_it_asked_for() -> None:
     names = AddressNames()
     teach(names, "DNS", dns("a.example", SERVER), asker=ALICE)

@@ -16,7 +16,7 @@ from typing import Self
 from tests.support.paths import ROOT
 
 RING = ROOT / "netring_bpf" / "ring"
-SOURCES = ("record", "crypto", "hello", "ja4", "tls", "dtls")
+SOURCES = ("record", "crypto", "hello", "ja4", "prints", "tls", "dtls")
 CUT, VERSION, ALERT, SESSION_ID = 1, 3, 8, 9
 SERVER_NAME, ALPN_OFFERED, ALPN, CIPHER, RESUMED, ECH, JA4, JA3, GROUP, CLIENT_VERSION = range(
     10, 20

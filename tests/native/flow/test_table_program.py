@@ -34,3 +34,26 @@ def test_a_flood_leaves_established_flows_exact_and_memory_flat(program: Path, h
 def test_the_floor_takes_the_packets_that_the_table_takes(program: Path, kind: str) -> None:
     for mode in ("floor", "steady"):  # each ends with an error when its sums are wrong
         assert run_once(program, mode, 1000, 64_000, kind)["ns_per_packet"] > 0
+
+
+@pytest.mark.parametrize("kind", ["tcp", "udp", "tls"])
+def test_names_take_eight_bytes_a_flow_beside_their_store(program: Path, kind: str) -> None:
+    off, on = (run_once(program, "steady", CAP, 64_000, kind, *names) for names in ((), ("names",)))
+    assert on["bytes_per_flow"] <= off["bytes_per_flow"] + 9 <= 288
+    assert on["store_per_flow"] <= 4 * 64
+    assert on["names_read"] == (CAP if kind == "tls" else 0)
+
+
+def test_a_torrent_of_hellos_leaves_flows_exact_and_memory_flat(program: Path) -> None:
+    said = run_once(program, "torrent", PACKETS, CAP, "whole", "names")
+    assert said["exact"] == said["established"] == 1000
+    assert said["bytes_grown"] == 0
+    assert said["pool_full"] == said["store_full"] == 0
+    assert said["names_read"] > said["left_out"] > 0  # of 16,667 a second, 10,000 are told
+
+
+def test_a_torrent_of_halves_leaves_flows_exact_and_memory_flat(program: Path) -> None:
+    said = run_once(program, "torrent", PACKETS, CAP, "half", "names")
+    assert said["exact"] == said["established"] == 1000
+    assert said["bytes_grown"] == 0
+    assert said["pool_full"] > 0

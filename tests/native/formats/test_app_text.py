@@ -162,6 +162,24 @@ def test_a_name_may_be_learned_where_nothing_is_recognised() -> None:
     assert (event.flow.app, event.flow.resp.name) == (None, "example.org")
 
 
+@pytest.mark.parametrize(
+    ("host", "name"),
+    [
+        ("example.org", "example.org"), ("example.org:8080", "example.org"), ("a:1:2", "a:1"),
+        ("[2001:db8::1]:80", "[2001:db8::1]"), ("[2001:db8::1]", "[2001:db8::1]"), ("a:", "a"),
+        ("80", "80"), (":80", ":80"), ("", ""),
+    ],
+)  # fmt: skip
+def test_a_name_of_http_is_the_host_without_its_port(host: str, name: str) -> None:
+    record = record_of((lib.NR_FIELD_HOST, host.encode()))
+    batch = app_batch([({"kind": APP, "app_protocol": lib.NR_APP_HTTP}, record)])
+    app = batch[0].flow.app
+    assert app is not None
+    assert (app.name, app.details) == (name, HttpDetails(host=host))
+    made = json.loads(TextEncoder("json").encode(batch))
+    assert (made["app_name"], made["app_details"]) == (name, {"host": host})
+
+
 def test_an_app_is_a_value_whether_read_or_made() -> None:
     read = app_of("dns")
     made = App(*(getattr(app_of("dns"), name) for name in App.FIELDS))
