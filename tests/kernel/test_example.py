@@ -48,7 +48,8 @@ def test_it_prints_the_flow_that_ended_and_no_other() -> None:
 
 
 def test_names_prints_a_question_as_its_answer_comes() -> None:
-    name, question = "www.example.org", DNSQR(qname="www.example.org")
+    name = "www.example.org"
+    question = DNSQR(qname=name)
     answer = DNSRR(rrname=name, type="A", ttl=60, rdata="192.0.2.9")
     lookup = [
         udp("10.0.0.1", "10.0.0.2", 4000, 53, bytes(DNS(id=7, qd=question))),

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 import netring_bpf
+from netring_bpf.events.app import Details
+from netring_bpf.events.app_record import PROTOCOLS
+from netring_bpf.events.fields import RECORD
+from netring_bpf.ring.books import _MISSED
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
@@ -28,7 +34,7 @@ def test_the_first_example_is_the_file_that_the_tests_run() -> None:
 
 
 @pytest.mark.long
-def test_the_examples_of_the_readme_are_typed(tmp_path: Path) -> None:
+def test_the_examples_are_typed(tmp_path: Path) -> None:
     head = "import netring_bpf as nr\n\n\nasync def example(ring: nr.Netring) -> None:\n"
     for number, block in enumerate(blocks(README, "python")):
         whole = block if "import" in block else head + textwrap.indent(block, "    ")
@@ -36,7 +42,8 @@ def test_the_examples_of_the_readme_are_typed(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "mypy", "--strict", "--allow-untyped-defs", "--allow-untyped-calls",
          "--no-warn-unused-ignores",
-         "--cache-dir", ROOT / ".mypy_cache", *sorted(tmp_path.iterdir())],
+         "--cache-dir", ROOT / ".mypy_cache", *sorted(tmp_path.iterdir()),
+         *sorted((ROOT / "examples").glob("*.py"))],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -85,3 +92,23 @@ def test_what_the_documentation_names_of_the_package_exists(page: Path) -> None:
 def test_the_changelog_knows_of_this_version_or_has_it_unreleased() -> None:
     changelog = (ROOT / "CHANGELOG.md").read_text()
     assert "## Unreleased" in changelog or f"## {netring_bpf.__version__}" in changelog
+
+
+def test_the_pages_tell_every_counter_of_names_and_devices() -> None:
+    told = (ROOT / "docs" / "statistics.md").read_text().partition("\n## Names\n")[2]
+    names = [field.name for field in dataclasses.fields(netring_bpf.NamesStatistics)]
+    devices = [field.name for field in dataclasses.fields(netring_bpf.DeviceStatistics)]
+    assert [name for name in (*names, *devices, *_MISSED.values()) if f"`{name}`" not in told] == []
+
+
+def test_the_pages_tell_every_protocol_and_every_field_of_it() -> None:
+    names = (ROOT / "docs" / "names.md").read_text()
+    assert [name for name in PROTOCOLS if name and f"`{name}`" not in names] == []
+    events = (ROOT / "docs" / "events.md").read_text()
+    details = (*get_args(Details), netring_bpf.DnsAnswer)
+    fields = [*RECORD, *(field for kind in details for field in kind._fields)]
+    both = [(name, re.sub("^(orig|resp)_", "…_", name)) for name in fields]
+    missing = [
+        name for name, side in both if f"`{name}`" not in events and f"`{side}`" not in events
+    ]
+    assert missing == []
