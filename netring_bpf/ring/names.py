@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from netring_bpf._core import ffi, lib
-from netring_bpf.errors import OptionError, ResourceLimitError
+from netring_bpf.errors import OptionError, limits_explained
 from netring_bpf.events.app import network_text
 from netring_bpf.events.app_record import PROTOCOLS
 
@@ -63,11 +63,10 @@ class AddressNames:
     def __init__(self, size: int = _SIZE) -> None:
         if size < _SMALLEST:
             raise OptionError(f"size={size!r}: must be at least {_SMALLEST}", option="size")
-        made = lib.nr_names_create(size, os.urandom(16))
-        if made == ffi.NULL:
-            raise ResourceLimitError(
-                f"make a table of names of {size} bytes: no memory", resource="memory"
-            )
+        with limits_explained(f"make a table of names of {size} bytes"):
+            made = lib.nr_names_create(size, os.urandom(16))
+            if made == ffi.NULL:
+                raise MemoryError
         self._native = ffi.gc(made, lib.nr_names_destroy)
 
     @property

@@ -278,16 +278,17 @@ def test_the_books_of_a_whole_run_balance(home: Path, backend: str) -> None:
 
     # With this little time it talks for one round: 3 connections, 5 queries, 1 ping.
     assert summary["flows"] == {"started": 9, "ended": 9}
-    # Each starts and ends, and the connections are established besides.
-    assert summary["events"] == {"published": 9 + 3 + 9 + 3 * 4 + 5}  # the last: requests and questions
+    # Each starts and ends, the connections are established besides; 12 requests, 5 queries.
+    assert summary["events"] == {"published": 9 + 3 + 9 + 12 + 5}
     assert summary["subscribers"] == [
-        {"name": name, "delivered": 21, "lagged": 0} for name in ("printer", "counter")
+        {"name": name, "delivered": 38, "lagged": 0} for name in ("printer", "counter")
     ]
     assert summary["mqtt"] == {"accepted": 9, "acknowledged": 9, "dropped": 0, "received": 9}
 
     # The events themselves are on stderr: a header, and a line each.
     kinds = [row.split()[1] for row in demo.err[1:]]
-    assert len(kinds) == 21
+    assert len(kinds) == 38
+    assert kinds.count("app") == 17
     assert (kinds.count("started"), kinds.count("established"), kinds.count("ended")) == (9, 3, 9)
 
 
@@ -296,7 +297,7 @@ def test_for_people_it_prints_a_table_and_a_summary(home: Path) -> None:
     with Demo(home, "--seconds", "4", "--backend", "tpacket_v3") as demo:
         assert demo.finish() == 0, demo.err
     assert demo.err == []
-    assert len(demo.out) == 1 + 21 + 1 + 7
+    assert len(demo.out) == 1 + 38 + 1 + 7
     assert demo.out[0].split()[:3] == ["time", "event", "proto"]
     *_, setup, books = demo.out
     assert re.fullmatch(r"set-up: \d+\.\d s", setup)
