@@ -271,8 +271,8 @@ class DeviceTable:
 
     def _on_dhcp(self, event: AppEvent, details: DhcpDetails, protocol: str) -> None:
         """Take what a client was given. One behind a relay is not on this link."""
-        mac, macs = details.mac, event.flow.macs
-        if mac is None or macs is None or mac != macs[0].hex(":"):
+        mac = details.mac
+        if mac is None or not _is_of_this_link(event.flow, mac):
             return
         for text in details.assigned:
             address = _address_of(text)
@@ -541,6 +541,17 @@ class DeviceTable:
             self._loaded += 1
 
 
+def _is_of_this_link(flow: Flow, client: str) -> bool:
+    """Return whether a DHCP message came from the client, or to it, without a relay.
+
+    Clients without an address, and all that is sent to each of them, share one flow. So its MAC
+    addresses are those of the first of them.
+    """
+    ends = {mac.hex(":") for mac in flow.macs or ()}
+    shares = not any(flow.key.orig.packed) or flow.key.resp.packed == _BROADCAST
+    return client in ends or shares
+
+
 def _address_of(text: str) -> Address | None:
     try:
         return ipaddress.ip_address(text)
@@ -549,5 +560,6 @@ def _address_of(text: str) -> Address | None:
 
 
 _ADDRESSES: Final = frozenset({"A", "AAAA", "NB"})
+_BROADCAST: Final = bytes([255] * 4)
 _GUESSES: Final = 2  # addresses of one version that a device may have before anything is known
 _FLOW_EVENTS: Final[tuple[type[FlowEvent], ...]] = get_args(FlowEvent)

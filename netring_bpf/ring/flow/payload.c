@@ -288,7 +288,7 @@ void nr_payload_account(const struct nr_table *t, nr_statistics *s) {
     memcpy(s->names_missed, app->missed, sizeof s->names_missed);
     s->names_missed[NR_MISSED_HANDOFF_FULL] = t->handoff->texts_lost;
     if (app->crypto != NULL) {
-        s->names_missed[NR_MISSED_NOT_OPENED] = app->crypto->unopened + app->crypto->left_out;
+        s->names_missed[NR_MISSED_NOT_OPENED] = app->crypto->unopened;
     }
 }
 

@@ -281,6 +281,24 @@ def test_dhcp_tells_address_name_prefix_and_router() -> None:
     assert router.is_gateway
 
 
+@pytest.mark.parametrize(
+    ("src", "dst", "sender"),
+    [("0.0.0.0", "255.255.255.255", PC), ("10.0.0.1", "255.255.255.255", ROUTER)],
+)
+def test_dhcp_clients_that_share_a_flow_have_their_own_names(
+    src: str, dst: str, sender: str
+) -> None:
+    devices = table()
+    for mac, name, given in ((PC, "pc", "10.0.1.5"), (PHONE, "phone", "10.0.1.6")):
+        details = DhcpDetails(mac=mac, host_name=name, assigned=(given,))
+        app = App("dhcp", details=details)
+        of_the_first = flow(src, dst, (sender, "ff:ff:ff:ff:ff:ff"), resp=(1, 100), app=app)
+        devices.observe([AppEvent(T, of_the_first, app)])
+        device = devices.get(mac)
+        assert device is not None
+        assert (addresses(devices, mac), device.name) == ([given], name)
+
+
 def test_a_dhcp_client_behind_a_relay_is_no_device() -> None:
     devices = table()
     given = DhcpDetails(mac="00:16:3f:00:00:99", host_name="far", assigned=("10.9.0.5",))
