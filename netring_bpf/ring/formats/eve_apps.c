@@ -137,7 +137,10 @@ static char *put_quic(char *at, struct nr_app_record record) {
 
 static char *put_http(char *at, struct nr_app_record record) {
     uint32_t number;
-    at = put_text(at, "hostname", record, NR_FIELD_HOST);
+    struct nr_field host;
+    if (nr_app_find_name(NR_APP_HTTP, record, &host)) { /* without its port, as in Suricata */
+        at = nr_put_json_text(put_name(at, "hostname"), &host);
+    }
     at = put_text(at, "url", record, NR_FIELD_PATH);
     at = put_text(at, "http_user_agent", record, NR_FIELD_USER_AGENT);
     at = put_text(at, "http_content_type", record, NR_FIELD_CONTENT_TYPE);
