@@ -41,8 +41,9 @@ static bool may_be_tunnel(const struct layers *l, const nr_decode_options *optio
            nr_looks_like_tunnel(at + UDP, l->captured - UDP);
 }
 
-static bool read_udp(const struct layers *l, const nr_decode_options *options,
-                     struct nr_dissected *out) {
+/* Not inlined: it needs more registers, which segments of TCP would save and restore. */
+static __attribute__((noinline)) bool
+read_udp(const struct layers *l, const nr_decode_options *options, struct nr_dissected *out) {
     if (l->captured < UDP || (options->tunnel_depth > 0 && may_be_tunnel(l, options))) {
         return false;
     }
