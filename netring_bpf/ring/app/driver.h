@@ -17,7 +17,8 @@
 /* One side of a flow that is read. */
 struct nr_app_side {
     struct nr_backlog backlog;
-    uint64_t skip;    /* bytes from `base` on that belong to a message which was read */
+    uint64_t skip;    /* bytes from `base` on that belong to a message which was read; QUIC: bytes
+                         of the handshake before the backlog */
     uint32_t base;    /* sequence number of the first byte that no message had */
     uint32_t needs;   /* bytes to have before the parser is asked again */
     uint8_t parser;   /* NR_READ_ANY, NR_READ_NOTHING, or 1 + the row in the table of parsers */

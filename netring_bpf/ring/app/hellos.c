@@ -47,6 +47,7 @@ static void take_hello(struct nr_app *app, struct nr_reading *r, const struct nr
 static void begin_anew(struct nr_app *app, struct nr_app_side *s) {
     nr_backlog_clear(&app->pool, &s->backlog);
     s->needs = 0;
+    s->skip = 0;
 }
 
 /* Reads the hellos that the backlog has. */
@@ -84,6 +85,7 @@ static void read_hellos(struct nr_app *app, struct nr_reading *r, const struct n
         }
         nr_backlog_drop(&app->pool, &s->backlog, used);
         s->needs = 0;
+        s->skip += protocol == NR_APP_QUIC ? used : 0; /* DTLS counts from 0 in each message */
     }
 }
 
@@ -103,17 +105,28 @@ static void read_hello_beginning(struct nr_app *app, struct nr_reading *r,
     }
 }
 
+/* Puts a piece to its place behind the messages that were read. Returns NR_BACKLOG_*. */
+static int put_piece(struct nr_app *app, struct nr_reading *r, int side,
+                     const struct nr_hello_piece *piece) {
+    struct nr_app_side *s = &r->side[side];
+    const uint32_t chunks = NR_BACKLOG_CHUNKS - r->side[side ^ 1].backlog.chunks;
+    const uint64_t old = piece->offset < s->skip ? s->skip - piece->offset : 0;
+    if (old >= piece->length) {
+        return NR_BACKLOG_PUT;
+    }
+    const uint64_t offset = piece->offset + old - s->skip;
+    return offset < NR_BACKLOG_SIZE
+               ? nr_backlog_put(&app->pool, &s->backlog, chunks, (uint32_t)offset, piece->at + old,
+                                piece->length - (uint32_t)old)
+               : NR_BACKLOG_TOO_LONG;
+}
+
 /* Takes the pieces of a datagram. */
 static void take_pieces(struct nr_app *app, struct nr_reading *r, const struct nr_app_packet *p,
                         const struct nr_hello_pieces *pieces, uint8_t protocol) {
     struct nr_app_side *s = &r->side[p->side];
     for (uint32_t n = 0; n < pieces->count && s->parser != NR_READ_NOTHING; n++) {
-        const struct nr_hello_piece *piece = &pieces->piece[n];
-        const uint32_t chunks = NR_BACKLOG_CHUNKS - r->side[p->side ^ 1].backlog.chunks;
-        const int put = piece->offset < NR_BACKLOG_SIZE
-                            ? nr_backlog_put(&app->pool, &s->backlog, chunks, piece->offset,
-                                             piece->at, piece->length)
-                            : NR_BACKLOG_TOO_LONG;
+        const int put = put_piece(app, r, p->side, &pieces->piece[n]);
         if (put != NR_BACKLOG_PUT) {
             app->missed[put == NR_BACKLOG_FULL ? NR_MISSED_POOL_FULL : NR_MISSED_TOO_LONG]++;
             read_hello_beginning(app, r, p, protocol);
