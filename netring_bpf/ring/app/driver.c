@@ -439,7 +439,7 @@ void nr_app_segment(struct nr_app *app, struct nr_reading *r, const struct nr_ap
     if (!pass_over(s, &rest)) {
         return;
     }
-    if (rest.offset > FAR_AWAY) {
+    if (rest.offset > FAR_AWAY && !is_given_up(p, s)) {
         if (++s->tries > TRIES_MAX) {
             app->missed[NR_MISSED_GAP]++;
             lose(app, r, p);
