@@ -248,7 +248,7 @@ static void lose(struct nr_app *app, struct nr_reading *r, const struct nr_app_p
     s->is_lost = true;
 }
 
-static uint32_t reason_of(int put) {
+uint32_t nr_app_reason(int put) {
     return put == NR_BACKLOG_FULL       ? NR_MISSED_POOL_FULL
            : put == NR_BACKLOG_TOO_LONG ? NR_MISSED_TOO_LONG
                                         : NR_MISSED_GAP;
@@ -330,7 +330,7 @@ static void read_in_place(struct nr_app *app, struct nr_reading *r, const struct
     const int put = left < NR_BACKLOG_SIZE ? hold(app, r, p->side, 0, at, left)
                                            : NR_BACKLOG_TOO_LONG;
     if (put != NR_BACKLOG_PUT) {
-        app->missed[reason_of(put)]++;
+        app->missed[nr_app_reason(put)]++;
         read_beginning(app, r, p, at, left);
         s->base += left;
         lose(app, r, p);
@@ -380,7 +380,7 @@ static void read_behind(struct nr_app *app, struct nr_reading *r, const struct n
         const int put = fits > 0 ? hold(app, r, p->side, (uint32_t)offset, rest->at, fits)
                                  : NR_BACKLOG_TOO_LONG;
         if (put != NR_BACKLOG_PUT) {
-            give_up_segment(app, r, p, reason_of(put));
+            give_up_segment(app, r, p, nr_app_reason(put));
             return;
         }
         skip_front(rest, fits);

@@ -129,6 +129,9 @@ void nr_app_stop(struct nr_app *app, struct nr_reading *reading,
 void nr_app_label(struct nr_app *app, struct nr_reading *reading,
                   const struct nr_app_packet *packet, uint8_t protocol);
 
+/* driver.c: why bytes that a backlog did not take are missed: NR_MISSED_*. */
+uint32_t nr_app_reason(int put);
+
 /* hellos.c: hellos in pieces, of QUIC and DTLS. They return as nr_app_parser; what they read is
  * taken already. `row`: of the reader itself, as in nr_app_side.parser. */
 int nr_app_quic(struct nr_app *app, struct nr_reading *reading,

@@ -121,14 +121,28 @@ static int put_piece(struct nr_app *app, struct nr_reading *r, int side,
                : NR_BACKLOG_TOO_LONG;
 }
 
+/* Puts the pieces in the order of their offsets, which leaves the fewest holes. Of equal ones the
+ * first stays first. */
+static void sort_pieces(struct nr_hello_pieces *pieces) {
+    for (uint32_t n = 1; n < pieces->count; n++) {
+        const struct nr_hello_piece moved = pieces->piece[n];
+        uint32_t at = n;
+        for (; at > 0 && pieces->piece[at - 1].offset > moved.offset; at--) {
+            pieces->piece[at] = pieces->piece[at - 1];
+        }
+        pieces->piece[at] = moved;
+    }
+}
+
 /* Takes the pieces of a datagram. */
 static void take_pieces(struct nr_app *app, struct nr_reading *r, const struct nr_app_packet *p,
-                        const struct nr_hello_pieces *pieces, uint8_t protocol) {
+                        struct nr_hello_pieces *pieces, uint8_t protocol) {
     struct nr_app_side *s = &r->side[p->side];
+    sort_pieces(pieces);
     for (uint32_t n = 0; n < pieces->count && s->parser != NR_READ_NOTHING; n++) {
         const int put = put_piece(app, r, p->side, &pieces->piece[n]);
         if (put != NR_BACKLOG_PUT) {
-            app->missed[put == NR_BACKLOG_FULL ? NR_MISSED_POOL_FULL : NR_MISSED_TOO_LONG]++;
+            app->missed[nr_app_reason(put)]++;
             read_hello_beginning(app, r, p, protocol);
             nr_app_stop(app, r, p, p->side);
             return;
