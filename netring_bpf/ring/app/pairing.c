@@ -175,7 +175,8 @@ void nr_app_label(struct nr_app *app, struct nr_reading *r, const struct nr_app_
         r->protocol = protocol;
         app->listener.label(app->listener.owner, p->flow, protocol);
     }
-    if (app->only_labels) {
+    const bool is_last = protocol != NR_APP_STUN || !p->is_datagram; /* see nr_app_take() */
+    if (app->only_labels && is_last) {
         stop_both(app, r, p);
     }
 }
