@@ -509,10 +509,13 @@ bool nr_app_datagram(struct nr_app *app, struct nr_reading *r, const struct nr_a
 /* -- the end -- */
 
 void nr_app_end(struct nr_app *app, struct nr_reading *r, struct nr_app_packet *p) {
-    for (int side = 0; side < 2 && !p->is_datagram; side++) {
+    const uint16_t port[2] = {p->src_p, p->dst_p}; /* the originator's comes first */
+    for (int side = 0; side < 2; side++) {
         p->side = (uint8_t)side;
         p->from_orig = side == 0;
-        read_backlog_beginning(app, r, p);
+        p->src_p = port[side];
+        p->dst_p = port[side ^ 1];
+        (p->is_datagram ? nr_app_end_hello : read_backlog_beginning)(app, r, p);
     }
     nr_app_give_up_asks(app, r, p, 3);
     nr_backlog_clear(&app->pool, &r->side[0].backlog);

@@ -138,6 +138,9 @@ int nr_app_quic(struct nr_app *app, struct nr_reading *reading,
                 const struct nr_app_packet *packet, uint8_t row);
 int nr_app_dtls(struct nr_app *app, struct nr_reading *reading,
                 const struct nr_app_packet *packet, uint8_t row);
+/* Reads the beginning of a hello of which no more will come. */
+void nr_app_end_hello(struct nr_app *app, struct nr_reading *reading,
+                      const struct nr_app_packet *packet);
 /* classify.c: the table of parsers. */
 struct nr_app_row {
     nr_app_parser *parse;

@@ -98,6 +98,9 @@ static void read_hello_beginning(struct nr_app *app, struct nr_reading *r,
         return;
     }
     nr_backlog_copy(&app->pool, &s->backlog, app->scratch);
+    if (r->asks > 0 && nr_is_client_hello(app->scratch, ready)) {
+        return; /* a part of what was read before */
+    }
     nr_message_clear(&app->message);
     if (nr_hello_parse_cut(app->scratch, ready, protocol == NR_APP_QUIC ? 'q' : 'd',
                            &app->message) == NR_MESSAGE) {
@@ -244,4 +247,10 @@ int nr_app_dtls(struct nr_app *app, struct nr_reading *r, const struct nr_app_pa
     }
     count_datagram(app, r, p, NR_APP_DTLS);
     return NR_MORE;
+}
+
+void nr_app_end_hello(struct nr_app *app, struct nr_reading *r, const struct nr_app_packet *p) {
+    if (r->protocol == NR_APP_QUIC || r->protocol == NR_APP_DTLS) {
+        read_hello_beginning(app, r, p, r->protocol);
+    }
 }

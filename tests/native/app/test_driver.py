@@ -383,3 +383,11 @@ def test_an_exchange_that_lacks_an_answer_is_cut(count: int) -> None:
     [exchange] = exchanges(told(frames)[0])
     has_last = exchange.fields["ANSWER"][-1] == count - 1
     assert ("CUT" in exchange.fields, has_last) == (count > 70, count == 70)
+
+
+def test_a_quic_hello_whose_end_never_comes_gives_what_is_certain() -> None:
+    hello = client_hello(server_name(b"quic.example") + extension(21, bytes(1500)))
+    sealed = seal(padded(crypto(0, hello[:1000])))
+    [exchange] = exchanges(told([Frame(udp(CLIENT, SERVER, PORT, 443, sealed), START)])[0])
+    assert exchange.fields["SERVER_NAME"] == b"quic.example"
+    assert exchange.number("CUT") == 1
