@@ -21,6 +21,7 @@ const struct nr_app_row nr_datagram_rows[] = {
     {.parse = nr_netbios_parse},
     {.parse = nr_dns_parse},
     {.parse = nr_ssdp_parse},
+    {.parse = nr_starttls_parse},
     {.parse = nr_label_parse},
 };
 const uint32_t nr_datagram_row_count = sizeof nr_datagram_rows / sizeof *nr_datagram_rows;

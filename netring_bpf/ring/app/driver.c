@@ -248,7 +248,7 @@ static void lose(struct nr_app *app, struct nr_reading *r, const struct nr_app_p
     s->is_lost = true;
 }
 
-static uint32_t reason_of(int put) {
+uint32_t nr_app_reason(int put) {
     return put == NR_BACKLOG_FULL       ? NR_MISSED_POOL_FULL
            : put == NR_BACKLOG_TOO_LONG ? NR_MISSED_TOO_LONG
                                         : NR_MISSED_GAP;
@@ -330,7 +330,7 @@ static void read_in_place(struct nr_app *app, struct nr_reading *r, const struct
     const int put = left < NR_BACKLOG_SIZE ? hold(app, r, p->side, 0, at, left)
                                            : NR_BACKLOG_TOO_LONG;
     if (put != NR_BACKLOG_PUT) {
-        app->missed[reason_of(put)]++;
+        app->missed[nr_app_reason(put)]++;
         read_beginning(app, r, p, at, left);
         s->base += left;
         lose(app, r, p);
@@ -380,7 +380,7 @@ static void read_behind(struct nr_app *app, struct nr_reading *r, const struct n
         const int put = fits > 0 ? hold(app, r, p->side, (uint32_t)offset, rest->at, fits)
                                  : NR_BACKLOG_TOO_LONG;
         if (put != NR_BACKLOG_PUT) {
-            give_up_segment(app, r, p, reason_of(put));
+            give_up_segment(app, r, p, nr_app_reason(put));
             return;
         }
         skip_front(rest, fits);
@@ -439,7 +439,7 @@ void nr_app_segment(struct nr_app *app, struct nr_reading *r, const struct nr_ap
     if (!pass_over(s, &rest)) {
         return;
     }
-    if (rest.offset > FAR_AWAY) {
+    if (rest.offset > FAR_AWAY && !is_given_up(p, s)) {
         if (++s->tries > TRIES_MAX) {
             app->missed[NR_MISSED_GAP]++;
             lose(app, r, p);
@@ -509,10 +509,13 @@ bool nr_app_datagram(struct nr_app *app, struct nr_reading *r, const struct nr_a
 /* -- the end -- */
 
 void nr_app_end(struct nr_app *app, struct nr_reading *r, struct nr_app_packet *p) {
-    for (int side = 0; side < 2 && !p->is_datagram; side++) {
+    const uint16_t port[2] = {p->src_p, p->dst_p}; /* the originator's comes first */
+    for (int side = 0; side < 2; side++) {
         p->side = (uint8_t)side;
         p->from_orig = side == 0;
-        read_backlog_beginning(app, r, p);
+        p->src_p = port[side];
+        p->dst_p = port[side ^ 1];
+        (p->is_datagram ? nr_app_end_hello : read_backlog_beginning)(app, r, p);
     }
     nr_app_give_up_asks(app, r, p, 3);
     nr_backlog_clear(&app->pool, &r->side[0].backlog);

@@ -17,7 +17,8 @@
 /* One side of a flow that is read. */
 struct nr_app_side {
     struct nr_backlog backlog;
-    uint64_t skip;    /* bytes from `base` on that belong to a message which was read */
+    uint64_t skip;    /* bytes from `base` on that belong to a message which was read; QUIC: bytes
+                         of the handshake before the backlog */
     uint32_t base;    /* sequence number of the first byte that no message had */
     uint32_t needs;   /* bytes to have before the parser is asked again */
     uint8_t parser;   /* NR_READ_ANY, NR_READ_NOTHING, or 1 + the row in the table of parsers */
@@ -128,12 +129,18 @@ void nr_app_stop(struct nr_app *app, struct nr_reading *reading,
 void nr_app_label(struct nr_app *app, struct nr_reading *reading,
                   const struct nr_app_packet *packet, uint8_t protocol);
 
+/* driver.c: why bytes that a backlog did not take are missed: NR_MISSED_*. */
+uint32_t nr_app_reason(int put);
+
 /* hellos.c: hellos in pieces, of QUIC and DTLS. They return as nr_app_parser; what they read is
  * taken already. `row`: of the reader itself, as in nr_app_side.parser. */
 int nr_app_quic(struct nr_app *app, struct nr_reading *reading,
                 const struct nr_app_packet *packet, uint8_t row);
 int nr_app_dtls(struct nr_app *app, struct nr_reading *reading,
                 const struct nr_app_packet *packet, uint8_t row);
+/* Reads the beginning of a hello of which no more will come. */
+void nr_app_end_hello(struct nr_app *app, struct nr_reading *reading,
+                      const struct nr_app_packet *packet);
 /* classify.c: the table of parsers. */
 struct nr_app_row {
     nr_app_parser *parse;

@@ -47,6 +47,7 @@ static void take_hello(struct nr_app *app, struct nr_reading *r, const struct nr
 static void begin_anew(struct nr_app *app, struct nr_app_side *s) {
     nr_backlog_clear(&app->pool, &s->backlog);
     s->needs = 0;
+    s->skip = 0;
 }
 
 /* Reads the hellos that the backlog has. */
@@ -84,6 +85,7 @@ static void read_hellos(struct nr_app *app, struct nr_reading *r, const struct n
         }
         nr_backlog_drop(&app->pool, &s->backlog, used);
         s->needs = 0;
+        s->skip += protocol == NR_APP_QUIC ? used : 0; /* DTLS counts from 0 in each message */
     }
 }
 
@@ -96,6 +98,9 @@ static void read_hello_beginning(struct nr_app *app, struct nr_reading *r,
         return;
     }
     nr_backlog_copy(&app->pool, &s->backlog, app->scratch);
+    if (r->asks > 0 && nr_is_client_hello(app->scratch, ready)) {
+        return; /* a part of what was read before */
+    }
     nr_message_clear(&app->message);
     if (nr_hello_parse_cut(app->scratch, ready, protocol == NR_APP_QUIC ? 'q' : 'd',
                            &app->message) == NR_MESSAGE) {
@@ -103,19 +108,44 @@ static void read_hello_beginning(struct nr_app *app, struct nr_reading *r,
     }
 }
 
+/* Puts a piece to its place behind the messages that were read. Returns NR_BACKLOG_*. */
+static int put_piece(struct nr_app *app, struct nr_reading *r, int side,
+                     const struct nr_hello_piece *piece) {
+    struct nr_app_side *s = &r->side[side];
+    const uint32_t chunks = NR_BACKLOG_CHUNKS - r->side[side ^ 1].backlog.chunks;
+    const uint64_t old = piece->offset < s->skip ? s->skip - piece->offset : 0;
+    if (old >= piece->length) {
+        return NR_BACKLOG_PUT;
+    }
+    const uint64_t offset = piece->offset + old - s->skip;
+    return offset < NR_BACKLOG_SIZE
+               ? nr_backlog_put(&app->pool, &s->backlog, chunks, (uint32_t)offset, piece->at + old,
+                                piece->length - (uint32_t)old)
+               : NR_BACKLOG_TOO_LONG;
+}
+
+/* Puts the pieces in the order of their offsets, which leaves the fewest holes. Of equal ones the
+ * first stays first. */
+static void sort_pieces(struct nr_hello_pieces *pieces) {
+    for (uint32_t n = 1; n < pieces->count; n++) {
+        const struct nr_hello_piece moved = pieces->piece[n];
+        uint32_t at = n;
+        for (; at > 0 && pieces->piece[at - 1].offset > moved.offset; at--) {
+            pieces->piece[at] = pieces->piece[at - 1];
+        }
+        pieces->piece[at] = moved;
+    }
+}
+
 /* Takes the pieces of a datagram. */
 static void take_pieces(struct nr_app *app, struct nr_reading *r, const struct nr_app_packet *p,
-                        const struct nr_hello_pieces *pieces, uint8_t protocol) {
+                        struct nr_hello_pieces *pieces, uint8_t protocol) {
     struct nr_app_side *s = &r->side[p->side];
+    sort_pieces(pieces);
     for (uint32_t n = 0; n < pieces->count && s->parser != NR_READ_NOTHING; n++) {
-        const struct nr_hello_piece *piece = &pieces->piece[n];
-        const uint32_t chunks = NR_BACKLOG_CHUNKS - r->side[p->side ^ 1].backlog.chunks;
-        const int put = piece->offset < NR_BACKLOG_SIZE
-                            ? nr_backlog_put(&app->pool, &s->backlog, chunks, piece->offset,
-                                             piece->at, piece->length)
-                            : NR_BACKLOG_TOO_LONG;
+        const int put = put_piece(app, r, p->side, &pieces->piece[n]);
         if (put != NR_BACKLOG_PUT) {
-            app->missed[put == NR_BACKLOG_FULL ? NR_MISSED_POOL_FULL : NR_MISSED_TOO_LONG]++;
+            app->missed[nr_app_reason(put)]++;
             read_hello_beginning(app, r, p, protocol);
             nr_app_stop(app, r, p, p->side);
             return;
@@ -217,4 +247,10 @@ int nr_app_dtls(struct nr_app *app, struct nr_reading *r, const struct nr_app_pa
     }
     count_datagram(app, r, p, NR_APP_DTLS);
     return NR_MORE;
+}
+
+void nr_app_end_hello(struct nr_app *app, struct nr_reading *r, const struct nr_app_packet *p) {
+    if (r->protocol == NR_APP_QUIC || r->protocol == NR_APP_DTLS) {
+        read_hello_beginning(app, r, p, r->protocol);
+    }
 }

@@ -1,9 +1,9 @@
 /* The table of the names of addresses: see names.h. names_learn.c finds names in records. */
 #include "app/names.h"
 
-#include <sched.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <time.h>
 
 #include "app/names_internal.h"
 #include "siphash.h"
@@ -11,7 +11,7 @@
 enum {
     WAYS = 8,         /* of each set */
     TRIES = 100,      /* to enter a set, on the packet path */
-    TRIES_LONG = 1000 /* with the processor given up in between */
+    TRIES_LONG = 1000 /* with pauses of a millisecond, elsewhere */
 };
 
 /* A name of an address, as one protocol tells it. */
@@ -297,12 +297,18 @@ bool nr_names_find(nr_names *names, uint8_t family, const uint8_t *asker, const 
 
 /* -- for Python -- */
 
-static void enter_at_last(uint32_t *lock) {
-    for (int i = 0; !enter(lock); i++) {
+/* Returns false if the set stays taken: in a forked child, by a thread that it does not have. */
+static bool enter_at_last(uint32_t *lock) {
+    const struct timespec pause = {.tv_nsec = 1000000};
+    for (int i = 0; i < TRIES_LONG; i++) {
+        if (enter(lock)) {
+            return true;
+        }
         if (i >= TRIES) {
-            sched_yield();
+            (void)nanosleep(&pause, NULL);
         }
     }
+    return false;
 }
 
 static void insert(nr_address_name *found, uint32_t n, uint32_t max, const struct entry *e) {
@@ -325,7 +331,9 @@ uint32_t nr_names_of(nr_names *names, uint8_t family, const uint8_t *address,
     struct name_set *set = set_of(names, hash_address(names, family, address));
     const uint64_t now = nr_load_relaxed(&names->now);
     uint32_t n = 0;
-    enter_at_last(&set->lock);
+    if (!enter_at_last(&set->lock)) {
+        return 0;
+    }
     for (int i = 0; i < WAYS; i++) {
         const struct entry *e = &set->entry[i];
         if (is_of(e, family, address) && e->until >= now) {

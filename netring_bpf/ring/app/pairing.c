@@ -129,15 +129,24 @@ static void keep_ask(struct nr_app *app, struct nr_reading *r, const struct nr_a
     r->asks++;
 }
 
+/* Makes app->told of a question, which app->asked has, and its answer. */
+static void join(struct nr_app *app, const struct nr_reading *r, uint32_t asked_size,
+                 const struct nr_record *answer, bool is_cut) {
+    begin_told(app, r, is_cut, app->asked, asked_size);
+    append_question(&app->told, app->asked, asked_size, answer);
+    nr_record_append(&app->told, answer->bytes, answer->size);
+}
+
 static void pair_answer(struct nr_app *app, struct nr_reading *r, const struct nr_app_packet *p,
                         const struct nr_message *m) {
     const uint32_t n = m->role == NR_ANSWERS ? find_ask(r, m->pair) : NR_ASKS_MAX;
     uint8_t protocol = m->protocol;
     const uint32_t size = n < NR_ASKS_MAX ? take_ask(app, r, n, &protocol) : 0;
     const bool says_cut = has(m->record.bytes, m->record.size, NR_FIELD_CUT);
-    begin_told(app, r, m->record.is_cut && !says_cut, app->asked, size);
-    append_question(&app->told, app->asked, size, &m->record);
-    nr_record_append(&app->told, m->record.bytes, m->record.size);
+    join(app, r, size, &m->record, m->record.is_cut && !says_cut);
+    if (app->told.is_cut && !has(app->told.bytes, app->told.size, NR_FIELD_CUT)) {
+        join(app, r, size, &m->record, true); /* both together are too long */
+    }
     tell(app, p, protocol);
 }
 
@@ -166,7 +175,8 @@ void nr_app_label(struct nr_app *app, struct nr_reading *r, const struct nr_app_
         r->protocol = protocol;
         app->listener.label(app->listener.owner, p->flow, protocol);
     }
-    if (app->only_labels) {
+    const bool is_last = protocol != NR_APP_STUN || !p->is_datagram; /* see nr_app_take() */
+    if (app->only_labels && is_last) {
         stop_both(app, r, p);
     }
 }

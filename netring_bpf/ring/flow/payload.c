@@ -94,6 +94,10 @@ static void keep_first(struct nr_table *t, uint32_t i, uint8_t protocol,
     if (whole.size == 0) {
         add_name(t, i, &whole); /* perhaps the exchange itself told it */
     }
+    if (whole.size + record->size > NR_RECORD_SIZE &&
+        nr_record_value(record->bytes, record->size, NR_FIELD_CUT, 0) == 0) {
+        nr_record_number(&whole, NR_FIELD_CUT, 1);
+    }
     nr_record_append(&whole, record->bytes, record->size);
     keep_record(t, i, protocol, &whole);
     t->insides[i].protocol = protocol;

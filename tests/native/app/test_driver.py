@@ -17,12 +17,16 @@ from netring_bpf.ring.reader import Reader
 from tests.native.app.hellos import (
     alpn,
     client_hello,
+    datagram_record,
     extension,
+    fragment,
     key_share,
     record,
     server_hello,
     server_name,
 )
+from tests.native.app.test_quic import crypto, padded, seal
+from tests.native.app.test_starttls import LDAP_SEARCH
 from tests.support.frames import tcp, udp
 from tests.support.replay import START, Frame
 from tests.support.sizes import size
@@ -33,6 +37,7 @@ HELLO = record(
     client_hello(server_name(b"long.example") + alpn(b"h2") + extension(21, bytes(3000)))
 )
 ANSWER = record(server_hello(key_share(29) + extension(43, b"\x03\x04")))
+RETRY = bytes.fromhex("cf21ad74e59a6111be1d8c021e65b891c2a211167abb8c5e079e09e2c8a8339c")
 REQUEST = b"GET /one HTTP/1.1\r\nHost: www.example\r\nUser-Agent: test\r\n\r\n"
 RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5000\r\n\r\n" + bytes(
     5000
@@ -230,6 +235,20 @@ def test_http_goes_on_behind_a_gap() -> None:
     assert [e.fields.get("PATH") for e in exchanges(events) if "STATUS" in e.fields] == [b"/one"]
 
 
+def test_http_goes_on_behind_a_gap_of_megabytes() -> None:
+    connection = Connection(80)
+    lost = 3 << 20
+    connection.segment(0, 0, REQUEST[:20])
+    connection.segment(1, 0, b"", ack=lost)  # the rest was not captured
+    connection.segment(0, lost, REQUEST)
+    connection.segment(1, 0, b"", ack=lost + len(REQUEST))
+    connection.segment(0, lost + len(REQUEST), REQUEST.replace(b"one", b"two"))
+    connection.segment(1, 0, RESPONSE, ack=lost + 2 * len(REQUEST))
+    events, books = told(connection.frames)
+    assert books.names_missed["gap"] == 1
+    assert [e.fields["PATH"] for e in exchanges(events)] == [b"/one", b"/two"]
+
+
 def test_a_hello_that_was_cut_gives_what_is_certain() -> None:
     connection = Connection()
     connection.segment(0, 0, HELLO, cut=2000)
@@ -297,3 +316,78 @@ def test_exchanges_of_one_flow_make_no_more_than_a_thousand_events() -> None:
     assert len(exchanges(events)) == 1000
     assert books.names_missed["left_out"] == 100
     assert (events[-1].count, books.names_read) == (1100, 1100)
+
+
+def test_a_server_of_quic_may_ask_for_another_hello_first() -> None:
+    again = server_hello(key_share(23), random=RETRY, cipher=0x1301)
+    answer = server_hello(key_share(23), cipher=0x1301)
+    hello = client_hello(server_name(b"quic.example"))
+    datagrams = [
+        (False, padded(crypto(0, hello))),
+        (True, padded(crypto(0, again))),
+        (False, padded(crypto(len(hello), hello))),
+        (True, padded(crypto(len(again), answer[:20]) + crypto(len(again) + 20, answer[20:]))),
+    ]
+    frames = []
+    for n, (server, data) in enumerate(datagrams):
+        ends = [(CLIENT, PORT), (SERVER, 443)]
+        (src, sport), (dst, dport) = ends[server], ends[1 - server]
+        sealed = seal(data, server=server, dcid=b"" if server else None, packet_number=n)
+        frames.append(Frame(udp(src, dst, sport, dport, sealed), START + n * MS))
+    events, books = told(frames)
+    [exchange] = exchanges(events)
+    assert exchange.fields["SERVER_NAME"] == b"quic.example"
+    assert exchange.number("CIPHER") == 0x1301
+    assert sum(books.names_missed.values()) == 0
+
+
+def test_many_pieces_of_a_quic_hello_in_an_order_of_many_holes() -> None:
+    hello = client_hello(server_name(b"quic.example"))
+    cuts = [*range(0, len(hello), -(-len(hello) // 24)), len(hello)]
+    pieces = [crypto(a, hello[a:b]) for a, b in itertools.pairwise(cuts)]
+    sealed = seal(padded(b"".join(pieces[::2] + pieces[1::2])))
+    events, books = told([Frame(udp(CLIENT, SERVER, PORT, 443, sealed), START)])
+    assert [e.fields["SERVER_NAME"] for e in exchanges(events)] == [b"quic.example"]
+    assert sum(books.names_missed.values()) == 0
+
+
+def test_ldap_in_a_datagram_gives_the_flow_its_label() -> None:
+    events, _ = told([Frame(udp(CLIENT, SERVER, PORT, 389, LDAP_SEARCH), START)])
+    assert events[-1].protocol == lib.NR_APP_LDAP
+
+
+@pytest.mark.parametrize("names", ["all", "service"])
+def test_dtls_behind_stun_gives_the_label(names: str) -> None:
+    stun = struct.pack(">HHI12s", 1, 0, 0x2112A442, b"t" * 12)
+    hello = datagram_record(fragment(client_hello(version=0xFEFD, cookie=b""), 0))
+    frames = [
+        Frame(udp(CLIENT, SERVER, PORT, PORT, data), START + n * MS)
+        for n, data in enumerate((stun, hello))
+    ]
+    events, _ = told(frames, FlowOptions(update_interval=None, names=names))  # type: ignore[arg-type]
+    assert events[-1].protocol == lib.NR_APP_DTLS
+
+
+@pytest.mark.parametrize("count", [70, 71, 72])  # with 71 the answer alone is a whole record
+def test_an_exchange_that_lacks_an_answer_is_cut(count: int) -> None:
+    def message(flags: int, *answers: bytes) -> bytes:
+        head = struct.pack(">6H", 7, flags, 1, len(answers), 0, 0)
+        return head + b"\x04aaaa\x07example\0\0\1\0\1" + b"".join(answers)
+
+    address = b"\xc0\x0c\0\1\0\1\0\0\0\x3c\0\4\x0a\0\0"
+    answer = message(0x8180, *(address + bytes([n]) for n in range(count)))
+    frames = [
+        Frame(udp(CLIENT, SERVER, PORT, 53, message(0x0100)), START),
+        Frame(udp(SERVER, CLIENT, 53, PORT, answer), START + MS),
+    ]
+    [exchange] = exchanges(told(frames)[0])
+    has_last = exchange.fields["ANSWER"][-1] == count - 1
+    assert ("CUT" in exchange.fields, has_last) == (count > 70, count == 70)
+
+
+def test_a_quic_hello_whose_end_never_comes_gives_what_is_certain() -> None:
+    hello = client_hello(server_name(b"quic.example") + extension(21, bytes(1500)))
+    sealed = seal(padded(crypto(0, hello[:1000])))
+    [exchange] = exchanges(told([Frame(udp(CLIENT, SERVER, PORT, 443, sealed), START)])[0])
+    assert exchange.fields["SERVER_NAME"] == b"quic.example"
+    assert exchange.number("CUT") == 1
