@@ -26,7 +26,7 @@ LARGE: dict[str, tuple[int, Callable[[int], str]]] = {
 }
 
 
-@pytest.mark.parametrize("held", [-1, THREE_CAPABILITIES], ids=["root", "capabilities"])
+@pytest.mark.parametrize("held", size([THREE_CAPABILITIES], [-1, THREE_CAPABILITIES]))
 @pytest.mark.parametrize("name", size(["arithmetic"], list(LARGE)))
 def test_a_filter_of_the_largest_size_loads_and_is_right(
     name: str, held: int, monkeypatch: pytest.MonkeyPatch

@@ -168,7 +168,9 @@ def test_another_station_or_vlan_is_told_at_once() -> None:
 
 
 def test_a_flood_of_addresses_makes_an_event_each() -> None:
-    frames = [arp(1, f"10.0.{n >> 8}.{n & 255}", "10.0.0.2") for n in range(1, 3000)]
+    one = bytes(arp(1, "10.0.0.0", "10.0.0.2"))
+    senders = (bytes((10, 0, n >> 8, n & 255)) for n in range(1, 3000))
+    frames = [Frame(one[:28] + sender + one[32:]) for sender in senders]
     events, books = read(*frames)
     assert len(events) == books.neighbours - books.neighbours_repeated == 2999
 
