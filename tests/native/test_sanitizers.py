@@ -75,7 +75,7 @@ def test_every_key_is_found_and_no_other_where_each_has_its_own_hash(slots: str)
 
 
 def test_every_key_is_found_where_all_hashes_are_equal_and_the_counts_are_full(slots: str) -> None:
-    assert run([slots, "2000", "1", "20000"]) == ["255"]
+    assert run([slots, "2000", "1", str(size(8_000, 20_000))]) == ["255"]
 
 
 def test_every_key_is_found_where_hashes_share_groups_and_counts(slots: str) -> None:
