@@ -130,7 +130,7 @@ def told_by_core(frames: list[Frame], chosen: model.Limits) -> list[tuple[object
     ]  # fmt: skip
 
 
-@settings(max_examples=size(500, 10_000), deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=size(150, 10_000), deadline=None, suppress_health_check=list(HealthCheck))
 @given(conversations, limits)
 def test_the_core_agrees_with_the_model(
     operations: list[tuple[Any, ...]], chosen: model.Limits

@@ -12,7 +12,7 @@ from benchmarks.__main__ import NAMES
 from tests.support.paths import ROOT
 
 NEEDS = {"mqtt": [pytest.mark.requires("broker")]}
-SHORT = {"fanout", "file", "filters", "pipe"}
+SHORT = {"file", "pipe"}
 
 pytestmark = pytest.mark.requires("root", "netns", "bcc")
 

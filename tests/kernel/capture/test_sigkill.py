@@ -125,7 +125,7 @@ def test_nothing_stays_attached_when_the_parent_of_living_children_is_killed() -
     ways = list(WAYS.values())
     with host() as (namespace, reach):
         assert reach(3) == 3
-        for run in range(size(12, 40)):
+        for run in range(size(6, 40)):
             way = ways[run % len(ways)]
             argv = [PORT, namespace.path, way.backend, str(way.attach), str(run // 3 % 2 == 1)]
             process = spawn([sys.executable, "-c", FORKED, *argv], stdout=subprocess.PIPE)

@@ -16,7 +16,7 @@ pytestmark = [
     pytest.mark.requires("root", "netns", "bcc"),
 ]
 
-SWAPS = {"native": size(40, 1000), "generic": size(20, 200), "tpacket_v3": size(40, 1000)}
+SWAPS = {"native": size(16, 1000), "generic": size(16, 200), "tpacket_v3": size(16, 1000)}
 RATE = 700_000  # packets a second
 PORTS = tuple(range(5001, 5009))
 NOISE = 5009

@@ -15,10 +15,8 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-from tests.support.paths import ROOT
+from tests.support.sanitized import link
 
-RING: Final = ROOT / "netring_bpf" / "ring"
-FILES: Final = ("record", "dns_name", "dns", "dns_text", "netbios", "dhcp", "dhcpv6", "ssdp")
 _PROGRAMS: Final[list[subprocess.Popen[str]]] = []
 NOT_THIS, MORE, MESSAGE = range(3)
 ASKS, ANSWERS, ALONE, SILENT = range(4)
@@ -90,13 +88,7 @@ def build() -> Path:
     """Build the program, once for all modules of tests."""
     folder = Path(tempfile.mkdtemp(prefix="netring-names-"))
     atexit.register(shutil.rmtree, folder)
-    sources = [Path(__file__).parent / "dns_parse.c"]
-    sources += [RING / "app" / f"{name}.c" for name in FILES]
-    flags = ["-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", "-g", "-O1", f"-I{RING}"]
-    flags += ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-    binary = folder / "parse"
-    subprocess.run(["gcc", *flags, "-o", binary, *sources], check=True)
-    return binary
+    return link(folder / "parse", Path(__file__).parent / "dns_parse.c")
 
 
 @contextmanager

@@ -10,11 +10,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from tests.support.paths import ROOT
+from tests.support.sanitized import link
 
 HERE: Final = Path(__file__).resolve().parent
-RING: Final = ROOT / "netring_bpf" / "ring"
-APP: Final = ("http", "ssh", "mqtt", "starttls", "labels", "record")
 PROTOCOLS: Final = {
     4: "http", 5: "http2", 13: "ssh", 14: "mqtt", 15: "ntp", 16: "rdp", 17: "smb",
     18: "bittorrent", 19: "wireguard", 20: "stun", 21: "rtp", 22: "smtp", 23: "imap", 24: "pop3",
@@ -55,11 +53,7 @@ class Over(NamedTuple):
 def build() -> Path:
     """Compile the program, once a process."""
     program = Path(tempfile.mkdtemp(prefix="sides-")) / "sides_parse"
-    sources = [HERE / "sides_parse.c", *(RING / "app" / f"{name}.c" for name in APP)]
-    flags = ["-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", "-g", "-O1", f"-I{RING}"]
-    flags += ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-    subprocess.run(["gcc", *flags, "-o", program, *sources], check=True)
-    return program
+    return link(program, HERE / "sides_parse.c")
 
 
 class Sides:

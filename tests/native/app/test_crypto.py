@@ -12,10 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.paths import ROOT
+from tests.support.sanitized import link
 from tests.support.sizes import size
 
-RING = ROOT / "netring_bpf" / "ring"
 CLIENT_SECRET = "c00cf151ca5be075ed0ebfb5c80323c42d6b7db67881289af4008f1f6c357aea"
 INITIAL_SECRET = "7db5df06e7a69e432496adedb00851923595221596ae2ae9fb8115c1e9ed0a44"
 # Test case 4 of the GCM specification, which has a header; the tag is behind the bytes.
@@ -38,10 +37,7 @@ Say = Callable[..., list[str]]
 def say(tmp_path_factory: pytest.TempPathFactory) -> Say:
     """A function that gives the program its lines, and returns those that it prints."""
     program = tmp_path_factory.mktemp("crypto") / "crypto"
-    sources = [Path(__file__).parent / "crypto_parse.c", RING / "app" / "crypto.c"]
-    flags = ["-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", "-g", "-O1", f"-I{RING}"]
-    flags += ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-Wl,--wrap=dlopen"]
-    subprocess.run(["gcc", *flags, "-o", program, *sources, "-ldl"], check=True)
+    link(program, Path(__file__).parent / "crypto_parse.c", "-Wl,--wrap=dlopen")
 
     def run(*lines: str, **environment: str) -> list[str]:
         done = subprocess.run(

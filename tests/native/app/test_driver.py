@@ -165,7 +165,7 @@ def test_a_handshake_makes_one_exchange_and_the_flow_keeps_it() -> None:
     assert (ended.protocol, ended.count, ended.fields) == (lib.NR_APP_TLS, 1, exchange.fields)
 
 
-@settings(max_examples=size(200, 5000), deadline=None)
+@settings(max_examples=size(50, 5000), deadline=None)
 @given(orders())
 def test_pieces_in_any_order_and_more_than_once_give_one_answer(
     pieces: tuple[list[tuple[int, bytes]], list[tuple[int, bytes]]],
@@ -175,7 +175,7 @@ def test_pieces_in_any_order_and_more_than_once_give_one_answer(
     assert sum(books.names_missed.values()) == 0
 
 
-@settings(max_examples=size(100, 2000), deadline=None)
+@settings(max_examples=size(25, 2000), deadline=None)
 @given(st.integers(1, 400), st.integers(1, 700))
 def test_small_segments_give_one_answer(asked: int, answered: int) -> None:
     def parts(data: bytes, step: int) -> list[tuple[int, bytes]]:

@@ -28,10 +28,9 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.paths import ROOT
+from tests.support.sanitized import link
 from tests.support.sizes import size
 
-RING = ROOT / "netring_bpf" / "ring"
 V1, V2, DRAFT = 1, 0x6B3343CF, 0xFF00001D
 SALTS = {
     V1: "38762cf7f55934b34d179ae6a4c80cadccbb7f0a",
@@ -186,11 +185,7 @@ class Program:
 @pytest.fixture(scope="session")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Program:
     path = tmp_path_factory.mktemp("quic") / "quic"
-    sources = [Path(__file__).parent / "quic_parse.c", RING / "app/crypto.c", RING / "app/quic.c"]
-    flags = ["-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", "-g", "-O1", f"-I{RING}"]
-    flags += ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-    subprocess.run(["gcc", *flags, "-o", path, *sources, "-ldl"], check=True)
-    return Program(path)
+    return Program(link(path, Path(__file__).parent / "quic_parse.c"))
 
 
 def together(pieces: Iterable[tuple[int, bytes]]) -> bytes:

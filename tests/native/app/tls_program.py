@@ -13,10 +13,8 @@ from tempfile import mkdtemp
 from types import TracebackType
 from typing import Self
 
-from tests.support.paths import ROOT
+from tests.support.sanitized import link
 
-RING = ROOT / "netring_bpf" / "ring"
-SOURCES = ("record", "crypto", "hello", "ja4", "prints", "tls", "dtls")
 CUT, VERSION, ALERT, SESSION_ID = 1, 3, 8, 9
 SERVER_NAME, ALPN_OFFERED, ALPN, CIPHER, RESUMED, ECH, JA4, JA3, GROUP, CLIENT_VERSION = range(
     10, 20
@@ -78,12 +76,7 @@ def built() -> Path:
     """The program, built once."""
     binary = Path(mkdtemp(prefix="netring-tls-")) / "tls_parse"
     atexit.register(shutil.rmtree, binary.parent, ignore_errors=True)
-    sources = [Path(__file__).parent / "tls_parse.c"]
-    sources += [RING / "app" / f"{name}.c" for name in SOURCES]
-    flags = ["-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", "-g", "-O1"]
-    flags += [f"-I{RING}", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-    subprocess.run(["gcc", *flags, "-o", binary, *sources, "-ldl"], check=True)
-    return binary
+    return link(binary, Path(__file__).parent / "tls_parse.c")
 
 
 class Program:

@@ -32,7 +32,7 @@ with warnings.catch_warnings():
     from scapy.layers.l2 import Dot1AD, Dot1Q, Ether
     from scapy.packet import Packet
 
-FRAMES = size(5_000, 100_000)
+FRAMES = size(2_000, 100_000)
 # Each frame is a flow of its own, which ends before the next; no first fragment is remembered.
 ALONE = FlowOptions(
     idle_tcp=0.001, idle_udp=0.001, idle_icmp=0.001, idle_other=0.001, half_open=0.001,

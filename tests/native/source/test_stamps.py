@@ -5,9 +5,8 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from tests.support.paths import ROOT
+from tests.support.sanitized import link
 
-RING = ROOT / "netring_bpf" / "ring"
 SAID = """\
 forward
 before: 30 20
@@ -35,10 +34,6 @@ settled 0 us
 def test_frames_keep_their_order_and_their_distances_when_the_wall_clock_steps(
     tmp_path: Path,
 ) -> None:
-    program = tmp_path / "stamps"
-    sources = [Path(__file__).parent / "stamps.c", RING / "bpf" / "attach.c"]
-    flags = ["-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", "-g", "-O1", f"-I{RING}"]
-    flags += ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-    subprocess.run(["gcc", *flags, "-o", program, *sources], check=True)
+    program = link(tmp_path / "stamps", Path(__file__).parent / "stamps.c")
     done = subprocess.run([program], capture_output=True, text=True, check=True)
     assert done.stdout == SAID
