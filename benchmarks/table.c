@@ -1,18 +1,17 @@
 /* Measures the cost of a packet from dissection to the flow table, in memory, without a source:
  *
- *     table steady FLOWS PACKETS tcp|udp|tls   established connections (or datagrams both ways), then
- *                                  their packets in random order; then ends all flows and
- *                                  makes their Community IDs
- *     table floor FLOWS PACKETS tcp|udp    the same packets through table_floor.c
- *     table whole PACKETS CAP      short connections, from the SYN to the last ACK, many at a time
- *     table flood PACKETS CAP how  SYNs of new 5-tuples, among which some connections go on;
- *                                  how: random, or collide (equal under an unkeyed xor)
- *     table hellos PACKETS CAP N   short connections that begin with TLS, the client's hello in N
+ *     table steady FLOWS PACKETS tcp|udp|tls   established connections (or datagrams both ways),
+ * then their packets in random order; then ends all flows and makes their Community IDs table floor
+ * FLOWS PACKETS tcp|udp    the same packets through table_floor.c table whole PACKETS CAP short
+ * connections, from the SYN to the last ACK, many at a time table flood PACKETS CAP how  SYNs of
+ * new 5-tuples, among which some connections go on; how: random, or collide (equal under an unkeyed
+ * xor) table hellos PACKETS CAP N   short connections that begin with TLS, the client's hello in N
  *                                  segments
  *     table torrent PACKETS CAP how   new connections with a hello each, a million a minute, among
  *                                  which some go on; how: whole, or half (the rest never comes)
  *
- * The word "names" behind these has names read. Prints "name value" lines. benchmarks/table.py and the tests build and run it. */
+ * The word "names" behind these has names read. Prints "name value" lines. benchmarks/table.py and
+ * the tests build and run it. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -303,9 +302,9 @@ static uint64_t stored(const nr_reader *reader) {
 
 /* Prints how many exchanges were read, and what was missed. */
 static void print_names(const nr_reader *reader) {
-    static const char *const missed[NR_MISSED_COUNT] = {
-        "too_long", "pool_full", "cut",          "gap",
-        "store_full", "left_out",  "handoff_full", "not_opened"};
+    static const char *const missed[NR_MISSED_COUNT] = {"too_long",     "pool_full",  "cut",
+                                                        "gap",          "store_full", "left_out",
+                                                        "handoff_full", "not_opened"};
     nr_statistics books = {0};
     nr_table_account(reader->table, &books);
     printf("names_read %" PRIu64 "\n", (uint64_t)books.names_read);
@@ -327,8 +326,8 @@ static int steady(uint32_t flows, uint32_t packets, const char *kind) {
         ends_of(n, there, back);
         (is_tls ? open_tls : tcp ? open_connection : begin_exchange)(reader, there, back);
     }
-    /* All memory of the table, with its slots and unused ends of pages, without the events' ring and
-     * the store of names. */
+    /* All memory of the table, with its slots and unused ends of pages, without the events' ring
+     * and the store of names. */
     const uint64_t store = stored(reader);
     const uint64_t used = resident() - before - handed_off(reader) - store;
     uint64_t took = 0, ending = 0, naming = 0;
@@ -461,8 +460,8 @@ static void strange(uint8_t *frame, uint32_t n, bool collide) {
     set(frame, NR_FLAG_SYN, next_random(), 0, 0);
 }
 
-/* Ends all flows. Returns how many of the connections that went on are still there, with every packet
- * and byte that they sent. */
+/* Ends all flows. Returns how many of the connections that went on are still there, with every
+ * packet and byte that they sent. */
 static uint32_t count_exact(nr_reader *reader, const uint32_t sent[KNOWN]) {
     uint32_t exact = 0;
     while (nr_reader_flush(reader) > 0 || reader->handoff.tail != reader->handoff.head) {
@@ -631,8 +630,8 @@ static int torrent(uint32_t packets, uint32_t cap, bool is_half) {
             strange(ring.bytes[j], i + j, false);
             memcpy(ring.bytes[j + 1], ring.bytes[j], HEADERS);
             const uint8_t *f = ring.bytes[j];
-            const uint32_t seq = (uint32_t)f[38] << 24 | (uint32_t)f[39] << 16 |
-                                 (uint32_t)f[40] << 8 | f[41];
+            const uint32_t seq =
+                (uint32_t)f[38] << 24 | (uint32_t)f[39] << 16 | (uint32_t)f[40] << 8 | f[41];
             set(ring.bytes[j + 1], NR_FLAG_ACK, seq + 1, 1, size);
             memcpy(ring.bytes[j + 1] + HEADERS, CLIENT_HELLO, size);
             describe_large(&ring, j, 0);
@@ -641,8 +640,8 @@ static int torrent(uint32_t packets, uint32_t cap, bool is_half) {
         took += run_frames(reader, ring.frames);
     }
     const uint64_t grown = resident() - memory;
-    printf("ns_per_packet %.1f\nbytes_grown %" PRIu64 "\nestablished %d\n",
-           (double)took / packets, grown, KNOWN);
+    printf("ns_per_packet %.1f\nbytes_grown %" PRIu64 "\nestablished %d\n", (double)took / packets,
+           grown, KNOWN);
     print_names(reader);
     const uint32_t exact = count_exact(reader, sent);
     printf("exact %" PRIu32 "\npeak %" PRIu64 "\n", exact, (uint64_t)reader->books.flows_peak);

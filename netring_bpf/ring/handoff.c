@@ -137,8 +137,8 @@ uint32_t nr_handoff_take(struct nr_handoff *handoff, void *events, uint32_t max,
         count_fitting(handoff, tail, ready < max ? (uint32_t)ready : max, size, &text);
     const size_t slots = (size_t)count * handoff->slot_size;
     const size_t ring_size = (size_t)(handoff->mask + 1) * handoff->slot_size;
-    copy_out(events, handoff->slots, ring_size,
-             (size_t)(tail & handoff->mask) * handoff->slot_size, slots);
+    copy_out(events, handoff->slots, ring_size, (size_t)(tail & handoff->mask) * handoff->slot_size,
+             slots);
     copy_out((uint8_t *)events + slots, handoff->texts, (size_t)handoff->text_mask + 1,
              handoff->text_tail & handoff->text_mask, text);
     place_texts(events, count, handoff->slot_size);

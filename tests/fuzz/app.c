@@ -98,8 +98,7 @@ static void take_all(void) {
         nr_handoff_publish(&reader->handoff);
         count = nr_reader_take(reader, events, 512, sizeof events, &used);
         for (uint32_t n = 0; n < count; n++) {
-            const nr_event *e =
-                (const void *)(events + (size_t)n * nr_reader_event_size(reader));
+            const nr_event *e = (const void *)(events + (size_t)n * nr_reader_event_size(reader));
             uint32_t at = 0;
             struct nr_field field;
             if (e->app_size > 0 && e->app_at + e->app_size > used) {
@@ -138,8 +137,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         uint8_t *exact = malloc(all - cut);
         memcpy(exact, frame, all - cut);
         clock_ns += (uint64_t)head[2] << 20;
-        const struct nr_frame f = {
-            .data = exact, .ts = clock_ns, .caplen = all - cut, .len = all};
+        const struct nr_frame f = {.data = exact, .ts = clock_ns, .caplen = all - cut, .len = all};
         nr_reader_dissect(reader, &f, 1);
         free(exact);
         at += length;

@@ -1,4 +1,5 @@
-/* Fuzzes the text of application records: in each format, with exactly the room that it asks for. */
+/* Fuzzes the text of application records: in each format, with exactly the room that it asks for.
+ */
 #include <stdlib.h>
 
 #include "formats/text_record.h"
@@ -63,8 +64,8 @@ static void columns(const uint8_t *batch, uint32_t batch_size, uint32_t size) {
     uint8_t there;
     check(out != NULL);
     for (uint32_t column = 0; column <= NR_APP_COLUMN_CUT; column++) {
-        const uint64_t made = nr_app_column(column, batch, sizeof(nr_event), 1, batch, batch_size,
-                                            out, &end, &there);
+        const uint64_t made =
+            nr_app_column(column, batch, sizeof(nr_event), 1, batch, batch_size, out, &end, &there);
         check(made == end && made <= room && there <= 1);
     }
     free(out);

@@ -13,8 +13,8 @@ static const nr_range4 addresses4[] = {{0x0a000000, 0x0affffff}, {0xc0a80000, 0x
 static const nr_range6 addresses6[] = {{{0x20010db800000000, 0}, {0x20010db8ffffffff, ~0ull}}};
 static const nr_address_set set = {addresses4, addresses6, 2, 1};
 static const nr_bpf_insn quick_insns[] = {
-    {0x20, 0, 0, 26}, {NR_FILTER_IN4, 1, 0, 0}, {NR_FILTER_IN6, 0, 1, 22}, {0x06, 0, 0, 64},
-    {0x06, 0, 0, 0},
+    {0x20, 0, 0, 26}, {NR_FILTER_IN4, 1, 0, 0}, {NR_FILTER_IN6, 0, 1, 22},
+    {0x06, 0, 0, 64}, {0x06, 0, 0, 0},
 };
 static const nr_bpf_insn exact_insns[] = {{0x06, 0, 0, 32}};
 static const nr_filter_program quick = {quick_insns, &set, 5, 1}, exact = {exact_insns, NULL, 1, 0};
@@ -102,9 +102,9 @@ static void copy_records(const uint8_t *data, size_t size, uint32_t form, uint64
     if (copy.other_linktype == NR_COPY_NO_LINKTYPE && given != frames) {
         abort();
     }
-    if (form == NR_COPY_AS_IS && (copied > size || copy.open > copied ||
-                                  (state.problem == NR_FILE_FINE &&
-                                   source->file_filtered == 0 && copied != size))) {
+    if (form == NR_COPY_AS_IS &&
+        (copied > size || copy.open > copied ||
+         (state.problem == NR_FILE_FINE && source->file_filtered == 0 && copied != size))) {
         abort();
     }
     source->ops->destroy(source);

@@ -15,7 +15,7 @@ struct nr_backlog {
     uint8_t count;
     uint8_t chunks; /* in use */
     struct {
-        uint16_t start, end; /* in the window */
+        uint16_t start, end;    /* in the window */
     } range[NR_BACKLOG_RANGES]; /* of bytes that are there; in order, and they do not touch */
     uint32_t chunk[NR_BACKLOG_CHUNKS]; /* numbers in the pool; 0: none */
 };

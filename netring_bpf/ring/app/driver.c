@@ -9,9 +9,9 @@
 
 #include <stdlib.h>
 
-#define MESSAGES_AT_ONCE 256u  /* of one segment */
-#define FREE_ATTEMPTS 32u      /* after those a parser is not asked again for a few bytes */
-#define FAR_AWAY (1 << 20)     /* a segment this far ahead is not of this stream */
+#define MESSAGES_AT_ONCE 256u   /* of one segment */
+#define FREE_ATTEMPTS 32u       /* after those a parser is not asked again for a few bytes */
+#define FAR_AWAY (1 << 20)      /* a segment this far ahead is not of this stream */
 #define SKIP_AT_ONCE (1u << 30) /* sequence numbers wrap */
 #define TRIES_MAX 64u
 
@@ -327,8 +327,8 @@ static void read_in_place(struct nr_app *app, struct nr_reading *r, const struct
     }
     const uint8_t *at = rest->at + done;
     const uint32_t left = rest->captured - (uint32_t)done;
-    const int put = left < NR_BACKLOG_SIZE ? hold(app, r, p->side, 0, at, left)
-                                           : NR_BACKLOG_TOO_LONG;
+    const int put =
+        left < NR_BACKLOG_SIZE ? hold(app, r, p->side, 0, at, left) : NR_BACKLOG_TOO_LONG;
     if (put != NR_BACKLOG_PUT) {
         app->missed[nr_app_reason(put)]++;
         read_beginning(app, r, p, at, left);
@@ -353,8 +353,8 @@ static void read_backlog(struct nr_app *app, struct nr_reading *r, const struct 
 }
 
 /* The segment was cut, or the backlog cannot take it: its message is given up. */
-static void give_up_segment(struct nr_app *app, struct nr_reading *r,
-                            const struct nr_app_packet *p, uint32_t reason) {
+static void give_up_segment(struct nr_app *app, struct nr_reading *r, const struct nr_app_packet *p,
+                            uint32_t reason) {
     app->missed[reason]++;
     read_backlog_beginning(app, r, p);
     r->side[p->side].base = p->sequence + p->length;
@@ -403,8 +403,8 @@ static bool find_beginning(struct nr_app *app, struct nr_reading *r, const struc
     rest->offset = 0;
     const int verdict =
         rest->captured > 0 ? parse(app, r, p, rest->at, rest->captured, false) : NR_NOT_THIS;
-    s->is_lost = verdict == NR_NOT_THIS ||
-                 (verdict == NR_MORE && app->message.protocol == NR_APP_NONE);
+    s->is_lost =
+        verdict == NR_NOT_THIS || (verdict == NR_MORE && app->message.protocol == NR_APP_NONE);
     if (!s->is_lost) {
         return true;
     }
@@ -451,8 +451,7 @@ void nr_app_segment(struct nr_app *app, struct nr_reading *r, const struct nr_ap
         read_backlog_beginning(app, r, p);
         lose(app, r, p);
     }
-    if (s->parser == NR_READ_NOTHING ||
-        (s->is_lost && !find_beginning(app, r, p, &rest))) {
+    if (s->parser == NR_READ_NOTHING || (s->is_lost && !find_beginning(app, r, p, &rest))) {
         return;
     }
     if (rest.offset == 0 && s->backlog.count == 0) {
@@ -472,10 +471,10 @@ static int parse_datagram(struct nr_app *app, struct nr_reading *r, const struct
         .length = p->captured,
         .is_datagram = true,
         .is_all = true,
-        .is_cut = p->captured < p->length,
-        .src_p = p->src_p,
-        .dst_p = p->dst_p,
-        .asked = asked_size > 0 ? app->asked : NULL,
+        .is_cut =
+            p->captured<p->length, .src_p = p->src_p, .dst_p = p->dst_p, .asked = asked_size> 0
+                ? app->asked
+                : NULL,
         .asked_size = asked_size,
         .from_orig = p->from_orig,
         .note = r->note,

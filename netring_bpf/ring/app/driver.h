@@ -46,7 +46,7 @@ struct nr_reading {
 /* The payload of a packet. */
 struct nr_app_packet {
     const uint8_t *at;
-    uint32_t captured;  /* of `length` bytes */
+    uint32_t captured; /* of `length` bytes */
     uint32_t length;
     uint32_t sequence;  /* TCP: of the first byte */
     uint32_t delivered; /* TCP: all bytes of this side before it were seen, or will not be */
@@ -115,16 +115,16 @@ void nr_app_flip(struct nr_reading *reading);
 /* -- for the files of the driver -- */
 
 /* pairing.c: takes a message that a side has sent. */
-void nr_app_take(struct nr_app *app, struct nr_reading *reading,
-                 const struct nr_app_packet *packet, const struct nr_message *message);
+void nr_app_take(struct nr_app *app, struct nr_reading *reading, const struct nr_app_packet *packet,
+                 const struct nr_message *message);
 /* Tells of all questions without answers that `sides` asked, a bit each. */
 void nr_app_give_up_asks(struct nr_app *app, struct nr_reading *reading,
                          const struct nr_app_packet *packet, uint32_t sides);
 /* Copies the oldest question without an answer to app->asked. Returns its size. */
 uint32_t nr_app_oldest_ask(struct nr_app *app, const struct nr_reading *reading);
 /* No more of a side is read. */
-void nr_app_stop(struct nr_app *app, struct nr_reading *reading,
-                 const struct nr_app_packet *packet, int side);
+void nr_app_stop(struct nr_app *app, struct nr_reading *reading, const struct nr_app_packet *packet,
+                 int side);
 /* Tells what a flow is; stops the reading if only that is wanted. */
 void nr_app_label(struct nr_app *app, struct nr_reading *reading,
                   const struct nr_app_packet *packet, uint8_t protocol);
@@ -134,10 +134,10 @@ uint32_t nr_app_reason(int put);
 
 /* hellos.c: hellos in pieces, of QUIC and DTLS. They return as nr_app_parser; what they read is
  * taken already. `row`: of the reader itself, as in nr_app_side.parser. */
-int nr_app_quic(struct nr_app *app, struct nr_reading *reading,
-                const struct nr_app_packet *packet, uint8_t row);
-int nr_app_dtls(struct nr_app *app, struct nr_reading *reading,
-                const struct nr_app_packet *packet, uint8_t row);
+int nr_app_quic(struct nr_app *app, struct nr_reading *reading, const struct nr_app_packet *packet,
+                uint8_t row);
+int nr_app_dtls(struct nr_app *app, struct nr_reading *reading, const struct nr_app_packet *packet,
+                uint8_t row);
 /* Reads the beginning of a hello of which no more will come. */
 void nr_app_end_hello(struct nr_app *app, struct nr_reading *reading,
                       const struct nr_app_packet *packet);
@@ -146,7 +146,7 @@ struct nr_app_row {
     nr_app_parser *parse;
     int (*read)(struct nr_app *app, struct nr_reading *reading, const struct nr_app_packet *packet,
                 uint8_t row); /* in place of parse */
-    bool resyncs; /* recognises the beginning of a message behind a hole */
+    bool resyncs;             /* recognises the beginning of a message behind a hole */
 };
 extern const struct nr_app_row nr_stream_rows[], nr_datagram_rows[];
 extern const uint32_t nr_stream_row_count, nr_datagram_row_count;

@@ -13,9 +13,9 @@ struct nr_app_bytes {
     const uint8_t *at;
     uint32_t length;
     bool is_datagram;
-    bool is_all;       /* no more will come: a datagram, the end of a stream, or of what is kept */
-    bool is_cut;       /* the capture has not all of the datagram */
-    uint16_t src_p;    /* ports count only where the content leaves a doubt */
+    bool is_all;    /* no more will come: a datagram, the end of a stream, or of what is kept */
+    bool is_cut;    /* the capture has not all of the datagram */
+    uint16_t src_p; /* ports count only where the content leaves a doubt */
     uint16_t dst_p;
     /* The record of the oldest question of this flow without an answer; NULL: there is none. */
     const uint8_t *asked;
@@ -70,7 +70,7 @@ void nr_tls_add_ja4(const struct nr_app_bytes *bytes, struct nr_crypto *crypto,
                     struct nr_record *record);
 /* dtls.c: one datagram; hellos in several fragments are put together by the caller. */
 /* http.c */
-nr_app_parser nr_http_parse;  /* version 1, requests and answers, and the preface of version 2 */
+nr_app_parser nr_http_parse; /* version 1, requests and answers, and the preface of version 2 */
 /* One chunk of a body; NR_SILENT. `next` is NR_PARSE_CHUNKS until the last chunk, and then
  * NR_PARSE_SAME: nr_http_parse again. */
 nr_app_parser nr_http_chunk;
@@ -122,10 +122,10 @@ struct nr_hello_pieces {
     uint8_t alert;     /* then: its description */
 };
 
-/* dtls.c: reads a datagram's handshake fragments of the first flight (message_seq 0 and 1; the hello
- * after a HelloVerifyRequest begins anew). Returns NR_NOT_THIS, or NR_MESSAGE with pieces (perhaps
- * none). The offset counts from the fragment's message header, which is put in front of the first
- * piece as TLS has it: see dtls.c. */
+/* dtls.c: reads a datagram's handshake fragments of the first flight (message_seq 0 and 1; the
+ * hello after a HelloVerifyRequest begins anew). Returns NR_NOT_THIS, or NR_MESSAGE with pieces
+ * (perhaps none). The offset counts from the fragment's message header, which is put in front of
+ * the first piece as TLS has it: see dtls.c. */
 int nr_dtls_pieces(const uint8_t *datagram, uint32_t length, struct nr_hello_pieces *pieces);
 
 /* quic.c: the Initial packets of a datagram (RFC 9000, RFC 9001, RFC 9369). */

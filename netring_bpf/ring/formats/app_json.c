@@ -12,7 +12,7 @@ enum form {
     ADDRESSES,
     MAC,
     ANSWERS,
-    WORD, /* WORD + NR_WORD_*: a word for a number */
+    WORD,                        /* WORD + NR_WORD_*: a word for a number */
     WORDS = WORD + NR_WORD_COUNT /* the words of several */
 };
 
@@ -64,16 +64,14 @@ static const struct detail dns[] = {
             {"assigned", NR_FIELD_ASSIGNED, ADDRESSES},                                            \
             {"requested", NR_FIELD_REQUESTED, ADDRESS}, {"server", NR_FIELD_SERVER, ADDRESS},      \
             {"routers", NR_FIELD_ROUTER, ADDRESSES},                                               \
-            {"prefix_length", NR_FIELD_PREFIX_LENGTH, NUMBER},                                     \
-            {"lease", NR_FIELD_LEASE, NUMBER}, {"id", NR_FIELD_ID, NUMBER},                        \
+            {"prefix_length", NR_FIELD_PREFIX_LENGTH, NUMBER}, {"lease", NR_FIELD_LEASE, NUMBER},  \
+            {"id", NR_FIELD_ID, NUMBER},                                                           \
     }
 static const struct detail dhcp[] = DHCP(NR_WORD_DHCP_MESSAGE);
 static const struct detail dhcpv6[] = DHCP(NR_WORD_DHCPV6_MESSAGE);
 static const struct detail ssdp[] = {
-    {"method", NR_FIELD_METHOD, TEXT},
-    {"service", NR_FIELD_SERVICE, TEXT},
-    {"location", NR_FIELD_LOCATION, TEXT},
-    {"server", NR_FIELD_SERVER_SOFTWARE, TEXT},
+    {"method", NR_FIELD_METHOD, TEXT},         {"service", NR_FIELD_SERVICE, TEXT},
+    {"location", NR_FIELD_LOCATION, TEXT},     {"server", NR_FIELD_SERVER_SOFTWARE, TEXT},
     {"user_agent", NR_FIELD_USER_AGENT, TEXT},
 };
 static const struct detail ssh[] = {
@@ -235,8 +233,8 @@ static char *put_record(char *at, const nr_event *event, struct nr_app_record re
     }
     at = put_text(at, ",\"app_ja4\":", record, NR_FIELD_JA4);
     if (nr_app_find_carrier(record, &number)) {
-        at = nr_put_string(NR_PUT(at, ",\"app_carrier\":\""),
-                           nr_app_protocol_name((uint8_t)number));
+        at =
+            nr_put_string(NR_PUT(at, ",\"app_carrier\":\""), nr_app_protocol_name((uint8_t)number));
         at = NR_PUT(at, "\"");
     }
     return at;

@@ -139,12 +139,10 @@ static char *put_unknown(char *at, uint32_t number) {
 
 static const char *dhcpv6_message_name(uint32_t type) {
     static const char *const names[] = {
-        [1] = "SOLICIT",     [2] = "ADVERTISE",
-        [3] = "REQUEST",     [4] = "CONFIRM",
-        [5] = "RENEW",       [6] = "REBIND",
-        [7] = "REPLY",       [8] = "RELEASE",
-        [9] = "DECLINE",     [10] = "RECONFIGURE",
-        [12] = "RELAY-FORW", [11] = "INFORMATION-REQUEST",
+        [1] = "SOLICIT",      [2] = "ADVERTISE",   [3] = "REQUEST",
+        [4] = "CONFIRM",      [5] = "RENEW",       [6] = "REBIND",
+        [7] = "REPLY",        [8] = "RELEASE",     [9] = "DECLINE",
+        [10] = "RECONFIGURE", [12] = "RELAY-FORW", [11] = "INFORMATION-REQUEST",
         [13] = "RELAY-REPL",
     };
     return type < sizeof names / sizeof *names ? names[type] : NULL;
@@ -289,8 +287,7 @@ bool nr_app_find_name(uint8_t protocol, struct nr_app_record record, struct nr_f
         return find(record, NR_FIELD_QUERY, field);
     case NR_APP_DHCP:
     case NR_APP_DHCPV6:
-        return find(record, NR_FIELD_HOST_NAME, field) ||
-               find(record, NR_FIELD_CLIENT_FQDN, field);
+        return find(record, NR_FIELD_HOST_NAME, field) || find(record, NR_FIELD_CLIENT_FQDN, field);
     default:
         return false;
     }
@@ -308,7 +305,7 @@ bool nr_app_read_answer(const struct nr_field *field, struct nr_app_answer *answ
     answer->chained = at[6] != 0;
     answer->owner = (struct nr_field){at + HEAD, at[7], NR_FIELD_ANSWER};
     answer->data = (struct nr_field){at + HEAD + at[7], length, NR_FIELD_ANSWER};
-    answer->family = answer->type == A && length == 4        ? 4
+    answer->family = answer->type == A && length == 4       ? 4
                      : answer->type == AAAA && length == 16 ? 6
                                                             : 0;
     return true;

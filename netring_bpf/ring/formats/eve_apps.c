@@ -1,5 +1,5 @@
-/* Writes what Suricata's EVE has of the protocols inside flows: the events tls, http, dns, quic, ssh
- * and dhcp, field by field as its loggers do, and app_proto of flows. */
+/* Writes what Suricata's EVE has of the protocols inside flows: the events tls, http, dns, quic,
+ * ssh and dhcp, field by field as its loggers do, and app_proto of flows. */
 #include "formats/app_text.h"
 #include "formats/app_words.h"
 
@@ -8,12 +8,12 @@ enum { DNS_ANY = 255, OFFER = 2, ACK = 5, NAK = 6 };
 
 const char *nr_eve_protocol_name(uint32_t protocol) {
     static const char *const names[NR_APP_COUNT] = {
-        [NR_APP_TLS] = "tls",   [NR_APP_QUIC] = "quic", [NR_APP_HTTP] = "http",
-        [NR_APP_HTTP2] = "http2", [NR_APP_DNS] = "dns", [NR_APP_MDNS] = "mdns",
-        [NR_APP_DHCP] = "dhcp", [NR_APP_SSH] = "ssh",   [NR_APP_MQTT] = "mqtt",
-        [NR_APP_NTP] = "ntp",   [NR_APP_RDP] = "rdp",   [NR_APP_SMB] = "smb",
-        [NR_APP_SMTP] = "smtp", [NR_APP_IMAP] = "imap", [NR_APP_POP3] = "pop3",
-        [NR_APP_FTP] = "ftp",   [NR_APP_LDAP] = "ldap", [NR_APP_POSTGRESQL] = "pgsql",
+        [NR_APP_TLS] = "tls",     [NR_APP_QUIC] = "quic", [NR_APP_HTTP] = "http",
+        [NR_APP_HTTP2] = "http2", [NR_APP_DNS] = "dns",   [NR_APP_MDNS] = "mdns",
+        [NR_APP_DHCP] = "dhcp",   [NR_APP_SSH] = "ssh",   [NR_APP_MQTT] = "mqtt",
+        [NR_APP_NTP] = "ntp",     [NR_APP_RDP] = "rdp",   [NR_APP_SMB] = "smb",
+        [NR_APP_SMTP] = "smtp",   [NR_APP_IMAP] = "imap", [NR_APP_POP3] = "pop3",
+        [NR_APP_FTP] = "ftp",     [NR_APP_LDAP] = "ldap", [NR_APP_POSTGRESQL] = "pgsql",
     };
     return protocol < NR_APP_COUNT ? names[protocol] : NULL;
 }
