@@ -35,7 +35,7 @@ _T = TypeVar("_T")
 
 
 class State(NamedTuple):
-    """What a file has."""
+    """The content of a state file."""
 
     devices: Sequence[Device]
     prefixes: Sequence[Network]

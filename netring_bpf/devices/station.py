@@ -20,7 +20,7 @@ _REMOTE: Final = 3  #: addresses from elsewhere behind one station that make it 
 
 
 class Station:
-    """What is known of one MAC address. Each method returns whether it told something new."""
+    """A station, by its MAC address. Each method returns whether it told something new."""
 
     __slots__ = (
         "_addresses", "_names", "_offers", "_remote", "_uses", "_vlans", "first", "flows",

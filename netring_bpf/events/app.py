@@ -28,7 +28,7 @@ __all__ = [
 
 
 class TlsDetails(NamedTuple):
-    """What the hellos of TLS, DTLS and QUIC say.
+    """The values in the hellos of TLS, DTLS and QUIC.
 
     ``client_version``: the highest that the client offered. ``cipher`` and ``group``: those that
     the server chose. ``resumed``: an earlier session goes on. ``ech``: the client hid the name that
@@ -198,7 +198,7 @@ class App:
 
     @property
     def name_from(self) -> str | None:
-        """Where the name comes from."""
+        """The protocol or field that gave the name."""
         return self._values()[2]
 
     @property

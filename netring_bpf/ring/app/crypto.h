@@ -22,7 +22,7 @@ struct nr_crypto {
     uint64_t left_out; /* attempts to open one that were over the budget */
     uint64_t pieces_left_out; /* CRYPTO frames of a datagram beyond NR_HELLO_PIECES */
     uint32_t per_second;      /* the budget, NR_CRYPTO_PER_SECOND unless the owner sets another */
-    uint32_t left;            /* of it, for now */
+    uint32_t left;            /* attempts left of it */
     uint64_t filled_ns;       /* packet time up to which `left` was filled */
     bool has_md5;             /* libraries for FIPS 140 have none */
     struct nr_libcrypto *library;
