@@ -7,6 +7,7 @@ Rooms, from the wire to the user (tests/support/house.py: who may use whom):
     filter      tcpdump's language, as values and as classic BPF
     events      flow events and packets as values, in batches, as columns
     capture     opens an interface or a capture file, and hands out what is read
+    aggregate   sums, rates and the largest of each kind, of all flows
     devices     the stations behind a link, made of its flow events
     recording   frames into pcapng files
     broadcast   one publisher, any number of subscribers
@@ -41,6 +42,7 @@ from netring_bpf.events.app import (
     SshDetails,
     TlsDetails,
 )
+from netring_bpf.events.capture_info import CaptureInfo
 from netring_bpf.events.event import (
     AppEvent,
     BackendChanged,
@@ -63,6 +65,7 @@ from netring_bpf.events.event import (
     FlowEvent,
     FlowStarted,
     FlowUpdated,
+    Health,
     Lagged,
     LinkDown,
     LinkUp,
@@ -72,7 +75,12 @@ from netring_bpf.events.event import (
     PacketStatistics,
     SinkFailed,
     Spread,
+    StatsUpdated,
+    Sums,
     TcpState,
+    Top,
+    TopRow,
+    Traffic,
     Tunnel,
     TunnelKind,
 )
@@ -82,6 +90,7 @@ from netring_bpf.ring.options import BusyPoll, TpacketOptions, XdpOptions
 from netring_bpf.statistics import CaptureStatistics, Equation, FlowStatistics, QueueStatistics
 
 if TYPE_CHECKING:
+    from netring_bpf.aggregate import StatsOptions
     from netring_bpf.capture.capture import Capture
     from netring_bpf.devices import DeviceOptions, DeviceStatistics, DeviceTable
     from netring_bpf.events.batch import EventBatch
@@ -106,6 +115,7 @@ __all__ = [
     "BusyPoll",
     "Capture",
     "CaptureError",
+    "CaptureInfo",
     "CaptureStatistics",
     "Counters",
     "Device",
@@ -139,6 +149,7 @@ __all__ = [
     "FlowStatistics",
     "FlowSubscriber",
     "FlowUpdated",
+    "Health",
     "HttpDetails",
     "Lagged",
     "LinkDown",
@@ -165,10 +176,16 @@ __all__ = [
     "Spread",
     "SsdpDetails",
     "SshDetails",
+    "StatsOptions",
+    "StatsUpdated",
     "SubscriberStatistics",
+    "Sums",
     "TcpState",
     "TlsDetails",
+    "Top",
+    "TopRow",
     "TpacketOptions",
+    "Traffic",
     "Tunnel",
     "TunnelKind",
     "TunnelPort",
@@ -198,5 +215,6 @@ __getattr__ = hand_on(
         "NetringStatistics": "netring_bpf.netring_statistics",
         "Sink": "netring_bpf.sinks.base",
         "SinkStatistics": "netring_bpf.sinks.base",
+        "StatsOptions": "netring_bpf.aggregate.options",
     },
 )

@@ -24,6 +24,7 @@ from netring_bpf.broadcast.event_subscriber import FlowSubscriber
 from netring_bpf.broadcast.retained import Retained
 from netring_bpf.broadcast.subscriber import OnError, Subscriber, SubscriberStatistics
 from netring_bpf.errors import ClosedError, OptionError
+from netring_bpf.events.capture_info import CaptureInfo
 from netring_bpf.events.event import Event
 from netring_bpf.events.select import Kinds
 
@@ -125,6 +126,10 @@ class FlowBroadcast:
         A subscriber that would wait meanwhile gets ``ClosedError`` with this text.
         """
         self._retained.unopened = unopened
+
+    def describe(self, info: CaptureInfo) -> None:
+        """Tell the subscribers of which capture the events are (``info`` of each)."""
+        self._retained.info = info
 
     def publish(self, events: Sequence[Event]) -> None:
         """Publish a batch in order. Never blocks; the batch must not change afterwards.

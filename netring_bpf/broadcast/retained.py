@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from operator import itemgetter
 from typing import Generic, Protocol, TypeVar
 
+from netring_bpf.events.capture_info import CaptureInfo
 from netring_bpf.events.event import CaptureError, Event
 from netring_bpf.events.select import LazyBatch
 
@@ -37,7 +38,8 @@ class Retained(Generic[_S]):
     Events are numbered from 0: ``oldest`` is the first that is retained, ``published`` the next
     to come. A batch that every subscriber has read goes earlier, as nobody will ask for it:
     Python's garbage collector would walk through it again and again (docs/tuning.md, "Latency").
-    ``interface``: the one that the events are of, if they are of one.
+    ``interface``: the one that the events are of, if they are of one; ``info``: the capture that
+    they are of, once it is open.
     ``error``: the first ``CaptureError`` with its number; it is kept for those who are behind.
     ``unopened``: why nothing will ever come, until that changes; None if something may.
     """
@@ -45,6 +47,7 @@ class Retained(Generic[_S]):
     def __init__(self, buffer: int, interface: str | None = None) -> None:
         self.buffer = buffer
         self.interface = interface
+        self.info: CaptureInfo | None = None
         self.published = 0
         self.oldest = 0
         self.closed = False

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, Literal, Self, TypeAlias, get_args
 
 from netring_bpf.broadcast.retained import Retained
 from netring_bpf.errors import ClosedError, OptionError
+from netring_bpf.events.capture_info import CaptureInfo
 from netring_bpf.events.event import CaptureError, Event, Lagged
 from netring_bpf.events.select import (
     NEVER_HIDDEN,
@@ -81,6 +82,11 @@ class Subscriber:
     def interface(self) -> str | None:
         """The interface, or the replay's file, that the events are of; None if it is unknown."""
         return self._retained.interface
+
+    @property
+    def info(self) -> CaptureInfo | None:
+        """The capture that the events are of, as it was opened; None until it is open."""
+        return self._retained.info
 
     def _missed(self) -> Event | None:
         """Go on with the oldest retained event; return what there is to tell of those before it.

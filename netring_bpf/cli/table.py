@@ -26,6 +26,7 @@ from netring_bpf.events.event import (
     LinkUp,
     NeighbourSeen,
     SinkFailed,
+    StatsUpdated,
 )
 
 __all__ = ["HEADER", "Table", "row"]
@@ -83,6 +84,10 @@ def row(event: Event) -> tuple[str, str]:
             state = {DeviceSeen: "new", DeviceChanged: "changed", DeviceGone: "gone"}[type(event)]
             known = ", ".join(filter(None, (device.name, device.vendor)))
             return f"{_clock(event.ts)} device {device.mac} {state} {printable(known)}", "cyan"
+        case StatsUpdated(traffic=traffic):
+            mbits = event.per_second(traffic.total.bytes * 8) / 1e6
+            packets = event.per_second(traffic.total.packets)
+            return f"{_clock(event.ts)} {mbits:.3f} Mbit/s, {packets:.0f} packets/s", "cyan"
     flow, key = event.flow, event.flow.key
     kind, style = _kind(event)
     ways = [flow.history] if flow.history else []

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         TlsDetails,
     )
     from netring_bpf.events.batch import EventBatch
+    from netring_bpf.events.capture_info import CaptureInfo
     from netring_bpf.events.device import (
         Device,
         DeviceAddress,
@@ -58,12 +59,14 @@ if TYPE_CHECKING:
     )
     from netring_bpf.events.key import Endpoint, FiveTuple
     from netring_bpf.events.select import Kinds
+    from netring_bpf.events.stats import Health, StatsUpdated, Sums, Top, TopRow, Traffic
 
 __all__ = [
     "App",
     "AppEvent",
     "BackendChanged",
     "CaptureError",
+    "CaptureInfo",
     "Counters",
     "Device",
     "DeviceAddress",
@@ -86,6 +89,7 @@ __all__ = [
     "FlowEvent",
     "FlowStarted",
     "FlowUpdated",
+    "Health",
     "HttpDetails",
     "Kinds",
     "Lagged",
@@ -100,8 +104,13 @@ __all__ = [
     "Spread",
     "SsdpDetails",
     "SshDetails",
+    "StatsUpdated",
+    "Sums",
     "TcpState",
     "TlsDetails",
+    "Top",
+    "TopRow",
+    "Traffic",
     "Tunnel",
     "TunnelKind",
 ]
@@ -113,6 +122,7 @@ __getattr__ = hand_on(
         "AppEvent": "netring_bpf.events.event",
         "BackendChanged": "netring_bpf.events.event",
         "CaptureError": "netring_bpf.events.event",
+        "CaptureInfo": "netring_bpf.events.capture_info",
         "Counters": "netring_bpf.events.flow",
         "Device": "netring_bpf.events.device",
         "DeviceAddress": "netring_bpf.events.device",
@@ -135,6 +145,7 @@ __getattr__ = hand_on(
         "FlowEvent": "netring_bpf.events.event",
         "FlowStarted": "netring_bpf.events.event",
         "FlowUpdated": "netring_bpf.events.event",
+        "Health": "netring_bpf.events.stats",
         "HttpDetails": "netring_bpf.events.app",
         "Kinds": "netring_bpf.events.select",
         "Lagged": "netring_bpf.events.event",
@@ -149,8 +160,13 @@ __getattr__ = hand_on(
         "Spread": "netring_bpf.events.flow",
         "SsdpDetails": "netring_bpf.events.app",
         "SshDetails": "netring_bpf.events.app",
+        "StatsUpdated": "netring_bpf.events.stats",
+        "Sums": "netring_bpf.events.stats",
         "TcpState": "netring_bpf.events.flow",
         "TlsDetails": "netring_bpf.events.app",
+        "Top": "netring_bpf.events.stats",
+        "TopRow": "netring_bpf.events.stats",
+        "Traffic": "netring_bpf.events.stats",
         "Tunnel": "netring_bpf.events.flow",
         "TunnelKind": "netring_bpf.events.flow",
     },

@@ -37,6 +37,7 @@ from netring_bpf.events.flow import (
 from netring_bpf.events.key import Endpoint, FiveTuple
 from netring_bpf.events.neighbour import NeighbourBy, NeighbourSeen
 from netring_bpf.events.plain import count, json_text, text, time_text
+from netring_bpf.events.stats import Health, StatsUpdated, Sums, Top, TopRow, Traffic
 
 if TYPE_CHECKING:
     from netring_bpf.errors import NetringError
@@ -66,6 +67,7 @@ __all__ = [
     "FlowEvent",
     "FlowStarted",
     "FlowUpdated",
+    "Health",
     "Lagged",
     "LinkDown",
     "LinkUp",
@@ -75,7 +77,12 @@ __all__ = [
     "PacketStatistics",
     "SinkFailed",
     "Spread",
+    "StatsUpdated",
+    "Sums",
     "TcpState",
+    "Top",
+    "TopRow",
+    "Traffic",
     "Tunnel",
     "TunnelKind",
     "event_name",
@@ -309,7 +316,7 @@ class Lagged(NamedTuple):
         return json_text(self.to_dict())
 
 
-for _kind in (NeighbourSeen, DeviceSeen, DeviceChanged, DeviceGone):
+for _kind in (NeighbourSeen, DeviceSeen, DeviceChanged, DeviceGone, StatsUpdated):
     _distinct(_kind)
 
 FlowEvent: TypeAlias = FlowStarted | FlowEstablished | FlowUpdated | FlowEnded | AppEvent
@@ -318,6 +325,7 @@ CoreEvent: TypeAlias = FlowEvent | NeighbourSeen
 Event: TypeAlias = (
     CoreEvent
     | DeviceEvent
+    | StatsUpdated
     | LinkDown
     | LinkUp
     | BackendChanged

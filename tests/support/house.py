@@ -40,23 +40,28 @@ MAY_IMPORT: Final[dict[str, frozenset[str]]] = {
         "threads",
         "recording": "capture ring filter statistics errors lazy",
         "devices": "events errors lazy _core",
+        "aggregate": "events errors lazy _core",
         "broadcast": "events errors lazy",
-        "sinks": "formats broadcast events errors lazy",
+        "sinks": "formats broadcast aggregate devices events errors lazy",
         "netring_statistics": "statistics broadcast sinks",
-        "netring": "capture recording broadcast devices sinks events errors netring_statistics",
-        "__init__": "netring netring_statistics sinks recording broadcast devices capture "
-        "ring/options.py ring/flow_options.py ring/names.py bpf/xdp_mode.py filter events "
+        "netring": "capture recording broadcast aggregate devices sinks events errors "
+        "netring_statistics",
+        "__init__": "netring netring_statistics sinks recording broadcast aggregate devices "
+        "capture ring/options.py ring/flow_options.py ring/names.py bpf/xdp_mode.py filter events "
         "statistics errors lazy",
-        "cli": "__init__ netring netring_statistics sinks broadcast devices recording capture "
-        "ring bpf formats filter events interface statistics errors",
+        "web": "__init__ netring netring_statistics aggregate devices sinks/metrics.py events "
+        "errors lazy",
+        "cli": "__init__ web netring netring_statistics sinks broadcast aggregate devices "
+        "recording capture ring bpf formats filter events interface statistics errors",
         # The C core: the files that lie in ring/ itself are "core".
         "C core": "",
         "C bpf": "core",
         "C source": "bpf core",
         "C dissect": "source/frame.h core",
         "C app": "dissect core",
-        "C flow": "app dissect core",
-        "C loop": "flow app dissect source core",
+        "C aggregate": "app dissect core",
+        "C flow": "aggregate app dissect core",
+        "C loop": "flow aggregate app dissect source core",
         "C formats": "app core",
     }.items()
 }
