@@ -23,7 +23,15 @@ from netring_bpf.cli.flags import (
 )
 from netring_bpf.cli.mqtt_flags import add_mqtt_flags, check_mqtt_flags, mqtt_sinks
 from netring_bpf.errors import OptionError, PackageMissingError
-from netring_bpf.events.event import AppEvent, CoreEvent, FlowEnded, event_name
+from netring_bpf.events.event import (
+    AppEvent,
+    BackendChanged,
+    CoreEvent,
+    FlowEnded,
+    LinkDown,
+    LinkUp,
+    event_name,
+)
 from netring_bpf.formats.base import FORMATS
 from netring_bpf.ring.flow_options import (
     DEFAULT_MAX_FLOWS,
@@ -252,6 +260,8 @@ def run(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
         _netring(given, wanted, flow, xdp, tpacket),
         shown,
         compress_ipv6=given.compress_ipv6,
+        # The sink has events made that are for nobody else.
+        kinds=(*flow.events, LinkDown, LinkUp, BackendChanged) if given.mqtt else None,
         instead=logs,
         expression=expression(wanted),
         duration=given.duration,
@@ -369,7 +379,9 @@ def _netring(
     sinks = mqtt_sinks(given, flow.events)
     if given.files is not None:
         files = given.files if len(given.files) > 1 else given.files[0]
-        return Netring.replay(files, filter=wanted, sinks=sinks, flow=flow)
+        return Netring.replay(
+            files, filter=wanted, sinks=sinks, flow=flow, devices=given.home_assistant
+        )
     return Netring(
         given.interface,
         filter=wanted,
@@ -379,4 +391,5 @@ def _netring(
         flow=flow,
         xdp=xdp,
         tpacket=tpacket,
+        devices=given.home_assistant,
     )
