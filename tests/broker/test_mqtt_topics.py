@@ -31,11 +31,11 @@ from netring_bpf import (
 from netring_bpf.errors import InterfaceGoneError, NetringError
 from netring_bpf.sinks.mqtt_options import MqttVersion
 from tests.broker.publishing import AVAILABILITY, FAST, FLOWS, connected, settled, warnings
+from tests.support.aggregates import INFO, SECOND, START, device, stats
 from tests.support.broker import Broker, Message, MosquittoSub
 from tests.support.events import ended
 from tests.support.patience import until
 from tests.support.schemas import checked, payloads
-from tests.support.stats import INFO, SECOND, START, device, stats
 
 pytestmark = pytest.mark.requires("broker")
 
