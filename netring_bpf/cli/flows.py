@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from netring_bpf.aggregate.options import StatsOptions
 from netring_bpf.cli.flags import (
     add_backend,
     add_bounds,
@@ -106,6 +107,13 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
     add_backend(parser)
     add_mqtt_flags(parser)
+    add(
+        "--stats-interval",
+        type=float,
+        metavar="SECONDS",
+        help="make the statistics that --mqtt publishes of so many seconds "
+        f"[default: {StatsOptions().interval:g}]",
+    )
     add(
         "--key",
         choices=tuple(_KEYS),
@@ -248,6 +256,7 @@ def run(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
     try:
         flow = flow_options(given, shown)
         xdp, tpacket = ring_options(given)
+        stats = _stats_options(given)
     except OptionError as error:
         parser.error(str(error))
     wanted = filter_of(given)
@@ -257,7 +266,7 @@ def run(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
 
         logs = ZeekLogs(given.zeek_logs)
     printing = print_events(
-        _netring(given, wanted, flow, xdp, tpacket),
+        _netring(given, wanted, flow, xdp, tpacket, stats),
         shown,
         compress_ipv6=given.compress_ipv6,
         # The sink has events made that are for nobody else.
@@ -351,6 +360,14 @@ def flow_options(given: argparse.Namespace, shown: str) -> FlowOptions:
     )
 
 
+def _stats_options(given: argparse.Namespace) -> StatsOptions | None:
+    """Return the options of the aggregates; None: they are made if somebody publishes them.
+
+    Raises ``OptionError``.
+    """
+    return None if given.stats_interval is None else StatsOptions(interval=given.stats_interval)
+
+
 def ring_options(given: argparse.Namespace) -> tuple[XdpOptions, TpacketOptions]:
     """Return the options of each backend's rings. Raises ``OptionError``.
 
@@ -372,6 +389,7 @@ def _netring(
     flow: FlowOptions,
     xdp: XdpOptions,
     tpacket: TpacketOptions,
+    stats: StatsOptions | None,
 ) -> Netring:
     """Raises ``NetringError``."""
     from netring_bpf.netring import Netring
@@ -380,7 +398,12 @@ def _netring(
     if given.files is not None:
         files = given.files if len(given.files) > 1 else given.files[0]
         return Netring.replay(
-            files, filter=wanted, sinks=sinks, flow=flow, devices=given.home_assistant
+            files,
+            filter=wanted,
+            sinks=sinks,
+            flow=flow,
+            devices=given.home_assistant,
+            stats=stats,
         )
     return Netring(
         given.interface,
@@ -392,4 +415,5 @@ def _netring(
         xdp=xdp,
         tpacket=tpacket,
         devices=given.home_assistant,
+        stats=stats,
     )

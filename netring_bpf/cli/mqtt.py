@@ -36,11 +36,6 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add_broker_flags(parser)
     add_node_flags(parser, required=True)
     add_discovery_prefix(parser)
-    parser.add_argument(
-        "--force",
-        action="store_true",
-        help="do so even if the node is online, as it seems after a broker that was killed",
-    )
 
 
 def run(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
@@ -58,9 +53,7 @@ def run(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
         discovery = HomeAssistantOptions() if prefix is None else HomeAssistantOptions(prefix)
     except OptionError as error:
         parser.error(str(error))
-    removed = asyncio.run(
-        forget(given.mqtt, options, given.mqtt_node, discovery, even_online=given.force)
-    )
+    removed = asyncio.run(forget(given.mqtt, options, given.mqtt_node, discovery))
     for topic in removed:
         say(f"removed {printable(topic)}")
     say(f"{len(removed)} retained topics removed")

@@ -112,6 +112,7 @@ class MqttSink:
         self._breaks = self._breaks_of_one = 0  # since a message was last acknowledged
         self._qos = self._options.qos
         self._packet_size = 0
+        self._retains = True
         self._availability = Availability(self._tell, self._tell_refused)
         self._board = StateBoard()
         self._sender = StateSender(self._board, self._tell, self._tell_refused)
@@ -411,6 +412,7 @@ class MqttSink:
     def _keep_to(self, connection: Connection) -> None:
         limits = connection.limits
         self._packet_size = limits.packet_size
+        self._retains = limits.retain
         self._resize()
         self._qos = min(self._options.qos, limits.qos)
         if self._qos < self._options.qos:
@@ -458,7 +460,7 @@ class MqttSink:
         elif status is not None and topic == status and topic not in self._denied:
             if payload == b"online" and not retained:
                 loop = asyncio.get_running_loop()
-                self._node.on_birth(loop.time() + _SETTLING)
+                self._node.on_birth(loop.time() + _SETTLING, retained=self._retains)
         elif any(topic.startswith(beginning) for beginning in self._looked_at):
             if retained:  # else it is of this sink
                 oldest = time.time_ns() - _REMEMBERED

@@ -25,6 +25,8 @@ _ANSWER: Final = 5.0  # seconds for the answer to a subscription
 _QUIET: Final = 0.7  # seconds without a message, after which the broker has sent all that it has
 _PATIENCE: Final = 30.0
 _ROUNDS: Final = 3
+_ONLINE: Final = b"online"
+_OFFLINE: Final = b"offline"
 
 
 async def forget(
@@ -32,16 +34,14 @@ async def forget(
     options: MqttOptions,
     node: str,
     discovery: HomeAssistantOptions | None = None,
-    *,
-    even_online: bool = False,
 ) -> list[str]:
     """Remove the retained topics of a node from a broker; returns their names.
 
     ``options`` say how to connect, and the prefix of the topics. Raises ``SinkError`` if the broker
-    cannot be reached or refuses something, and for a node that is online unless ``even_online``:
-    its capture would publish them again.
+    cannot be reached or refuses something, and if the node's capture runs, which would publish
+    again.
     """
-    return await _Forgetting(url, options, node, discovery, even_online=even_online).run()
+    return await _Forgetting(url, options, node, discovery).run()
 
 
 class _Forgetting:
@@ -51,8 +51,6 @@ class _Forgetting:
         options: MqttOptions,
         node: str,
         discovery: HomeAssistantOptions | None,
-        *,
-        even_online: bool,
     ) -> None:
         self._broker = Broker.parse(url)
         self._options = options
@@ -61,9 +59,9 @@ class _Forgetting:
         self._topics = Topics.of(options.prefix, node)
         wanted = discovery or HomeAssistantOptions()
         self._filters = (self._topics.all, Discovery(wanted, options.prefix, node).topic)
-        self._even_online = even_online
         self._found: dict[str, bytes] = {}
         self._heard = asyncio.Event()
+        self._said: list[bytes] = []  # on the availability topic, by anybody now
 
     async def run(self) -> list[str]:
         first: MqttVersion = self._options.version or "5"
@@ -99,36 +97,47 @@ class _Forgetting:
                 await self._look(connection)
                 if not self._found:
                     return sorted(removed)
-                online = self._found.get(self._topics.availability) == b"online"
-                if online and not removed and not self._even_online:
-                    raise self._error(
-                        f"{self._topics.availability} is online: stop the capture first, which "
-                        "would publish again; or, if there is none, say so (--force)"
-                    )
                 for topic in self._found:
                     await self._clear(connection, topic)
                     removed[topic] = None
         raise self._error(
-            f"{', '.join(sorted(self._found))}: somebody publishes there at the same time; stop "
-            "the capture first"
+            f"{', '.join(sorted(self._found))}: somebody publishes there at the same time"
         )
 
     async def _look(self, connection: Connection) -> None:
         """Ask for all that is retained; a new subscription brings it again."""
         self._found.clear()
+        self._said.clear()
         for topic in self._filters:
             if not await connection.subscribe(topic, patience=_ANSWER):
                 raise self._error(f"the broker does not let this client read {topic}")
-        deadline = asyncio.get_running_loop().time() + _PATIENCE
-        while asyncio.get_running_loop().time() < deadline:
-            self._heard.clear()
-            try:
-                async with asyncio.timeout(_QUIET):
-                    await self._heard.wait()
-            except TimeoutError:
-                break
+        # A capture says otherwise to this. It also shows whether messages come in at all.
+        qos = min(1, connection.limits.qos)
+        await connection.publish(self._topics.availability, _OFFLINE, qos=qos)
+        await self._wait_quiet()
+        if self._found.get(self._topics.availability) == _ONLINE and _ONLINE not in self._said:
+            await self._wait_quiet(_ANSWER)
+        if _ONLINE in self._said:
+            raise self._error("its capture is online, and would publish again: stop it first")
+        if _OFFLINE not in self._said:
+            raise self._error(
+                f"the broker lets this client not publish on {self._topics.availability}, or not "
+                f"read {self._topics.all}"
+            )
         for topic in self._filters:
             await connection.unsubscribe(topic, patience=_ANSWER)
+
+    async def _wait_quiet(self, least: float = _QUIET) -> None:
+        """Wait until nothing has come for a while."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + _PATIENCE
+        while loop.time() < deadline and _ONLINE not in self._said:
+            self._heard.clear()
+            try:
+                async with asyncio.timeout(least):
+                    await self._heard.wait()
+            except TimeoutError:
+                return
 
     async def _clear(self, connection: Connection, topic: str) -> None:
         qos = min(1, connection.limits.qos)
@@ -142,7 +151,9 @@ class _Forgetting:
     def _on_message(self, topic: str, payload: bytes, retained: bool) -> None:
         if retained and payload:
             self._found[topic] = payload
-            self._heard.set()
+        elif topic == self._topics.availability:
+            self._said.append(payload)
+        self._heard.set()
 
     def _error(self, text: str) -> SinkError:
         return SinkError(printable(f"{self._broker}: forget {self._topics.base}: {text}"))

@@ -55,6 +55,7 @@ def stats(
         memory=50_000_000 + number,
         cpu=0.01 * number,
         devices=devices,
+        devices_online=devices and devices - 1,
     )
     end = START + number * 10 * SECOND
     return StatsUpdated(end, "eth0", number, end - 10 * SECOND, traffic, top, traffic, top, health)

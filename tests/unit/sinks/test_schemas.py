@@ -21,7 +21,7 @@ DIGESTS = {
     ("flows", 1): "f2531ce2a33a974649b3cbcb5f8dedd00834a1f031127815da7ed955d2e7f73c",
     ("info", 1): "75dde0a77a26b4aed0af6d5b713e1233fbffe27695ce70a07c4382c8012d4ca3",
     ("link", 1): "502adbac3403f61850a3792d3c8b0b7783f5e6ee9f10f30342659e97a325ca72",
-    ("stats", 1): "f5d581ccbb2810b91fafabccb4761b5c984747b678eddae30700ba6fbccc0899",
+    ("stats", 1): "d8d354559aac2bfa7650a629a8b31dcfc5170b4766e78faaa52ec2603f343fe7",
     ("top", 1): "6097cdc040f9b99c8f1e5e46f61ff3a157c8c6f9b62c79e8fbda82435509c6b6",
 }
 SCHEMAS: dict[str, dict[str, Any]] = {
