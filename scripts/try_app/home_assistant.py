@@ -64,8 +64,6 @@ def run(given: argparse.Namespace) -> None:
         try:
             play(home_assistant, broker, traffic, Path(folder) / "capture.log")
         except NotSo:
-            for entity, state in sorted(home_assistant.entities().items()):
-                say(f"    {entity:44} {state['state']}")
             print(home_assistant.log.read_text()[-4000:])
             raise
         finally:
@@ -126,6 +124,10 @@ def play(home: HomeAssistant, broker: Broker, traffic: Traffic, log: Path) -> No
              "--mqtt-node", "try"]
         )  # fmt: skip
         wait("the node is forgotten: no entity is left", lambda: not home.entities())
+    except NotSo:
+        for entity, state in sorted(home.entities().items()):
+            say(f"    {entity:44} {state['state']} {state['attributes'].get('restored', '')}")
+        raise
     finally:
         capture.stop()
 
