@@ -51,6 +51,7 @@ struct waiting {
     uint32_t bytes, ip_bytes;
     uint32_t start, end;
     uint32_t next; /* of the same datagram, or of the free ones */
+    struct nr_macs macs;
 };
 
 struct datagram {
@@ -403,7 +404,8 @@ bool nr_fragments_hold(struct nr_fragments *f, uint64_t now, const struct nr_dis
                                     .ip_bytes = p->ip_bytes,
                                     .start = p->piece.start,
                                     .end = p->piece.end,
-                                    .next = NONE};
+                                    .next = NONE,
+                                    .macs = nr_find_macs(p)};
     append_piece(f, d, i);
     note_piece(f, d, &p->piece);
     return true;
@@ -423,6 +425,8 @@ bool nr_fragments_next(struct nr_fragments *f, uint64_t now, struct nr_waited *o
     p->piece = (struct nr_piece){.start = piece.start, .end = piece.end, .later = true};
     p->part = has_first ? 0 : NR_FRAGMENT;
     p->tunnel = d->tunnel;
+    p->macs = piece.macs;
+    p->macs_mix = nr_mix_macs(piece.macs.dst);
     give_key(d, p);
     out->frame = (struct nr_fragment_frame){
         .ts = piece.ts, .parent_id = d->parent_id, .bytes = piece.bytes, .is_inner = d->is_inner};

@@ -88,10 +88,11 @@ NR_INLINE void note_tunnel(struct nr_table *t, uint32_t i, const struct nr_disse
 NR_INLINE void note_stations(struct nr_table *t, uint32_t i, const struct nr_dissected *p) {
     struct flow *f = &t->flows[i];
     struct stations *stations = &t->stations[i];
+    const struct nr_macs macs = nr_find_macs(p);
     const int side = p->from_high == f->orig_is_high ? ORIG : RESP;
-    memcpy(stations->side[side].mac, p->macs.src, sizeof p->macs.src);
-    memcpy(stations->side[side ^ 1].mac, p->macs.dst, sizeof p->macs.dst);
-    f->stream[side].macs = p->macs.mix;
+    memcpy(stations->side[side].mac, macs.src, sizeof macs.src);
+    memcpy(stations->side[side ^ 1].mac, macs.dst, sizeof macs.dst);
+    f->stream[side].macs = p->macs_mix;
 }
 
 /* Follows the stations of a side, which the responder's first packet tells as well. */
@@ -418,8 +419,8 @@ NR_INLINE void continue_flow(struct nr_table *t, uint32_t i, const struct nr_dis
         follow_tunnel(t, i, p, parent_id);
     }
     const int side = side_of(&t->flows[i], p);
-    if (NR_UNLIKELY(p->macs.mix != t->flows[i].stream[side].macs)) {
-        note_other_macs(t, i, side, p->macs.mix);
+    if (NR_UNLIKELY(p->macs_mix != t->flows[i].stream[side].macs)) {
+        note_other_macs(t, i, side, p->macs_mix);
     }
     const int state = count_and_read(t, i, side, false, p, ts, bytes);
     touch_flow(t, i, state & NR_STEP_CHANGED);

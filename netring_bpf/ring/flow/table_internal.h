@@ -54,7 +54,7 @@ struct stream {
     int64_t acked;     /* the highest number that the peer has acknowledged */
     int64_t delivered; /* all bytes below it were seen or given up as a gap */
     uint32_t start;    /* the SYN's sequence number, seen or inferred */
-    uint16_t macs;     /* nr_macs.mix of its latest packet; 0: none yet */
+    uint16_t macs;     /* macs_mix of its latest packet; 0: none yet */
     uint16_t state : 3;
     uint16_t previous : 3; /* the last other state */
     uint16_t shake : 2;
