@@ -167,14 +167,15 @@ static __attribute__((noinline)) void run_timers(struct nr_table *t) {
     }
     report_updates(t, sweep_idle(t, free < NR_SWEEP_MAX ? free : NR_SWEEP_MAX));
     t->due = next_due(t);
+    t->app_left = NR_APP_EVENTS; /* of the next frame */
 }
 
 void nr_table_tick(struct nr_table *t, uint64_t now) {
     t->now = nr_max_u64(t->now, now);
-    if (t->now >= t->due) {
+    t->app_left = NR_APP_EVENTS;
+    if (NR_UNLIKELY(t->now >= t->due)) {
         run_timers(t);
     }
-    t->app_left = NR_APP_EVENTS; /* of the next frame */
 }
 
 uint64_t nr_table_now(const struct nr_table *t) {
