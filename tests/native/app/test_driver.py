@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import struct
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -391,3 +392,45 @@ def test_a_quic_hello_whose_end_never_comes_gives_what_is_certain() -> None:
     [exchange] = exchanges(told([Frame(udp(CLIENT, SERVER, PORT, 443, sealed), START)])[0])
     assert exchange.fields["SERVER_NAME"] == b"quic.example"
     assert exchange.number("CUT") == 1
+
+
+def _text_answers(count: int, text: bytes) -> bytes:
+    """Answers of DNS in a flow each, with two long texts each."""
+    question = b"\x01t\x07example\x00\x00\x10\x00\x01"
+    pieces = b"".join(bytes([len(p)]) + p for p in (text[i : i + 255] for i in range(0, 900, 255)))
+    answer = struct.pack("!HHHIH", 0xC00C, 16, 1, 60, len(pieces)) + pieces
+    tell = struct.pack("!6H", 1, 0x8180, 1, 2, 0, 0) + question + 2 * answer
+    return b"".join(
+        Frame(udp(SERVER, CLIENT, 53, 1024 + n, tell), START + n).record() for n in range(count)
+    )
+
+
+@pytest.mark.parametrize(("slots", "count"), [(1024, 2000), (65_536, 6000)])
+def test_a_replay_loses_no_record_however_slow_its_reader_is(slots: int, count: int) -> None:
+    text = bytes(range(97, 122)) * 36
+    with Reader(FlowOptions(update_interval=None, event_slots=slots)) as reader:
+        reader.add_replay(_text_answers(count, text))
+        reading = threading.Thread(target=reader.run)
+        reading.start()
+        lengths: dict[int, list[int]] = {lib.NR_EVENT_APP: [], lib.NR_EVENT_ENDED: []}
+
+        def take() -> bool:
+            batch = reader.take(7)
+            data = ffi.from_buffer(batch.raw)
+            for row in batch.rows:
+                event = ffi.cast("nr_event *", data + row * batch.event_size)
+                if event.kind in lengths:
+                    fields = dict(_fields(batch.raw[event.app_at :][: event.app_size]))
+                    lengths[event.kind].append(sum(map(len, fields.values())))
+            return bool(batch)
+
+        while reading.is_alive():
+            take()
+        reading.join()
+        while take() or reader.flush() or take():
+            pass
+        books = reader.statistics("replay", None, (), {})
+    length = max(lengths[lib.NR_EVENT_APP])
+    assert length > len(text)
+    assert lengths == dict.fromkeys(lengths, [length] * count)
+    assert sum(books.names_missed.values()) == 0
