@@ -406,6 +406,10 @@ static bool find_beginning(struct nr_app *app, struct nr_reading *r, const struc
     s->is_lost =
         verdict == NR_NOT_THIS || (verdict == NR_MORE && app->message.protocol == NR_APP_NONE);
     if (!s->is_lost) {
+        if (s->had_gap) { /* the answers to earlier questions may have come before this one */
+            nr_app_give_up_asks(app, r, p, 1u << p->side);
+            s->had_gap = false;
+        }
         return true;
     }
     s->base += rest->length;
@@ -443,6 +447,7 @@ void nr_app_segment(struct nr_app *app, struct nr_reading *r, const struct nr_ap
         if (++s->tries > TRIES_MAX) {
             app->missed[NR_MISSED_GAP]++;
             lose(app, r, p);
+            s->had_gap = s->is_lost;
         }
         return;
     }
@@ -450,6 +455,7 @@ void nr_app_segment(struct nr_app *app, struct nr_reading *r, const struct nr_ap
         app->missed[NR_MISSED_GAP]++;
         read_backlog_beginning(app, r, p);
         lose(app, r, p);
+        s->had_gap = s->is_lost;
     }
     if (s->parser == NR_READ_NOTHING || (s->is_lost && !find_beginning(app, r, p, &rest))) {
         return;

@@ -157,7 +157,7 @@ void nr_app_stop(struct nr_app *app, struct nr_reading *r, const struct nr_app_p
     s->parser = NR_READ_NOTHING;
     s->skip = 0;
     s->needs = 0;
-    s->is_lost = s->is_chunks = false;
+    s->is_lost = s->had_gap = s->is_chunks = false;
     nr_app_give_up_asks(app, r, p, 1u << (side ^ 1)); /* they will not be answered */
 }
 
@@ -193,7 +193,7 @@ static void hand_over(struct nr_app *app, struct nr_reading *r, const struct nr_
         s->parser = NR_READ_ANY;
         s->needs = 0;
         s->attempts = s->tries = 0;
-        s->is_chunks = s->is_lost = false;
+        s->is_chunks = s->is_lost = s->had_gap = false;
     }
 }
 

@@ -102,6 +102,11 @@ def exchanges(events: Sequence[Told]) -> list[Told]:
     return [event for event in events if event.kind == lib.NR_EVENT_APP]
 
 
+def paths(events: Sequence[Told]) -> list[tuple[bytes | None, bool]]:
+    """The path of each exchange, and whether it has an answer."""
+    return [(e.fields.get("PATH"), "STATUS" in e.fields) for e in exchanges(events)]
+
+
 class Connection:
     """A TCP connection of which each side sends segments by their place in its stream."""
 
@@ -229,11 +234,48 @@ def test_http_goes_on_behind_a_gap() -> None:
     connection = Connection(80)
     connection.segment(0, 0, REQUEST[:20])
     connection.segment(1, 0, b"", ack=len(REQUEST) + 10)  # the rest was not captured
-    connection.segment(0, len(REQUEST) + 10, REQUEST)
+    connection.segment(0, len(REQUEST) + 10, REQUEST.replace(b"one", b"two"))
     connection.segment(1, 0, RESPONSE)
     events, books = told(connection.frames)
     assert books.names_missed["gap"] == 1
-    assert [e.fields.get("PATH") for e in exchanges(events) if "STATUS" in e.fields] == [b"/one"]
+    assert paths(events) == [(b"/one", False), (b"/two", True)]
+
+
+def test_an_answer_goes_to_no_question_before_a_gap() -> None:
+    connection = Connection(80)
+    connection.segment(0, 0, REQUEST[:20])
+    connection.segment(1, 0, RESPONSE, ack=len(REQUEST))  # the rest was not captured
+    connection.segment(0, len(REQUEST), REQUEST.replace(b"one", b"two"))
+    connection.segment(1, len(RESPONSE), RESPONSE, ack=2 * len(REQUEST))
+    connection.segment(0, 2 * len(REQUEST), REQUEST.replace(b"one", b"six"))
+    connection.segment(1, 2 * len(RESPONSE), RESPONSE, ack=3 * len(REQUEST))
+    events, books = told(connection.frames)
+    assert books.names_missed["gap"] == 1
+    assert paths(events) == [(None, True), (b"/one", False), (b"/two", True), (b"/six", True)]
+
+
+def test_a_gap_in_a_body_of_chunks_does_not_part_its_question_from_the_answer() -> None:
+    connection = Connection(80)
+    head = b"POST /one HTTP/1.1\r\nHost: www.example\r\nTransfer-Encoding: chunked\r\n\r\n"
+    connection.segment(0, 0, head + b"10\r\n")
+    connection.segment(1, 0, b"", ack=len(head) + 1000)
+    connection.segment(0, len(head) + 1000, bytes(100))
+    connection.segment(1, 0, RESPONSE, ack=len(head) + 1100)
+    connection.segment(0, len(head) + 1100, REQUEST.replace(b"one", b"two"))
+    connection.segment(1, len(RESPONSE), RESPONSE, ack=len(head) + 1100 + len(REQUEST))
+    events, books = told(connection.frames)
+    assert books.names_missed["gap"] == 1
+    assert paths(events) == [(b"/one", True), (b"/two", True)]
+
+
+def test_questions_that_a_snaplen_cuts_keep_their_answers() -> None:
+    connection = Connection(80)
+    for n, path in enumerate((b"one", b"two")):
+        connection.segment(0, n * len(REQUEST), REQUEST.replace(b"one", path), cut=10)
+    for n in range(2):
+        connection.segment(1, n * len(RESPONSE), RESPONSE, ack=2 * len(REQUEST), cut=4000)
+    events, books = told(connection.frames)
+    assert paths(events) == [(b"/one", True), (b"/two", True)]
 
 
 def test_http_goes_on_behind_a_gap_of_megabytes() -> None:
@@ -247,7 +289,7 @@ def test_http_goes_on_behind_a_gap_of_megabytes() -> None:
     connection.segment(1, 0, RESPONSE, ack=lost + 2 * len(REQUEST))
     events, books = told(connection.frames)
     assert books.names_missed["gap"] == 1
-    assert [e.fields["PATH"] for e in exchanges(events)] == [b"/one", b"/two"]
+    assert paths(events) == [(b"/one", False), (b"/two", True)]
 
 
 def test_a_hello_that_was_cut_gives_what_is_certain() -> None:
