@@ -274,7 +274,7 @@ def test_questions_that_a_snaplen_cuts_keep_their_answers() -> None:
         connection.segment(0, n * len(REQUEST), REQUEST.replace(b"one", path), cut=10)
     for n in range(2):
         connection.segment(1, n * len(RESPONSE), RESPONSE, ack=2 * len(REQUEST), cut=4000)
-    events, books = told(connection.frames)
+    events, _ = told(connection.frames)
     assert paths(events) == [(b"/one", True), (b"/two", True)]
 
 
