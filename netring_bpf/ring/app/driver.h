@@ -41,6 +41,7 @@ struct nr_reading {
     uint32_t note;    /* of the last message */
     uint8_t carrier;  /* NR_APP_* that handed over */
     uint8_t protocol; /* the last that was told */
+    bool is_renewed;  /* QUIC: the questions that wait are of an earlier connection */
     uint32_t next_free;
 };
 

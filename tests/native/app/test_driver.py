@@ -384,6 +384,37 @@ def test_a_server_of_quic_may_ask_for_another_hello_first() -> None:
     assert sum(books.names_missed.values()) == 0
 
 
+def _quic(*datagrams: tuple[bool, bytes, bytes]) -> list[Frame]:
+    """Initials: by the server or not, the id of their keys, the bytes of CRYPTO."""
+    frames = []
+    for n, (server, key_id, data) in enumerate(datagrams):
+        ends = [(CLIENT, PORT), (SERVER, 443)]
+        (src, sport), (dst, dport) = ends[server], ends[1 - server]
+        sealed = seal(
+            padded(crypto(0, data)), server=server, key_id=key_id, dcid=b"" if server else None,
+            packet_number=n,
+        )  # fmt: skip
+        frames.append(Frame(udp(src, dst, sport, dport, sealed), START + n * MS))
+    return frames
+
+
+def _names_and_ciphers(frames: list[Frame]) -> list[tuple[bytes | None, bool]]:
+    events = exchanges(told(frames)[0])
+    return [(e.fields.get("SERVER_NAME"), "CIPHER" in e.fields) for e in events]
+
+
+def test_an_answer_of_quic_is_to_the_hello_of_its_own_connection() -> None:
+    one, two = (client_hello(server_name(name)) for name in (b"one.example", b"two.example"))
+    answer = server_hello(key_share(29) + extension(43, b"\x03\x04"))
+    first, second = b"12345678", b"abcdefgh"
+    asked = [(False, first, one), (False, second, two), (True, second, answer)]
+    assert _names_and_ciphers(_quic(*asked)) == [(b"one.example", False), (b"two.example", True)]
+    repeated = [(False, first, one), (False, second, one), (True, second, answer)]
+    assert _names_and_ciphers(_quic(*repeated)) == [(b"one.example", True)]
+    partly = [(False, first, one), (False, second, two[:50]), (True, second, answer)]
+    assert _names_and_ciphers(_quic(*partly)) == [(b"one.example", False), (None, True)]
+
+
 def test_many_pieces_of_a_quic_hello_in_an_order_of_many_holes() -> None:
     hello = client_hello(server_name(b"quic.example"))
     cuts = [*range(0, len(hello), -(-len(hello) // 24)), len(hello)]
