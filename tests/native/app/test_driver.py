@@ -292,6 +292,31 @@ def test_http_goes_on_behind_a_gap_of_megabytes() -> None:
     assert paths(events) == [(b"/one", False), (b"/two", True)]
 
 
+@pytest.mark.parametrize("late", [1, 2])
+@pytest.mark.parametrize("size", [7, 10_000])
+def test_a_hello_before_the_answer_to_starttls_is_read_with_the_answer(
+    late: int, size: int
+) -> None:
+    ask, ready = b"STARTTLS\r\n", b"220 go ahead\r\n"
+    connection = Connection(25)
+    connection.segment(1, 0, b"220 mail ESMTP\r\n", ack=0)
+    connection.segment(0, 0, b"EHLO me\r\n")
+    connection.segment(1, 16, b"250-mail\r\n250 STARTTLS\r\n")
+    connection.segment(0, 9, ask)
+    for at in range(0, len(HELLO), size):
+        connection.segment(0, 9 + len(ask) + at, HELLO[at : at + size])
+    answers = [(16 + 24, ready), (16 + 24 + len(ready), ANSWER)]
+    if late == 2:  # nothing follows the answers: they came in one segment, or in no order
+        answers = answers[::-1] if size == 7 else [(16 + 24, ready + ANSWER)]
+    for at, data in answers:
+        connection.segment(1, at, data)
+    events, _ = told(connection.frames)
+    [exchange] = [e for e in exchanges(events) if e.protocol == lib.NR_APP_TLS]
+    assert exchange.fields["SERVER_NAME"] == b"long.example"
+    assert exchange.number("CIPHER") == 0xC02F
+    assert exchange.number("CARRIER") == lib.NR_APP_SMTP
+
+
 def test_a_hello_that_was_cut_gives_what_is_certain() -> None:
     connection = Connection()
     connection.segment(0, 0, HELLO, cut=2000)
