@@ -33,6 +33,7 @@ from netring_bpf.errors import (
     OptionError,
     SinkError,
     limits_explained,
+    printable,
 )
 from netring_bpf.events.event import (
     AppEvent,
@@ -171,10 +172,13 @@ class Netring(HasOpened):
         self._announced = 0
         self._room = self._batch
         self._watch: DeviceWatch | None = None
+        self._nameless: str | None = None
+        self._notices: tuple[str, ...] = ()
         if devices:
             from netring_bpf.devices.watch import MOST_EVENTS, DeviceWatch
 
             self._watch = DeviceWatch(None if devices is True else devices)
+            self._nameless = _nameless(flow or FlowOptions())
             self._batch = max(1, self._batch // MOST_EVENTS)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._opening: asyncio.Future[None] | None = None
@@ -211,7 +215,8 @@ class Netring(HasOpened):
     @property
     def opened(self) -> Opened:
         """The backend in use and how it was opened, as one value."""
-        return self._capture.opened
+        opened = self._capture.opened
+        return replace(opened, notices=opened.notices + self._notices)
 
     @property
     def names(self) -> AddressNames:
@@ -324,6 +329,9 @@ class Netring(HasOpened):
             with limits_explained(f"capture on {self.interface}"):
                 self._opening = self._loop.run_in_executor(None, self._capture.open)
                 await asyncio.shield(self._opening)
+                if self._nameless is not None:
+                    self._notices = (self._nameless,)
+                    _log.warning("%s: %s", printable(self.interface), self._nameless)
                 if self._watch is not None:
                     await self._watch.open()
                 self._start(self._loop)
@@ -613,6 +621,15 @@ def _with_devices(flow: FlowOptions | None, devices: DeviceOptions | bool) -> Fl
     flow = flow or FlowOptions()
     needed = tuple(kind for kind in (NeighbourSeen, AppEvent) if kind not in flow.events)
     return replace(flow, events=(*flow.events, *needed))
+
+
+def _nameless(flow: FlowOptions) -> str | None:
+    """Return the reason for which devices have no names, None if they have."""
+    if flow.names != "all":
+        return f'devices have no names: names="{flow.names}" reads none; names="all" does'
+    if flow.key.name != "FIVE_TUPLE":
+        return f"devices have no names: the packets of flows by {flow.key} are not read"
+    return None
 
 
 _Argument = TypeVar("_Argument")

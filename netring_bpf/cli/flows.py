@@ -11,6 +11,7 @@ from netring_bpf.cli.flags import (
     add_backend,
     add_bounds,
     add_filter,
+    add_names,
     count,
     cpus,
     expression,
@@ -28,7 +29,6 @@ from netring_bpf.formats.base import FORMATS
 from netring_bpf.ring.flow_options import (
     DEFAULT_MAX_FLOWS,
     MAX_TUNNEL_DEPTH,
-    NAMES,
     SLICED,
     FlowKey,
     FlowOptions,
@@ -181,13 +181,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         help="refuse frames that a mirror has sliced, or trust their IP length "
         "[default: %(default)s]",
     )
-    add(
-        "--names",
-        choices=NAMES,
-        default=_DEFAULT.names,
-        help="read the protocol of each flow and the names in it, or the protocol (service) alone, "
-        "or look at no byte of payload [default: %(default)s]",
-    )
+    add_names(parser)
     add(
         "--preset",
         choices=PRESETS,

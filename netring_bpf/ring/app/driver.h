@@ -26,6 +26,7 @@ struct nr_app_side {
     uint8_t tries;    /* packets that led nowhere */
     bool is_chunks;   /* a body in chunks */
     bool is_lost;     /* bytes are missing: a message may begin with any segment */
+    bool had_gap;     /* whole messages may be missing too */
     bool begins;      /* `base` is where the next segment begins */
 };
 enum { NR_READ_ANY = 0, NR_READ_NOTHING = 255 };
@@ -40,6 +41,7 @@ struct nr_reading {
     uint32_t note;    /* of the last message */
     uint8_t carrier;  /* NR_APP_* that handed over */
     uint8_t protocol; /* the last that was told */
+    bool is_renewed;  /* QUIC: the questions that wait are of an earlier connection */
     uint32_t next_free;
 };
 

@@ -102,12 +102,23 @@ static bool is_asked_again(struct nr_app *app, const struct nr_reading *r, uint3
            memcmp(app->asked, app->told.bytes, size) == 0;
 }
 
-static void keep_ask(struct nr_app *app, struct nr_reading *r, const struct nr_app_packet *p,
-                     const struct nr_message *m) {
+static void begin_question(struct nr_app *app, const struct nr_reading *r,
+                           const struct nr_message *m) {
     begin_told(app, r, m->record.is_cut, m->record.bytes, m->record.size);
     nr_record_append(&app->told, m->record.bytes, m->record.size);
+}
+
+static void keep_ask(struct nr_app *app, struct nr_reading *r, const struct nr_app_packet *p,
+                     const struct nr_message *m) {
+    const bool is_renewed = r->is_renewed;
+    r->is_renewed = false;
+    begin_question(app, r, m);
     if (p->is_datagram && is_asked_again(app, r, m->pair)) {
         return;
+    }
+    if (is_renewed) {
+        nr_app_give_up_asks(app, r, p, 3);
+        begin_question(app, r, m);
     }
     nr_record_bytes(&app->told, NR_FIELD_ASKED_TS, (const uint8_t *)&p->ts, sizeof p->ts);
     if (r->side[p->side ^ 1].parser == NR_READ_NOTHING) {
@@ -157,7 +168,7 @@ void nr_app_stop(struct nr_app *app, struct nr_reading *r, const struct nr_app_p
     s->parser = NR_READ_NOTHING;
     s->skip = 0;
     s->needs = 0;
-    s->is_lost = s->is_chunks = false;
+    s->is_lost = s->had_gap = s->is_chunks = false;
     nr_app_give_up_asks(app, r, p, 1u << (side ^ 1)); /* they will not be answered */
 }
 
@@ -193,7 +204,7 @@ static void hand_over(struct nr_app *app, struct nr_reading *r, const struct nr_
         s->parser = NR_READ_ANY;
         s->needs = 0;
         s->attempts = s->tries = 0;
-        s->is_chunks = s->is_lost = false;
+        s->is_chunks = s->is_lost = s->had_gap = false;
     }
 }
 

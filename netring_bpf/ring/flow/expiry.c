@@ -160,9 +160,9 @@ static __attribute__((noinline)) void run_timers(struct nr_table *t) {
     const uint32_t room = nr_handoff_room(t->handoff);
     uint32_t free = room > t->reserve ? room - t->reserve : 0;
     if (t->app != NULL) {
-        const uint32_t texts = nr_handoff_text_room(t->handoff) / NR_RECORD_SIZE;
-        const uint32_t kept = (t->handoff->text_mask + 1) / NR_RECORD_SIZE / 4;
-        const uint32_t fit = texts > kept ? texts - kept : 0;
+        const uint32_t texts = nr_handoff_text_room(t->handoff);
+        const uint32_t kept = nr_handoff_text_kept(t->handoff);
+        const uint32_t fit = texts > kept ? (texts - kept) / NR_RECORD_SIZE : 0;
         free = free < fit ? free : fit;
     }
     report_updates(t, sweep_idle(t, free < NR_SWEEP_MAX ? free : NR_SWEEP_MAX));

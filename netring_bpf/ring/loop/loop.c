@@ -15,18 +15,9 @@
 #define MANY 256           /* frames since the last nap that make the next one long */
 #define REPLAY_PASSES 256  /* between two publications of the books */
 #define ID_BYTES 256u      /* of the first frame, for the ids of flows */
-#define TEXT_SHARES 128u   /* of the room for records, one a frame */
 #define REPLAY_EVENTS 1024 /* events handed over at once: a wake-up is expensive */
 
 /* -- one pass over one source -- */
-
-/* Returns the most events that a frame makes. Each packet in it may be a fragment: those that wait
- * for it, or in its way, count first, and are of two more flows. Fragments that time out come
- * besides. */
-static uint32_t events_per_frame(const nr_reader *r) {
-    return NR_EVENTS_PER_PACKET * (3 * (1 + nr_reader_inner_max(r)) + NR_WAITED_AT_ONCE) +
-           NR_APP_EVENTS;
-}
 
 /* Returns how many frames of a file may be taken when the consumer has come to `tail`. There must
  * be room for all events of these frames, and for all that the timers may report before each
@@ -39,15 +30,12 @@ static uint32_t replay_allowance(const nr_reader *r, uint64_t tail) {
     /* Room that the timers do not use. */
     const uint32_t reserve =
         NR_BATCH * (NR_EVENTS_PER_PACKET * (1 + r->decode.tunnel_depth) + NR_APP_EVENTS);
-    const uint32_t each = events_per_frame(r) + NR_SWEEP_MAX * (1 + r->decode.tunnel_depth);
+    const uint32_t each =
+        nr_events_per_frame(&r->decode) + NR_SWEEP_MAX * (1 + r->decode.tunnel_depth);
     uint32_t frames = room > reserve ? (room - reserve) / each : 0;
     if (slots < reserve + each) {
-        frames = room / events_per_frame(r);
+        frames = room / nr_events_per_frame(&r->decode);
     }
-    /* Hardly any frame makes so many bytes of records: 64 KiB in a hand-off of common size. */
-    const uint32_t texts =
-        nr_handoff_text_room(&r->handoff) / ((r->handoff.text_mask + 1) / TEXT_SHARES);
-    frames = frames < texts ? frames : texts;
     if (NR_UNLIKELY(r->stamps.count > 0)) {
         const uint32_t one = frames > 0 && room == slots ? 1 : 0;
         frames = frames > r->stamps.count ? frames - r->stamps.count : one;
@@ -213,13 +201,18 @@ static int wait_through_signals(nr_reader *r, int timeout_ms) {
     return rc == -EINTR ? 0 : rc;
 }
 
-/* Waits until the consumer has made room for a replay. */
-static int wait_for_room(nr_reader *r) {
+static bool has_frames(const nr_reader *r, uint64_t tail) {
+    return replay_allowance(r, tail) > 0;
+}
+
+/* Waits until the consumer has made room for a replay, as `has_room` says when the consumer has
+ * come to a tail. */
+static int wait_for_room(nr_reader *r, bool (*has_room)(const nr_reader *r, uint64_t tail)) {
     struct pollfd fds[2] = {{.fd = r->bell_fd, .events = POLLIN},
                             {.fd = r->handoff.space_fd, .events = POLLIN}};
     uint64_t bell;
     __atomic_store_n(&r->handoff.waiting, 1, __ATOMIC_SEQ_CST);
-    if (replay_allowance(r, __atomic_load_n(&r->handoff.tail, __ATOMIC_SEQ_CST)) == 0) {
+    if (!has_room(r, __atomic_load_n(&r->handoff.tail, __ATOMIC_SEQ_CST))) {
         (void)poll(fds, 2, TICK_MS);
     }
     __atomic_store_n(&r->handoff.waiting, 0, __ATOMIC_SEQ_CST);
@@ -227,6 +220,35 @@ static int wait_for_room(nr_reader *r) {
         return -errno;
     }
     return fds[0].revents & POLLIN ? answer_bell(r) : 0;
+}
+
+/* Returns the bytes that have to be free for records before a frame of a replay: those of the
+ * frame, behind all that its timers report, so that none is put off. A hand-off too small for that
+ * has room for those of the frame. */
+static uint32_t texts_needed(const nr_reader *r) {
+    const struct nr_handoff *h = &r->handoff;
+    const uint32_t size = h->text_mask + 1;
+    const uint32_t all = nr_handoff_text_kept(h) + NR_SWEEP_MAX * NR_RECORD_SIZE;
+    return all < size - size / 4 ? all : h->text_reserve;
+}
+
+static bool has_texts(const nr_reader *r, uint64_t tail) {
+    (void)tail; /* nr_handoff_take() moves the records' tail before this one */
+    return nr_handoff_text_room(&r->handoff) >= texts_needed(r);
+}
+
+void nr_reader_await_texts(nr_reader *r) {
+    struct nr_handoff *h = &r->handoff;
+    int rc = 0;
+    h->text_pause = UINT64_MAX;
+    while (rc >= 0 && !nr_load_relaxed(&r->stopping)) {
+        if (has_texts(r, h->tail)) {
+            h->text_pause = h->text_head + nr_handoff_text_room(h) - texts_needed(r) + 1;
+            return;
+        }
+        nr_handoff_publish(h);
+        rc = wait_for_room(r, has_texts);
+    }
 }
 
 /* -- the loop -- */
@@ -282,9 +304,10 @@ static void let_time_pass(nr_reader *r) {
 static int run_replay(nr_reader *r) {
     int rc = 0;
     uint32_t passes = 0, dlt, exact;
+    r->handoff.text_pause = 0;
     while (rc == 0 && !nr_load_relaxed(&r->stopping) && !nr_merge_is_read(r)) {
-        nr_table_make_room(r->table, (NR_BATCH + NR_STAMPS_WAITING) * events_per_frame(r) /
-                                         NR_EVENTS_PER_PACKET);
+        nr_table_make_room(r->table, (NR_BATCH + NR_STAMPS_WAITING) *
+                                         nr_events_per_frame(&r->decode) / NR_EVENTS_PER_PACKET);
         if (read_sources(r) > 0) {
             r->idle_at = 0; /* time is that of the packets */
         } else if (!nr_merge_is_read(r)) {
@@ -300,7 +323,7 @@ static int run_replay(nr_reader *r) {
             nr_reader_account(r);
             nr_reader_publish_books(r);
             if (!wait_for_pipes(r, &rc)) {
-                rc = wait_for_room(r);
+                rc = wait_for_room(r, has_frames);
             }
         }
         if (++passes % REPLAY_PASSES == 0) {
@@ -311,7 +334,7 @@ static int run_replay(nr_reader *r) {
     while (rc == 0 && r->stamps.count > 0 && !nr_load_relaxed(&r->stopping) &&
            replay_allowance(r, nr_load_acquire(&r->handoff.tail)) == 0) {
         nr_handoff_publish(&r->handoff);
-        rc = wait_for_room(r);
+        rc = wait_for_room(r, has_frames);
     }
     nr_stamps_settle(r);
     nr_reader_account(r);

@@ -47,7 +47,9 @@ void nr_reader_count_waited(nr_reader *r) {
 
 bool nr_reader_end_waiting(nr_reader *r) {
     struct nr_waited waited;
-    while (nr_handoff_room(&r->handoff) >= NR_EVENTS_PER_PACKET &&
+    const uint32_t events = NR_EVENTS_PER_PACKET + NR_APP_EVENTS;
+    while (nr_handoff_room(&r->handoff) >= events &&
+           nr_handoff_text_room(&r->handoff) >= events * NR_RECORD_SIZE &&
            nr_fragments_next(r->fragments, UINT64_MAX, &waited)) {
         account_waited(r, &waited);
     }
@@ -276,6 +278,9 @@ void nr_reader_dissect(nr_reader *r, const struct nr_frame *frames, uint32_t cou
         decode_batch(r, frames + done, part, &batch);
         nr_table_prepare(r->table, batch.keyed, batch.count);
         for (uint32_t n = 0; n < part; n++) {
+            if (NR_UNLIKELY(r->handoff.text_head >= r->handoff.text_pause)) {
+                nr_reader_await_texts(r);
+            }
             account_frame(r, &frames[done + n], batch.reasons[n], &batch.packets[n]);
         }
     }

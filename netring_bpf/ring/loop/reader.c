@@ -30,7 +30,8 @@ nr_reader *nr_reader_create(const nr_flow_options *options) {
     r->bell_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     const int no_bell = r->bell_fd < 0 ? errno : 0;
     r->fds[0] = (struct pollfd){.fd = r->bell_fd, .events = POLLIN};
-    const int rc = nr_handoff_create(&r->handoff, options->event_slots, nr_event_size(options));
+    const int rc = nr_handoff_create(&r->handoff, options->event_slots, nr_event_size(options),
+                                     nr_events_per_frame(&options->decode) * NR_RECORD_SIZE);
     r->table = nr_table_create(options, &r->handoff);
     r->fragments =
         nr_fragments_create(options->fragment_slots, options->fragment_ns, options->hash_key);

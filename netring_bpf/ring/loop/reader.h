@@ -6,6 +6,7 @@
 
 #include <poll.h>
 
+#include "app/record.h"
 #include "dissect/fragments.h"
 #include "flow/table.h"
 #include "source/source.h"
@@ -70,8 +71,8 @@ static inline int nr_reader_sources(const nr_reader *reader) {
 /* Returns the most packets that are looked for inside a frame, beside its own: in tunnels over UDP,
  * and further ones of an 802.11 aggregate. */
 #define NR_SUBFRAMES_MAX 7u
-static inline uint32_t nr_reader_inner_max(const nr_reader *reader) {
-    return reader->decode.tunnel_depth + NR_SUBFRAMES_MAX;
+static inline uint32_t nr_inner_max(const nr_decode_options *options) {
+    return options->tunnel_depth + NR_SUBFRAMES_MAX;
 }
 
 /* merge.c: several replays as one. The first makes room for frames ahead; returns -ENOMEM. */
@@ -85,10 +86,21 @@ uint32_t nr_merge_held(const nr_reader *reader, int source);
 /* Returns true if no frame from before reader->until is left. */
 bool nr_merge_is_read(const nr_reader *reader);
 
+/* Returns the most events that a frame makes. Each packet in it may be a fragment: those that wait
+ * for it, or in its way, count first, and are of two more flows. Fragments that time out come
+ * besides. */
+#define NR_WAITED_AT_ONCE 16u /* fragments that have waited long enough */
+static inline uint32_t nr_events_per_frame(const nr_decode_options *options) {
+    return NR_EVENTS_PER_PACKET * (3 * (1 + nr_inner_max(options)) + NR_WAITED_AT_ONCE) +
+           NR_APP_EVENTS;
+}
+
+/* loop.c: waits until a replay's consumer has made room for the records of the next frame. */
+void nr_reader_await_texts(nr_reader *reader);
+
 /* packet_path.c: dissects frames and accounts for them; they are not needed afterwards. */
 void nr_reader_dissect(nr_reader *reader, const struct nr_frame *frames, uint32_t count);
-/* Fragments that have waited long enough count now; no more than this many at once. */
-#define NR_WAITED_AT_ONCE 16u
+/* Fragments that have waited long enough count now; at most NR_WAITED_AT_ONCE. */
 void nr_reader_count_waited(nr_reader *reader);
 /* All fragments that wait count now, while the hand-off has room. Returns whether none is left. */
 bool nr_reader_end_waiting(nr_reader *reader);

@@ -22,15 +22,15 @@ def frame(packet: Packet, seconds: int = 0) -> Frame:
 
 
 def lookup(asker: str, name: str, seconds: int = 0, *, alias: str | None = None) -> list[Frame]:
-    ask = IP(src=asker, dst=RESOLVER) / UDP(sport=4000 + seconds, dport=53)
-    tell = IP(src=RESOLVER, dst=asker) / UDP(sport=53, dport=4000 + seconds)
+    ask = IP(src=asker, dst=RESOLVER) / UDP(sport=4000 + seconds % 1000, dport=53)
+    tell = IP(src=RESOLVER, dst=asker) / UDP(sport=53, dport=4000 + seconds % 1000)
     question = DNSQR(qname=name)
     answers = [DNSRR(rrname=alias or name, type="A", ttl=30, rdata=SERVER)]
     if alias is not None:
         answers.insert(0, DNSRR(rrname=name, type="CNAME", ttl=30, rdata=alias))
     return [
-        frame(ask / DNS(id=seconds, rd=1, qd=question), seconds),
-        frame(tell / DNS(id=seconds, qr=1, rd=1, qd=question, an=answers), seconds),
+        frame(ask / DNS(id=seconds % 1000, rd=1, qd=question), seconds),
+        frame(tell / DNS(id=seconds % 1000, qr=1, rd=1, qd=question, an=answers), seconds),
     ]
 
 
@@ -82,6 +82,16 @@ def test_a_flow_has_the_name_that_its_originator_asked_for() -> None:
 def test_a_name_is_too_old_after_ten_minutes() -> None:
     found, _ = responders([*lookup(ALICE, "a.example"), connection(ALICE, 601)])
     assert found == {ALICE: None}
+
+
+def test_a_last_frame_of_the_far_future_ends_no_name() -> None:
+    day = 24 * 3600
+    frames = [*lookup(ALICE, "a.example", 1), *lookup(BOB, "b.example", 2)]
+    _, reader = responders([*frames, *lookup(ALICE, "c.example", 2 * day)[:1]])
+    assert [name for name, *_ in reader.names.of(SERVER)] == ["b.example", "a.example"]
+    _, reader = responders([*frames, *lookup(ALICE, "c.example", 2 * day)])
+    names = [name for name, *_ in reader.names.of(SERVER)]
+    assert names == ["c.example", "b.example", "a.example"]
 
 
 def test_a_flow_whose_first_frame_is_an_answer_is_named_by_its_real_responder() -> None:
