@@ -320,6 +320,7 @@ def flow_options(given: argparse.Namespace, shown: str) -> FlowOptions:
     return FlowOptions(
         key=_KEYS[given.key],
         key_vlan=not ignore_vlan,
+        reassembled=shown.startswith("zeek"),
         directional=given.directional,
         server_ports=not given.no_server_ports,
         tunnel_depth=given.tunnel_depth,

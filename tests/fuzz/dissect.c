@@ -85,6 +85,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     reader->decode.directional = (data[1] >> 5) == 7;
     reader->decode.verify_checksums = data[0] >> 6 & 1;
     reader->decode.trust_sliced = data[0] >> 7;
+    reader->reassembled = data[1] >> 3 & 1;
     const uint32_t caplen = (uint32_t)size - HEAD;
     const uint32_t wire = (uint32_t)(data[4] << 8 | data[5]);
     const struct nr_frame frame = {

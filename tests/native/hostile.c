@@ -127,6 +127,7 @@ static nr_flow_options options(void) {
         .event_slots = 1024,
         .first_packets = next_random() % 2 ? 5 : 0,
         .packet_statistics = next_random() % 2,
+        .reassembled = next_random() % 2,
         .decode = {.tunnel_depth = next_random() % 5,
                    .key = next_random() % 4 ? NR_KEY_FIVE_TUPLE : next_random() % 3,
                    .key_vlan = next_random() % 2,

@@ -171,7 +171,7 @@ static void forget_counts(struct nr_table *t, uint32_t i) {
             struct extra_side *e = &x->side[side];
             e->missing = 0;
             e->retransmitted = e->out_of_order = e->gaps = e->zero_windows = e->bad_checksums = 0;
-            e->packets_high = 0;
+            e->packets_high = e->fragments = 0;
         }
     }
     if (x != NULL) {
@@ -461,4 +461,11 @@ uint64_t nr_table_packet(struct nr_table *t, const struct nr_dissected *p, uint6
 uint64_t nr_table_add(struct nr_table *t, const struct nr_dissected *p, uint64_t ts, uint32_t bytes,
                       uint64_t parent_id) {
     return add_packet(t, p, ts, bytes, parent_id);
+}
+
+void nr_table_count_fragment(struct nr_table *t, const struct nr_dissected *p, bool completes) {
+    const uint32_t i = nr_slots_find(t, p->hash, &p->key);
+    if (i != NIL && !completes) { /* NIL: the packet has ended its flow */
+        nr_extra_take(t, i)->side[side_of(&t->flows[i], p)].fragments++;
+    }
 }

@@ -117,7 +117,7 @@ struct extra_side {
     uint64_t missing;                      /* bytes */
     uint64_t first_ts, shake;              /* if the past says FAR_FROM_START: absolute, and ns */
     uint32_t last_syn, last_fin, last_rst; /* of the latest in the history */
-    uint32_t retransmitted, out_of_order, gaps, zero_windows, bad_checksums;
+    uint32_t retransmitted, out_of_order, gaps, zero_windows, bad_checksums, fragments;
     uint32_t held;         /* index of the ranges beyond `delivered`; NIL: none */
     uint32_t packets_high; /* the high half of the packets */
 };

@@ -39,6 +39,7 @@ nr_reader *nr_reader_create(const nr_flow_options *options) {
     r->decode = options->decode;
     nr_set_tunnel_bits(&r->decode);
     r->id_by_frame = options->id_by_frame != 0;
+    r->reassembled = options->reassembled != 0;
     const int no_stamps = nr_stamps_create(&r->stamps);
     if (r->bell_fd < 0 || rc != 0 || r->table == NULL || r->fragments == NULL || no_stamps != 0) {
         nr_reader_destroy(r);

@@ -57,6 +57,7 @@ struct nr_reader {
     nr_statistics books; /* the reader's thread only */
     struct nr_told told[NR_NEIGHBOURS_TOLD];
     uint64_t hash_key[2];
+    bool reassembled;    /* fragments count with their datagram */
     bool fragments_wait; /* for their first, or for the timeout */
     bool unpublished;    /* the books have changed since the last snapshot */
     uint32_t sequence;   /* odd while the snapshot is being written */
