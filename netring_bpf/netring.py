@@ -43,14 +43,19 @@ from netring_bpf.events.event import (
     LinkUp,
     NeighbourSeen,
     SinkFailed,
+    StatsUpdated,
+    Top,
 )
-from netring_bpf.events.select import Kinds, check_made
+from netring_bpf.events.select import Kinds, check_made, classes_of
 from netring_bpf.netring_statistics import NetringStatistics
 from netring_bpf.sinks.base import Sink
 
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from netring_bpf.aggregate import StatsOptions
+    from netring_bpf.aggregate.options import Network
+    from netring_bpf.aggregate.watch import StatsWatch
     from netring_bpf.capture import (
         AddressNames,
         Backend,
@@ -74,11 +79,13 @@ class Netring(HasOpened):
     An async context manager: entering opens and starts the capture, leaving closes it. It belongs
     to the process that entered it: in a forked child its methods raise ``ForkError``. One that is
     dropped without being closed is closed, with a ``ResourceWarning``. The
-    parameters are those of ``Capture``, and three more. ``buffer``: the number of events kept for
+    parameters are those of ``Capture``, and some more. ``buffer``: the number of events kept for
     subscribers that are behind. ``sinks``: publish events elsewhere, such as ``MqttSink``.
     ``devices``: True, or ``DeviceOptions``, keeps a table of the stations behind the link
     (``devices``), and publishes ``DeviceSeen``, ``DeviceChanged`` and ``DeviceGone``. It asks for
     ``NeighbourSeen`` and ``AppEvent`` as well.
+    ``stats``: True, or ``StatsOptions``, sums all flows up by interval (``stats``, ``top``), and
+    publishes ``StatsUpdated``; None does if a sink asks for that event by name.
 
     A subscriber gets the events that follow its subscription. Subscribe before entering, or right
     after, to get all.
@@ -98,11 +105,13 @@ class Netring(HasOpened):
         flow: FlowOptions | None = None,
         netns: str | None = None,
         devices: DeviceOptions | bool = False,
+        stats: StatsOptions | bool | None = None,
     ) -> None:
         from netring_bpf.capture.capture import Capture
 
         flow = _with_devices(flow, devices)
-
+        _check_sinks(sinks)
+        watch = _stats_watch(stats, sinks)
         capture = Capture(
             interface,
             filter=filter,
@@ -112,8 +121,9 @@ class Netring(HasOpened):
             tpacket=tpacket,
             flow=flow,
             netns=netns,
+            sums=None if watch is None else watch.totals,
         )
-        self._set_up(capture, buffer, sinks, flow, devices)
+        self._set_up(capture, buffer, sinks, flow, devices, watch)
 
     @classmethod
     def replay(
@@ -125,6 +135,7 @@ class Netring(HasOpened):
         sinks: Sequence[Sink] = (),
         flow: FlowOptions | None = None,
         devices: DeviceOptions | bool = False,
+        stats: StatsOptions | bool | None = None,
     ) -> Self:
         """Return a ``Netring`` of a capture file: pcap or pcapng, packed by gzip or not.
 
@@ -139,9 +150,11 @@ class Netring(HasOpened):
         """
         ring = cls.__new__(cls)
         flow = _with_devices(flow, devices)
-        ring._set_up(  # noqa: SLF001 - a constructor
-            Replay(path, filter=filter, flow=flow), buffer, sinks, flow, devices
-        )
+        _check_sinks(sinks)
+        watch = _stats_watch(stats, sinks)
+        sums = None if watch is None else watch.totals
+        replay = Replay(path, filter=filter, flow=flow, sums=sums)
+        ring._set_up(replay, buffer, sinks, flow, devices, watch)  # noqa: SLF001 - a constructor
         return ring
 
     def _set_up(
@@ -151,11 +164,11 @@ class Netring(HasOpened):
         sinks: Sequence[Sink],
         flow: FlowOptions | None,
         devices: DeviceOptions | bool,
+        stats: StatsWatch | None,
     ) -> None:
         from netring_bpf.capture import FlowOptions
 
         self._made = (flow or FlowOptions()).events
-        _check_sinks(sinks)
         for sink in sinks:
             check_made(sink.kinds, self._made, f"sink {sink.name}")
         self._broadcast = FlowBroadcast(buffer, interface=source.interface)
@@ -171,6 +184,7 @@ class Netring(HasOpened):
         self._batch = max(1, min(1024, buffer // 2))
         self._announced = 0
         self._room = self._batch
+        self._stats = stats
         self._watch: DeviceWatch | None = None
         self._nameless: str | None = None
         self._notices: tuple[str, ...] = ()
@@ -191,6 +205,7 @@ class Netring(HasOpened):
                 _weakly(self._fail_by),
                 publish=None if self._watch is None else _weakly(self._publish),
                 room=self._room,
+                interrupt=None if stats is None else _weakly_asked(self._collect),
             )
             if source.finite
             else None
@@ -243,6 +258,27 @@ class Netring(HasOpened):
         return self._watch.table
 
     @property
+    def stats(self) -> StatsUpdated | None:
+        """The aggregates of the latest interval that is over; None if none is.
+
+        Raises ``OptionError`` without ``stats=``.
+        """
+        return self._stats_on().latest
+
+    @property
+    def top(self) -> Top:
+        """The largest of each kind in the latest interval. Raises ``OptionError`` as ``stats``."""
+        return self._stats_on().top
+
+    def _stats_on(self) -> StatsWatch:
+        if self._stats is None:
+            raise OptionError(
+                f"{self.interface}: flows are not summed up; pass stats=True to Netring",
+                option="stats",
+            )
+        return self._stats
+
+    @property
     def error(self) -> NetringError | None:
         """The error that ended the capture, else the first that ended a sink; or None.
 
@@ -266,10 +302,10 @@ class Netring(HasOpened):
         After the last event its iteration raises the error that ended the capture, if one did;
         with ``errors="event"`` it comes as a ``CaptureError`` in the stream. To iterate a ring
         that was never entered raises ``ClosedError``. Raises ``OptionError`` for kinds that
-        ``FlowOptions.events`` leaves out.
+        ``FlowOptions.events`` leaves out, and for ``StatsUpdated`` without ``stats=``.
         """
         self._check_owner()
-        check_made(kinds, self._made, "subscribe")
+        self._check_kinds(kinds, "subscribe")
         return self._broadcast.subscribe(kinds=kinds, where=where, errors=errors, name=name)
 
     def subscribe_batches(
@@ -285,8 +321,17 @@ class Netring(HasOpened):
         ``FlowOptions.events`` leaves out.
         """
         self._check_owner()
-        check_made(kinds, self._made, "subscribe_batches")
+        self._check_kinds(kinds, "subscribe_batches")
         return self._broadcast.subscribe_batches(kinds=kinds, errors=errors, name=name)
+
+    def _check_kinds(self, kinds: Kinds, who: str) -> None:
+        check_made(kinds, self._made, who)
+        if self._stats is None and StatsUpdated in (classes_of(kinds, who) or ()):
+            raise OptionError(
+                f"{who}: StatsUpdated is asked for, and flows are not summed up; pass stats=True "
+                "to Netring",
+                option="kinds",
+            )
 
     async def set_filter(self, filter: FilterLike) -> None:
         """Swap the filter: as ``Capture.set_filter``, without blocking the event loop.
@@ -418,6 +463,7 @@ class Netring(HasOpened):
 
     def _on_events(self) -> None:
         # The eventfd stays readable while events are left: other tasks run in between.
+        self._collect()
         self._publish(self._capture.take(self._batch))
 
     def _publish(self, events: Sequence[Event]) -> None:
@@ -425,6 +471,22 @@ class Netring(HasOpened):
         self._broadcast.publish(events)
         if self._watch is not None and events:
             self._announce_all(self._watch.table.observe(events))
+
+    def _collect(self) -> bool:
+        """Publish the aggregates of an interval that is over; return whether there was one."""
+        span = None if self._stats is None else self._capture.take_interval()
+        if self._stats is None or span is None:
+            return False
+        self._announce_stats(self._stats, *span, is_last=False)
+        return True
+
+    def _announce_stats(self, stats: StatsWatch, start: int, end: int, *, is_last: bool) -> None:
+        books = self.statistics()
+        event = stats.update(
+            start, end, books.capture, books.equations(), self._broadcast.lagged,
+            _Knowledge(self), is_last=is_last,
+        )  # fmt: skip
+        self._announce(event)
 
     def _on_time(self, watch: DeviceWatch) -> None:
         self._announce_all(watch.table.tick(self._now()))
@@ -471,6 +533,8 @@ class Netring(HasOpened):
 
     def _announce_all(self, events: Sequence[Event]) -> None:
         if events and not self._broadcast.closed:
+            if self._stats is not None:
+                self._stats.note(events)
             self._announced += len(events)
             self._broadcast.publish(events)
 
@@ -519,9 +583,13 @@ class Netring(HasOpened):
                 for batch in self._capture.finish(self._batch):
                     if self._pump is not None:
                         await self._pump.wait_room()
-                    self._publish(batch)
+                    if batch:
+                        self._publish(batch)
+                    else:
+                        self._collect()  # an interval of a file comes first
                     await asyncio.sleep(0)  # subscribers that keep up read it before the next
                 await self._finish_devices()
+                await self._finish_stats()
         except Exception as error:  # noqa: BLE001 - the subscribers must be told
             self._tell(self._named(error))
         finally:
@@ -542,6 +610,15 @@ class Netring(HasOpened):
                 await self._pump.wait_room()
             self._announce_all(last[at : at + self._batch])
             await asyncio.sleep(0)
+
+    async def _finish_stats(self) -> None:
+        if self._stats is None:
+            return
+        if self._pump is not None:
+            await self._pump.wait_room()
+        start, end = self._capture.take_last_interval()
+        if end > 0:  # a file without one frame has no time
+            self._announce_stats(self._stats, start, end, is_last=True)
 
     async def _close_capture(self) -> None:
         try:
@@ -632,7 +709,59 @@ def _nameless(flow: FlowOptions) -> str | None:
     return None
 
 
+def _stats_watch(stats: StatsOptions | bool | None, sinks: Sequence[Sink]) -> StatsWatch | None:
+    """Return what sums up the flows, if that is asked for."""
+    if stats is None:
+        stats = any(StatsUpdated in (classes_of(sink.kinds, sink.name) or ()) for sink in sinks)
+    if stats is False:
+        return None
+    from netring_bpf.aggregate import StatsOptions
+    from netring_bpf.aggregate.watch import StatsWatch
+
+    options = StatsOptions() if stats is True else stats
+    if not isinstance(options, StatsOptions):
+        raise OptionError(
+            f"stats={stats!r}: must be True, False, None or StatsOptions", option="stats"
+        )
+    return StatsWatch(options)
+
+
+class _Knowledge:
+    """What a ``Netring`` knows beside the sums of its flows."""
+
+    def __init__(self, ring: Netring) -> None:
+        self.interface: str = ring.interface
+        self._names = ring.names
+        self._devices = ring._watch.table if ring._watch is not None else None  # noqa: SLF001
+
+    def device_name(self, mac: str) -> str | None:
+        device = None if self._devices is None else self._devices.get(mac)
+        return None if device is None else device.name
+
+    def host_name(self, address: str) -> str | None:
+        names = self._names.of(address)
+        return names[0].name if names else None
+
+    @property
+    def device_count(self) -> int | None:
+        return None if self._devices is None else len(self._devices)
+
+    @property
+    def link_prefixes(self) -> Sequence[Network]:
+        return () if self._devices is None else self._devices.prefixes
+
+
 _Argument = TypeVar("_Argument")
+
+
+def _weakly_asked(method: Callable[[], bool]) -> Callable[[], bool]:
+    """As ``_weakly``, of a method that answers; False once its object is gone."""
+    weak = weakref.WeakMethod(method)
+
+    def call() -> bool:
+        return (alive := weak()) is not None and alive()
+
+    return call
 
 
 def _weakly(method: Callable[[_Argument], None]) -> Callable[[_Argument], None]:

@@ -9,7 +9,7 @@ from typing import Final, TypeAlias
 
 from netring_bpf.errors import OptionError
 
-__all__ = ["MAX_LOCAL", "PRIVATE", "Network", "StatsOptions"]
+__all__ = ["MAX_LOCAL", "PRIVATE", "PRIVATE_NETWORKS", "Network", "StatsOptions"]
 
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 MAX_LOCAL: Final = 64
@@ -23,6 +23,7 @@ PRIVATE: Final = (
     "fc00::/7",
     "fe80::/10",
 )
+PRIVATE_NETWORKS: Final = tuple(map(ipaddress.ip_network, PRIVATE))
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,6 +71,11 @@ class FlowBroadcast:
         return self._retained.published
 
     @property
+    def lagged(self) -> int:
+        """Events that subscribers missed so far, those that have left included."""
+        return self._retained.lagged
+
+    @property
     def closed(self) -> bool:
         """Whether ``close()`` was called."""
         return self._retained.closed

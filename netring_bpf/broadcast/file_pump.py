@@ -23,7 +23,8 @@ class FilePump:
     """Takes up to ``batch`` events at a time, in a task of its own, when there is room for them.
 
     ``fail`` gets every exception, so that the subscribers hear of it. ``publish`` takes the events,
-    instead of the broadcast itself, and needs ``room`` for those of a batch.
+    instead of the broadcast itself, and needs ``room`` for those of a batch. ``interrupt``
+    publishes what comes before the next events; it returns whether there was something.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class FilePump:
         *,
         publish: Callable[[Sequence[Event]], None] | None = None,
         room: int | None = None,
+        interrupt: Callable[[], bool] | None = None,
     ) -> None:
         self._source = source
         self._broadcast = broadcast
@@ -42,6 +44,7 @@ class FilePump:
         self._fail = fail
         self._room = room or batch
         self._publish_events = publish or broadcast.publish
+        self._interrupt = interrupt or _nothing
         self._hurry = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
@@ -90,6 +93,9 @@ class FilePump:
     async def _publish(self) -> None:
         while True:
             await self.wait_room()
+            if self._interrupt():
+                await asyncio.sleep(0)
+                continue
             batch = self._source.take(self._batch)
             if batch:
                 self._publish_events(batch)
@@ -106,3 +112,7 @@ class FilePump:
             await ready.wait()
         finally:
             self._loop.remove_reader(descriptor)
+
+
+def _nothing() -> bool:
+    return False

@@ -50,6 +50,7 @@ class Retained(Generic[_S]):
         self.info: CaptureInfo | None = None
         self.published = 0
         self.oldest = 0
+        self.lagged = 0  # events that subscribers missed
         self.closed = False
         self.error: tuple[int, CaptureError] | None = None
         self.unopened: str | None = None

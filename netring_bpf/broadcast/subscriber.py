@@ -108,6 +108,7 @@ class Subscriber:
                 missed = step = before
         self._cursor += step
         self._lagged += missed
+        retained.lagged += missed
         return Lagged(ts=self._last_ts, missed=missed) if missed else None
 
     def _withholds(self, events: Sequence[Event]) -> bool:

@@ -21,6 +21,7 @@ from netring_bpf.filter.filter_set import FilterSet
 from netring_bpf.interface import Interface
 from netring_bpf.ring.flow_options import FlowOptions
 from netring_bpf.ring.options import MAX_QUEUES, TpacketOptions, XdpOptions
+from netring_bpf.ring.reader import SharedSums
 from netring_bpf.ring.readers import Readers
 from netring_bpf.statistics import CaptureStatistics, QueueStatistics
 
@@ -30,7 +31,11 @@ _log = logging.getLogger("netring_bpf.capture")
 
 
 def open_xdp(
-    interface: Interface, options: XdpOptions, flow: FlowOptions, filters: FilterSet
+    interface: Interface,
+    options: XdpOptions,
+    flow: FlowOptions,
+    filters: FilterSet,
+    sums: SharedSums | None = None,
 ) -> Rings:
     """Redirect matching frames into a socket of each queue, in the thread's network namespace.
 
@@ -44,7 +49,7 @@ def open_xdp(
         planned = slots.plan(filters.names, maps)
         program = until_attached.enter_context(Program.load(filters, maps, slots=planned))
         slots.commit(filters.names, planned)
-        readers = undo.enter_context(Readers(flow, options.threads))
+        readers = undo.enter_context(Readers(flow, options.threads, sums=sums))
         queues = _Queues(undo, interface, options, maps, readers, filters.snaplen)
         queues.add()
         link = undo.enter_context(XdpLink.attach(interface, program.fd, options.mode))

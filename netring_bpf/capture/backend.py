@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from netring_bpf.filter.filter_set import FilterSet
     from netring_bpf.ring.flow_options import FlowOptions
     from netring_bpf.ring.options import TpacketOptions, XdpOptions
+    from netring_bpf.ring.reader import SharedSums
 
 __all__ = ["BACKENDS", "Backend", "BackendOptions", "HasOpened", "Opened"]
 
@@ -32,6 +33,7 @@ class BackendOptions:
     xdp: XdpOptions
     tpacket: TpacketOptions
     flow: FlowOptions
+    sums: SharedSums | None = None
 
     def __post_init__(self) -> None:
         if self.backend not in BACKENDS:

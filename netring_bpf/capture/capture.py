@@ -40,7 +40,7 @@ from netring_bpf.interface import Interface, LinkWatch, Promiscuous, in_namespac
 from netring_bpf.ring.flow_options import FlowOptions
 from netring_bpf.ring.names import AddressNames
 from netring_bpf.ring.options import TpacketOptions, XdpOptions
-from netring_bpf.ring.reader import Blocks
+from netring_bpf.ring.reader import Blocks, SharedSums, Span
 from netring_bpf.ring.readers import Readers
 from netring_bpf.statistics import CaptureStatistics
 
@@ -61,7 +61,8 @@ class Capture(HasOpened):
     listens. ``"auto"`` takes AF_XDP where it is available, loses nothing, and the kernel shows that
     nobody else uses the interface; else TPACKET_V3, and ``fallback_reason`` gives the reason.
     ``steal``: allow AF_XDP on any interface, though it takes frames away from its users.
-    ``netns``: the network namespace of the interface, by name or path.
+    ``netns``: the network namespace of the interface, by name or path. ``sums``: counts the flows
+    by interval, for ``Netring``.
 
     Opened by ``open()`` or ``with``. Raises ``OptionError``, ``FilterError``, ``InterfaceError``,
     and the errors of the chosen backend (see ``errors.py``).
@@ -82,6 +83,7 @@ class Capture(HasOpened):
         tpacket: TpacketOptions | None = None,
         flow: FlowOptions | None = None,
         netns: str | None = None,
+        sums: SharedSums | None = None,
     ) -> None:
         self._name = interface
         self._netns = netns
@@ -92,6 +94,7 @@ class Capture(HasOpened):
             xdp=xdp or XdpOptions(),
             tpacket=tpacket or TpacketOptions(),
             flow=flow or FlowOptions(),
+            sums=sums,
         )
         self._stack = contextlib.ExitStack()
         self._rings: Rings | None = None
@@ -346,6 +349,16 @@ class Capture(HasOpened):
         """Take up to ``limit`` flow events. Never blocks."""
         with self._use() as rings:
             return rings.readers.take(limit)
+
+    def take_interval(self) -> Span | None:
+        """Add an interval that is over to the sums, and return when it was; None: there is none."""
+        with self._use() as rings:
+            return rings.readers.take_interval()
+
+    def take_last_interval(self) -> Span:
+        """After ``finish()``: add all that was counted and is not in the sums yet."""
+        with self._use() as rings:
+            return rings.readers.take_last_interval()
 
     @property
     def watch(self) -> LinkWatch:

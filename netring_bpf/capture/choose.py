@@ -84,7 +84,7 @@ def _closed_on_error(rings: Rings) -> Iterator[None]:
 
 
 def _listen(interface: Interface, options: BackendOptions, filters: FilterSet) -> Rings:
-    rings = open_tpacket(interface, options.tpacket, options.flow, filters)
+    rings = open_tpacket(interface, options.tpacket, options.flow, filters, sums=options.sums)
     with _closed_on_error(rings):
         program_id = interface.xdp_program_id()
         if program_id is not None:
@@ -125,7 +125,7 @@ def _redirect(interface: Interface, options: BackendOptions, filters: FilterSet)
     flow, one_sided = options.flow, why_one_sided(interface) if options.steal else None
     if one_sided:
         flow = dataclasses.replace(flow, one_sided=True)
-    rings = open_xdp(interface, options.xdp, flow, filters)
+    rings = open_xdp(interface, options.xdp, flow, filters, options.sums)
     if one_sided:
         rings.announce(
             f"every flow is one-sided: {one_sided}, and AF_XDP sees what {interface.name} "
@@ -167,11 +167,11 @@ def _fall_back(
     """Open TPACKET_V3, on the CPUs chosen for AF_XDP unless it has CPUs of its own."""
     cpus, tpacket = options.xdp.cpus, options.tpacket
     if cpus is None or tpacket.cpus is not None:
-        return open_tpacket(interface, tpacket, options.flow, filters, reason)
+        return open_tpacket(interface, tpacket, options.flow, filters, reason, sums=options.sums)
     if len(cpus) == tpacket.threads:
         on_cpus = dataclasses.replace(tpacket, cpus=cpus)
-        return open_tpacket(interface, on_cpus, options.flow, filters, reason)
-    rings = open_tpacket(interface, tpacket, options.flow, filters, reason)
+        return open_tpacket(interface, on_cpus, options.flow, filters, reason, sums=options.sums)
+    rings = open_tpacket(interface, tpacket, options.flow, filters, reason, sums=options.sums)
     rings.announce(
         f"any CPU instead of XdpOptions(cpus={cpus}), which are for {len(cpus)} threads: "
         f"TPACKET_V3 has {tpacket.threads}; say so in TpacketOptions(threads=…, cpus=…)"

@@ -34,6 +34,8 @@ from netring_bpf.ring.reader import (
     FileInterface,
     Growth,
     Reader,
+    SharedSums,
+    Span,
 )
 from netring_bpf.statistics import CaptureStatistics
 from netring_bpf.threads import start_thread
@@ -68,18 +70,24 @@ class Replay:
     order of their times. ``filter``: an expression or a ``Filter``, by the rule for files
     (docs/filters.md); named filters are refused. Times are the file's. The reader waits until its
     events are taken, so none is lost. A pipe is read as it fills, and ``stop()`` ends any wait for
-    it. ``Netring.replay`` uses this.
+    it. ``sums``: counts the flows by interval. ``Netring.replay`` uses this.
     Raises ``CaptureFileError``, ``FilterError``, ``OptionError``. A long filter that is wrong ends
     the reading instead, by its ``FilterError``.
     """
 
     def __init__(
-        self, path: Paths, *, filter: FilterLike = None, flow: FlowOptions | None = None
+        self,
+        path: Paths,
+        *,
+        filter: FilterLike = None,
+        flow: FlowOptions | None = None,
+        sums: SharedSums | None = None,
     ) -> None:
         self._given = path
         self._name = named(path)
         self._filter = None if filter is None else _file_filter(filter)
         self._flow = flow or FlowOptions()
+        self._sums = sums
         self._how = Opened(backend="file")
         self._stack = contextlib.ExitStack()
         self._reader: Reader | None = None
@@ -143,6 +151,7 @@ class Replay:
                     first_id=1 + (id_of_content(beginnings) if beginnings else 0),
                     id_by_frame=any(file.is_pipe for file in self._files),
                     growth=Growth(self._flows_at_first(), memory_bound()),
+                    sums=self._sums,
                 )
             )
             if reader.lacks_crypto:
@@ -331,6 +340,14 @@ class Replay:
     def take(self, limit: int) -> EventBatch:
         """Take up to ``limit`` flow events. Never blocks."""
         return self._opened().take(limit)
+
+    def take_interval(self) -> Span | None:
+        """As ``Capture.take_interval``; an interval comes after the events before its end."""
+        return self._opened().take_interval()
+
+    def take_last_interval(self) -> Span:
+        """As ``Capture.take_last_interval``."""
+        return self._opened().take_last_interval()
 
     def set_filter(self, filter: FilterLike) -> None:
         """Raise ``OptionError``: frames that were read cannot be filtered again."""

@@ -12,6 +12,7 @@ from netring_bpf.events.event import Event
 from netring_bpf.filter.filter_set import FilterLike
 from netring_bpf.interface import LinkWatch
 from netring_bpf.ring.names import AddressNames
+from netring_bpf.ring.reader import Span
 from netring_bpf.statistics import CaptureStatistics
 
 __all__ = ["Source"]
@@ -43,6 +44,8 @@ class Source(Protocol):
     def fileno(self) -> int: ...  # noqa: D102
     def flow_time(self) -> int: ...  # noqa: D102
     def take(self, limit: int) -> EventBatch: ...  # noqa: D102
+    def take_interval(self) -> Span | None: ...  # noqa: D102
+    def take_last_interval(self) -> Span: ...  # noqa: D102
     def set_filter(self, filter: FilterLike) -> None: ...  # noqa: D102
     def stop(self) -> None: ...  # noqa: D102
     def finish(self, limit: int) -> Iterator[EventBatch]: ...  # noqa: D102

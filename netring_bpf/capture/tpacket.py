@@ -19,7 +19,7 @@ from netring_bpf.filter.libpcap import Instruction
 from netring_bpf.interface import Interface
 from netring_bpf.ring.flow_options import FlowOptions
 from netring_bpf.ring.options import MAX_QUEUES, TpacketOptions
-from netring_bpf.ring.reader import Reader
+from netring_bpf.ring.reader import Reader, SharedSums
 from netring_bpf.ring.readers import Readers
 from netring_bpf.statistics import CaptureStatistics, QueueStatistics
 
@@ -34,6 +34,8 @@ def open_tpacket(
     flow: FlowOptions,
     filters: FilterSet,
     fallback_reason: str | None = None,
+    *,
+    sums: SharedSums | None = None,
 ) -> Rings:
     """Open a ring for each reader's thread, in the calling thread's network namespace.
 
@@ -41,7 +43,7 @@ def open_tpacket(
     ``PermissionDeniedError``, ``KernelFeatureError``, ``ProgramError``, ``SyscallError``.
     """
     with contextlib.ExitStack() as undo:
-        readers = undo.enter_context(Readers(flow, options.threads))
+        readers = undo.enter_context(Readers(flow, options.threads, sums=sums))
         slots = Slots()
         maps = undo.enter_context(Maps(MAX_QUEUES)) if filters.needs_ebpf else None
         _add_sockets(readers, interface, filters, options, maps, slots)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from netring_bpf.events.community_id import community_id
 
-__all__ = ["Endpoint", "FiveTuple"]
+__all__ = ["Endpoint", "FiveTuple", "protocol_name"]
 
 _MAPPED = bytes(10) + b"\xff\xff"  # an IPv4 address in IPv6's space (RFC 4291)
 _PROTOCOL_NAMES = {
@@ -27,6 +27,11 @@ _PROTOCOL_NAMES = {
     132: "sctp",
     136: "udplite",
 }
+
+
+def protocol_name(number: int) -> str:
+    """Return the usual name of a protocol of IP, such as ``"tcp"``, or its number as text."""
+    return _PROTOCOL_NAMES.get(number, str(number))
 
 
 class Endpoint(NamedTuple):
@@ -84,7 +89,7 @@ class FiveTuple(NamedTuple):
     @property
     def proto_name(self) -> str:
         """The protocol's usual name, such as ``"tcp"``, or its number as text."""
-        return _PROTOCOL_NAMES.get(self.proto, str(self.proto))
+        return protocol_name(self.proto)
 
     def community_id(self, seed: int = 0) -> str:
         """Return the Community ID, version 1, as ``"1:…"``; the same for both directions.

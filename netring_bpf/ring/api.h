@@ -314,7 +314,8 @@ typedef struct {
     uint8_t reserved[5];
 } nr_port_timeout;
 
-typedef struct nr_names nr_names; /* the names of addresses; see below */
+typedef struct nr_names nr_names;         /* the names of addresses; see below */
+typedef struct nr_aggregate nr_aggregate; /* the sums of all flows; see below */
 
 typedef struct {
     uint64_t half_open_ns; /* since the first packet; the other timeouts, since the latest one */
@@ -346,6 +347,7 @@ typedef struct {
     uint32_t names;       /* NR_NAMES_* */
     uint64_t names_bytes; /* memory for payload that waits for more */
     nr_names *address_names; /* shared by the readers of a capture, and outlives them; NULL: none */
+    nr_aggregate *aggregate; /* likewise */
 } nr_flow_options;
 
 typedef struct {
@@ -735,6 +737,85 @@ void nr_names_teach(nr_names *names, uint8_t family, const uint8_t *orig, const 
 /* Looks a name up as a reader does at a flow's beginning; for tests. Returns its size; 0: none. */
 uint32_t nr_names_ask(nr_names *names, uint8_t family, const uint8_t *asker,
                       const uint8_t *address, uint64_t ts, nr_address_name *found);
+
+/* -- aggregates: what all flows of a capture have counted, in an interval and since the start; one
+ * thread uses them, but for the local networks -- */
+#define NR_MAX_LOCAL 64
+typedef struct {
+    uint8_t address[16];
+    uint8_t family;
+    uint8_t bits;
+} nr_network;
+typedef struct {
+    uint64_t interval_ns;
+    uint32_t capacity; /* keys of each kind */
+    uint32_t network_count;
+    nr_network networks[NR_MAX_LOCAL]; /* whose addresses are local */
+    uint8_t hash_key[16];              /* random */
+} nr_aggregate_options;
+
+#define NR_DIRECTION_IN 0
+#define NR_DIRECTION_OUT 1
+#define NR_DIRECTION_INTERNAL 2
+#define NR_DIRECTION_TRANSIT 3
+#define NR_DIRECTION_COUNT 4
+typedef struct {
+    uint64_t packets;
+    uint64_t bytes;
+    uint64_t flows; /* that began */
+} nr_direction_sums;
+
+/* Kinds of keys. A key is bytes behind each other, then zeros. */
+#define NR_TOP_DEVICES 0  /* 6 bytes */
+#define NR_TOP_HOSTS 1    /* 16 bytes as in nr_event, then the family */
+#define NR_TOP_NAMES 2    /* u16 length; the name as it was sent, in lower case */
+#define NR_TOP_SERVICES 3 /* u64: NR_APP_*; of none, NR_SERVICE_OTHER | the protocol of IP */
+#define NR_TOP_PORTS 4    /* u64: the protocol of IP << 16 | the responder's port */
+#define NR_TOP_PREFIXES 5 /* as of a host, /24 or /48 */
+#define NR_TOP_COUNT 6
+#define NR_TOP_MAX 1000
+#define NR_TOP_KEY 264
+#define NR_SERVICE_OTHER 256
+typedef struct {
+    uint64_t packets[2]; /* sent and received */
+    uint64_t bytes[2];
+    uint64_t flows;
+    uint64_t error; /* so many bytes more may have been sent and received */
+    uint8_t key[NR_TOP_KEY];
+} nr_top_row;
+
+nr_aggregate *nr_aggregate_create(const nr_aggregate_options *options); /* NULL: memory ran out */
+void nr_aggregate_destroy(nr_aggregate *aggregate); /* when no reader has it */
+/* Replaces the local networks, from any thread; readers take them up at their next interval. */
+void nr_aggregate_set_local(nr_aggregate *aggregate, const nr_network *networks, uint32_t count);
+
+typedef struct {
+    uint64_t start;
+    uint64_t end;
+} nr_interval_span;
+/* Adds an interval of a reader that is over, if there is one; a file's only after the events that
+ * came before its end were taken. Returns whether there was one. For the consumer of the events:
+ * the descriptor that tells of events tells of intervals too. */
+int nr_reader_take_interval(nr_reader *reader, nr_interval_span *span);
+/* Returns whether an interval of a file has to be taken before more events come. */
+int nr_reader_awaits_interval(const nr_reader *reader);
+/* Adds all that was counted and not taken yet, after the run, and once all events were taken. */
+void nr_reader_take_last_interval(nr_reader *reader, nr_interval_span *span);
+
+#define NR_OF_INTERVAL 0 /* what was added since nr_aggregate_clear() */
+#define NR_OF_ALL 1
+#define NR_OF_COUNT 2
+/* Adds the interval to all. */
+void nr_aggregate_add_up(nr_aggregate *aggregate);
+void nr_aggregate_sums(const nr_aggregate *aggregate, uint32_t of,
+                       nr_direction_sums sums[NR_DIRECTION_COUNT]);
+/* Writes up to max rows, at most NR_TOP_MAX, the largest first. Returns how many. */
+uint32_t nr_aggregate_top(nr_aggregate *aggregate, uint32_t of, uint32_t kind, nr_top_row *rows,
+                          uint32_t max);
+void nr_aggregate_clear(nr_aggregate *aggregate);
+/* Adds to a key by hand, for tests. */
+void nr_aggregate_feed(nr_aggregate *aggregate, uint32_t kind, const uint8_t *key, uint32_t size,
+                       uint64_t sent, uint64_t received);
 
 /* -- flow events as text -- */
 /* Encodes `count` events, those at the indexes in `rows` (NULL: the first ones), as long as

@@ -17,6 +17,7 @@ int nr_handoff_create(struct nr_handoff *handoff, uint32_t slots, uint32_t slot_
     handoff->event_fd = handoff->space_fd = -1;
     handoff->mask = slots - 1;
     handoff->slot_size = slot_size;
+    handoff->held_from = UINT64_MAX;
     handoff->slots = calloc(slots, slot_size);
     while (text_size < 2 * text_reserve) {
         text_size *= 2;
@@ -67,6 +68,23 @@ void nr_handoff_publish(struct nr_handoff *handoff) {
     }
     nr_store_release(&handoff->published, handoff->head);
     ring_bell(handoff->event_fd);
+}
+
+void nr_handoff_ring(const struct nr_handoff *handoff) {
+    ring_bell(handoff->event_fd);
+}
+
+uint64_t nr_handoff_until_held(const struct nr_handoff *handoff) {
+    const uint64_t held_from = nr_load_acquire(&handoff->held_from);
+    return held_from != UINT64_MAX ? held_from - handoff->tail : UINT64_MAX;
+}
+
+void nr_handoff_release(struct nr_handoff *handoff) {
+    nr_store_release(&handoff->held_from, UINT64_MAX);
+    ring_bell(handoff->event_fd);
+    if (__atomic_load_n(&handoff->waiting, __ATOMIC_SEQ_CST)) {
+        ring_bell(handoff->space_fd);
+    }
 }
 
 bool nr_handoff_give_text(struct nr_handoff *handoff, nr_event *event, uint32_t size) {
@@ -138,7 +156,8 @@ uint32_t nr_handoff_take(struct nr_handoff *handoff, void *events, uint32_t max,
     }
     const uint64_t published = nr_load_acquire(&handoff->published);
     const uint64_t tail = handoff->tail;
-    const uint64_t ready = published - tail;
+    const uint64_t until_held = nr_handoff_until_held(handoff);
+    const uint64_t ready = published - tail < until_held ? published - tail : until_held;
     uint32_t text;
     const uint32_t count =
         count_fitting(handoff, tail, ready < max ? (uint32_t)ready : max, size, &text);

@@ -28,6 +28,7 @@ struct nr_handoff {
     _Alignas(64) uint64_t tail;      /* by the consumer */
     uint64_t text_tail;              /* by the consumer */
     _Alignas(64) uint32_t waiting;   /* the producer waits for space */
+    uint64_t held_from; /* events from this number on wait; UINT64_MAX: none do */
 };
 
 /* Makes room for `slots` events, and for at least twice `text_reserve` bytes of records. */
@@ -54,6 +55,19 @@ static inline nr_event *nr_handoff_reserve(struct nr_handoff *handoff) {
 
 /* Makes reserved events visible and wakes the consumer; called once a batch, not once an event. */
 void nr_handoff_publish(struct nr_handoff *handoff);
+
+/* Wakes the consumer. */
+void nr_handoff_ring(const struct nr_handoff *handoff);
+
+/* Lets the events that are reserved from now on wait until the consumer releases them. */
+static inline void nr_handoff_hold(struct nr_handoff *handoff) {
+    nr_store_release(&handoff->held_from, handoff->head);
+}
+/* For the consumer: returns how many events it has to take before those that wait; UINT64_MAX: none
+ * wait. */
+uint64_t nr_handoff_until_held(const struct nr_handoff *handoff);
+/* Releases the events that wait, and wakes both sides. */
+void nr_handoff_release(struct nr_handoff *handoff);
 
 /* Returns the bytes that are free for records, for the producer. */
 static inline uint32_t nr_handoff_text_room(const struct nr_handoff *handoff) {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
 from netring_bpf._core import ffi, lib
 from netring_bpf.errors import ClosedError, SyscallError, limits_explained
@@ -37,6 +37,8 @@ __all__ = [
     "FileInterface",
     "Growth",
     "Reader",
+    "SharedSums",
+    "Span",
     "first_time",
 ]
 
@@ -126,6 +128,21 @@ class FileInterface(NamedTuple):
     has_ns: bool
 
 
+class Span(NamedTuple):
+    """When an interval began and ended, in nanoseconds since the Unix epoch."""
+
+    start: int
+    end: int
+
+
+class SharedSums(Protocol):
+    """The sums of a capture's flows, which its readers share: ``nr_aggregate`` of ``api.h``."""
+
+    @property
+    def native(self) -> Any:
+        """The aggregate as C has it; a reader keeps this object alive."""
+
+
 class Reader:
     """Owns the rings, the flow table and the hand-off: ``nr_reader`` of ``api.h``.
 
@@ -134,7 +151,8 @@ class Reader:
 
     ``first_id``, ``id_step``: of the flows' ids; ``id_by_frame`` adds a hash of the first frame.
     ``growth``: how a table without a cap grows; it does not if this is None. ``names``: a table of
-    names that the reader shares with others; by default it has its own.
+    names that the reader shares with others; by default it has its own. ``sums``: what counts the
+    flows by interval; nothing does if this is None.
     """
 
     def __init__(
@@ -146,8 +164,10 @@ class Reader:
         id_by_frame: bool = False,
         growth: Growth | None = None,
         names: AddressNames | None = None,
+        sums: SharedSums | None = None,
     ) -> None:
         self.first_id = first_id
+        self._sums = sums
         self.names = names or AddressNames()
         # A cap that is asked for is kept to.
         grows = growth if options.max_flows is None else None
@@ -198,6 +218,7 @@ class Reader:
                 "names": _NAMES[options.names],
                 "names_bytes": options.names_memory,
                 "address_names": self.names.native,
+                "aggregate": ffi.NULL if sums is None else sums.native,
             },
         )
         what = f"make a flow table of {flows} flows"
@@ -482,12 +503,43 @@ class Reader:
         lib.nr_reader_discard(self._open())
 
     def finish(self, limit: int) -> Iterator[EventBatch]:
-        """After ``run()``: end the live flows and yield all events that are left."""
+        """After ``run()``: end the live flows and yield all events that are left.
+
+        An empty batch stands where ``take_interval()`` has one.
+        """
         left = self.flush()
-        while batch := self.take(limit):
-            yield batch
+        while True:
+            batch = self.take(limit)
+            if not batch and not self.awaits_interval:
+                return
+            yield batch  # an empty one, where an interval comes first
+            if not batch:
+                self.take_interval()  # unless the caller has
             if left:
                 left = self.flush()
+
+    # -- intervals of the sums --
+
+    @property
+    def awaits_interval(self) -> bool:
+        """Whether an interval of a file has to be taken before more events come."""
+        return bool(lib.nr_reader_awaits_interval(self._open()))
+
+    def take_interval(self) -> Span | None:
+        """Add an interval that is over to the sums, and return when it was; None: there is none.
+
+        An interval of a file comes after the events before its end. For the taker of the events.
+        """
+        span = ffi.new("nr_interval_span *")
+        if not lib.nr_reader_take_interval(self._open(), span):
+            return None
+        return Span(span.start, span.end)
+
+    def take_last_interval(self) -> Span:
+        """After ``finish()``: add all that was counted and is not in the sums yet."""
+        span = ffi.new("nr_interval_span *")
+        lib.nr_reader_take_last_interval(self._open(), span)
+        return Span(span.start, span.end)
 
     # -- events and packets --
 

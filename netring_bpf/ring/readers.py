@@ -13,7 +13,7 @@ import os
 import select
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Self
 
@@ -30,7 +30,7 @@ from netring_bpf.ring.flow_options import (
     FlowOptions,
 )
 from netring_bpf.ring.names import AddressNames
-from netring_bpf.ring.reader import Blocks, Reader
+from netring_bpf.ring.reader import Blocks, Reader, SharedSums, Span
 from netring_bpf.statistics import CaptureStatistics, QueueStatistics
 from netring_bpf.threads import start_thread
 
@@ -45,9 +45,12 @@ class Readers:
     """Owns ``count`` readers, and the threads that run them.
 
     The readers share ``max_flows``, ``event_slots`` and ``names_memory`` of the options alike.
+    ``sums``: as of ``Reader``; one for all of them.
     """
 
-    def __init__(self, options: FlowOptions, count: int = 1) -> None:
+    def __init__(
+        self, options: FlowOptions, count: int = 1, *, sums: SharedSums | None = None
+    ) -> None:
         self._stack = contextlib.ExitStack()
         self._kept = contextlib.ExitStack()  # the descriptor of the filter in force
         self._kept_descriptors: set[int] = set()
@@ -55,6 +58,7 @@ class Readers:
         self._threads: list[threading.Thread] = []
         self._stopping = threading.Event()
         self._turn = 0
+        self._spans: dict[int, Span] = {}  # by reader, since all have handed an interval over
         with contextlib.ExitStack() as undo:
             undo.callback(self._forget_filter)
             share = _share(options, count)
@@ -62,7 +66,7 @@ class Readers:
             self.names = AddressNames()
             self.each = tuple(
                 undo.enter_context(
-                    Reader(share, first_id=first_id + n, id_step=count, names=self.names)
+                    Reader(share, first_id=first_id + n, id_step=count, names=self.names, sums=sums)
                 )
                 for n in range(count)
             )
@@ -202,6 +206,25 @@ class Readers:
         for reader in self.each:
             yield from reader.finish(limit)
 
+    def take_interval(self) -> Span | None:
+        """Add the intervals that are over to the sums, as ``Reader.take_interval``.
+
+        Returns the time of all of them once each reader has handed over one at least.
+        """
+        for n, reader in enumerate(self.each):
+            if (span := reader.take_interval()) is not None:
+                self._spans[n] = _joined([self._spans.get(n, span), span])
+        if len(self._spans) < len(self.each):
+            return None
+        spans, self._spans = self._spans, {}
+        return _joined(spans.values())
+
+    def take_last_interval(self) -> Span:
+        """After ``finish()``: as ``Reader.take_last_interval``, of all readers."""
+        spans = [*self._spans.values(), *(reader.take_last_interval() for reader in self.each)]
+        self._spans = {}
+        return _joined(spans)
+
     def statistics(
         self,
         backend: str,
@@ -289,6 +312,12 @@ class Readers:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _joined(spans: Iterable[Span]) -> Span:
+    """Return the time from the first beginning to the last end."""
+    starts, ends = zip(*spans, strict=True)
+    return Span(min(starts), max(ends))
 
 
 def _share(options: FlowOptions, count: int) -> FlowOptions:

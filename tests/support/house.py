@@ -40,7 +40,7 @@ MAY_IMPORT: Final[dict[str, frozenset[str]]] = {
         "threads",
         "recording": "capture ring filter statistics errors lazy",
         "devices": "events errors lazy _core",
-        "aggregate": "events errors lazy _core",
+        "aggregate": "events statistics errors lazy _core",
         "broadcast": "events errors lazy",
         "sinks": "formats broadcast aggregate devices events errors lazy",
         "netring_statistics": "statistics broadcast sinks",

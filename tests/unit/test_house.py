@@ -21,6 +21,7 @@ DOORS = {
     "aiooui": {"devices/vendors.py"},
     "rich": {"cli/device_printer.py", "cli/progress.py", "cli/table.py"},
     "netring_bpf._core": {
+        "aggregate/totals.py",
         "bpf/attach_filter.py",
         "bpf/attached.py",
         "bpf/link.py",

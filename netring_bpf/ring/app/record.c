@@ -83,3 +83,41 @@ uint32_t nr_record_value(const uint8_t *bytes, uint32_t size, uint8_t number, ui
     memcpy(&value, field.value, sizeof value);
     return value;
 }
+
+/* Takes the port off a host. */
+static void take_port_off(struct nr_field *host) {
+    uint16_t end = host->length;
+    while (end > 0 && host->value[end - 1] >= '0' && host->value[end - 1] <= '9') {
+        end--;
+    }
+    if (end > 1 && host->value[end - 1] == ':') {
+        host->length = (uint16_t)(end - 1);
+    }
+}
+
+bool nr_record_name(const uint8_t *bytes, uint32_t size, uint8_t protocol, struct nr_field *name) {
+    switch (protocol) {
+    case NR_APP_TLS:
+    case NR_APP_DTLS:
+    case NR_APP_QUIC:
+        return nr_record_find(bytes, size, NR_FIELD_SERVER_NAME, name);
+    case NR_APP_HTTP:
+    case NR_APP_HTTP2:
+        if (!nr_record_find(bytes, size, NR_FIELD_HOST, name)) {
+            return false;
+        }
+        take_port_off(name);
+        return true;
+    case NR_APP_DNS:
+    case NR_APP_MDNS:
+    case NR_APP_LLMNR:
+    case NR_APP_NETBIOS:
+        return nr_record_find(bytes, size, NR_FIELD_QUERY, name);
+    case NR_APP_DHCP:
+    case NR_APP_DHCPV6:
+        return nr_record_find(bytes, size, NR_FIELD_HOST_NAME, name) ||
+               nr_record_find(bytes, size, NR_FIELD_CLIENT_FQDN, name);
+    default:
+        return false;
+    }
+}

@@ -41,4 +41,7 @@ bool nr_record_find(const uint8_t *bytes, uint32_t size, uint8_t number, struct 
 /* Returns the value of a number's first field; `none` if there is no such field. */
 uint32_t nr_record_value(const uint8_t *bytes, uint32_t size, uint8_t number, uint32_t none);
 
+/* Finds the name that the originator wanted, in the record of an exchange of this protocol. */
+bool nr_record_name(const uint8_t *bytes, uint32_t size, uint8_t protocol, struct nr_field *name);
+
 #endif

@@ -13,6 +13,9 @@ static void end_flow(struct nr_table *t, uint32_t i, uint32_t hash, uint8_t reas
     if (t->app != NULL) {
         nr_payload_end(t, i);
     }
+    if (t->counted != NULL) {
+        nr_flow_count_last(t, i);
+    }
     nr_emit(t, i, NR_EVENT_ENDED, reason);
     if (t->app != NULL) {
         nr_payload_free(t, i);
@@ -150,11 +153,17 @@ static uint64_t next_due(const struct nr_table *t) {
     if (t->update.head != NIL) {
         due = nr_min_u64(due, t->now + until_update(t, t->update.head));
     }
+    if (t->wait != NULL && t->counting != NULL) {
+        due = nr_min_u64(due, t->counting->due);
+    }
     return due;
 }
 
 /* Runs the timers that are due. Kept out of line, so that nr_table_tick() stays short. */
 static __attribute__((noinline)) void run_timers(struct nr_table *t) {
+    if (t->wait != NULL && t->counting != NULL && t->now >= t->counting->due) {
+        nr_table_end_interval(t);
+    }
     /* Timers leave the room that a batch of packets may need. A timer without room runs later, but
      * a packet without room would lose its event. */
     const uint32_t room = nr_handoff_room(t->handoff);

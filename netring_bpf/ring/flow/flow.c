@@ -122,6 +122,9 @@ static void begin_record(struct nr_table *t, uint32_t i, uint64_t ts) {
     if (t->timing != NULL) {
         memset(&t->timing[i], 0, sizeof t->timing[i]);
     }
+    if (t->counted != NULL) {
+        nr_clear(&t->counted[i], sizeof t->counted[i]);
+    }
 }
 
 static uint32_t start_flow(struct nr_table *t, const struct nr_dissected *p, uint64_t ts,
@@ -188,6 +191,9 @@ static void renew_flow(struct nr_table *t, uint32_t i, const struct nr_dissected
     const uint64_t packets = nr_flow_packets(t, i, ORIG) + nr_flow_packets(t, i, RESP);
     const uint64_t bytes = f->side[ORIG].bytes + f->side[RESP].bytes;
     const uint64_t shakes[2] = {nr_shake(t, i, ORIG), nr_shake(t, i, RESP)};
+    if (t->counted != NULL) {
+        nr_flow_count_last(t, i);
+    }
     nr_emit(t, i, NR_EVENT_ENDED, NR_END_ACTIVE);
     t->ended[NR_END_ACTIVE]++;
     t->ended_packets += packets;

@@ -74,6 +74,7 @@ static void list_arrays(struct nr_table *t, const nr_flow_options *options) {
         {t->app != NULL ? &t->app->cells.cells : NULL,
          t->app != NULL && !t->app->only_labels ? NR_CELLS_A_FLOW * sizeof(struct nr_cell) : 0, 0,
          false},
+        {&t->counted, t->counting != NULL ? sizeof *t->counted : 0, 0, false},
     };
     memcpy(t->arrays, all, sizeof all);
 }
@@ -153,7 +154,9 @@ struct nr_table *nr_table_create(const nr_flow_options *options, struct nr_hando
     if (t == NULL) {
         return NULL;
     }
-    if (!nr_payload_create(t, options)) {
+    t->counting = options->aggregate != NULL ? nr_counting_create(options->aggregate) : NULL;
+    if ((options->aggregate != NULL && t->counting == NULL) || !nr_payload_create(t, options)) {
+        nr_counting_destroy(t->counting);
         free(t);
         return NULL;
     }
@@ -169,7 +172,7 @@ struct nr_table *nr_table_create(const nr_flow_options *options, struct nr_hando
     t->kinds = options->kinds != 0 ? options->kinds : UINT32_MAX;
     note_capacity(t, options->max_flows);
     t->limit = limit_of(t, options);
-    t->free_head = t->extra_free = t->odds_free = t->held_free = t->victim = NIL;
+    t->free_head = t->extra_free = t->odds_free = t->held_free = t->victim = t->walk = NIL;
     t->first_count = options->first_packets;
     t->one_sided = options->one_sided != 0;
     t->directional = options->decode.directional;
@@ -206,6 +209,7 @@ void nr_table_destroy(struct nr_table *t) {
         munmap(t->held, rounded(HELD_MAX * sizeof *t->held));
     }
     nr_app_destroy(t->app);
+    nr_counting_destroy(t->counting);
     free(t);
 }
 

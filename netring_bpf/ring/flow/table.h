@@ -66,6 +66,19 @@ bool nr_table_wants_neighbours(const struct nr_table *table);
 void nr_table_tell_neighbour(struct nr_table *table, const struct nr_neighbour *neighbour,
                              const uint16_t vlan[2]);
 
+/* The sums of flows by interval, if the options ask for them. With a live source the loop calls
+ * nr_table_count() now and then: it ends the interval once its time has come, in steps, and returns
+ * true as long as steps are left. `budget`: how much one may cost. A finite source ends its
+ * intervals between two packets, and waits until the one before was taken, by calling `wait`, which
+ * returns false if it is to wait no longer. */
+bool nr_table_count(struct nr_table *table, uint32_t budget);
+typedef bool nr_table_wait(void *waiter);
+void nr_table_waits(struct nr_table *table, nr_table_wait *wait, void *waiter);
+/* For the consumer: as nr_reader_take_interval() and so on. */
+bool nr_table_take_interval(struct nr_table *table, nr_interval_span *span);
+bool nr_table_has_interval(const struct nr_table *table);
+void nr_table_take_last_interval(struct nr_table *table, nr_interval_span *span);
+
 /* Ends live flows while the hand-off has room. Returns how many are left. */
 uint32_t nr_table_flush(struct nr_table *table);
 

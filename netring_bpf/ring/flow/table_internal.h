@@ -1,6 +1,7 @@
 /* The insides of the flow table. flow.c has the packet path, prefetch.c fetches memory ahead,
  * expiry.c ends flows, originator.c tells the sides apart, table.c creates the table, and emit.c
- * writes the events. payload.c leads payload to the driver of app/. tcp.c, tcp_state.c, tcp_stream.c,
+ * writes the events. payload.c leads payload to the driver of app/, and count.c what flows count to
+ * the sums of aggregate/. tcp.c, tcp_state.c, tcp_stream.c,
  * tcp_odds.c, history.c, packet_statistics.c and rare.c follow the packets of one flow.
  *
  * A flow has three records, at the same index of three arrays. `flows` has the fields that each
@@ -16,6 +17,7 @@
 #ifndef NR_FLOW_TABLE_INTERNAL_H
 #define NR_FLOW_TABLE_INTERNAL_H
 
+#include "aggregate/counting.h"
 #include "app/driver.h"
 #include "app/names.h"
 #include "flow/hash.h"
@@ -192,6 +194,12 @@ _Static_assert(sizeof(struct inside) == 8, "one word");
 _Static_assert(NR_MAX_FLOWS <= NR_INSIDE_READING, "each flow can have a reading");
 _Static_assert((uint64_t)NR_MAX_FLOWS * NR_CELLS_A_FLOW <= NR_INSIDE_RECORD, "and all cells");
 
+/* What a flow had counted when the sums last took it. */
+struct counted {
+    uint64_t packets[2];
+    uint64_t bytes[2];
+};
+
 struct tunneled {
     struct nr_tunnel tunnel; /* of the first packet; src is the originator's */
     uint64_t parent_id;
@@ -210,7 +218,7 @@ struct array {
     size_t size;   /* bytes mapped */
     bool is_sparse; /* few items are in use at once: a huge page for one would be waste */
 };
-#define ARRAYS 12
+#define ARRAYS 13
 
 #define LEADS 8u
 
@@ -250,6 +258,13 @@ struct nr_table {
     struct nr_app *app;     /* NULL: no payload is looked at */
     struct inside *insides; /* NULL, likewise */
     nr_names *names;        /* of addresses; NULL: nobody wants them */
+    struct nr_counting *counting; /* NULL: nothing is summed up */
+    struct counted *counted;      /* NULL, likewise */
+    uint32_t walk;                /* of the flows, at the end of an interval; NIL: none */
+    uint32_t walk_end;
+    uint64_t walk_ts;
+    nr_table_wait *wait; /* of a finite source; NULL: the source is live */
+    void *waiter;
     uint64_t app_second;    /* of the table's time */
     uint32_t app_told;      /* exchanges with an event in that second */
     uint32_t app_left;      /* exchanges for which the hand-off has room now */
@@ -479,6 +494,15 @@ void nr_payload_free(struct nr_table *t, uint32_t i); /* after it */
 /* Begins to count anew. */
 void nr_payload_renew(struct nr_table *t, uint32_t i);
 void nr_payload_account(const struct nr_table *t, nr_statistics *statistics);
+
+/* -- count.c: only if t->counting is not NULL -- */
+
+/* Feeds what is left of a flow that ends. */
+void nr_flow_count_last(struct nr_table *t, uint32_t i);
+/* Feeds what all flows have counted. */
+void nr_flow_count_all(struct nr_table *t);
+/* Ends the interval of a finite source, at the table's time. */
+void nr_table_end_interval(struct nr_table *t);
 
 /* -- server_ports.c -- */
 

@@ -256,41 +256,8 @@ bool nr_app_is_cut(struct nr_app_record record) {
     return nr_app_find_number(record, NR_FIELD_CUT, &cut) && cut != 0;
 }
 
-/* Takes the port off a host. */
-static void take_port_off(struct nr_field *host) {
-    uint16_t end = host->length;
-    while (end > 0 && host->value[end - 1] >= '0' && host->value[end - 1] <= '9') {
-        end--;
-    }
-    if (end > 1 && host->value[end - 1] == ':') {
-        host->length = (uint16_t)(end - 1);
-    }
-}
-
 bool nr_app_find_name(uint8_t protocol, struct nr_app_record record, struct nr_field *field) {
-    switch (protocol) {
-    case NR_APP_TLS:
-    case NR_APP_DTLS:
-    case NR_APP_QUIC:
-        return find(record, NR_FIELD_SERVER_NAME, field);
-    case NR_APP_HTTP:
-    case NR_APP_HTTP2:
-        if (!find(record, NR_FIELD_HOST, field)) {
-            return false;
-        }
-        take_port_off(field);
-        return true;
-    case NR_APP_DNS:
-    case NR_APP_MDNS:
-    case NR_APP_LLMNR:
-    case NR_APP_NETBIOS:
-        return find(record, NR_FIELD_QUERY, field);
-    case NR_APP_DHCP:
-    case NR_APP_DHCPV6:
-        return find(record, NR_FIELD_HOST_NAME, field) || find(record, NR_FIELD_CLIENT_FQDN, field);
-    default:
-        return false;
-    }
+    return nr_record_name(record.bytes, record.size, protocol, field);
 }
 
 bool nr_app_read_answer(const struct nr_field *field, struct nr_app_answer *answer) {

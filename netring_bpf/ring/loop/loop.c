@@ -15,6 +15,8 @@
 #define MANY 256           /* frames since the last nap that make the next one long */
 #define REPLAY_PASSES 256  /* between two publications of the books */
 #define ID_BYTES 256u      /* of the first frame, for the ids of flows */
+#define COUNT_BESIDE 512u  /* cost of a step of nr_table_count() after each batch */
+#define COUNT_IDLE 8192u   /* the same where no frames wait */
 #define REPLAY_EVENTS 1024 /* events handed over at once: a wake-up is expensive */
 
 /* -- one pass over one source -- */
@@ -118,6 +120,7 @@ static uint32_t read_sources(nr_reader *r) {
     if (count > 0) {
         if (!r->finite) {
             nr_table_tick(r->table, 0); /* packet time has moved on */
+            (void)nr_table_count(r->table, COUNT_BESIDE);
             nr_handoff_publish(&r->handoff);
         } else if (r->handoff.head - r->handoff.published >= REPLAY_EVENTS) {
             /* Timers run before packets only, so the ends of batches do not show in the events. */
@@ -249,6 +252,31 @@ void nr_reader_await_texts(nr_reader *r) {
         nr_handoff_publish(h);
         rc = wait_for_room(r, has_texts);
     }
+}
+
+/* Waits until the consumer has taken the interval before. Returns false after the stop. */
+static bool wait_for_interval(void *reader) {
+    nr_reader *r = reader;
+    struct pollfd fds[2] = {{.fd = r->bell_fd, .events = POLLIN},
+                            {.fd = r->handoff.space_fd, .events = POLLIN}};
+    uint64_t bell;
+    if (nr_load_acquire(&r->stopping)) {
+        return false;
+    }
+    nr_handoff_publish(&r->handoff);
+    nr_reader_publish_books(r);
+    __atomic_store_n(&r->handoff.waiting, 1, __ATOMIC_SEQ_CST);
+    if (nr_table_has_interval(r->table)) {
+        (void)poll(fds, 2, TICK_MS);
+    }
+    __atomic_store_n(&r->handoff.waiting, 0, __ATOMIC_SEQ_CST);
+    if (read(r->handoff.space_fd, &bell, sizeof bell) < 0 && errno != EAGAIN) {
+        return false;
+    }
+    if (fds[0].revents & POLLIN) {
+        (void)answer_bell(r);
+    }
+    return !nr_load_acquire(&r->stopping);
 }
 
 /* -- the loop -- */
@@ -404,6 +432,9 @@ static int run_live(nr_reader *r) {
         if (r->unpublished) {
             nr_reader_publish_books(r);
         }
+        if (nr_table_count(r->table, COUNT_IDLE)) {
+            continue;
+        }
         if (nap_ns > 0 && frames > 0) {
             take_nap(nap_ns, frames);
             frames = 0;
@@ -416,6 +447,9 @@ static int run_live(nr_reader *r) {
 
 int nr_reader_run(nr_reader *r) {
     nr_store_relaxed(&r->clock.is_used, true);
+    if (r->finite) {
+        nr_table_waits(r->table, wait_for_interval, r);
+    }
     const int rc = r->finite ? run_replay(r) : run_live(r);
     if (!r->finite) {
         drain_sources(r);

@@ -293,7 +293,23 @@ uint32_t nr_reader_event_size(const nr_reader *r) {
 }
 
 uint32_t nr_reader_take(nr_reader *r, void *events, uint32_t max, uint32_t size, uint32_t *used) {
-    return nr_handoff_take(&r->handoff, events, max, size, used);
+    const uint32_t count = nr_handoff_take(&r->handoff, events, max, size, used);
+    if (NR_UNLIKELY(nr_table_has_interval(r->table))) {
+        nr_handoff_ring(&r->handoff); /* which the look for events has silenced */
+    }
+    return count;
+}
+
+int nr_reader_take_interval(nr_reader *r, nr_interval_span *span) {
+    return nr_table_take_interval(r->table, span);
+}
+
+int nr_reader_awaits_interval(const nr_reader *r) {
+    return nr_table_has_interval(r->table) && nr_handoff_until_held(&r->handoff) == 0;
+}
+
+void nr_reader_take_last_interval(nr_reader *r, nr_interval_span *span) {
+    nr_table_take_last_interval(r->table, span);
 }
 
 int nr_reader_lacks_crypto(const nr_reader *r) {

@@ -193,7 +193,7 @@ def test_kinds_that_are_no_events_are_refused_and_the_classes_named(kinds: Any) 
         assert caught.value.option == "kinds"
         assert str(caught.value).endswith(
             "the classes are FlowStarted, FlowEstablished, FlowUpdated, FlowEnded, AppEvent, "
-            "NeighbourSeen, DeviceSeen, DeviceChanged, DeviceGone, LinkDown, LinkUp, "
+            "NeighbourSeen, DeviceSeen, DeviceChanged, DeviceGone, StatsUpdated, LinkDown, LinkUp, "
             "BackendChanged, CaptureError, SinkFailed, Lagged"
         )
 
