@@ -88,6 +88,7 @@ from netring_bpf.lazy import hand_on
 from netring_bpf.ring.flow_options import FlowKey, FlowOptions, PortTimeout, TunnelPort
 from netring_bpf.ring.options import BusyPoll, TpacketOptions, XdpOptions
 from netring_bpf.statistics import CaptureStatistics, Equation, FlowStatistics, QueueStatistics
+from netring_bpf.version import __version__
 
 if TYPE_CHECKING:
     from netring_bpf.aggregate import StatsOptions
@@ -99,10 +100,10 @@ if TYPE_CHECKING:
     from netring_bpf.netring_statistics import NetringStatistics
     from netring_bpf.recording.recorder import Recorder, RecordOptions, RecordStatistics
     from netring_bpf.ring.names import AddressName, AddressNames, NamesStatistics
-    from netring_bpf.sinks.base import Sink, SinkStatistics
+    from netring_bpf.sinks.base import Sink, SinkStatistics, TopicStatistics
+    from netring_bpf.sinks.home_assistant import HomeAssistantOptions
     from netring_bpf.sinks.mqtt import MqttOptions, MqttSink
-
-__version__ = "0.1.0"
+    from netring_bpf.sinks.mqtt_topics import TopicOptions
 
 __all__ = [
     "AddressName",
@@ -150,6 +151,7 @@ __all__ = [
     "FlowSubscriber",
     "FlowUpdated",
     "Health",
+    "HomeAssistantOptions",
     "HttpDetails",
     "Lagged",
     "LinkDown",
@@ -184,6 +186,8 @@ __all__ = [
     "TlsDetails",
     "Top",
     "TopRow",
+    "TopicOptions",
+    "TopicStatistics",
     "TpacketOptions",
     "Traffic",
     "Tunnel",
@@ -206,6 +210,7 @@ __getattr__ = hand_on(
         "DeviceTable": "netring_bpf.devices.table",
         "EventBatch": "netring_bpf.events.batch",
         "Filter": "netring_bpf.filter.filter",
+        "HomeAssistantOptions": "netring_bpf.sinks.home_assistant",
         "MqttOptions": "netring_bpf.sinks.mqtt",
         "MqttSink": "netring_bpf.sinks.mqtt",
         "Netring": "netring_bpf.netring",
@@ -216,5 +221,7 @@ __getattr__ = hand_on(
         "Sink": "netring_bpf.sinks.base",
         "SinkStatistics": "netring_bpf.sinks.base",
         "StatsOptions": "netring_bpf.aggregate.options",
+        "TopicOptions": "netring_bpf.sinks.mqtt_topics",
+        "TopicStatistics": "netring_bpf.sinks.base",
     },
 )

@@ -17,12 +17,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Final, Self, TypeVar
 
 from netring_bpf.broadcast.broadcast import BatchSubscriber, FlowBroadcast, FlowSubscriber
 from netring_bpf.broadcast.file_pump import FilePump
 from netring_bpf.broadcast.subscriber import OnError
 from netring_bpf.capture.backend import HasOpened, Opened
+from netring_bpf.capture.description import changed_options, describe, filter_text
 from netring_bpf.capture.replay import Replay
 from netring_bpf.errors import (
     ClosedError,
@@ -37,6 +38,7 @@ from netring_bpf.errors import (
 )
 from netring_bpf.events.event import (
     AppEvent,
+    BackendChanged,
     CaptureError,
     Event,
     LinkDown,
@@ -71,6 +73,7 @@ if TYPE_CHECKING:
 __all__ = ["Netring", "NetringStatistics"]
 
 _log = logging.getLogger("netring_bpf")
+_BUFFER: Final = 4096  # events
 
 
 class Netring(HasOpened):
@@ -98,7 +101,7 @@ class Netring(HasOpened):
         filter: FilterLike = None,
         backend: Backend = "auto",
         steal: bool = False,
-        buffer: int = 4096,
+        buffer: int = _BUFFER,
         sinks: Sequence[Sink] = (),
         xdp: XdpOptions | None = None,
         tpacket: TpacketOptions | None = None,
@@ -123,7 +126,14 @@ class Netring(HasOpened):
             netns=netns,
             sums=None if watch is None else watch.totals,
         )
-        self._set_up(capture, buffer, sinks, flow, devices, watch)
+        self._set_up(capture, filter, buffer, sinks, flow, devices, watch)
+        self._given |= {
+            "backend": backend,
+            "steal": steal,
+            "xdp": xdp,
+            "tpacket": tpacket,
+            "netns": netns,
+        }
 
     @classmethod
     def replay(
@@ -131,7 +141,7 @@ class Netring(HasOpened):
         path: str | Path | Sequence[str | Path],
         *,
         filter: FilterLike = None,
-        buffer: int = 4096,
+        buffer: int = _BUFFER,
         sinks: Sequence[Sink] = (),
         flow: FlowOptions | None = None,
         devices: DeviceOptions | bool = False,
@@ -154,12 +164,13 @@ class Netring(HasOpened):
         watch = _stats_watch(stats, sinks)
         sums = None if watch is None else watch.totals
         replay = Replay(path, filter=filter, flow=flow, sums=sums)
-        ring._set_up(replay, buffer, sinks, flow, devices, watch)  # noqa: SLF001 - a constructor
+        ring._set_up(replay, filter, buffer, sinks, flow, devices, watch)  # noqa: SLF001
         return ring
 
     def _set_up(
         self,
         source: Source,
+        filter: FilterLike,
         buffer: int,
         sinks: Sequence[Sink],
         flow: FlowOptions | None,
@@ -177,6 +188,9 @@ class Netring(HasOpened):
             "`async with` on the Netring"
         )
         self._capture = source
+        self._filter = filter_text(filter)
+        self._given: dict[str, object] = {"buffer": buffer, "flow": flow, "devices": devices}
+        self._since = 0
         self._sinks = tuple(sinks)
         self._streams: list[FlowSubscriber] = []
         self._sink_tasks: list[asyncio.Task[None]] = []
@@ -340,6 +354,8 @@ class Netring(HasOpened):
         """
         self._check_owner()
         await asyncio.to_thread(self._capture.set_filter, filter)
+        self._filter = filter_text(filter)
+        self._describe()
 
     def statistics(self) -> NetringStatistics:
         """Return all books: those of now, or the final ones after closing."""
@@ -379,11 +395,25 @@ class Netring(HasOpened):
                     _log.warning("%s: %s", printable(self.interface), self._nameless)
                 if self._watch is not None:
                     await self._watch.open()
+                self._since = time.time_ns()
+                self._describe()
                 self._start(self._loop)
         except BaseException:
             await self.close()
             raise
         return self
+
+    def _describe(self) -> None:
+        """Tell the subscribers what the capture is by now."""
+        defaults = {"backend": "auto", "steal": False, "buffer": _BUFFER, "devices": False}
+        info = describe(
+            self.interface,
+            self.opened,
+            since=self._since,
+            filter=self._filter,
+            options=changed_options(self._given, defaults),
+        )
+        self._broadcast.describe(info)
 
     def _start(self, loop: asyncio.AbstractEventLoop) -> None:
         for sink in self._sinks:
@@ -529,6 +559,8 @@ class Netring(HasOpened):
             return time.time_ns()
 
     def _announce(self, event: Event) -> None:
+        if isinstance(event, BackendChanged):
+            self._describe()
         self._announce_all((event,))
 
     def _announce_all(self, events: Sequence[Event]) -> None:

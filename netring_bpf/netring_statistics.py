@@ -55,6 +55,16 @@ class NetringStatistics:
                 )
                 for s in self.sinks
             ),
+            *(
+                Equation(
+                    f"{s.name}, {kind}: offered = published + unchanged + replaced + dropped + "
+                    "pending",
+                    t.offered,
+                    t.published + t.unchanged + t.replaced + sum(t.dropped.values()) + t.pending,
+                )
+                for s in self.sinks
+                for kind, t in s.topics.items()
+            ),
         )
 
     @property

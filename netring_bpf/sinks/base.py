@@ -9,7 +9,26 @@ from typing import Protocol
 from netring_bpf.broadcast.broadcast import FlowSubscriber
 from netring_bpf.events.event import Event
 
-__all__ = ["Sink", "SinkStatistics"]
+__all__ = ["Sink", "SinkStatistics", "TopicStatistics"]
+
+
+@dataclass(frozen=True, slots=True)
+class TopicStatistics:
+    """The books of one kind of topic besides flows.
+
+    offered = published + unchanged + replaced + dropped (summed) + pending. ``offered``: values and
+    events that there were to tell. ``unchanged``: equal to the value before, so not sent.
+    ``replaced``: a later value came before its turn. ``dropped``: by reason. ``repeated``: sent
+    once more, after a connection was lost or at another's request.
+    """
+
+    offered: int
+    published: int
+    unchanged: int = 0
+    replaced: int = 0
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    pending: int = 0
+    repeated: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +48,7 @@ class SinkStatistics:
     reconnects: int = 0
     connected: bool = True
     unasked: int = 0
+    topics: Mapping[str, TopicStatistics] = field(default_factory=dict)
 
 
 class Sink(Protocol):

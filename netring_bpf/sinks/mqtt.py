@@ -12,9 +12,9 @@ import logging
 import random
 import socket
 import ssl
+import time
 import uuid
-from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import PurePath
 from typing import Final
 
@@ -22,10 +22,14 @@ from netring_bpf.broadcast.broadcast import BatchSubscriber, FlowSubscriber
 from netring_bpf.errors import NetringError, SinkError, printable
 from netring_bpf.events.batch import EventBatch
 from netring_bpf.events.event import Event, Lagged
+from netring_bpf.events.plain import time_text
 from netring_bpf.formats.batch_text import TextEncoder
 from netring_bpf.formats.json import encode_event
 from netring_bpf.sinks.base import SinkStatistics
+from netring_bpf.sinks.mqtt_availability import Availability
 from netring_bpf.sinks.mqtt_connection import (
+    PACKET_TOO_LARGE,
+    PUBLISH_OVERHEAD,
     Connection,
     ConnectionFailed,
     Login,
@@ -36,9 +40,13 @@ from netring_bpf.sinks.mqtt_connection import (
     tls_wanted,
 )
 from netring_bpf.sinks.mqtt_credentials import Credentials
+from netring_bpf.sinks.mqtt_node import NodeTopics, kinds_of
 from netring_bpf.sinks.mqtt_options import Broker, MqttOptions, MqttVersion
+from netring_bpf.sinks.mqtt_sender import StateSender
+from netring_bpf.sinks.mqtt_state import StateBoard
+from netring_bpf.sinks.mqtt_topics import Topics
 from netring_bpf.sinks.outbox import Outbox
-from netring_bpf.sinks.topic import LONGEST_TOPIC, topic_level
+from netring_bpf.sinks.topic import LONGEST_TOPIC
 
 __all__ = ["MqttOptions", "MqttSink"]
 
@@ -47,20 +55,17 @@ _log = logging.getLogger("netring_bpf.sinks.mqtt")
 _FIRST_PAUSE: Final = 0.5  # seconds; doubles with each failure
 _STEADY: Final = 10.0  # seconds after which a connection counts as a success
 _LISTEN_TIMEOUT: Final = 2.0
+_LOOK_BACK: Final = 3.0  # seconds in which the broker sends what it retains
+_REMEMBERED: Final = 7 * 86_400 * 1_000_000_000  # ns: a device of an earlier run is kept so long
 _SUSPICIOUS: Final = 2  # connections that broke over one message: it may be too large
 _HOPELESS: Final = 5  # connections that the broker closed over one flow
-_ANNOUNCE_PERIOD: Final = 1.0  # seconds between two answers to other users of the topic
+_SETTLING: Final = 2.0  # seconds in which Home Assistant subscribes to the topics it has found
 _ACCEPT_BATCH: Final = 512
-# The bytes of a PUBLISH besides topic and payload, at most: type and length, the topic's length,
-# the identifier, no properties.
-_PUBLISH_OVERHEAD: Final = 5 + 2 + 2 + 1
-
 # Reason codes, of MQTT 5 and, where they have two, of 3.1.1.
 _UNSUPPORTED_VERSION: Final = {0x84, 1}
 _INVALID_CLIENT: Final = {0x85, 2}
 _REFUSED_LOGIN: Final = {0x86, 0x87, 4, 5}
 _TAKEN_OVER: Final = 0x8E
-_PACKET_TOO_LARGE: Final = 0x95
 _NO_RETAIN: Final = 0x9A
 _NO_QOS: Final = 0x9B
 
@@ -95,7 +100,8 @@ class MqttSink:
             batch_records=self._options.batch_flows,
             batch_bytes=self._options.batch_bytes,
         )
-        self._flows_topic = self._availability_topic = ""
+        self._flows_topic = ""
+        self._node: NodeTopics
         self._interface: str | None = None
         self._capture = uuid.uuid4().hex
         self._encoder = self._new_encoder()
@@ -105,14 +111,13 @@ class MqttSink:
         self._will_qos, self._will_retain = 1, True
         self._batch_bytes = self._options.batch_bytes
         self._breaks = self._breaks_of_one = 0  # since a message was last acknowledged
-        self._qos, self._retain = self._options.qos, True
+        self._qos = self._options.qos
         self._packet_size = 0
-        self._may_listen = True
-        # The availability topic: the texts of ours that will come back, and what others wrote.
-        self._echoes: deque[bytes] = deque()
-        self._other_online = self._other_offline = False
-        self._others = asyncio.Event()
-        self._ending = False
+        self._availability = Availability(self._tell, self._tell_refused)
+        self._board = StateBoard()
+        self._sender = StateSender(self._board, self._tell, self._tell_refused)
+        self._looked_at: tuple[str, ...] = ()  # beginnings of topics that an earlier run may have
+        self._denied: set[str] = set()  # topics that may not be listened to
         self._connections = 0
         self._connected = False
         self._unasked = 0
@@ -132,11 +137,11 @@ class MqttSink:
 
     @property
     def kinds(self) -> tuple[type[Event], ...]:
-        """The event classes that it publishes."""
-        return self._options.kinds
+        """The event classes that it publishes, or makes messages of."""
+        return tuple(dict.fromkeys((*self._options.kinds, *kinds_of(self._options))))
 
     def statistics(self) -> SinkStatistics:
-        """Return the books: flows accepted, acknowledged, dropped, pending."""
+        """Return the books: flows accepted, acknowledged, dropped, pending; and of the topics."""
         return SinkStatistics(
             name=self.name,
             accepted=self._outbox.accepted,
@@ -146,6 +151,7 @@ class MqttSink:
             reconnects=max(0, self._connections - 1),
             connected=self._connected,
             unasked=self._unasked,
+            topics=self._board.statistics(),
         )
 
     async def run(self, events: FlowSubscriber | BatchSubscriber) -> None:
@@ -173,6 +179,7 @@ class MqttSink:
                 sending = tasks.create_task(self._send_always(), name=f"netring-{self}-send")
                 await self._accept_all(events)
                 self._outbox.close()
+                self._board.close()
                 # An empty outbox and no broker: there is nothing to wait for.
                 wanted = self._connected or not self._outbox.finished
                 patience = self._options.drain_timeout if wanted else 0.0
@@ -184,6 +191,12 @@ class MqttSink:
         if self._outbox.pending:
             _log.warning("%s: closed with %d flows not sent", self, self._outbox.pending)
 
+    @property
+    def _status_topic(self) -> str | None:
+        """Where Home Assistant says that it has started."""
+        wanted = self._options.home_assistant
+        return None if wanted is None else wanted.status_topic
+
     def _set_topics(self, interface: str | None) -> None:
         self._interface = interface
         self._encoder = self._new_encoder()
@@ -192,10 +205,11 @@ class MqttSink:
             host = socket.gethostname()
             # A replay's interface is its file, with the folder.
             node = host if interface is None else f"{host}_{PurePath(interface).name}"
-        base = f"{self._options.prefix}/{topic_level(node)}"
-        self._flows_topic = f"{base}/flows"
-        self._availability_topic = f"{base}/availability"
-        if len(self._availability_topic.encode()) > LONGEST_TOPIC:
+        topics = Topics.of(self._options.prefix, node)
+        self._flows_topic = topics.flows
+        self._availability.topic = topics.availability
+        self._node = NodeTopics(self._board, self._options, node, self._capture)
+        if len(topics.availability.encode()) > LONGEST_TOPIC:
             raise SinkError(
                 f"publish to {self}: the topic is longer than {LONGEST_TOPIC} bytes; give a "
                 "shorter prefix or node"
@@ -204,8 +218,17 @@ class MqttSink:
     # -- stream → outbox --
 
     async def _accept_all(self, events: FlowSubscriber | BatchSubscriber) -> None:
+        self._node.begin(events.interface, events.info)
         while batch := await events.next_batch(_ACCEPT_BATCH):
             self._outbox.accept(self._records(batch))
+            if not isinstance(batch, EventBatch):  # those have flows alone
+                self._node.observe(batch, events.info)
+                if self._node.is_full:
+                    self._tell(
+                        "max_devices",
+                        f"{self._options.max_devices} devices have a topic: others have none, and "
+                        "are counted as left_out; max_devices allows more",
+                    )
 
     def _new_encoder(self) -> TextEncoder:
         return TextEncoder(
@@ -233,7 +256,7 @@ class MqttSink:
         loop = asyncio.get_running_loop()
         failures = 0
         version = self._version
-        while not self._outbox.finished:
+        while not (self._outbox.finished and self._board.finished):
             begin: float | None = None
             try:
                 async with self._connection(version) as connection:
@@ -273,8 +296,8 @@ class MqttSink:
             # for all messages, as a task for each would cost as much as the message.
             async with asyncio.TaskGroup() as tasks:
                 watching = tasks.create_task(connection.watch())
-                answering = tasks.create_task(self._answer_others(connection))
-                await self._send(connection)
+                answering = tasks.create_task(self._availability.answer_others(connection))
+                await self._send(connection, tasks)
                 watching.cancel()
                 answering.cancel()
         except BaseExceptionGroup as group:
@@ -285,13 +308,17 @@ class MqttSink:
                 raise asyncio.CancelledError from None
             raise group.exceptions[0] from None
 
-    async def _send(self, connection: Connection) -> None:
+    async def _send(self, connection: Connection, tasks: asyncio.TaskGroup) -> None:
         self._keep_to(connection)
         # Listen first: another user of the node answers the announcement at once.
-        await self._listen(connection)
-        await self._announce(connection, b"online")
+        self._availability.begin()
+        await self._listen(connection, [self._availability.topic])
+        await self._availability.announce(connection, b"online")
         self._connections += 1
         self._connected = True
+        self._board.repeat()
+        telling = tasks.create_task(self._tell_state(connection))
+        looking = tasks.create_task(self._look_back(connection))
         while True:
             await self._outbox.wait_batch(self._options.flush_interval)
             before = self._outbox.dropped.get("too_large", 0)
@@ -307,18 +334,27 @@ class MqttSink:
                 await asyncio.sleep(0)  # other tasks get a turn: at QoS 0 no call above has to wait
             elif self._outbox.finished:
                 break
-        self._ending = True
-        await self._announce(connection, b"offline")
+        await telling
+        looking.cancel()
+        await self._availability.announce(connection, b"offline")
+
+    async def _tell_state(self, connection: Connection) -> None:
+        """Send the topics besides flows."""
+        if self._status_topic is not None:
+            await self._listen(connection, [self._status_topic])
+        await self._sender.send_all(connection)
 
     async def _publish(self, connection: Connection, batch: Sequence[bytes]) -> None:
         payload = b"[" + b",".join(batch) + b"]"
         try:
             refusal = await connection.publish(self._flows_topic, payload, qos=self._qos)
         except ConnectionFailed as failure:
+            if connection.broken_over != self._flows_topic:
+                raise
             failure.add_note(
                 f"a message of {len(payload)} bytes on {self._flows_topic} was not acknowledged"
             )
-            if failure.code == _PACKET_TOO_LARGE:
+            if failure.code == PACKET_TOO_LARGE:
                 self._shrink(len(batch), len(payload))
             else:
                 self._suspect(len(batch), len(payload), closed=failure.closed)
@@ -326,7 +362,7 @@ class MqttSink:
         self._breaks = self._breaks_of_one = 0
         if refusal is None:
             self._outbox.acknowledge()
-        elif refusal.code == _PACKET_TOO_LARGE:
+        elif refusal.code == PACKET_TOO_LARGE:
             self._shrink(len(batch), len(payload))
             self._outbox.give_back()
         else:
@@ -368,7 +404,7 @@ class MqttSink:
             )
 
     def _resize(self) -> None:
-        room = self._packet_size - _PUBLISH_OVERHEAD - len(self._flows_topic.encode())
+        room = self._packet_size - PUBLISH_OVERHEAD - len(self._flows_topic.encode())
         self._outbox.resize(batch_bytes=self._batch_bytes, message_bytes=room)
 
     # -- what the broker takes --
@@ -378,7 +414,6 @@ class MqttSink:
         self._packet_size = limits.packet_size
         self._resize()
         self._qos = min(self._options.qos, limits.qos)
-        self._retain = limits.retain
         if self._qos < self._options.qos:
             self._tell(
                 "qos",
@@ -406,73 +441,43 @@ class MqttSink:
             return False
         return True
 
-    # -- the availability, and who else writes it --
+    # -- what comes in --
 
-    async def _announce(self, connection: Connection, text: bytes) -> None:
-        """Publish the availability, as far as the broker allows it."""
-        topic = self._availability_topic
-        if len(topic.encode()) + len(text) + _PUBLISH_OVERHEAD > self._packet_size:
-            self._tell(
-                "availability",
-                f"the broker takes packets up to {self._packet_size} bytes: too small for {topic}",
-            )
-            return
-        self._echoes.append(text)
-        qos = min(1, connection.limits.qos)
-        refusal = await connection.publish(topic, text, qos=qos, retain=self._retain)
-        if refusal is not None:
-            self._tell_refused(topic, refusal, "nobody learns the availability")
-
-    async def _listen(self, connection: Connection) -> None:
-        """Ask for the availability topic, to see others who write it."""
-        # Nothing that was said before comes back.
-        self._echoes.clear()
-        self._other_online = self._other_offline = False
-        if not self._may_listen:
-            return
-        # A broker may break the connection instead of refusing: then never ask again.
-        self._may_listen = False
-        self._may_listen = await connection.subscribe(
-            self._availability_topic, patience=_LISTEN_TIMEOUT
-        )
+    async def _listen(self, connection: Connection, topics: Iterable[str]) -> None:
+        """Ask for topics, those that the broker does not refuse."""
+        for topic in topics:
+            if topic not in self._denied:
+                # A broker may break the connection instead of refusing: then never ask again.
+                self._denied.add(topic)
+                if await connection.subscribe(topic, patience=_LISTEN_TIMEOUT):
+                    self._denied.discard(topic)
 
     def _on_message(self, topic: str, payload: bytes, retained: bool) -> None:
-        if topic != self._availability_topic or not self._may_listen:
+        status = self._status_topic
+        if topic == self._availability.topic and topic not in self._denied:
+            self._availability.on_message(payload, retained)
+        elif status is not None and topic == status and topic not in self._denied:
+            if payload == b"online" and not retained:
+                loop = asyncio.get_running_loop()
+                self._node.on_birth(loop.time() + _SETTLING)
+        elif any(topic.startswith(beginning) for beginning in self._looked_at):
+            if retained:  # else it is of this sink
+                oldest = time.time_ns() - _REMEMBERED
+                self._node.inherit(topic, payload, time_text(oldest))
+        else:
             self._unasked += 1
             self._tell("unasked", "the broker sends messages without being asked; ignoring them")
-        elif retained:
-            return  # the past
-        elif self._echoes and self._echoes[0] == payload:
-            self._echoes.popleft()
-        else:
-            self._other_online |= payload == b"online"
-            self._other_offline |= payload != b"online"
-            self._others.set()
 
-    async def _answer_others(self, connection: Connection) -> None:
-        """Say ``online`` again when somebody says otherwise, and warn of a second user.
-
-        ``offline`` may also be the will of our own connection before this one.
-        """
-        answered = False
-        while True:
-            await self._others.wait()
-            self._others.clear()
-            online, offline = self._other_online, self._other_offline
-            self._other_online = self._other_offline = False
-            if self._ending:
-                return
-            if online:
-                self._tell(
-                    "second user",
-                    f"another client writes {self._availability_topic} too: two captures share "
-                    "this node; give each its own (node, --mqtt-node)",
-                )
-            # Answer "online" once, so that the other one notices, too; it does the same.
-            if offline or (online and not answered):
-                answered = True
-                await self._announce(connection, b"online")
-                await asyncio.sleep(_ANNOUNCE_PERIOD)
+    async def _look_back(self, connection: Connection) -> None:
+        """Look once at what an earlier run has left, to clear what is no more."""
+        if self._looked_at:
+            return
+        asked = self._node.retained
+        self._looked_at = tuple(topic.removesuffix("+") for topic in asked)
+        await self._listen(connection, asked)
+        await asyncio.sleep(_LOOK_BACK)
+        for topic in asked:
+            await connection.unsubscribe(topic, patience=_LISTEN_TIMEOUT)
 
     # -- the connection --
 
@@ -487,7 +492,7 @@ class MqttSink:
                 password=self._credentials.password,
                 keepalive=options.keepalive,
             ),
-            will=Will(self._availability_topic, b"offline", self._will_qos, self._will_retain),
+            will=Will(self._availability.topic, b"offline", self._will_qos, self._will_retain),
             tls=self._tls,
             on_message=self._on_message,
         )
@@ -546,7 +551,7 @@ class MqttSink:
         if code in _REFUSED_LOGIN:
             return (
                 "; check the user name and the password, and that the broker lets this client "
-                f"publish on {self._flows_topic} and {self._availability_topic}"
+                f"publish on {self._flows_topic} and {self._availability.topic}"
             )
         if code in _UNSUPPORTED_VERSION:
             return "; choose another version (--mqtt-version)"

@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from paho.mqtt.client import SocketLike
 
 __all__ = [
+    "PACKET_TOO_LARGE",
+    "PUBLISH_OVERHEAD",
     "Connection",
     "ConnectionFailed",
     "Limits",
@@ -60,6 +62,11 @@ _log = logging.getLogger("netring_bpf.sinks.mqtt.client")
 
 # The clients log in passing what this file raises with its remedy.
 _log.addFilter(lambda record: record.levelno < logging.WARNING or _log.isEnabledFor(logging.DEBUG))
+
+PACKET_TOO_LARGE: Final = 0x95  #: the reason code
+#: The bytes of a PUBLISH besides topic and payload, at most: type and length, the topic's length,
+#: the identifier, no properties.
+PUBLISH_OVERHEAD: Final = 5 + 2 + 2 + 1
 
 _CONNECT_TIMEOUT: Final = 5.0
 _MISC_PERIOD: Final = 1.0  # seconds between looks at the keep-alive
@@ -156,7 +163,8 @@ class Connection:
 
     Leaving it with an exception closes the socket without a word, so that the broker publishes
     the will. ``on_message`` gets the topic, the payload and whether it is retained, of what the
-    broker sends. Entering and all methods raise ``ConnectionFailed``.
+    broker sends. ``largest``: the bytes of a packet that it may send. Entering and all methods
+    raise ``ConnectionFailed``.
     """
 
     def __init__(
@@ -164,11 +172,16 @@ class Connection:
         broker: Broker,
         login: Login,
         *,
-        will: Will,
+        will: Will | None,
         tls: ssl.SSLContext | None,
         on_message: Callable[[str, bytes, bool], None],
+        largest: int = _LARGEST_INBOUND,
     ) -> None:
         self.limits = Limits()
+        self._largest = largest
+        #: The topic of the message that was under way when the connection broke.
+        self.broken_over: str | None = None
+        self._under_way: str | None = None
         self._broker = broker
         self._login = login
         self._heard = on_message
@@ -193,8 +206,10 @@ class Connection:
             tls_context=tls,
             transport="tcp" if broker.path is None else "websockets",
             websocket_path=broker.path,
-            will=aiomqtt.Will(will.topic, will.payload, qos=will.qos, retain=will.retain),
-            properties=_connect_properties() if login.version == "5" else None,
+            will=None
+            if will is None
+            else aiomqtt.Will(will.topic, will.payload, qos=will.qos, retain=will.retain),
+            properties=_connect_properties(largest) if login.version == "5" else None,
             logger=_log,
         )
         self._paho = _paho_of(self._client)
@@ -251,16 +266,21 @@ class Connection:
         taken.
         """
         async with self._publishing:  # so that a refusal is of this message
+            if self._lost.done():
+                raise self._lost.result()
             self._refusal = None
+            self._under_way = topic
             patience = self._login.keepalive
             try:
                 await self._client.publish(topic, payload, qos=qos, retain=retain, timeout=patience)
             except aiomqtt.MqttError as error:
                 if not self._lost.done():
+                    self.broken_over = topic
                     text = f"no acknowledgement within {patience} s ({error})"
                     raise ConnectionFailed(text) from None
             if self._lost.done():
                 raise self._lost.result()
+            self._under_way = None
             return self._refusal
 
     async def subscribe(self, topic: str, *, patience: float) -> bool:
@@ -272,6 +292,14 @@ class Connection:
                 raise self._lost.result() from None
             return False
         return all((code if isinstance(code, int) else code.value) < 0x80 for code in codes)
+
+    async def unsubscribe(self, topic: str, *, patience: float) -> None:
+        """Ask for the messages on a topic no more."""
+        try:
+            await self._client.unsubscribe(topic, timeout=patience)
+        except aiomqtt.MqttError:
+            if self._lost.done():
+                raise self._lost.result() from None
 
     async def watch(self) -> None:
         """Wait until the connection is lost, and raise the ``ConnectionFailed``."""
@@ -361,7 +389,7 @@ class Connection:
         """Read from the socket for paho, which takes packets of any length."""
         paho = self._paho
         if (
-            bufsize > _LARGEST_INBOUND
+            bufsize > self._largest
             or len(paho._in_messages) > _MOST_INBOUND
             or len(paho._out_packet) > _MOST_OUTBOUND
             or len(getattr(paho.socket(), "_readbuffer", b"")) > _LARGEST_BUFFER
@@ -452,6 +480,7 @@ class Connection:
         """Note why the connection is gone, and wake everybody who waits on it."""
         if self._lost.done():
             return
+        self.broken_over = self._under_way
         self._lost.set_result(failure)
         client, error = self._client, aiomqtt.MqttError(str(failure))
         connection = client._disconnected if self._accepted else client._connected
@@ -545,9 +574,9 @@ class Connection:
         )
 
 
-def _connect_properties() -> Properties:
+def _connect_properties(largest: int) -> Properties:
     properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-    properties.MaximumPacketSize = _LARGEST_INBOUND
+    properties.MaximumPacketSize = largest
     properties.ReceiveMaximum = _MOST_INBOUND
     return properties
 

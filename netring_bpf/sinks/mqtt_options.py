@@ -12,7 +12,9 @@ from urllib.parse import urlsplit
 from netring_bpf.errors import OptionError, SinkError
 from netring_bpf.events.event import Event, FlowEnded, FlowUpdated
 from netring_bpf.events.select import classes_of
+from netring_bpf.sinks.home_assistant import HomeAssistantOptions
 from netring_bpf.sinks.mqtt_credentials import PASSWORD_VARIABLE, USERNAME_VARIABLE
+from netring_bpf.sinks.mqtt_topics import TopicOptions
 from netring_bpf.sinks.topic import LONGEST_TOPIC, is_mqtt_text, topic_level
 
 __all__ = ["Broker", "MqttOptions", "MqttVersion"]
@@ -20,6 +22,12 @@ __all__ = ["Broker", "MqttOptions", "MqttVersion"]
 MqttVersion: TypeAlias = Literal["5", "3.1.1"]
 
 _LONGEST_SUFFIX: Final = "/availability"
+_TOPICS: Final = ("info", "link", "stats", "top", "devices", "events")
+_MAX_DEVICES: Final = 65_536
+_AS_IT_CHANGES: Final = TopicOptions()
+_EACH_SECOND: Final = TopicOptions(interval=1.0)
+_EACH_TEN_SECONDS: Final = TopicOptions(interval=10.0)
+_TEN_A_SECOND: Final = TopicOptions(retain=False, interval=0.1)
 _PORTS: Final = {"mqtt": 1883, "mqtts": 8883, "ws": 80, "wss": 443}
 _WEBSOCKET_PATH: Final = "/mqtt"
 _PATH: Final = re.compile(r"/[!-~]*")  # as it stands in an HTTP request
@@ -29,12 +37,16 @@ _PATH: Final = re.compile(r"/[!-~]*")  # as it stands in an HTTP request
 class MqttOptions:
     """The options of an ``MqttSink``. Times are in seconds.
 
-    ``node`` names this capture in the topics ``<prefix>/<node>/flows`` and
-    ``<prefix>/<node>/availability``; by default it is ``<host name>_<interface>``. Two captures
-    must not share it.
+    ``node`` names this capture in the topics ``<prefix>/<node>/flows``,
+    ``<prefix>/<node>/availability`` and so on; by default it is ``<host name>_<interface>``. Two
+    captures must not share it.
     ``qos``: with 1 the broker acknowledges a message, with 0 the sink only hands it to the
     connection.
-    ``kinds``: the flow events to publish.
+    ``kinds``: the flow events to publish; none for ``()``.
+    ``info``, ``link``, ``stats``, ``top``, ``devices``, ``events``: the options of these topics
+    (docs/mqtt.md). ``devices`` carries what ``Netring(devices=…)`` tells. ``max_devices``: so many
+    devices have a topic.
+    ``home_assistant``: publish the discovery message of Home Assistant too.
     ``batch_flows``, ``batch_bytes``, ``flush_interval``: the sink sends a message that has so
     many flows or bytes, or is so old.
     ``outbox``: so many flows wait while the broker is away or slow; the sink drops the oldest and
@@ -59,6 +71,14 @@ class MqttOptions:
     prefix: str = "netring"
     qos: int = 1
     kinds: tuple[type[Event], ...] = (FlowUpdated, FlowEnded)
+    info: TopicOptions = _AS_IT_CHANGES
+    link: TopicOptions = _AS_IT_CHANGES
+    stats: TopicOptions = _EACH_SECOND
+    top: TopicOptions = _EACH_SECOND
+    devices: TopicOptions = _EACH_TEN_SECONDS
+    events: TopicOptions = _TEN_A_SECOND
+    max_devices: int = 256
+    home_assistant: HomeAssistantOptions | None = None
     batch_flows: int = 100
     batch_bytes: int = 65_536
     flush_interval: float = 0.2
@@ -92,6 +112,12 @@ class MqttOptions:
                 f"the node at most {LONGEST_TOPIC} bytes",
             ),
             "qos": (self.qos in {0, 1}, "0 or 1"),
+            "max_devices": (1 <= self.max_devices <= _MAX_DEVICES, f"from 1 to {_MAX_DEVICES}"),
+            "home_assistant": (
+                self.home_assistant is None
+                or isinstance(self.home_assistant, HomeAssistantOptions),
+                "HomeAssistantOptions(…) or None",
+            ),
             "batch_flows": (1 <= self.batch_flows <= 10_000, "from 1 to 10000"),
             "batch_bytes": (1024 <= self.batch_bytes <= 1 << 24, "from 1024 to 16777216 bytes"),
             "flush_interval": (0.0 <= self.flush_interval <= 60.0, "from 0 to 60 seconds"),
@@ -109,6 +135,9 @@ class MqttOptions:
                 "the key of a certfile, which is not given",
             ),
         }
+        for name in _TOPICS:
+            if not isinstance(getattr(self, name), TopicOptions):
+                rules[name] = (False, "TopicOptions(…)")
         for name in ("credentials_file", "cafile", "certfile", "keyfile"):
             if not _is_path(getattr(self, name)):
                 rules[name] = (False, "the path of a file, a text or a Path")

@@ -281,7 +281,3 @@ def test_an_unknown_certificate_is_refused_and_a_trusted_one_accepted(tmp_path: 
     assert (accepted.acknowledged, accepted.pending) == (1, 0)
 
 
-def test_only_ends_and_updates_are_wanted_by_default() -> None:
-    sink = MqttSink("mqtt://127.0.0.1:1", MqttOptions(node="box"))
-    assert [kind.__name__ for kind in sink.kinds] == ["FlowUpdated", "FlowEnded"]
-    assert issubclass(FlowEnded, sink.kinds)

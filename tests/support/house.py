@@ -24,6 +24,7 @@ MAY_IMPORT: Final[dict[str, frozenset[str]]] = {
     room: frozenset(allowed.split())
     for room, allowed in {
         "errors": "",
+        "version": "",
         "lazy": "",
         "fork": "",
         "threads": "",
@@ -37,7 +38,7 @@ MAY_IMPORT: Final[dict[str, frozenset[str]]] = {
         "bpf": "filter interface privileges program_cache errors fork _core",
         "ring": "events filter bpf/xdp_mode.py statistics errors fork threads _core",
         "capture": "ring bpf filter events interface privileges statistics errors fork lazy "
-        "threads",
+        "threads version",
         "recording": "capture ring filter statistics errors lazy",
         "devices": "events errors lazy _core",
         "aggregate": "events statistics errors lazy _core",
@@ -48,7 +49,7 @@ MAY_IMPORT: Final[dict[str, frozenset[str]]] = {
         "netring_statistics",
         "__init__": "netring netring_statistics sinks recording broadcast aggregate devices "
         "capture ring/options.py ring/flow_options.py ring/names.py bpf/xdp_mode.py filter events "
-        "statistics errors lazy",
+        "statistics errors lazy version",
         "web": "__init__ netring netring_statistics aggregate devices sinks/metrics.py events "
         "errors lazy",
         "cli": "__init__ web netring netring_statistics sinks broadcast aggregate devices "
