@@ -102,6 +102,7 @@ if TYPE_CHECKING:
     from netring_bpf.ring.names import AddressName, AddressNames, NamesStatistics
     from netring_bpf.sinks.base import Sink, SinkStatistics, TopicStatistics
     from netring_bpf.sinks.home_assistant import HomeAssistantOptions
+    from netring_bpf.sinks.metrics import MetricsSink
     from netring_bpf.sinks.mqtt import MqttOptions, MqttSink
     from netring_bpf.sinks.mqtt_topics import TopicOptions
 
@@ -156,6 +157,7 @@ __all__ = [
     "Lagged",
     "LinkDown",
     "LinkUp",
+    "MetricsSink",
     "MqttDetails",
     "MqttOptions",
     "MqttSink",
@@ -211,6 +213,7 @@ __getattr__ = hand_on(
         "EventBatch": "netring_bpf.events.batch",
         "Filter": "netring_bpf.filter.filter",
         "HomeAssistantOptions": "netring_bpf.sinks.home_assistant",
+        "MetricsSink": "netring_bpf.sinks.metrics",
         "MqttOptions": "netring_bpf.sinks.mqtt",
         "MqttSink": "netring_bpf.sinks.mqtt",
         "Netring": "netring_bpf.netring",

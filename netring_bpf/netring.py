@@ -50,7 +50,7 @@ from netring_bpf.events.event import (
 )
 from netring_bpf.events.select import Kinds, check_made, classes_of
 from netring_bpf.netring_statistics import NetringStatistics
-from netring_bpf.sinks.base import Sink
+from netring_bpf.sinks.base import ReadsBooks, Sink
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -369,6 +369,18 @@ class Netring(HasOpened):
             failed_sinks={name: str(error) for name, error in self._sink_errors.items()},
         )
 
+    def _books_function(self) -> Callable[[], NetringStatistics]:
+        """Return ``statistics``, such that a sink that has it does not keep this object alive."""
+        weak, interface = weakref.WeakMethod(self.statistics), self.interface
+
+        def books() -> NetringStatistics:
+            alive = weak()
+            if alive is None:
+                raise ClosedError(f"{interface}: this Netring is gone")
+            return alive()
+
+        return books
+
     def _is_ours(self) -> bool:
         return self._owner in {None, os.getpid()}
 
@@ -416,7 +428,10 @@ class Netring(HasOpened):
         self._broadcast.describe(info)
 
     def _start(self, loop: asyncio.AbstractEventLoop) -> None:
+        books = self._books_function()
         for sink in self._sinks:
+            if isinstance(sink, ReadsBooks):
+                sink.read_books(books)
             # As an event: a sink has to deliver what it has before it ends.
             events = self._broadcast.subscribe(kinds=sink.kinds, errors="event", name=sink.name)
             self._streams.append(events)

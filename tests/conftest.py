@@ -60,6 +60,11 @@ def _lack_of_browser() -> str | None:
     return None if shutil.which("chromium") else "chromium is not installed"
 
 
+def _lack_of_prometheus() -> str | None:
+    missing = [name for name in ("prometheus", "promtool") if not shutil.which(name)]
+    return f"{', '.join(missing)} not installed" if missing else None
+
+
 def _lack_of_avahi() -> str | None:
     path = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin"
     return None if shutil.which("avahi-daemon", path=path) else "avahi-daemon is not installed"
@@ -99,6 +104,7 @@ _FEATURES: dict[str, Callable[[], str | None]] = {
     "clients": _lack_of_clients,
     "browser": _lack_of_browser,
     "avahi": _lack_of_avahi,
+    "prometheus": _lack_of_prometheus,
 }
 
 

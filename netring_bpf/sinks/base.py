@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
-from netring_bpf.broadcast.broadcast import FlowSubscriber
+from netring_bpf.broadcast.broadcast import (
+    BroadcastStatistics,
+    FlowSubscriber,
+    SubscriberStatistics,
+)
 from netring_bpf.events.event import Event
+from netring_bpf.statistics import CaptureStatistics
 
-__all__ = ["Sink", "SinkStatistics", "TopicStatistics"]
+__all__ = ["Books", "ReadsBooks", "Sink", "SinkStatistics", "TopicStatistics"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,3 +82,31 @@ class Sink(Protocol):
 
     def statistics(self) -> SinkStatistics:
         """Return the sink's books."""
+
+
+class Books(Protocol):
+    """All books of a ``Netring``: its ``NetringStatistics``."""
+
+    @property
+    def capture(self) -> CaptureStatistics:
+        """Those of the capture."""
+
+    @property
+    def broadcast(self) -> BroadcastStatistics:
+        """Those of the broadcast and its open subscribers."""
+
+    @property
+    def sinks(self) -> tuple[SinkStatistics, ...]:
+        """Those of the sinks."""
+
+    @property
+    def streams(self) -> tuple[SubscriberStatistics, ...]:
+        """Those of the sinks' subscribers, in the order of ``sinks``."""
+
+
+@runtime_checkable
+class ReadsBooks(Protocol):
+    """A sink that tells the books of the whole ``Netring``, beside the events."""
+
+    def read_books(self, books: Callable[[], Books]) -> None:
+        """Take the function that gives the books; call it in the event loop only."""

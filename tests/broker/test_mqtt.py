@@ -279,5 +279,3 @@ def test_an_unknown_certificate_is_refused_and_a_trusted_one_accepted(tmp_path: 
         accepted = publish_through(MqttSink(broker.url, MqttOptions(**FAST, cafile=cert)), script)
     assert (refused.acknowledged, refused.pending) == (0, 1)
     assert (accepted.acknowledged, accepted.pending) == (1, 0)
-
-
