@@ -22,6 +22,7 @@ from netring_bpf.cli.flags import (
     say,
     tunnel_port,
 )
+from netring_bpf.cli.metrics_flags import add_metrics_flags, metrics_sinks
 from netring_bpf.cli.mqtt_flags import add_mqtt_flags, check_mqtt_flags, mqtt_sinks
 from netring_bpf.errors import OptionError, PackageMissingError
 from netring_bpf.events.event import AppEvent, CoreEvent, FlowEnded, event_name
@@ -39,6 +40,7 @@ from netring_bpf.ring.options import PRESETS, TpacketOptions, XdpOptions
 if TYPE_CHECKING:
     from netring_bpf.filter.filter import Filter
     from netring_bpf.netring import Netring
+    from netring_bpf.sinks.base import Sink
 
 __all__ = ["DESCRIPTION", "SUMMARY", "add_flags", "flow_options", "ring_options", "run"]
 
@@ -98,6 +100,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
     add_backend(parser)
     add_mqtt_flags(parser)
+    add_metrics_flags(parser)
     add(
         "--key",
         choices=tuple(_KEYS),
@@ -243,7 +246,7 @@ def run(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
 
         logs = ZeekLogs(given.zeek_logs)
     printing = print_events(
-        _netring(given, wanted, flow, xdp, tpacket),
+        _netring(given, wanted, flow, xdp, tpacket, metrics_sinks(parser, given)),
         shown,
         compress_ipv6=given.compress_ipv6,
         instead=logs,
@@ -357,11 +360,12 @@ def _netring(
     flow: FlowOptions,
     xdp: XdpOptions,
     tpacket: TpacketOptions,
+    metrics: tuple[Sink, ...],
 ) -> Netring:
     """Raises ``NetringError``."""
     from netring_bpf.netring import Netring
 
-    sinks = mqtt_sinks(given, flow.events)
+    sinks = (*mqtt_sinks(given, flow.events), *metrics)
     if given.files is not None:
         files = given.files if len(given.files) > 1 else given.files[0]
         return Netring.replay(files, filter=wanted, sinks=sinks, flow=flow)

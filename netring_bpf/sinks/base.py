@@ -42,7 +42,8 @@ class SinkStatistics:
 
     ``dropped`` is by reason. A sink with a connection counts in ``reconnects`` those after the
     first, and tells in ``connected`` whether it has one now. ``unasked`` counts the messages that
-    came in without being asked for, and were ignored.
+    came in without being asked for, and were ignored. ``takes_flows``: False of a sink that
+    forwards no flow.
     """
 
     name: str
@@ -54,6 +55,7 @@ class SinkStatistics:
     connected: bool = True
     unasked: int = 0
     topics: Mapping[str, TopicStatistics] = field(default_factory=dict)
+    takes_flows: bool = True
 
 
 class Sink(Protocol):

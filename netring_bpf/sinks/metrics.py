@@ -231,6 +231,8 @@ def _add_sinks(family: _Family, books: Books) -> None:
     for sink, stream in zip(books.sinks, books.streams, strict=False):
         labels = {"sink": text(sink.name)}
         family.add_all(_STREAM, "counter", stream, labels)
+        if not sink.takes_flows:
+            continue
         family.add_all(_SINK, "counter", sink, labels)
         family.add_all(_SINK_NOW, "gauge", sink, labels)
         for topic, told in sink.topics.items():
@@ -399,7 +401,7 @@ class MetricsSink:
 
     def statistics(self) -> SinkStatistics:
         """Return empty books: the sink forwards no flow."""
-        return SinkStatistics(name=self.name, accepted=0, acknowledged=0)
+        return SinkStatistics(name=self.name, accepted=0, acknowledged=0, takes_flows=False)
 
     async def wait_started(self) -> None:
         """Wait until it listens."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import socket
 import subprocess
 import urllib.error
@@ -250,3 +251,20 @@ def start_prometheus(folder: Path, target: int) -> tuple[subprocess.Popen[str], 
         f"--web.listen-address=127.0.0.1:{port}", "--log.level=error",
     )  # fmt: skip
     return spawn(["prometheus", *arguments]), port
+
+
+@pytest.mark.requires("prometheus")
+def test_the_dashboard_asks_for_metrics_that_exist() -> None:
+    """Its queries are Prometheus's, of metrics that a capture serves."""
+    sink = MetricsSink("127.0.0.1:0")
+    with wire() as namespace:
+        ring = Netring(
+            PORT, netns=namespace.path, backend="tpacket_v3", sinks=[sink],
+            stats=StatsOptions(interval=0.1),
+        )  # fmt: skip
+        found = samples(scrape_of(ring, sink, namespace, FRAMES))
+        served = {name.partition("{")[0] for name in found}
+    dashboard = json.loads((ROOT / "examples" / "grafana" / "netring.json").read_text("utf-8"))
+    queries = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    asked = {name for query in queries for name in re.findall(r"netring_[a-z_]+", query)}
+    assert asked - served == set()

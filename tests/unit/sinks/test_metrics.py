@@ -21,7 +21,7 @@ from netring_bpf import (
 from netring_bpf.sinks.base import TopicStatistics
 from netring_bpf.sinks.metrics import exposition, metrics_of
 
-_TEXTS = {"backend", "attach", "name"}
+_TEXTS = {"backend", "attach", "name", "takes_flows"}
 
 
 def _numbered(kind: type, start: int) -> object:
