@@ -298,7 +298,7 @@ NR_INLINE int count_packet(struct nr_table *t, uint32_t i, int side, bool is_fir
                            const struct nr_dissected *p, uint64_t ts) {
     int reads = 0;
     struct flow *f = &t->flows[i];
-    struct stream *s = &t->flows[i].stream[side];
+    struct stream *s = &f->stream[side];
     nr_side_add_ip(f, side, p->ip_bytes, p->tcp_flags);
     f->side[side].last_ts = nr_max_u64(f->side[side].last_ts, ts);
     if (is_first) {
@@ -306,13 +306,11 @@ NR_INLINE int count_packet(struct nr_table *t, uint32_t i, int side, bool is_fir
     } else if (NR_UNLIKELY(!s->timed || s->reads)) {
         reads = note_beginning(t, i, side, ts);
     }
-    if (f->key.proto == NR_PROTO_UDP) {
+    if (!nr_is_tcp(f)) {
         s->payload += p->payload;
-        if (NR_UNLIKELY(!nr_history_has(f, side, SEEN_DATA))) {
+        if (f->key.proto == NR_PROTO_UDP && NR_UNLIKELY(!nr_history_has(f, side, SEEN_DATA))) {
             nr_history_note(t, i, side, SEEN_DATA, 'D');
         }
-    } else if (f->key.proto != NR_PROTO_TCP) {
-        s->payload += p->payload;
     }
     return reads;
 }
