@@ -28,7 +28,7 @@ struct nr_handoff {
     _Alignas(64) uint64_t tail;      /* by the consumer */
     uint64_t text_tail;              /* by the consumer */
     _Alignas(64) uint32_t waiting;   /* the producer waits for space */
-    uint64_t held_from; /* events from this number on wait; UINT64_MAX: none do */
+    uint64_t held_from;              /* events from this number on wait; UINT64_MAX: none do */
 };
 
 /* Makes room for `slots` events, and for at least twice `text_reserve` bytes of records. */

@@ -194,10 +194,14 @@ _Static_assert(sizeof(struct inside) == 8, "one word");
 _Static_assert(NR_MAX_FLOWS <= NR_INSIDE_READING, "each flow can have a reading");
 _Static_assert((uint64_t)NR_MAX_FLOWS * NR_CELLS_A_FLOW <= NR_INSIDE_RECORD, "and all cells");
 
-/* What a flow had counted when the sums last took it. */
-struct counted {
+/* What a flow had counted when the sums took it last: those by its ends, and those by what is said
+ * inside, which have to wait until that is known. */
+struct counts {
     uint64_t packets[2];
     uint64_t bytes[2];
+};
+struct counted {
+    struct counts by_ends, by_content;
 };
 
 struct tunneled {
@@ -499,8 +503,7 @@ void nr_payload_account(const struct nr_table *t, nr_statistics *statistics);
 
 /* Feeds what is left of a flow that ends. */
 void nr_flow_count_last(struct nr_table *t, uint32_t i);
-/* Feeds what all flows have counted. */
-void nr_flow_count_all(struct nr_table *t);
+void nr_counted_flip(struct counted *counted);
 /* Ends the interval of a finite source, at the table's time. */
 void nr_table_end_interval(struct nr_table *t);
 

@@ -264,7 +264,6 @@ static bool wait_for_interval(void *reader) {
         return false;
     }
     nr_handoff_publish(&r->handoff);
-    nr_reader_publish_books(r);
     __atomic_store_n(&r->handoff.waiting, 1, __ATOMIC_SEQ_CST);
     if (nr_table_has_interval(r->table)) {
         (void)poll(fds, 2, TICK_MS);

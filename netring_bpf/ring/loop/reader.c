@@ -370,4 +370,7 @@ void nr_reader_statistics(nr_reader *r, nr_statistics *statistics) {
     } while (before & 1 || before != nr_load_relaxed(&r->sequence));
     memcpy(statistics, words, sizeof words);
     statistics->events_taken = nr_load_relaxed(&r->handoff.tail);
+    /* The events that were taken may be newer than the snapshot. */
+    statistics->events_produced =
+        nr_max_u64(statistics->events_produced, statistics->events_taken + statistics->events_lost);
 }
