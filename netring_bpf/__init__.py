@@ -13,6 +13,7 @@ Rooms, from the wire to the user (tests/support/house.py: who may use whom):
     broadcast   one publisher, any number of subscribers
     formats     events as text for people and tools
     sinks       events to elsewhere: MQTT
+    web         a page for people, and the same as JSON, over HTTP
     cli         the command netring-bpf
 
 ``netring.py`` is the front door. Names that need the C core or pyroute2 load on first use.

@@ -28,6 +28,7 @@ MAY_IMPORT: Final[dict[str, frozenset[str]]] = {
         "lazy": "",
         "fork": "",
         "threads": "",
+        "secret_file": "",
         "program_cache": "errors",
         "privileges": "errors",
         "statistics": "errors",
@@ -43,7 +44,7 @@ MAY_IMPORT: Final[dict[str, frozenset[str]]] = {
         "devices": "events errors lazy _core",
         "aggregate": "events statistics errors lazy _core",
         "broadcast": "events errors lazy",
-        "sinks": "formats broadcast aggregate devices events statistics errors lazy",
+        "sinks": "formats broadcast aggregate devices events statistics errors lazy secret_file",
         "netring_statistics": "statistics broadcast sinks",
         "netring": "capture recording broadcast aggregate devices sinks events errors "
         "netring_statistics",
@@ -51,7 +52,7 @@ MAY_IMPORT: Final[dict[str, frozenset[str]]] = {
         "capture ring/options.py ring/flow_options.py ring/names.py bpf/xdp_mode.py filter events "
         "statistics errors lazy version",
         "web": "__init__ netring netring_statistics aggregate devices sinks/metrics.py events "
-        "errors lazy",
+        "errors lazy secret_file",
         "cli": "__init__ web netring netring_statistics sinks broadcast aggregate devices "
         "recording capture ring bpf formats filter events interface statistics errors",
         # The C core: the files that lie in ring/ itself are "core".
