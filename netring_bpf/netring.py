@@ -74,6 +74,7 @@ __all__ = ["Netring", "NetringStatistics"]
 
 _log = logging.getLogger("netring_bpf")
 _BUFFER: Final = 4096  # events
+_ONLINE: Final = 300 * 1_000_000_000  # ns since a device was seen, within which it is online
 
 
 class Netring(HasOpened):
@@ -133,6 +134,7 @@ class Netring(HasOpened):
             "xdp": xdp,
             "tpacket": tpacket,
             "netns": netns,
+            "stats": stats,
         }
 
     @classmethod
@@ -164,7 +166,10 @@ class Netring(HasOpened):
         watch = _stats_watch(stats, sinks)
         sums = None if watch is None else watch.totals
         replay = Replay(path, filter=filter, flow=flow, sums=sums)
-        ring._set_up(replay, filter, buffer, sinks, flow, devices, watch)  # noqa: SLF001
+        ring._set_up(  # noqa: SLF001 - a constructor
+            replay, filter, buffer, sinks, flow, devices, watch
+        )
+        ring._given["stats"] = stats  # noqa: SLF001
         return ring
 
     def _set_up(
@@ -792,6 +797,9 @@ class _Knowledge:
     @property
     def device_count(self) -> int | None:
         return None if self._devices is None else len(self._devices)
+
+    def devices_online(self, now: int) -> int | None:
+        return None if self._devices is None else self._devices.seen_since(now - _ONLINE)
 
     @property
     def link_prefixes(self) -> Sequence[Network]:

@@ -35,6 +35,7 @@ class HealthMeter:
         *,
         lagged: int,
         devices: int | None,
+        devices_online: int | None,
         restarts: int,
         is_last: bool,
     ) -> Health:
@@ -61,6 +62,7 @@ class HealthMeter:
             cpu=self._cpu_share(),
             devices=devices,
             restarts=restarts,
+            devices_online=devices_online,
         )
         self._received, self._lost, self._evicted = capture.received, capture.lost, evicted
         self._events_lost, self._lagged = capture.events_lost, lagged

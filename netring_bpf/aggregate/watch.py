@@ -32,6 +32,9 @@ class Knowledge(Protocol):
     def device_count(self) -> int | None:
         """The devices known; None if they are not watched."""
 
+    def devices_online(self, now: int) -> int | None:
+        """Return how many of them were seen of late; None if they are not watched."""
+
     @property
     def link_prefixes(self) -> Sequence[Network]:
         """The prefixes of the link, as the table of devices has learned them."""
@@ -88,6 +91,7 @@ class StatsWatch:
                 equations,
                 lagged=lagged,
                 devices=knows.device_count,
+                devices_online=knows.devices_online(end),
                 restarts=self._restarts,
                 is_last=is_last,
             ),

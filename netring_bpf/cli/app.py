@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final, Protocol
 
 import netring_bpf
-from netring_bpf.cli import devices, flows, record, serve
+from netring_bpf.cli import devices, flows, mqtt, record, serve
 from netring_bpf.cli import filter as filter_command
 from netring_bpf.cli.flags import CommandParser, Formatter, OverviewFormatter, Parser, say
 from netring_bpf.errors import NetringError, limits_explained
@@ -52,6 +52,7 @@ _COMMANDS: Final[Mapping[str, _Command]] = {
     "filter": filter_command,
     "record": record,
     "serve": serve,
+    "mqtt": mqtt,
 }
 
 

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from netring_bpf.aggregate.options import StatsOptions
 from netring_bpf.cli.flags import (
     add_backend,
     add_bounds,
@@ -25,7 +26,15 @@ from netring_bpf.cli.flags import (
 from netring_bpf.cli.metrics_flags import add_metrics_flags, metrics_sinks
 from netring_bpf.cli.mqtt_flags import add_mqtt_flags, check_mqtt_flags, mqtt_sinks
 from netring_bpf.errors import OptionError, PackageMissingError
-from netring_bpf.events.event import AppEvent, CoreEvent, FlowEnded, event_name
+from netring_bpf.events.event import (
+    AppEvent,
+    BackendChanged,
+    CoreEvent,
+    FlowEnded,
+    LinkDown,
+    LinkUp,
+    event_name,
+)
 from netring_bpf.formats.base import FORMATS
 from netring_bpf.ring.flow_options import (
     DEFAULT_MAX_FLOWS,
@@ -101,6 +110,13 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add_backend(parser)
     add_mqtt_flags(parser)
     add_metrics_flags(parser)
+    add(
+        "--stats-interval",
+        type=float,
+        metavar="SECONDS",
+        help="make the statistics that --mqtt publishes of so many seconds "
+        f"[default: {StatsOptions().interval:g}]",
+    )
     add(
         "--key",
         choices=tuple(_KEYS),
@@ -237,6 +253,7 @@ def run(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
     try:
         flow = flow_options(given, shown)
         xdp, tpacket = ring_options(given)
+        stats = _stats_options(given)
     except OptionError as error:
         parser.error(str(error))
     wanted = filter_of(given)
@@ -246,9 +263,11 @@ def run(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
 
         logs = ZeekLogs(given.zeek_logs)
     printing = print_events(
-        _netring(given, wanted, flow, xdp, tpacket, metrics_sinks(parser, given)),
+        _netring(given, wanted, flow, xdp, tpacket, stats, metrics_sinks(parser, given)),
         shown,
         compress_ipv6=given.compress_ipv6,
+        # The sink has events made that are for nobody else.
+        kinds=(*flow.events, LinkDown, LinkUp, BackendChanged) if given.mqtt else None,
         instead=logs,
         expression=expression(wanted),
         duration=given.duration,
@@ -339,6 +358,14 @@ def flow_options(given: argparse.Namespace, shown: str) -> FlowOptions:
     )
 
 
+def _stats_options(given: argparse.Namespace) -> StatsOptions | None:
+    """Return the options of the aggregates; None: they are made if somebody publishes them.
+
+    Raises ``OptionError``.
+    """
+    return None if given.stats_interval is None else StatsOptions(interval=given.stats_interval)
+
+
 def ring_options(given: argparse.Namespace) -> tuple[XdpOptions, TpacketOptions]:
     """Return the options of each backend's rings. Raises ``OptionError``.
 
@@ -360,6 +387,7 @@ def _netring(
     flow: FlowOptions,
     xdp: XdpOptions,
     tpacket: TpacketOptions,
+    stats: StatsOptions | None,
     metrics: tuple[Sink, ...],
 ) -> Netring:
     """Raises ``NetringError``."""
@@ -368,7 +396,14 @@ def _netring(
     sinks = (*mqtt_sinks(given, flow.events), *metrics)
     if given.files is not None:
         files = given.files if len(given.files) > 1 else given.files[0]
-        return Netring.replay(files, filter=wanted, sinks=sinks, flow=flow)
+        return Netring.replay(
+            files,
+            filter=wanted,
+            sinks=sinks,
+            flow=flow,
+            devices=given.home_assistant,
+            stats=stats,
+        )
     return Netring(
         given.interface,
         filter=wanted,
@@ -378,4 +413,6 @@ def _netring(
         flow=flow,
         xdp=xdp,
         tpacket=tpacket,
+        devices=given.home_assistant,
+        stats=stats,
     )

@@ -7,14 +7,26 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from netring_bpf.cli.flags import number
+
 if TYPE_CHECKING:
     from netring_bpf.events.event import Event
     from netring_bpf.sinks.base import Sink
+    from netring_bpf.sinks.home_assistant import HomeAssistantOptions
+    from netring_bpf.sinks.mqtt_options import MqttOptions
 
-__all__ = ["add_mqtt_flags", "check_mqtt_flags", "mqtt_sinks"]
+__all__ = [
+    "add_broker_flags",
+    "add_discovery_prefix",
+    "add_mqtt_flags",
+    "add_node_flags",
+    "broker_options",
+    "check_mqtt_flags",
+    "mqtt_sinks",
+]
 
-# Each flag after --mqtt sets one option.
-_OPTIONS: Final[Mapping[str, str]] = {
+# Each flag after --mqtt sets one option: of the broker and the node, and of what is published.
+_OF_THE_BROKER: Final[Mapping[str, str]] = {
     "mqtt_credentials": "credentials_file",
     "mqtt_cafile": "cafile",
     "mqtt_cert": "certfile",
@@ -23,8 +35,10 @@ _OPTIONS: Final[Mapping[str, str]] = {
     "mqtt_client_id": "client_id",
     "mqtt_node": "node",
     "mqtt_prefix": "prefix",
-    "mqtt_qos": "qos",
 }
+_OPTIONS: Final[Mapping[str, str]] = {**_OF_THE_BROKER, "mqtt_qos": "qos"}
+_OF_HOME_ASSISTANT: Final = ("home_assistant_prefix", "home_assistant_devices")
+_MOST_DEVICES: Final = 256
 
 
 def add_mqtt_flags(parser: argparse.ArgumentParser) -> None:
@@ -33,9 +47,36 @@ def add_mqtt_flags(parser: argparse.ArgumentParser) -> None:
     add(
         "--mqtt",
         metavar="URL",
-        help="also publish flows to this broker: mqtt://HOST[:PORT], mqtts:// with TLS, "
-        "ws://HOST[:PORT]/PATH and wss:// over WebSocket",
+        help="also publish flows, statistics and events to this broker: mqtt://HOST[:PORT], "
+        "mqtts:// with TLS, ws://HOST[:PORT]/PATH and wss:// over WebSocket",
     )
+    add_broker_flags(parser)
+    add_node_flags(parser)
+    add(
+        "--mqtt-qos",
+        type=int,
+        choices=(0, 1),
+        help="publish with this quality of service; with 0 the broker does not acknowledge "
+        "messages [default: 1]",
+    )
+    add(
+        "--home-assistant",
+        action="store_true",
+        help="let Home Assistant find this capture at the broker of --mqtt, and show it as a "
+        "device; also watch the devices of the link",
+    )
+    add_discovery_prefix(parser)
+    add(
+        "--home-assistant-devices",
+        type=number(_MOST_DEVICES),
+        metavar="N",
+        help="let Home Assistant also show up to N devices of the link [default: 0]",
+    )
+
+
+def add_broker_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that say how to connect."""
+    add = parser.add_argument
     add(
         "--mqtt-credentials",
         type=Path,
@@ -72,23 +113,30 @@ def add_mqtt_flags(parser: argparse.ArgumentParser) -> None:
         metavar="ID",
         help="connect under this name, which no other client has [default: a random one]",
     )
-    add(
+
+
+def add_node_flags(parser: argparse.ArgumentParser, *, required: bool = False) -> None:
+    """Add the flags that name the topics."""
+    parser.add_argument(
         "--mqtt-node",
         metavar="NAME",
-        help="publish on PREFIX/NAME/flows; no other capture has this name [default: the host name "
-        "and the interface, as host_eth1]",
+        required=required,
+        help="the topics are PREFIX/NAME/flows and so on; no other capture has this name"
+        + ("" if required else " [default: the host name and the interface, as host_eth1]"),
     )
-    add(
+    parser.add_argument(
         "--mqtt-prefix",
         metavar="PREFIX",
         help="begin the topics with this instead of netring",
     )
-    add(
-        "--mqtt-qos",
-        type=int,
-        choices=(0, 1),
-        help="publish flows with this quality of service; with 0 the broker does not acknowledge "
-        "them [default: 1]",
+
+
+def add_discovery_prefix(parser: argparse.ArgumentParser) -> None:
+    """Add the flag that says where Home Assistant looks."""
+    parser.add_argument(
+        "--home-assistant-prefix",
+        metavar="PREFIX",
+        help="where Home Assistant looks for discovery [default: homeassistant]",
     )
 
 
@@ -98,12 +146,19 @@ def check_mqtt_flags(parser: argparse.ArgumentParser, given: argparse.Namespace)
         for name in _set_options(given):
             flag = next(flag for flag, option in _OPTIONS.items() if option == name)
             parser.error(f"--{flag.replace('_', '-')} needs --mqtt and a URL")
+        for flag in ("home_assistant", "stats_interval"):
+            if getattr(given, flag):
+                parser.error(f"--{flag.replace('_', '-')} needs --mqtt and a URL")
+    for flag in _OF_HOME_ASSISTANT:
+        if getattr(given, flag) is not None and not given.home_assistant:
+            parser.error(f"--{flag.replace('_', '-')} needs --home-assistant")
+    if given.mqtt is None:
         return
     from netring_bpf.errors import OptionError
     from netring_bpf.sinks.mqtt_options import MqttOptions
 
     try:
-        MqttOptions(**_set_options(given))
+        MqttOptions(**_set_options(given), home_assistant=_home_assistant(given))
     except OptionError as error:
         parser.error(f"--mqtt: {error}")
 
@@ -118,10 +173,38 @@ def mqtt_sinks(given: argparse.Namespace, kinds: tuple[type[Event], ...]) -> tup
     from netring_bpf.sinks.mqtt import MqttOptions, MqttSink
 
     published = tuple(kind for kind in MqttOptions().kinds if kind in kinds)
-    return (MqttSink(given.mqtt, MqttOptions(**_set_options(given), kinds=published)),)
+    options = MqttOptions(
+        **_set_options(given), kinds=published, home_assistant=_home_assistant(given)
+    )
+    return (MqttSink(given.mqtt, options),)
+
+
+def broker_options(given: argparse.Namespace) -> MqttOptions:
+    """Return the options of the broker and the node. Raises ``OptionError``."""
+    from netring_bpf.sinks.mqtt_options import MqttOptions
+
+    return MqttOptions(**_given(given, _OF_THE_BROKER))
+
+
+def _home_assistant(given: argparse.Namespace) -> HomeAssistantOptions | None:
+    from netring_bpf.sinks.home_assistant import HomeAssistantOptions
+
+    if not given.home_assistant:
+        return None
+    default = HomeAssistantOptions()
+    return HomeAssistantOptions(
+        prefix=default.prefix
+        if given.home_assistant_prefix is None
+        else given.home_assistant_prefix,
+        devices=given.home_assistant_devices or 0,
+    )
 
 
 def _set_options(given: argparse.Namespace) -> dict[str, Any]:
     """Return the options that flags set, by their names."""
-    values = {option: getattr(given, flag) for flag, option in _OPTIONS.items()}
+    return _given(given, _OPTIONS)
+
+
+def _given(given: argparse.Namespace, flags: Mapping[str, str]) -> dict[str, Any]:
+    values = {option: getattr(given, flag) for flag, option in flags.items()}
     return {option: value for option, value in values.items() if value is not None}

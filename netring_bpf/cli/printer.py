@@ -16,6 +16,7 @@ from netring_bpf.cli.signals import ending_signals
 from netring_bpf.errors import ClosedError, NetringError, SyscallError, printable
 from netring_bpf.events.batch import EventBatch
 from netring_bpf.events.event import CaptureError, Event, FlowEnd
+from netring_bpf.events.select import Kinds
 from netring_bpf.netring import Netring, NetringStatistics
 from netring_bpf.statistics import CaptureStatistics
 
@@ -29,6 +30,7 @@ async def print_events(
     format: str,
     *,
     compress_ipv6: bool,
+    kinds: Kinds = None,
     instead: Lines | None = None,
     expression: str | None,
     duration: float | None,
@@ -36,7 +38,8 @@ async def print_events(
 ) -> bool:
     """Capture and print until a signal, the duration or the count.
 
-    ``compress_ipv6``: EVE writes IPv6 addresses as in RFC 5952. ``instead``: makes the lines,
+    ``compress_ipv6``: EVE writes IPv6 addresses as in RFC 5952. ``kinds``: the events to print, if
+    there are others too. ``instead``: makes the lines,
     whatever the format. ``expression`` is the filter, for the first message.
 
     Returns whether the capture ended without an error; the log has the error. Raises
@@ -50,7 +53,7 @@ async def print_events(
     async with contextlib.AsyncExitStack() as stack:
         await stack.enter_async_context(ring)
         events = await stack.enter_async_context(
-            ring.subscribe_batches(errors="event", name="stdout")
+            ring.subscribe_batches(kinds=kinds, errors="event", name="stdout")
         )
         say(opening(ring, expression))
         if ring.progress is not None and sys.stderr.isatty() and has_rich():

@@ -124,6 +124,16 @@ class DeviceTable:
         mac = self._owners.get(ipaddress.ip_address(address))
         return None if mac is None else self.get(mac)
 
+    def seen_since(self, ts: int) -> int:
+        """Return how many devices were seen at this time or later."""
+        found = 0
+        for stations in (self._passing, self._settled):
+            for station in reversed(stations.values()):  # the latest seen one is the last
+                if station.last < ts:
+                    break
+                found += 1
+        return found
+
     @property
     def prefixes(self) -> Sequence[Network]:
         """The prefixes of the link: given, or learned so far."""

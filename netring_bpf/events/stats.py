@@ -139,7 +139,7 @@ class Health(NamedTuple):
     that slow subscribers missed. ``memory``: resident bytes of the process. ``cpu``: CPU seconds
     of the process per second. ``devices``: devices known, if they are watched. ``restarts``: the
     times that the capture went on after a change of the backend or a link that came back, since
-    the start.
+    the start. ``devices_online``: those of the devices that were seen in the last five minutes.
     """
 
     received: int = 0
@@ -155,6 +155,7 @@ class Health(NamedTuple):
     cpu: float = 0.0
     devices: int | None = None
     restarts: int = 0
+    devices_online: int | None = None
 
     @property
     def loss(self) -> float:
@@ -185,7 +186,11 @@ class Health(NamedTuple):
             "cpu": round(self.cpu, 6),
             "restarts": count(self.restarts),
         }
-        return record if self.devices is None else record | {"devices": count(self.devices)}
+        if self.devices is not None:
+            record["devices"] = count(self.devices)
+        if self.devices_online is not None:
+            record["devices_online"] = count(self.devices_online)
+        return record
 
 
 class StatsUpdated(NamedTuple):

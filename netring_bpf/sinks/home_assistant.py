@@ -245,7 +245,7 @@ def _of_stats(topic: str, *, has_devices: bool) -> dict[str, Component]:
     }
     if has_devices:
         made["devices"] = sensor(
-            "Devices online", "value_json.health.devices", unit_of_measurement="devices"
+            "Devices online", "value_json.health.devices_online", unit_of_measurement="devices"
         )
     return made
 

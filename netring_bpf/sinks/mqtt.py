@@ -11,7 +11,6 @@ import asyncio
 import logging
 import random
 import socket
-import ssl
 import time
 import uuid
 from collections.abc import Iterable, Sequence
@@ -30,11 +29,11 @@ from netring_bpf.sinks.mqtt_availability import Availability
 from netring_bpf.sinks.mqtt_connection import (
     PACKET_TOO_LARGE,
     PUBLISH_OVERHEAD,
+    UNSUPPORTED_VERSION,
     Connection,
     ConnectionFailed,
     Login,
     Refusal,
-    TlsSocket,
     Will,
     speaks_tls,
     tls_wanted,
@@ -44,6 +43,7 @@ from netring_bpf.sinks.mqtt_node import NodeTopics, kinds_of
 from netring_bpf.sinks.mqtt_options import Broker, MqttOptions, MqttVersion
 from netring_bpf.sinks.mqtt_sender import StateSender
 from netring_bpf.sinks.mqtt_state import StateBoard
+from netring_bpf.sinks.mqtt_tls import tls_context
 from netring_bpf.sinks.mqtt_topics import Topics
 from netring_bpf.sinks.outbox import Outbox
 from netring_bpf.sinks.topic import LONGEST_TOPIC
@@ -62,7 +62,6 @@ _HOPELESS: Final = 5  # connections that the broker closed over one flow
 _SETTLING: Final = 2.0  # seconds in which Home Assistant subscribes to the topics it has found
 _ACCEPT_BATCH: Final = 512
 # Reason codes, of MQTT 5 and, where they have two, of 3.1.1.
-_UNSUPPORTED_VERSION: Final = {0x84, 1}
 _INVALID_CLIENT: Final = {0x85, 2}
 _REFUSED_LOGIN: Final = {0x86, 0x87, 4, 5}
 _TAKEN_OVER: Final = 0x8E
@@ -88,7 +87,7 @@ class MqttSink:
         self._options = options or MqttOptions()
         self._broker = Broker.parse(url)
         self._credentials = Credentials.read(self._options.credentials_file)
-        self._tls = self._tls_context()
+        self._tls = tls_context(self._broker, self._options)
         if self._credentials.password and not self._broker.tls and not self._broker.is_loopback:
             _log.warning(
                 "%s: the password goes over the network in clear; use %s://",
@@ -113,6 +112,7 @@ class MqttSink:
         self._breaks = self._breaks_of_one = 0  # since a message was last acknowledged
         self._qos = self._options.qos
         self._packet_size = 0
+        self._retains = True
         self._availability = Availability(self._tell, self._tell_refused)
         self._board = StateBoard()
         self._sender = StateSender(self._board, self._tell, self._tell_refused)
@@ -412,6 +412,7 @@ class MqttSink:
     def _keep_to(self, connection: Connection) -> None:
         limits = connection.limits
         self._packet_size = limits.packet_size
+        self._retains = limits.retain
         self._resize()
         self._qos = min(self._options.qos, limits.qos)
         if self._qos < self._options.qos:
@@ -430,7 +431,7 @@ class MqttSink:
     def _adapt(self, failure: ConnectionFailed) -> bool:
         """Do without what the broker does not know; return whether that is worth a new attempt."""
         free = self._options.version is None
-        if failure.code in _UNSUPPORTED_VERSION and free and self._version == "5":
+        if failure.code in UNSUPPORTED_VERSION and free and self._version == "5":
             _log.info("%s: the broker refuses MQTT 5; using 3.1.1", self)
             self._version = "3.1.1"
         elif failure.code == _NO_QOS and self._will_qos > 0:
@@ -459,7 +460,7 @@ class MqttSink:
         elif status is not None and topic == status and topic not in self._denied:
             if payload == b"online" and not retained:
                 loop = asyncio.get_running_loop()
-                self._node.on_birth(loop.time() + _SETTLING)
+                self._node.on_birth(loop.time() + _SETTLING, retained=self._retains)
         elif any(topic.startswith(beginning) for beginning in self._looked_at):
             if retained:  # else it is of this sink
                 oldest = time.time_ns() - _REMEMBERED
@@ -497,34 +498,6 @@ class MqttSink:
             on_message=self._on_message,
         )
 
-    def _tls_context(self) -> ssl.SSLContext | None:
-        options = self._options
-        if not self._broker.tls:
-            for name in ("cafile", "certfile"):
-                if getattr(options, name) is not None:
-                    raise SinkError(
-                        f"{self}: {name} is for TLS, which this URL does not ask for; use "
-                        f"{self._broker.secure_scheme}://"
-                    )
-            return None
-        try:
-            context = ssl.create_default_context(cafile=options.cafile)
-        except OSError as error:
-            raise SinkError(f"MQTT certificates in {options.cafile}: {error}") from error
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.sslsocket_class = TlsSocket
-        if options.certfile is not None:
-            try:
-                # An empty password: OpenSSL would ask on the terminal for that of a key.
-                context.load_cert_chain(options.certfile, options.keyfile, password=lambda: b"")
-            except (OSError, ValueError) as error:
-                raise SinkError(
-                    f"MQTT client certificate in {options.certfile}, key in "
-                    f"{options.keyfile or options.certfile}: {error}; both are PEM, the key not "
-                    "encrypted"
-                ) from error
-        return context
-
     # -- what is told --
 
     async def _complain(self, failure: ConnectionFailed) -> None:
@@ -553,7 +526,7 @@ class MqttSink:
                 "; check the user name and the password, and that the broker lets this client "
                 f"publish on {self._flows_topic} and {self._availability.topic}"
             )
-        if code in _UNSUPPORTED_VERSION:
+        if code in UNSUPPORTED_VERSION:
             return "; choose another version (--mqtt-version)"
         if code in _INVALID_CLIENT:
             return "; choose another client_id (--mqtt-client-id)"

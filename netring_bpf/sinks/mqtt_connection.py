@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 __all__ = [
     "PACKET_TOO_LARGE",
     "PUBLISH_OVERHEAD",
+    "UNSUPPORTED_VERSION",
     "Connection",
     "ConnectionFailed",
     "Limits",
@@ -64,6 +65,7 @@ _log = logging.getLogger("netring_bpf.sinks.mqtt.client")
 _log.addFilter(lambda record: record.levelno < logging.WARNING or _log.isEnabledFor(logging.DEBUG))
 
 PACKET_TOO_LARGE: Final = 0x95  #: the reason code
+UNSUPPORTED_VERSION: Final = frozenset({0x84, 1})  #: the reason codes of MQTT 5 and 3.1.1
 #: The bytes of a PUBLISH besides topic and payload, at most: type and length, the topic's length,
 #: the identifier, no properties.
 PUBLISH_OVERHEAD: Final = 5 + 2 + 2 + 1

@@ -120,14 +120,14 @@ class NodeTopics:
             if isinstance(event, (*_DEVICES, *_LINK, BackendChanged, *_ALWAYS)):
                 self._add_event(event)
 
-    def on_birth(self, not_before: float) -> None:
+    def on_birth(self, not_before: float, *, retained: bool) -> None:
         """Tell Home Assistant, which has just started, of the capture.
 
         It subscribes to the topics when it has the discovery message. What the broker does not
-        retain goes out again after that.
+        retain goes out again after that; ``retained``: it retains what it is asked to.
         """
         if self._discovery is not None:
-            self._board.repeat(retained=False, not_before=not_before)
+            self._board.repeat(retained=not retained, not_before=not_before)
             self._board.repeat_topic(self._discovery.topic)
 
     # -- what an earlier run has left --
