@@ -42,6 +42,7 @@ _SHOWN = (  # not what an ICMP error quotes
     "http.response or dns or mdns or llmnr or ssh.protocol or dhcp or mqtt.clientid)"
 )
 _LAYERS = "frame ip ipv6 tcp udp tls dtls quic http dns mdns llmnr ssh dhcp mqtt"
+_NOWHERE: frozenset[tuple[str, int]] = frozenset()
 _VERSIONS = {
     "0x0300": "SSLv3", "0x0301": "TLSv1.0", "0x0302": "TLSv1.1", "0x0303": "TLSv1.2",
     "0x0304": "TLSv1.3", "0xfeff": "DTLSv1.0", "0xfefd": "DTLSv1.2", "0xfefc": "DTLSv1.3",
@@ -49,7 +50,10 @@ _VERSIONS = {
 
 
 class Said(NamedTuple):
-    """A value of a field: between which ends, and of which protocol."""
+    """A value of a field: between which ends, and of which protocol.
+
+    DHCP has no ends, as a client without an address has none either.
+    """
 
     protocol: str
     field: str
@@ -74,7 +78,7 @@ def theirs(path: Path) -> set[Said]:
 def _of_packet(layers: Tree) -> Iterator[Said]:
     ends = _ends(layers)
     for protocol, field, value in _values(layers):
-        yield Said(protocol, field, ends, value)
+        yield Said(protocol, field, _NOWHERE if protocol == "dhcp" else ends, value)
 
 
 def _ends(layers: Tree) -> frozenset[tuple[str, int]]:
@@ -207,6 +211,7 @@ def ours(path: Path, options: FlowOptions | None = None) -> set[Said]:
         if isinstance(event, AppEvent) and event.app is not None:
             key = event.flow.key
             ends = frozenset((str(end.addr), end.port) for end in (key.orig, key.resp))
+            ends = _NOWHERE if event.app.protocol == "dhcp" else ends
             found |= {Said(*said, ends, value) for *said, value in _of_app(event.app)}
     return found
 
