@@ -54,6 +54,10 @@ def _lack_of_tcpdump() -> str | None:
     return None if shutil.which("tcpdump") else "tcpdump is not installed"
 
 
+def _lack_of_tshark() -> str | None:
+    return None if shutil.which("tshark") else "tshark is not installed"
+
+
 def _lack_of_clients() -> str | None:
     missing = [n for n in ("busybox", "curl", "dig", "getent", "ssh") if not shutil.which(n)]
     return f"{', '.join(missing)} not installed" if missing else None
@@ -103,6 +107,7 @@ _FEATURES: dict[str, Callable[[], str | None]] = {
     "broker": _lack_of_broker,
     "oracles": _lack_of_oracles,
     "tcpdump": _lack_of_tcpdump,
+    "tshark": _lack_of_tshark,
     "clang": _lack_of_clang,
     "clients": _lack_of_clients,
     "browser": _lack_of_browser,

@@ -68,6 +68,15 @@ struct nr_app_listener {
     void (*exchange)(void *owner, uint32_t flow, uint8_t protocol, const struct nr_record *record);
 };
 
+/* What a client said that asked for an address; the answer comes in another flow. */
+#define NR_CLIENTS 32u
+struct nr_client {
+    uint64_t ts;
+    uint32_t pair;
+    uint8_t protocol; /* 0: free */
+    struct nr_record record;
+};
+
 struct nr_app {
     struct nr_reading *readings; /* the owner maps them */
     uint32_t reading_fresh, reading_free;
@@ -78,6 +87,7 @@ struct nr_app {
     struct nr_app_listener listener;
     uint64_t missed[NR_MISSED_COUNT];
     uint64_t exchanges;
+    struct nr_client clients[NR_CLIENTS]; /* by their pairs; a later one takes the place */
     /* For one packet. */
     struct nr_reading first; /* of a flow that has none yet */
     struct nr_message message;
