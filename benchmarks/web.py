@@ -5,7 +5,7 @@
 It prints the packets and the flows in the file, about so many packets.
 
 A page is two questions of DNS, three connections of TLS, one of HTTP/3 and now and then one of
-HTTP/1, of sizes as pages have them. OpenSSL and aioquic make the bytes (``tests/support/web.py``).
+HTTP/1, of sizes as pages have them. OpenSSL and aioquic make the bytes (``tests/support/exchanges.py``).
 Each copy of a page has another client, and checksums that are right.
 """
 
@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support import web
+from tests.support import exchanges
 from tests.support.certificates import Certificates
 from tests.support.replay import Frame
 from tests.support.savefiles import pcap
@@ -74,16 +74,16 @@ def _page(made: Certificates, dice: random.Random) -> _Page:
 
     laid: list[Iterator[bytes]] = []
     for kind, answer in (("A", "198.51.100.7"), ("AAAA", "2001:db8::7")):
-        said = web.dns(name, kind, [answer], id=dice.randrange(1 << 16))
-        laid.append(web.datagrams((_CLIENT, next(ports)), ("10.255.255.254", 53), said))
+        said = exchanges.dns(name, kind, [answer], id=dice.randrange(1 << 16))
+        laid.append(exchanges.datagrams((_CLIENT, next(ports)), ("10.255.255.254", 53), said))
     for newest in (ssl.TLSVersion.TLSv1_3, ssl.TLSVersion.TLSv1_3, ssl.TLSVersion.TLSv1_2):
-        said = web.tls(made, name, sizes(3), web.TlsOptions(newest=newest))
-        laid.append(web.connection((_CLIENT, next(ports)), ("198.51.100.7", 443), said))
-    said = web.quic(made, name, sizes(3))
-    laid.append(web.datagrams((_CLIENT, next(ports)), ("198.51.100.7", 443), said))
+        said = exchanges.tls(made, name, sizes(3), exchanges.TlsOptions(newest=newest))
+        laid.append(exchanges.connection((_CLIENT, next(ports)), ("198.51.100.7", 443), said))
+    said = exchanges.quic(made, name, sizes(3))
+    laid.append(exchanges.datagrams((_CLIENT, next(ports)), ("198.51.100.7", 443), said))
     if dice.random() < 0.25:
-        said = web.http(name, [(f"/{n}", size) for n, (_, size) in enumerate(sizes(3))])
-        laid.append(web.connection((_CLIENT, next(ports)), ("198.51.100.7", 80), said))
+        said = exchanges.http(name, [(f"/{n}", size) for n, (_, size) in enumerate(sizes(3))])
+        laid.append(exchanges.connection((_CLIENT, next(ports)), ("198.51.100.7", 80), said))
     return _Page(len(laid), list(_mixed(laid, dice)))
 
 

@@ -2,9 +2,9 @@
 
 import { bits, clock, count, element, show } from "./format.js";
 
-const LEFT = 64, RIGHT = 8, TOP = 8, AXIS = 22, STRIP = 10, GAP = 6;
+const LEFT = 64, RIGHT = 8, TOP = 8, AXIS = 22, STRIP = 10, GAP = 12;
 
-const NICE = [1, 2, 5, 10];
+const NICE = [1, 1.5, 2, 3, 4, 6, 8, 10];
 
 function nice(most) {
   const size = 10 ** Math.floor(Math.log10(Math.max(most, 1)));

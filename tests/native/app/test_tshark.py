@@ -16,7 +16,7 @@ from tests.support.paths import ORACLES, ROOT
 from tests.support.replay import START, Frame
 from tests.support.savefiles import pcap
 from tests.support.tshark import FIELDS, ours, theirs
-from tests.support.web import Said, TlsOptions, connection, datagrams, dns, http, quic, tls
+from tests.support.exchanges import Said, TlsOptions, connection, datagrams, dns, http, quic, tls
 
 pytestmark = pytest.mark.requires("tshark")
 
