@@ -5,7 +5,8 @@
 It prints the packets and the flows in the file, about so many packets.
 
 A page is two questions of DNS, three connections of TLS, one of HTTP/3 and now and then one of
-HTTP/1, of sizes as pages have them. OpenSSL and aioquic make the bytes (``tests/support/exchanges.py``).
+HTTP/1, of sizes as pages have them. OpenSSL and aioquic make the bytes
+(``tests/support/exchanges.py``).
 Each copy of a page has another client, and checksums that are right.
 """
 

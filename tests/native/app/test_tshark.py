@@ -11,12 +11,12 @@ import pytest
 from scapy.layers.dhcp import BOOTP, DHCP
 
 from tests.support.certificates import Certificates
+from tests.support.exchanges import Said, TlsOptions, connection, datagrams, dns, http, quic, tls
 from tests.support.frames import udp
 from tests.support.paths import ORACLES, ROOT
 from tests.support.replay import START, Frame
 from tests.support.savefiles import pcap
 from tests.support.tshark import FIELDS, ours, theirs
-from tests.support.exchanges import Said, TlsOptions, connection, datagrams, dns, http, quic, tls
 
 pytestmark = pytest.mark.requires("tshark")
 
