@@ -170,30 +170,6 @@ static int wait_through_signals(nr_reader *r, int timeout_ms) {
     return rc == -EINTR ? 0 : rc;
 }
 
-/* Waits until the consumer has taken the interval before. Returns false after the stop. */
-static bool wait_for_interval(void *reader) {
-    nr_reader *r = reader;
-    struct pollfd fds[2] = {{.fd = r->bell_fd, .events = POLLIN},
-                            {.fd = r->handoff.space_fd, .events = POLLIN}};
-    uint64_t bell;
-    if (nr_load_acquire(&r->stopping)) {
-        return false;
-    }
-    nr_handoff_publish(&r->handoff);
-    __atomic_store_n(&r->handoff.waiting, 1, __ATOMIC_SEQ_CST);
-    if (nr_table_has_interval(r->table)) {
-        (void)poll(fds, 2, NR_TICK_MS);
-    }
-    __atomic_store_n(&r->handoff.waiting, 0, __ATOMIC_SEQ_CST);
-    if (read(r->handoff.space_fd, &bell, sizeof bell) < 0 && errno != EAGAIN) {
-        return false;
-    }
-    if (fds[0].revents & POLLIN) {
-        (void)nr_reader_answer_bell(r);
-    }
-    return !nr_load_acquire(&r->stopping);
-}
-
 /* -- the loop -- */
 
 bool nr_reader_is_read(const nr_reader *r) {
@@ -363,7 +339,7 @@ static int run_live(nr_reader *r) {
 int nr_reader_run(nr_reader *r) {
     nr_store_relaxed(&r->clock.is_used, true);
     if (r->finite) {
-        nr_table_waits(r->table, wait_for_interval, r);
+        nr_table_waits(r->table, nr_reader_await_interval, r);
     }
     const int rc = r->finite ? run_replay(r) : run_live(r);
     if (!r->finite) {

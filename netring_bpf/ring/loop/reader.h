@@ -110,6 +110,9 @@ uint32_t nr_replay_allowance(const nr_reader *reader, uint64_t tail);
 int nr_replay_wait(nr_reader *reader);
 /* Waits until a replay's consumer has made room for the records of the next frame. */
 void nr_reader_await_texts(nr_reader *reader);
+/* Waits for a while until a replay's consumer has taken the interval before: an nr_table_wait.
+ * Returns false after the stop. */
+bool nr_reader_await_interval(void *reader);
 
 /* packet_path.c: dissects frames and accounts for them; they are not needed afterwards. */
 void nr_reader_dissect(nr_reader *reader, const struct nr_frame *frames, uint32_t count);

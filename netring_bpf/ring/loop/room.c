@@ -81,11 +81,27 @@ void nr_reader_await_texts(nr_reader *r) {
     int rc = 0;
     h->text_pause = UINT64_MAX;
     while (rc >= 0 && !nr_load_relaxed(&r->stopping)) {
-        if (has_texts(r, h->tail)) {
+        if (has_texts(r, nr_load_acquire(&h->tail))) {
             h->text_pause = h->text_head + nr_handoff_text_room(h) - texts_needed(r) + 1;
             return;
         }
         nr_handoff_publish(h);
         rc = wait_for_room(r, has_texts);
     }
+}
+
+/* -- for an interval of the sums -- */
+
+static bool has_no_interval(const nr_reader *r, uint64_t tail) {
+    (void)tail;
+    return !nr_table_has_interval(r->table);
+}
+
+bool nr_reader_await_interval(void *reader) {
+    nr_reader *r = reader;
+    if (nr_load_acquire(&r->stopping)) {
+        return false;
+    }
+    nr_handoff_publish(&r->handoff);
+    return wait_for_room(r, has_no_interval) == 0;
 }
