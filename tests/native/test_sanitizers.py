@@ -92,6 +92,15 @@ def test_the_hand_off_is_free_of_races(core_with_threads: Linked) -> None:
 
 
 @pytest.mark.long
+def test_the_hand_over_of_intervals_is_free_of_races(core_with_threads: Linked) -> None:
+    assert run(["setarch", "-R", core_with_threads("stats_race")]) == ["right"]
+
+
+def test_every_interval_of_a_file_is_handed_over_whole(core: Linked) -> None:
+    assert run([core("stats_race")]) == ["right"]
+
+
+@pytest.mark.long
 def test_the_names_of_addresses_are_free_of_races(core_with_threads: Linked) -> None:
     assert run(["setarch", "-R", core_with_threads("names_race")]) == ["right"]
 
