@@ -24,7 +24,7 @@ from netring_bpf.aggregate.totals import ALL, INTERVAL, Totals
 __all__ = ["run"]
 
 _CAP = 65_536
-_SMALL_CAP = 20_000  # of the profile: nearly all of its flows end
+_SMALL_CAP = 17_000  # of the profile: nearly all of its flows end
 _PACKETS, _FLOOD = 4_000_000, 4_000_000
 _RATE = 10_000  #: flows that begin and end in a second
 _PYTHON = "Python, an interval"
@@ -91,7 +91,7 @@ def _instructions_added(program: Path, name: str, options: Options) -> str:
     if shutil.which("valgrind") is None:
         return ""
     (mode, _, _, *rest), words = _arguments(options)[name]
-    few, many = (64_000, 128_000) if options.quick else (256_000, 768_000)
+    few, many = (256_000, 512_000)
     counts = [
         sum(instructions(program, mode, packets, _SMALL_CAP, *rest, *more).values())
         for more in (words, ("stats", *words))
