@@ -1,4 +1,5 @@
-/* Waits of a replay for its consumer: for room for events, and for records. */
+/* Waits of a replay for its consumer: for room for events and records, and until it takes an interval
+ * of the sums. */
 #include <errno.h>
 #include <poll.h>
 #include <unistd.h>
