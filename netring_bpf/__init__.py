@@ -13,6 +13,7 @@ Rooms, from the wire to the user (tests/support/house.py: who may use whom):
     broadcast   one publisher, any number of subscribers
     formats     events as text for people and tools
     sinks       events to elsewhere: MQTT
+    web         a page for people, and the same as JSON, over HTTP
     cli         the command netring-bpf
 
 ``netring.py`` is the front door. Names that need the C core or pyroute2 load on first use.
@@ -102,6 +103,7 @@ if TYPE_CHECKING:
     from netring_bpf.ring.names import AddressName, AddressNames, NamesStatistics
     from netring_bpf.sinks.base import Sink, SinkStatistics, TopicStatistics
     from netring_bpf.sinks.home_assistant import HomeAssistantOptions
+    from netring_bpf.sinks.metrics import MetricsSink
     from netring_bpf.sinks.mqtt import MqttOptions, MqttSink
     from netring_bpf.sinks.mqtt_topics import TopicOptions
 
@@ -156,6 +158,7 @@ __all__ = [
     "Lagged",
     "LinkDown",
     "LinkUp",
+    "MetricsSink",
     "MqttDetails",
     "MqttOptions",
     "MqttSink",
@@ -211,6 +214,7 @@ __getattr__ = hand_on(
         "EventBatch": "netring_bpf.events.batch",
         "Filter": "netring_bpf.filter.filter",
         "HomeAssistantOptions": "netring_bpf.sinks.home_assistant",
+        "MetricsSink": "netring_bpf.sinks.metrics",
         "MqttOptions": "netring_bpf.sinks.mqtt",
         "MqttSink": "netring_bpf.sinks.mqtt",
         "Netring": "netring_bpf.netring",

@@ -22,6 +22,10 @@ NetringError
 ├── FilterError                   the filter expression             .expression .position
 ├── CaptureFileError              a capture file cannot be read or written    .path .offset
 ├── DeviceFileError               a file of devices cannot be read or written  .path
+├── ListenError                   a server cannot have its address            .address
+│   ├── AddressInUseError         another program listens there
+│   └── AddressUnavailableError   this machine has no such address
+├── TokenFileError                a token's file cannot be read, or not only by its owner  .path
 ├── OptionError                   an option's value (also a ValueError)       .option
 ├── PackageMissingError           an optional package (also an ImportError)   .package
 ├── SinkError                     a sink cannot work as configured, or failed
@@ -45,6 +49,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 __all__ = [
+    "AddressInUseError",
+    "AddressUnavailableError",
     "AttachError",
     "BccMissingError",
     "CaptureFileError",
@@ -61,6 +67,7 @@ __all__ = [
     "InternalError",
     "KernelFeatureError",
     "LibpcapMissingError",
+    "ListenError",
     "MemlockError",
     "NetringError",
     "OptionError",
@@ -71,6 +78,7 @@ __all__ = [
     "ResourceLimitError",
     "SinkError",
     "SyscallError",
+    "TokenFileError",
     "UnavailableError",
     "VerifierError",
     "XdpBusyError",
@@ -257,6 +265,30 @@ class CaptureFileError(NetringError):
 
 class DeviceFileError(NetringError):
     """The file ``path`` of a table of devices cannot be written, read, or believed."""
+
+    def __init__(self, message: str, *, path: Path) -> None:
+        super().__init__(message)
+        self.path = path
+
+
+class ListenError(NetringError):
+    """A server cannot have ``address``, on which it was told to listen."""
+
+    def __init__(self, message: str, *, address: str) -> None:
+        super().__init__(message)
+        self.address = address
+
+
+class AddressInUseError(ListenError):
+    """Another program listens on the address."""
+
+
+class AddressUnavailableError(ListenError):
+    """This machine has no such address, or no name of it leads to one."""
+
+
+class TokenFileError(NetringError):
+    """The file ``path`` of a token cannot be read, or others can read or change it too."""
 
     def __init__(self, message: str, *, path: Path) -> None:
         super().__init__(message)

@@ -34,6 +34,7 @@ from netring_bpf.errors import (
     OptionError,
     SinkError,
     limits_explained,
+    printable,
 )
 from netring_bpf.events.event import (
     AppEvent,
@@ -49,7 +50,7 @@ from netring_bpf.events.event import (
 )
 from netring_bpf.events.select import Kinds, check_made, classes_of
 from netring_bpf.netring_statistics import NetringStatistics
-from netring_bpf.sinks.base import Sink
+from netring_bpf.sinks.base import ReadsBooks, Sink
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -204,10 +205,13 @@ class Netring(HasOpened):
         self._room = self._batch
         self._stats = stats
         self._watch: DeviceWatch | None = None
+        self._nameless: str | None = None
+        self._notices: tuple[str, ...] = ()
         if devices:
             from netring_bpf.devices.watch import MOST_EVENTS, DeviceWatch
 
             self._watch = DeviceWatch(None if devices is True else devices)
+            self._nameless = _nameless(flow or FlowOptions())
             self._batch = max(1, self._batch // MOST_EVENTS)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._opening: asyncio.Future[None] | None = None
@@ -245,7 +249,8 @@ class Netring(HasOpened):
     @property
     def opened(self) -> Opened:
         """The backend in use and how it was opened, as one value."""
-        return self._capture.opened
+        opened = self._capture.opened
+        return replace(opened, notices=opened.notices + self._notices)
 
     @property
     def names(self) -> AddressNames:
@@ -369,6 +374,18 @@ class Netring(HasOpened):
             failed_sinks={name: str(error) for name, error in self._sink_errors.items()},
         )
 
+    def _books_function(self) -> Callable[[], NetringStatistics]:
+        """Return ``statistics``, such that a sink that has it does not keep this object alive."""
+        weak, interface = weakref.WeakMethod(self.statistics), self.interface
+
+        def books() -> NetringStatistics:
+            alive = weak()
+            if alive is None:
+                raise ClosedError(f"{interface}: this Netring is gone")
+            return alive()
+
+        return books
+
     def _is_ours(self) -> bool:
         return self._owner in {None, os.getpid()}
 
@@ -390,6 +407,9 @@ class Netring(HasOpened):
             with limits_explained(f"capture on {self.interface}"):
                 self._opening = self._loop.run_in_executor(None, self._capture.open)
                 await asyncio.shield(self._opening)
+                if self._nameless is not None:
+                    self._notices = (self._nameless,)
+                    _log.warning("%s: %s", printable(self.interface), self._nameless)
                 if self._watch is not None:
                     await self._watch.open()
                 self._since = time.time_ns()
@@ -413,7 +433,10 @@ class Netring(HasOpened):
         self._broadcast.describe(info)
 
     def _start(self, loop: asyncio.AbstractEventLoop) -> None:
+        books = self._books_function()
         for sink in self._sinks:
+            if isinstance(sink, ReadsBooks):
+                sink.read_books(books)
             # As an event: a sink has to deliver what it has before it ends.
             events = self._broadcast.subscribe(kinds=sink.kinds, errors="event", name=sink.name)
             self._streams.append(events)
@@ -727,6 +750,15 @@ def _with_devices(flow: FlowOptions | None, devices: DeviceOptions | bool) -> Fl
     flow = flow or FlowOptions()
     needed = tuple(kind for kind in (NeighbourSeen, AppEvent) if kind not in flow.events)
     return replace(flow, events=(*flow.events, *needed))
+
+
+def _nameless(flow: FlowOptions) -> str | None:
+    """Return the reason for which devices have no names, None if they have."""
+    if flow.names != "all":
+        return f'devices have no names: names="{flow.names}" reads none; names="all" does'
+    if flow.key.name != "FIVE_TUPLE":
+        return f"devices have no names: the packets of flows by {flow.key} are not read"
+    return None
 
 
 def _stats_watch(stats: StatsOptions | bool | None, sinks: Sequence[Sink]) -> StatsWatch | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 from netring_bpf._core import ffi, lib
@@ -23,8 +24,10 @@ NamedBy = Callable[[str], str | None]
 _NS: Final = 1_000_000_000
 _SERVICE_OTHER: Final = int(lib.NR_SERVICE_OTHER)
 _NUMBER: Final = struct.Struct("=Q")
+_ROW: Final = struct.Struct("=2Q2QQQ264s")  # nr_top_row
 _LENGTH: Final = struct.Struct("=H")
 _FAMILY_AT: Final = 16
+_CACHED: Final = 4096  # texts of addresses: much the same ones are on top in the next interval
 
 
 class Totals:
@@ -98,7 +101,18 @@ class Totals:
         self, of: int, kind: int, text_of: Callable[[bytes], str], name_of: NamedBy
     ) -> tuple[TopRow, ...]:
         count = lib.nr_aggregate_top(self._native, of, kind, self._buffer, self._rows)
-        return tuple(_row(row, text_of, name_of) for row in self._buffer[0:count])
+        rows = ffi.buffer(self._buffer, count * _ROW.size)
+        found = []
+        for *sums, error, key in _ROW.iter_unpack(rows):
+            packets_sent, packets_received, bytes_sent, bytes_received, flows = sums
+            text = text_of(key)
+            found.append(
+                TopRow(
+                    text, name_of(text), packets_sent, packets_received, bytes_sent,
+                    bytes_received, flows, error,
+                )
+            )  # fmt: skip
+        return tuple(found)
 
 
 def _networks(networks: Sequence[Network]) -> list[dict[str, object]]:
@@ -112,20 +126,6 @@ def _networks(networks: Sequence[Network]) -> list[dict[str, object]]:
     ]
 
 
-def _row(row: Any, text_of: Callable[[bytes], str], name_of: NamedBy) -> TopRow:
-    key = text_of(bytes(ffi.buffer(row.key)))
-    return TopRow(
-        key=key,
-        name=name_of(key),
-        packets_sent=row.packets[0],
-        packets_received=row.packets[1],
-        bytes_sent=row.bytes[0],
-        bytes_received=row.bytes[1],
-        flows=row.flows,
-        error=row.error,
-    )
-
-
 # -- keys as text --
 
 
@@ -137,6 +137,7 @@ def _mac_text(key: bytes) -> str:
     return key[:6].hex(":")
 
 
+@lru_cache(maxsize=_CACHED)
 def _host_text(key: bytes) -> str:
     return Endpoint(key[: 4 if key[_FAMILY_AT] == 4 else 16], 0).text
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final, Protocol
 
 import netring_bpf
-from netring_bpf.cli import devices, flows, mqtt, record
+from netring_bpf.cli import devices, flows, mqtt, record, serve
 from netring_bpf.cli import filter as filter_command
 from netring_bpf.cli.flags import CommandParser, Formatter, OverviewFormatter, Parser, say
 from netring_bpf.errors import NetringError, limits_explained
@@ -25,6 +25,7 @@ for example:
   netring-bpf flows -r file.pcap --format zeek
   netring-bpf devices -i eth1
   netring-bpf record -i eth1 -w file.pcapng udp
+  netring-bpf serve -i eth1
 
 netring-bpf COMMAND --help explains the flags of a command."""
 
@@ -50,6 +51,7 @@ _COMMANDS: Final[Mapping[str, _Command]] = {
     "devices": devices,
     "filter": filter_command,
     "record": record,
+    "serve": serve,
     "mqtt": mqtt,
 }
 

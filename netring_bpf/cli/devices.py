@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from netring_bpf.cli.flags import (
     add_backend,
     add_filter,
+    add_names,
     add_time,
     count,
     expression,
@@ -80,6 +81,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         help="load the devices of this file first, if it is there, and save them to it at the end "
         "and from time to time",
     )
+    add_names(parser)
     add_backend(parser)
     add_time(parser)
 
@@ -135,13 +137,17 @@ def _netring(
 
     if given.files is not None:
         files = given.files if len(given.files) > 1 else given.files[0]
-        flow = FlowOptions(update_interval=None, events=(FlowEnded,))
+        flow = FlowOptions(update_interval=None, events=(FlowEnded,), names=given.names)
         return Netring.replay(files, filter=wanted, flow=flow, devices=devices)
     return Netring(
         given.interface,
         filter=wanted,
         backend=given.backend,
         steal=given.steal,
-        flow=FlowOptions(update_interval=_FRESH, events=(FlowStarted, FlowUpdated, FlowEnded)),
+        flow=FlowOptions(
+            update_interval=_FRESH,
+            events=(FlowStarted, FlowUpdated, FlowEnded),
+            names=given.names,
+        ),
         devices=devices,
     )

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from netring_bpf.capture.backend import BACKENDS
 from netring_bpf.errors import printable
 from netring_bpf.events.flow import TunnelKind
-from netring_bpf.ring.flow_options import TUNNELS_OVER_UDP
+from netring_bpf.ring.flow_options import NAMES, TUNNELS_OVER_UDP, FlowOptions
 
 if TYPE_CHECKING:
     from netring_bpf.filter.filter import Filter
@@ -31,6 +31,7 @@ __all__ = [
     "add_backend",
     "add_bounds",
     "add_filter",
+    "add_names",
     "add_time",
     "count",
     "cpus",
@@ -195,6 +196,17 @@ def add_backend(parser: argparse.ArgumentParser) -> None:
         "--steal",
         action="store_true",
         help="let AF_XDP take matching packets away from the network stack of this host",
+    )
+
+
+def add_names(parser: argparse.ArgumentParser) -> None:
+    """Add the flag that says how much of the payload is read."""
+    parser.add_argument(
+        "--names",
+        choices=NAMES,
+        default=FlowOptions().names,
+        help="read the protocol of each flow and the names in it, or the protocol (service) alone, "
+        "or look at no byte of payload [default: %(default)s]",
     )
 
 

@@ -12,6 +12,7 @@ from netring_bpf.cli.flags import (
     add_backend,
     add_bounds,
     add_filter,
+    add_names,
     count,
     cpus,
     expression,
@@ -22,6 +23,7 @@ from netring_bpf.cli.flags import (
     say,
     tunnel_port,
 )
+from netring_bpf.cli.metrics_flags import add_metrics_flags, metrics_sinks
 from netring_bpf.cli.mqtt_flags import add_mqtt_flags, check_mqtt_flags, mqtt_sinks
 from netring_bpf.errors import OptionError, PackageMissingError
 from netring_bpf.events.event import (
@@ -37,7 +39,6 @@ from netring_bpf.formats.base import FORMATS
 from netring_bpf.ring.flow_options import (
     DEFAULT_MAX_FLOWS,
     MAX_TUNNEL_DEPTH,
-    NAMES,
     SLICED,
     FlowKey,
     FlowOptions,
@@ -48,6 +49,7 @@ from netring_bpf.ring.options import PRESETS, TpacketOptions, XdpOptions
 if TYPE_CHECKING:
     from netring_bpf.filter.filter import Filter
     from netring_bpf.netring import Netring
+    from netring_bpf.sinks.base import Sink
 
 __all__ = ["DESCRIPTION", "SUMMARY", "add_flags", "flow_options", "ring_options", "run"]
 
@@ -107,11 +109,12 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
     add_backend(parser)
     add_mqtt_flags(parser)
+    add_metrics_flags(parser)
     add(
         "--stats-interval",
         type=float,
         metavar="SECONDS",
-        help="make the statistics that --mqtt publishes of so many seconds "
+        help="make the statistics that --mqtt and --metrics publish of so many seconds "
         f"[default: {StatsOptions().interval:g}]",
     )
     add(
@@ -197,13 +200,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         help="refuse frames that a mirror has sliced, or trust their IP length "
         "[default: %(default)s]",
     )
-    add(
-        "--names",
-        choices=NAMES,
-        default=_DEFAULT.names,
-        help="read the protocol of each flow and the names in it, or the protocol (service) alone, "
-        "or look at no byte of payload [default: %(default)s]",
-    )
+    add_names(parser)
     add(
         "--preset",
         choices=PRESETS,
@@ -266,11 +263,13 @@ def run(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
 
         logs = ZeekLogs(given.zeek_logs)
     printing = print_events(
-        _netring(given, wanted, flow, xdp, tpacket, stats),
+        _netring(given, wanted, flow, xdp, tpacket, stats, metrics_sinks(parser, given)),
         shown,
         compress_ipv6=given.compress_ipv6,
         # The sink has events made that are for nobody else.
-        kinds=(*flow.events, LinkDown, LinkUp, BackendChanged) if given.mqtt else None,
+        kinds=(*flow.events, LinkDown, LinkUp, BackendChanged)
+        if given.mqtt or given.metrics
+        else None,
         instead=logs,
         expression=expression(wanted),
         duration=given.duration,
@@ -345,6 +344,7 @@ def flow_options(given: argparse.Namespace, shown: str) -> FlowOptions:
     return FlowOptions(
         key=_KEYS[given.key],
         key_vlan=not ignore_vlan,
+        reassembled=shown.startswith("zeek"),
         directional=given.directional,
         server_ports=not given.no_server_ports,
         tunnel_depth=given.tunnel_depth,
@@ -390,11 +390,12 @@ def _netring(
     xdp: XdpOptions,
     tpacket: TpacketOptions,
     stats: StatsOptions | None,
+    metrics: tuple[Sink, ...],
 ) -> Netring:
     """Raises ``NetringError``."""
     from netring_bpf.netring import Netring
 
-    sinks = mqtt_sinks(given, flow.events)
+    sinks = (*mqtt_sinks(given, flow.events), *metrics)
     if given.files is not None:
         files = given.files if len(given.files) > 1 else given.files[0]
         return Netring.replay(

@@ -190,6 +190,7 @@ def _summary(statistics: NetringStatistics, *, laws: bool = True) -> str:
         f"{sink.acknowledged} acknowledged, {sum(sink.dropped.values())} dropped, "
         f"{sink.pending} pending, {stream.lagged} missed"
         for sink, stream in zip(statistics.sinks, statistics.streams, strict=True)
+        if sink.takes_flows
     ]
     lines += [f"books off: {law}" for law in statistics.equations() if laws and not law.holds]
     return "\n".join(lines)

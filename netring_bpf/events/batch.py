@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import chain, compress
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Final, get_args, overload
 
-from netring_bpf._core import ffi
+from netring_bpf._core import ffi, lib
 from netring_bpf.events.decode import decode
 from netring_bpf.events.event import Event, FlowEvent
 from netring_bpf.events.layout import KINDS, Layout, format_of, slice_of
@@ -22,6 +22,8 @@ __all__ = ["EventBatch"]
 
 _PART = 64
 _KIND_AT = ffi.offsetof("nr_event", "kind")
+_NEIGHBOUR: Final = int(lib.NR_EVENT_NEIGHBOUR)
+_OF_FLOWS: Final[tuple[type[Event], ...]] = get_args(FlowEvent)
 _TS = format_of("nr_event", ("ts",))
 
 
@@ -118,17 +120,21 @@ class EventBatch(Sequence[FlowEvent], LazyBatch):
         return self._over([self._rows[place] for place in places] if places else range(0))
 
     def columns(self) -> Columns:
-        """Return the events as a structured array of NumPy, read-only (docs/columns.md).
+        """Return the flow events as a structured array of NumPy, read-only (docs/columns.md).
+
+        A ``NeighbourSeen`` has no row: it has no columns of a flow.
 
         A view of the batch's own bytes, without copying or decoding. Events that do not follow
         each other (``of_kinds``) are copied. Raises ``PackageMissingError``.
         """
         from netring_bpf.events.columns import columns_of  # noqa: PLC0415 - NumPy is optional
 
+        if _NEIGHBOUR in self.kinds:
+            return self.of_kinds(_OF_FLOWS).columns()
         return columns_of(self._raw, self._layout, self._count, self._rows)
 
     def to_arrow(self) -> pa.RecordBatch:
-        """Return the events as a ``pyarrow.RecordBatch`` (docs/columns.md).
+        """Return the flow events as a ``pyarrow.RecordBatch`` (docs/columns.md).
 
         Raises ``PackageMissingError``.
         """

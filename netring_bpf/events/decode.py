@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import math
 import struct
+from functools import lru_cache
 from typing import cast
 
 from netring_bpf._core import ffi, lib
@@ -87,19 +88,22 @@ _NO_NAME = (None,)
 _make = tuple.__new__  # faster than a call of the named tuple's class
 
 
+@lru_cache(maxsize=1024)
+def _history(letters: bytes) -> str:
+    """Return the history as text; most flows have one of a few."""
+    return letters.rstrip(b"\0").decode("ascii")
+
+
 def decode(raw: bytes, at: int, layout: Layout) -> FlowEvent:
     """Return the event that begins at this byte."""
     values = _EVENTS[raw[at + _FAMILY_AT]].unpack_from(raw, at)
     ts, flow_id, start = values[:3]
     orig = _make(Counters, values[3:_RESP] + _NO_NAME)
-    orig_h, resp_h, orig_p, resp_p, outer, inner, icmp_id = values[_REST : _REST + 7]
-    proto, kind, end, tunnel_kind, network, icmp_errors, error_type, error_code = values[
-        _REST + 7 : _REST + 15
-    ]
     (
-        first_packets, one_sided, protocol, has_macs, app_size, mac_changes, orig_mac, resp_mac,
-        history,
-    ) = values[_REST + 15 :]  # fmt: skip
+        orig_h, resp_h, orig_p, resp_p, outer, inner, icmp_id, proto, kind, end, tunnel_kind,
+        network, icmp_errors, error_type, error_code, first_packets, one_sided, protocol, has_macs,
+        app_size, mac_changes, orig_mac, resp_mac, history,
+    ) = values[_REST:]  # fmt: skip
     app = resp_name = None
     if protocol or app_size:
         app, resp_name = _app(raw, at, protocol)
@@ -107,7 +111,6 @@ def decode(raw: bytes, at: int, layout: Layout) -> FlowEvent:
     vlans: tuple[int, ...] = ()
     if not outer == inner == NO_VLAN:
         vlans = tuple(vlan for vlan in (outer, inner) if vlan != NO_VLAN)
-    last = max(resp.last, orig.last)
     key = (
         proto,
         _make(Endpoint, (orig_h, orig_p)),
@@ -120,10 +123,10 @@ def decode(raw: bytes, at: int, layout: Layout) -> FlowEvent:
         flow_id,
         _make(FiveTuple, key),
         start,
-        max(start, last),
+        max(start, orig.last, resp.last),
         orig,
         resp,
-        history.rstrip(b"\0").decode("ascii"),
+        _history(history),
         _tunnel(raw, at, tunnel_kind) if tunnel_kind else None,
         icmp_errors,
         (error_type, error_code) if icmp_errors else None,

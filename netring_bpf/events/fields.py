@@ -13,7 +13,7 @@ __all__ = ["DERIVED", "FLAT", "MEASURED", "RECORD", "SECONDS", "TIMES"]
 _OF_A_SIDE: Final = (
     "packets", "bytes", "ip_bytes", "payload", "first", "last", "rtt", "missing_bytes",
     "retransmitted", "out_of_order", "gaps", "zero_windows", "bad_checksums", "implausible",
-    "state", "tcp_flags", "fin_acked",
+    "state", "tcp_flags", "fin_acked", "fragments",
 )  # fmt: skip
 _SIDES: Final = ("orig", "resp")
 _OF_A_SPREAD: Final = ("min", "mean", "max", "deviation")

@@ -86,7 +86,8 @@ class Counters(NamedTuple):
     32, ECE 64, CWR 128). ``fin_acked``: 1 if its FIN was acknowledged.
 
     ``bad_checksums``: packets with a wrong checksum, which count in ``packets`` and ``bytes`` and
-    nowhere else (``FlowOptions.verify_checksums``).
+    nowhere else (``FlowOptions.verify_checksums``). ``fragments``: packets with a part of an IP
+    packet, but one of each that was whole.
 
     ``name``: of the responder, the name by which the originator asked for its address.
     """
@@ -108,6 +109,7 @@ class Counters(NamedTuple):
     state: int = 0
     tcp_flags: int = 0
     fin_acked: int = 0
+    fragments: int = 0
     name: str | None = None
 
     @property
@@ -291,6 +293,8 @@ def _add_side(record: dict[str, object], side: str, counters: Counters, is_tcp: 
         record[f"{side}_tcp_flags"] = counters.tcp_flags
         if counters.fin_acked:
             record[f"{side}_fin_acked"] = True
+    if counters.fragments:
+        record[f"{side}_fragments"] = count(counters.fragments)
 
 
 def _add_tunnel(record: dict[str, object], tunnel: Tunnel) -> None:

@@ -220,7 +220,8 @@ typedef struct {
     uint8_t tcp_state;
     uint8_t tcp_flags; /* of all its segments, or'ed */
     uint8_t fin_acked; /* its FIN was acknowledged */
-    uint8_t reserved[5];
+    uint8_t reserved;
+    uint32_t fragments; /* packets with a part of a datagram, but one of each that was whole */
 } nr_event_side;
 
 /* One flow event, as the reader's thread hands it to Python. In the hand-off, two
@@ -332,6 +333,7 @@ typedef struct {
     uint32_t first_packets;
     uint32_t packet_statistics;
     uint32_t one_sided;           /* marks every event */
+    uint32_t reassembled;         /* fragments count their bytes once their datagram is whole */
     uint32_t ignore_server_ports; /* the sender of the first packet is the originator */
     uint32_t kinds;               /* bits 1 << NR_EVENT_* of the kinds to make; 0: all kinds */
     uint32_t port_timeout_count;

@@ -61,6 +61,7 @@ enum {
  * longer memset into `rep stos`, which is slow to start. */
 static inline void nr_clear(void *at, size_t size) {
     uint8_t *bytes = at;
+#pragma GCC unroll 8
     for (; size > 32; size -= 32, bytes += 32) {
         memset(bytes, 0, 32);
     }

@@ -149,7 +149,9 @@ class FlowOptions:
     nothing in them. Leave it off where a host captures its own traffic: the card has yet to compute
     those checksums. ``fragment_timeout``: the ports of a first IP fragment are kept this long for
     the later ones, and those that come before it wait this long for it, for ``max_fragmented``
-    packets at a time. ``packet_statistics``: measure sizes and gaps of packets, for
+    packets at a time. ``reassembled``: fragments add to ``ip_bytes`` and ``payload`` once their
+    datagram is whole, and then as much as it would have added uncut, as in Zeek; one that is never
+    whole adds nothing. ``packet_statistics``: measure sizes and gaps of packets, for
     ``Flow.statistics``. ``first_packets``: the number of packets, 0 to 32, whose size and gap are
     kept one by one. ``server_ports``: a first packet that comes from a port where servers listen by
     custom is an answer, and its sender the responder; without it, the sender of the first packet is
@@ -193,6 +195,7 @@ class FlowOptions:
     verify_checksums: bool = False
     fragment_timeout: float = 30.0
     max_fragmented: int = 4096
+    reassembled: bool = False
     packet_statistics: bool = False
     first_packets: int = 0
     server_ports: bool = True

@@ -9,7 +9,9 @@
 
 #define TEXT_A_SLOT 128u /* bytes of records for each slot; most events have none */
 
-int nr_handoff_create(struct nr_handoff *handoff, uint32_t slots, uint32_t slot_size) {
+int nr_handoff_create(struct nr_handoff *handoff, uint32_t slots, uint32_t slot_size,
+                      uint32_t text_reserve) {
+    uint32_t text_size = slots * TEXT_A_SLOT;
     int error;
     memset(handoff, 0, sizeof *handoff);
     handoff->event_fd = handoff->space_fd = -1;
@@ -17,8 +19,13 @@ int nr_handoff_create(struct nr_handoff *handoff, uint32_t slots, uint32_t slot_
     handoff->slot_size = slot_size;
     handoff->held_from = UINT64_MAX;
     handoff->slots = calloc(slots, slot_size);
-    handoff->text_mask = slots * TEXT_A_SLOT - 1;
-    handoff->texts = calloc(slots, TEXT_A_SLOT);
+    while (text_size < 2 * text_reserve) {
+        text_size *= 2;
+    }
+    handoff->text_reserve = text_reserve;
+    handoff->text_pause = UINT64_MAX;
+    handoff->text_mask = text_size - 1;
+    handoff->texts = calloc(1, text_size);
     if (handoff->slots == NULL || handoff->texts == NULL) {
         nr_handoff_destroy(handoff);
         return -ENOMEM;

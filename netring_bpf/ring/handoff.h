@@ -19,17 +19,21 @@ struct nr_handoff {
     /* The application records of the events, one behind the other, in a ring of their own. */
     uint8_t *texts;
     uint32_t text_mask;
+    uint32_t text_reserve; /* bytes that the records of one frame take at most */
     uint64_t text_head;
+    uint64_t text_pause; /* a replay looks for room from here on: loop.c */
     uint64_t texts_lost;
     /* shared; each written by one side only, and on a cache line of its own */
     _Alignas(64) uint64_t published; /* by the producer */
     _Alignas(64) uint64_t tail;      /* by the consumer */
     uint64_t text_tail;              /* by the consumer */
     _Alignas(64) uint32_t waiting;   /* the producer waits for space */
-    uint64_t held_from; /* events from this number on wait; UINT64_MAX: none do */
+    uint64_t held_from;              /* events from this number on wait; UINT64_MAX: none do */
 };
 
-int nr_handoff_create(struct nr_handoff *handoff, uint32_t slots, uint32_t slot_size);
+/* Makes room for `slots` events, and for at least twice `text_reserve` bytes of records. */
+int nr_handoff_create(struct nr_handoff *handoff, uint32_t slots, uint32_t slot_size,
+                      uint32_t text_reserve);
 void nr_handoff_destroy(struct nr_handoff *handoff);
 
 /* Returns the number of free slots, for the producer. */
@@ -69,6 +73,12 @@ void nr_handoff_release(struct nr_handoff *handoff);
 static inline uint32_t nr_handoff_text_room(const struct nr_handoff *handoff) {
     return handoff->text_mask + 1 -
            (uint32_t)(handoff->text_head - nr_load_acquire(&handoff->text_tail));
+}
+
+/* Returns the bytes for records that timers leave to packets. */
+static inline uint32_t nr_handoff_text_kept(const struct nr_handoff *handoff) {
+    const uint32_t quarter = (handoff->text_mask + 1) / 4;
+    return quarter > handoff->text_reserve ? quarter : handoff->text_reserve;
 }
 
 /* Gives the event that was reserved last a record of `size` bytes, which nr_handoff_put_text()

@@ -190,6 +190,7 @@ class Reader:
                 "first_packets": options.first_packets,
                 "packet_statistics": options.packet_statistics,
                 "one_sided": options.one_sided,
+                "reassembled": options.reassembled,
                 "ignore_server_ports": not options.server_ports,
                 "kinds": mask_of(options.events),
                 "port_timeout_count": len(options.port_timeouts),

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
-from netring_bpf.broadcast.broadcast import FlowSubscriber
+from netring_bpf.broadcast.broadcast import (
+    BroadcastStatistics,
+    FlowSubscriber,
+    SubscriberStatistics,
+)
 from netring_bpf.events.event import Event
+from netring_bpf.statistics import CaptureStatistics
 
-__all__ = ["Sink", "SinkStatistics", "TopicStatistics"]
+__all__ = ["Books", "ReadsBooks", "Sink", "SinkStatistics", "TopicStatistics"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +42,8 @@ class SinkStatistics:
 
     ``dropped`` is by reason. A sink with a connection counts in ``reconnects`` those after the
     first, and tells in ``connected`` whether it has one now. ``unasked`` counts the messages that
-    came in without being asked for, and were ignored.
+    came in without being asked for, and were ignored. ``takes_flows``: False of a sink that
+    forwards no flow.
     """
 
     name: str
@@ -49,6 +55,7 @@ class SinkStatistics:
     connected: bool = True
     unasked: int = 0
     topics: Mapping[str, TopicStatistics] = field(default_factory=dict)
+    takes_flows: bool = True
 
 
 class Sink(Protocol):
@@ -77,3 +84,31 @@ class Sink(Protocol):
 
     def statistics(self) -> SinkStatistics:
         """Return the sink's books."""
+
+
+class Books(Protocol):
+    """All books of a ``Netring``: its ``NetringStatistics``."""
+
+    @property
+    def capture(self) -> CaptureStatistics:
+        """Those of the capture."""
+
+    @property
+    def broadcast(self) -> BroadcastStatistics:
+        """Those of the broadcast and its open subscribers."""
+
+    @property
+    def sinks(self) -> tuple[SinkStatistics, ...]:
+        """Those of the sinks."""
+
+    @property
+    def streams(self) -> tuple[SubscriberStatistics, ...]:
+        """Those of the sinks' subscribers, in the order of ``sinks``."""
+
+
+@runtime_checkable
+class ReadsBooks(Protocol):
+    """A sink that tells the books of the whole ``Netring``, beside the events."""
+
+    def read_books(self, books: Callable[[], Books]) -> None:
+        """Take the function that gives the books; call it in the event loop only."""

@@ -127,6 +127,7 @@ static nr_flow_options options(void) {
         .event_slots = 1024,
         .first_packets = next_random() % 2 ? 5 : 0,
         .packet_statistics = next_random() % 2,
+        .reassembled = next_random() % 2,
         .decode = {.tunnel_depth = next_random() % 5,
                    .key = next_random() % 4 ? NR_KEY_FIVE_TUPLE : next_random() % 3,
                    .key_vlan = next_random() % 2,
@@ -207,20 +208,93 @@ static uint64_t take_events(nr_reader *reader, void *events, uint32_t max) {
     return count;
 }
 
+/* -- aggregates: of a live source in steps, or of a finite one at once -- */
+
+static void *event_room;
+static uint64_t taken;
+
+static nr_aggregate *make_aggregate(void) {
+    nr_aggregate_options o = {
+        .interval_ns = (100 + next_random() % 3000) * MS,
+        .capacity = 1 + next_random() % (next_random() % 2 ? 8 : 4096),
+        .network_count = 2,
+        .networks = {{{10}, 4, 9}, {{0xfe, 0x80}, 6, 10}},
+    };
+    memcpy(o.hash_key, &state, sizeof state);
+    return next_random() % 4 ? nr_aggregate_create(&o) : NULL;
+}
+
+static bool take_interval(void *reader) {
+    nr_interval_span span;
+    while (nr_handoff_until_held(&((nr_reader *)reader)->handoff) - 1 < UINT64_MAX - 1) {
+        taken += take_events(reader, event_room, 1024);
+    }
+    return nr_reader_take_interval(reader, &span) != 0;
+}
+
+static void drive_aggregate(nr_reader *reader) {
+    nr_interval_span span;
+    (void)nr_table_count(reader->table, 1 + (uint32_t)next_random() % 600);
+    if (next_random() % 50 == 0) {
+        (void)nr_reader_take_interval(reader, &span);
+    }
+    if (next_random() % 500 == 0) {
+        nr_aggregate_add_up(reader->table->counting->aggregate);
+        nr_aggregate_clear(reader->table->counting->aggregate);
+    }
+}
+
+/* Returns what is wrong with the sums in the end, or NULL. */
+static const char *check_sums(nr_reader *reader, nr_aggregate *aggregate,
+                              const nr_statistics *books) {
+    nr_direction_sums sums[NR_DIRECTION_COUNT];
+    uint64_t packets = 0, bytes = 0, flows = 0, services = 0;
+    nr_interval_span span;
+    nr_top_row rows[300];
+    nr_reader_take_last_interval(reader, &span);
+    nr_aggregate_add_up(aggregate);
+    nr_aggregate_sums(aggregate, NR_OF_ALL, sums);
+    for (int d = 0; d < NR_DIRECTION_COUNT; d++) {
+        packets += sums[d].packets;
+        bytes += sums[d].bytes;
+        flows += sums[d].flows;
+    }
+    const uint32_t count = nr_aggregate_top(aggregate, NR_OF_ALL, NR_TOP_SERVICES, rows, 300);
+    bool is_exact = true;
+    for (uint32_t n = 0; n < count; n++) {
+        services += rows[n].bytes[0] + rows[n].bytes[1];
+        is_exact = is_exact && rows[n].error == 0;
+    }
+    return packets != books->ended_packets || bytes != books->ended_bytes ||
+                   flows != books->flows_started
+               ? "the sums are not those of the flows"
+           : is_exact && services != bytes ? "the services are not all there is"
+                                           : NULL;
+}
+
 int main(int argc, char **argv) {
     state = argc > 1 ? strtoull(argv[1], NULL, 10) * 2654435761u + 88172645463325252u : 1;
     const uint64_t count = argc > 2 ? strtoull(argv[2], NULL, 10) : 100000;
-    const nr_flow_options o = options();
+    nr_flow_options o = options();
+    o.aggregate = make_aggregate();
+    const bool is_finite = next_random() % 2;
     nr_reader *reader = nr_reader_create(&o);
     if (reader == NULL) {
         return 2;
     }
     void *events = malloc((size_t)nr_reader_event_size(reader) * 1024 + TEXTS);
-    uint64_t clock = 1000 * MS, taken = 0;
+    uint64_t clock = 1000 * MS;
+    event_room = events;
+    if (is_finite) {
+        nr_table_waits(reader->table, take_interval, reader);
+    }
     for (uint64_t i = 0; i < count; i++) {
         nr_table_make_room(reader->table, 1 + o.decode.tunnel_depth);
         send_frame(reader, clock);
         clock += next_random() % 50 * MS;
+        if (o.aggregate != NULL && !is_finite) {
+            drive_aggregate(reader);
+        }
         if (next_random() % 64 == 0) {
             clock -= next_random() % 900 * MS;
             nr_table_tick(reader->table, clock);
@@ -237,6 +311,7 @@ int main(int argc, char **argv) {
     }
     do {
         nr_handoff_publish(&reader->handoff);
+        (void)take_interval(reader);
         taken += take_events(reader, events, 1024);
     } while (nr_reader_flush(reader) > 0);
     taken += take_events(reader, events, 1024);
@@ -256,8 +331,16 @@ int main(int argc, char **argv) {
         printf("%d %" PRIu64 "\n", i, b.not_keyed[i]);
     }
     printf("inner %" PRIu64 "\nfragments %" PRIu64 "\n", b.inner, b.fragments);
+    const char *wrong = o.aggregate != NULL ? check_sums(reader, o.aggregate, &b) : NULL;
     nr_reader_destroy(reader);
+    if (o.aggregate != NULL) {
+        nr_aggregate_destroy(o.aggregate);
+    }
     free(events);
+    if (wrong != NULL) {
+        puts(wrong);
+        return 1;
+    }
     puts(balanced ? "balanced" : "off");
     return balanced ? 0 : 1;
 }

@@ -28,6 +28,7 @@ MAY_IMPORT: Final[dict[str, frozenset[str]]] = {
         "lazy": "",
         "fork": "",
         "threads": "",
+        "secret_file": "",
         "program_cache": "errors",
         "privileges": "errors",
         "statistics": "errors",
@@ -43,7 +44,7 @@ MAY_IMPORT: Final[dict[str, frozenset[str]]] = {
         "devices": "events errors lazy _core",
         "aggregate": "events statistics errors lazy _core",
         "broadcast": "events errors lazy",
-        "sinks": "formats broadcast aggregate devices events errors lazy",
+        "sinks": "formats broadcast aggregate devices events statistics errors lazy secret_file",
         "netring_statistics": "statistics broadcast sinks",
         "netring": "capture recording broadcast aggregate devices sinks events errors "
         "netring_statistics",
@@ -51,7 +52,7 @@ MAY_IMPORT: Final[dict[str, frozenset[str]]] = {
         "capture ring/options.py ring/flow_options.py ring/names.py bpf/xdp_mode.py filter events "
         "statistics errors lazy version",
         "web": "__init__ netring netring_statistics aggregate devices sinks/metrics.py events "
-        "errors lazy",
+        "errors lazy secret_file",
         "cli": "__init__ web netring netring_statistics sinks broadcast aggregate devices "
         "recording capture ring bpf formats filter events interface statistics errors",
         # The C core: the files that lie in ring/ itself are "core".
@@ -113,6 +114,9 @@ class House:
             path for path in (self._package / "ring").rglob("*") if path.suffix in {".c", ".h"}
         )
         self.files: Final = [path.relative_to(self._package).as_posix() for path in files]
+        self._imports: Final = {
+            file: list(self._read_imports(file)) for file in self.files if file.endswith(".py")
+        }
         self.arrows: Final = list(self._arrows())
 
     def room(self, file: str) -> str:
@@ -134,9 +138,8 @@ class House:
         """Return the Python files that import this package, or a module of it."""
         return {
             file
-            for file in self.files
-            if file.endswith(".py")
-            and any(m == name or m.startswith(f"{name}.") for m, _ in self._imports(file))
+            for file, imports in self._imports.items()
+            if any(m == name or m.startswith(f"{name}.") for m, _ in imports)
         }
 
     # -- graphs --
@@ -189,7 +192,7 @@ class House:
             yield f"ring/{name}"
 
     def _imported(self, file: str) -> Iterator[str]:
-        for module, name in self._imports(file):
+        for module, name in self._imports[file]:
             if module != "netring_bpf" and not module.startswith("netring_bpf."):
                 continue
             path = module.removeprefix("netring_bpf").replace(".", "/").lstrip("/")
@@ -204,7 +207,7 @@ class House:
                     yield f"{found}/__init__.py".lstrip("/")
                     break
 
-    def _imports(self, file: str) -> Iterator[tuple[str, str | None]]:
+    def _read_imports(self, file: str) -> Iterator[tuple[str, str | None]]:
         """The modules a file imports, wherever in the file, with the names it takes from them."""
         tree = ast.parse((self._package / file).read_text(encoding="utf-8"))
         for node in ast.walk(tree):

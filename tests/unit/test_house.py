@@ -19,6 +19,7 @@ DOORS = {
     "backports": {"capture/packings.py"},
     "lz4": {"capture/packings.py"},
     "aiooui": {"devices/vendors.py"},
+    "aiohttp": {"web/api.py", "web/guard.py", "web/server.py"},
     "rich": {"cli/device_printer.py", "cli/progress.py", "cli/table.py"},
     "netring_bpf._core": {
         "aggregate/totals.py",

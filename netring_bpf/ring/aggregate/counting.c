@@ -37,8 +37,6 @@ void nr_counting_begin(struct nr_counting *c, uint64_t now) {
     const uint64_t boundary = now - now % c->interval_ns;
     if (c->due == 0) {
         c->front->start = now;
-    } else if (nr_interval_is_empty(c->front)) {
-        c->front->start = boundary;
     }
     c->due = boundary + c->interval_ns;
     nr_aggregate_read_local(c->aggregate, &c->local);

@@ -8,7 +8,7 @@
 enum { PREFIX_BITS_4 = 24, PREFIX_BITS_6 = 48 };
 
 static const uint8_t key_words[NR_TOP_COUNT] = {
-    [NR_TOP_DEVICES] = 1, [NR_TOP_HOSTS] = 3, [NR_TOP_NAMES] = NR_KEY_WORDS,
+    [NR_TOP_DEVICES] = 1,  [NR_TOP_HOSTS] = 3, [NR_TOP_NAMES] = NR_KEY_WORDS,
     [NR_TOP_SERVICES] = 1, [NR_TOP_PORTS] = 1, [NR_TOP_PREFIXES] = 3,
 };
 
@@ -152,32 +152,35 @@ static void feed_ends(struct nr_tally *tally, uint64_t (*keys)[3], const struct 
     nr_tally_add(tally, keys[0], words, &both);
 }
 
-static void feed_both_ends(struct nr_interval *interval, const struct nr_delta *delta,
-                           const struct nr_sums *sums) {
+static struct nr_sums sums_of(const struct nr_delta *delta) {
+    return (struct nr_sums){.packets = {delta->packets[0], delta->packets[1]},
+                            .bytes = {delta->bytes[0], delta->bytes[1]},
+                            .flows = delta->begun};
+}
+
+void nr_interval_feed_ends(struct nr_interval *interval, const struct nr_local *local,
+                           const struct nr_delta *delta) {
+    const struct nr_sums sums = sums_of(delta);
     uint64_t keys[2][3];
+    feed_directions(interval, local, delta);
     if (delta->mac[0] != NULL) {
         set_mac(keys[0], delta->mac[0]);
         set_mac(keys[1], delta->mac[1]);
-        feed_ends(&interval->tally[NR_TOP_DEVICES], keys, sums);
+        feed_ends(&interval->tally[NR_TOP_DEVICES], keys, &sums);
     }
     if (delta->family != 0) {
         set_address(keys[0], delta->family, delta->address[0]);
         set_address(keys[1], delta->family, delta->address[1]);
-        feed_ends(&interval->tally[NR_TOP_HOSTS], keys, sums);
+        feed_ends(&interval->tally[NR_TOP_HOSTS], keys, &sums);
         set_prefix(keys[0], delta->family, delta->address[0]);
         set_prefix(keys[1], delta->family, delta->address[1]);
-        feed_ends(&interval->tally[NR_TOP_PREFIXES], keys, sums);
+        feed_ends(&interval->tally[NR_TOP_PREFIXES], keys, &sums);
     }
 }
 
-void nr_interval_feed(struct nr_interval *interval, const struct nr_local *local,
-                      const struct nr_delta *delta) {
-    const struct nr_sums sums = {.packets = {delta->packets[0], delta->packets[1]},
-                                 .bytes = {delta->bytes[0], delta->bytes[1]},
-                                 .flows = delta->begun};
+void nr_interval_feed_content(struct nr_interval *interval, const struct nr_delta *delta) {
+    const struct nr_sums sums = sums_of(delta);
     uint64_t key[NR_KEY_WORDS];
-    feed_directions(interval, local, delta);
-    feed_both_ends(interval, delta, &sums);
     key[0] = delta->app != NR_APP_NONE ? delta->app : NR_SERVICE_OTHER | delta->proto;
     nr_tally_add(&interval->tally[NR_TOP_SERVICES], key, 1, &sums);
     if (has_ports(delta->proto)) {

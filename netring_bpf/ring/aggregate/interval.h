@@ -20,10 +20,10 @@ struct nr_delta {
     const uint8_t *mac[2]; /* NULL: the link has none */
     uint64_t packets[2];
     uint64_t bytes[2];
-    uint32_t begun;        /* 1: the flow was not counted before */
-    uint8_t family;        /* 4 or 6; 0: it has no addresses */
-    uint8_t proto;         /* of IP */
-    uint8_t app;           /* NR_APP_* */
+    uint32_t begun; /* 1: the flow was not counted before */
+    uint8_t family; /* 4 or 6; 0: it has no addresses */
+    uint8_t proto;  /* of IP */
+    uint8_t app;    /* NR_APP_* */
     uint16_t resp_p;
     const uint8_t *name; /* as it was sent; NULL: none */
     uint16_t name_length;
@@ -40,8 +40,10 @@ struct nr_interval *nr_interval_create(uint32_t capacity, const uint64_t secret[
 void nr_interval_destroy(struct nr_interval *interval); /* NULL: does nothing */
 void nr_interval_clear(struct nr_interval *interval);
 bool nr_interval_is_empty(const struct nr_interval *interval);
-void nr_interval_feed(struct nr_interval *interval, const struct nr_local *local,
-                      const struct nr_delta *delta);
+/* Feeds the directions and the keys of both ends, or the keys of what the flow says. */
+void nr_interval_feed_ends(struct nr_interval *interval, const struct nr_local *local,
+                           const struct nr_delta *delta);
+void nr_interval_feed_content(struct nr_interval *interval, const struct nr_delta *delta);
 void nr_interval_merge(struct nr_interval *into, const struct nr_interval *from);
 
 #endif

@@ -2,7 +2,8 @@
  *
  * The index is probed in a line, by a keyed hash, and is at most half full; an entry that goes lets
  * those behind it move up, so no gap is left. The heap is lazy: adding leaves it alone, so that an
- * entry in it may have more bytes than it says, and only who looks for the least puts that right. */
+ * entry in it may have more bytes than it says, and only who looks for the least puts that right.
+ */
 #include "aggregate/tally.h"
 
 #include <errno.h>
@@ -166,8 +167,8 @@ void nr_tally_add(struct nr_tally *t, const uint64_t *key, uint32_t words,
 
 /* -- merging -- */
 
-/* Adds the entries of keys that both have. A key that one table has no entry of may have had as much
- * as that table's floor. */
+/* Adds the entries of keys that both have. A key that one table has no entry of may have had as
+ * much as that table's floor. */
 static void merge_known(struct nr_tally *into, const struct nr_tally *from) {
     for (uint32_t i = 0; i < into->count; i++) {
         into->entries[i].error += from->floor;

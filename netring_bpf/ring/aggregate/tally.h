@@ -1,10 +1,10 @@
-/* Sums by key in a table of fixed size: the weighted Space-Saving of Metwally, Agrawal and El Abbadi
- * (2005), whose tables can be merged (Agarwal et al., 2012).
+/* Sums by key in a table of fixed size: the weighted Space-Saving of Metwally, Agrawal and El
+ * Abbadi (2005), whose tables can be merged (Agarwal et al., 2012).
  *
- * While no more keys come than there is room for, all sums are exact. Then a new key takes the place
- * of the one with the fewest bytes, counted with its error, and that sum is its own error: so many
- * bytes of it may have come before. The bytes that a key really had lie between `bytes` and `bytes +
- * error`; those of a key without an entry are at most `floor`. */
+ * While no more keys come than there is room for, all sums are exact. Then a new key takes the
+ * place of the one with the fewest bytes, counted with its error, and that sum is its own error: so
+ * many bytes of it may have come before. The bytes that a key really had lie between `bytes` and
+ * `bytes + error`; those of a key without an entry are at most `floor`. */
 #ifndef NR_AGGREGATE_TALLY_H
 #define NR_AGGREGATE_TALLY_H
 
@@ -33,8 +33,8 @@ struct nr_tally_least {
 
 struct nr_tally {
     struct nr_tally_entry *entries;
-    uint64_t *keys;   /* key_words for each entry */
-    uint32_t *index;  /* an entry's number + 1; 0: free */
+    uint64_t *keys;              /* key_words for each entry */
+    uint32_t *index;             /* an entry's number + 1; 0: free */
     struct nr_tally_least *heap; /* all entries, the least first, once one had to make room */
     uint32_t capacity, count;
     uint32_t mask; /* of the index */

@@ -8,7 +8,7 @@
 
 #define NR_BACKLOG_CHUNKS 16u
 #define NR_BACKLOG_SIZE (NR_BACKLOG_CHUNKS * NR_CHUNK)
-#define NR_BACKLOG_RANGES 6u
+#define NR_BACKLOG_RANGES 16u /* so that 32 pieces may come in any order */
 
 struct nr_backlog {
     uint16_t phase; /* where the window begins in its first chunk */

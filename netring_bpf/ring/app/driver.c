@@ -194,6 +194,9 @@ static uint64_t read_messages(struct nr_app *app, struct nr_reading *r,
         done += app->message.used;
         app->missed[NR_MISSED_TOO_LONG] += left >= NR_BACKLOG_SIZE && is_cut(&app->message);
         nr_app_take(app, r, p, &app->message);
+        if (app->message.hands_over && nr_backlog_ready(&r->side[p->side ^ 1].backlog) > 0) {
+            break; /* read_handed_over() goes on */
+        }
     }
     return done;
 }
@@ -352,6 +355,19 @@ static void read_backlog(struct nr_app *app, struct nr_reading *r, const struct 
     }
 }
 
+/* Reads what waited on either side for the hand-over by a message of this side; the other side's
+ * bytes came first. */
+static void read_handed_over(struct nr_app *app, struct nr_reading *r,
+                             const struct nr_app_packet *p) {
+    struct nr_app_packet other = *p;
+    other.side ^= 1;
+    other.from_orig = !p->from_orig;
+    other.src_p = p->dst_p;
+    other.dst_p = p->src_p;
+    read_backlog(app, r, &other);
+    read_backlog(app, r, p);
+}
+
 /* The segment was cut, or the backlog cannot take it: its message is given up. */
 static void give_up_segment(struct nr_app *app, struct nr_reading *r, const struct nr_app_packet *p,
                             uint32_t reason) {
@@ -406,6 +422,10 @@ static bool find_beginning(struct nr_app *app, struct nr_reading *r, const struc
     s->is_lost =
         verdict == NR_NOT_THIS || (verdict == NR_MORE && app->message.protocol == NR_APP_NONE);
     if (!s->is_lost) {
+        if (s->had_gap) { /* the answers to earlier questions may have come before this one */
+            nr_app_give_up_asks(app, r, p, 1u << p->side);
+            s->had_gap = false;
+        }
         return true;
     }
     s->base += rest->length;
@@ -443,6 +463,7 @@ void nr_app_segment(struct nr_app *app, struct nr_reading *r, const struct nr_ap
         if (++s->tries > TRIES_MAX) {
             app->missed[NR_MISSED_GAP]++;
             lose(app, r, p);
+            s->had_gap = s->is_lost;
         }
         return;
     }
@@ -450,14 +471,19 @@ void nr_app_segment(struct nr_app *app, struct nr_reading *r, const struct nr_ap
         app->missed[NR_MISSED_GAP]++;
         read_backlog_beginning(app, r, p);
         lose(app, r, p);
+        s->had_gap = s->is_lost;
     }
     if (s->parser == NR_READ_NOTHING || (s->is_lost && !find_beginning(app, r, p, &rest))) {
         return;
     }
+    app->message.hands_over = false;
     if (rest.offset == 0 && s->backlog.count == 0) {
         read_in_place(app, r, p, &rest);
     } else {
         read_behind(app, r, p, &rest);
+    }
+    if (app->message.hands_over) {
+        read_handed_over(app, r, p);
     }
 }
 

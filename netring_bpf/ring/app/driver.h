@@ -26,6 +26,7 @@ struct nr_app_side {
     uint8_t tries;    /* packets that led nowhere */
     bool is_chunks;   /* a body in chunks */
     bool is_lost;     /* bytes are missing: a message may begin with any segment */
+    bool had_gap;     /* whole messages may be missing too */
     bool begins;      /* `base` is where the next segment begins */
 };
 enum { NR_READ_ANY = 0, NR_READ_NOTHING = 255 };
@@ -40,6 +41,7 @@ struct nr_reading {
     uint32_t note;    /* of the last message */
     uint8_t carrier;  /* NR_APP_* that handed over */
     uint8_t protocol; /* the last that was told */
+    bool is_renewed;  /* QUIC: the questions that wait are of an earlier connection */
     uint32_t next_free;
 };
 
@@ -66,6 +68,15 @@ struct nr_app_listener {
     void (*exchange)(void *owner, uint32_t flow, uint8_t protocol, const struct nr_record *record);
 };
 
+/* What a client said that asked for an address; the answer comes in another flow. */
+#define NR_CLIENTS 32u
+struct nr_client {
+    uint64_t ts;
+    uint32_t pair;
+    uint8_t protocol; /* 0: free */
+    struct nr_record record;
+};
+
 struct nr_app {
     struct nr_reading *readings; /* the owner maps them */
     uint32_t reading_fresh, reading_free;
@@ -76,6 +87,7 @@ struct nr_app {
     struct nr_app_listener listener;
     uint64_t missed[NR_MISSED_COUNT];
     uint64_t exchanges;
+    struct nr_client clients[NR_CLIENTS]; /* by their pairs; a later one takes the place */
     /* For one packet. */
     struct nr_reading first; /* of a flow that has none yet */
     struct nr_message message;

@@ -29,6 +29,9 @@ static void take_hello(struct nr_app *app, struct nr_reading *r, const struct nr
                        uint8_t protocol, uint32_t length) {
     struct nr_message *m = &app->message;
     const char transport = protocol == NR_APP_QUIC ? 'q' : 'd';
+    if (r->is_renewed && m->role == NR_ANSWERS) {
+        nr_app_give_up_asks(app, r, p, 3);
+    }
     if (nr_is_client_hello(app->scratch, length)) {
         nr_ja4_add(app->scratch, length, transport, app->crypto, &m->record);
     } else if (m->role == NR_ANSWERS) {
@@ -194,6 +197,7 @@ int nr_app_quic(struct nr_app *app, struct nr_reading *r, const struct nr_app_pa
         return NR_NOT_THIS;
     }
     if (r->quic.begins) {
+        r->is_renewed = r->asks > 0; /* unless the same hello comes again, behind a Retry */
         begin_anew(app, &r->side[0]);
         begin_anew(app, &r->side[1]);
     }

@@ -9,10 +9,13 @@
 #include "siphash.h"
 
 enum {
-    WAYS = 8,         /* of each set */
-    TRIES = 100,      /* to enter a set, on the packet path */
-    TRIES_LONG = 1000 /* with pauses of a millisecond, elsewhere */
+    WAYS = 8,          /* of each set */
+    TRIES = 100,       /* to enter a set, on the packet path */
+    TRIES_LONG = 1000, /* with pauses of a millisecond, elsewhere */
+    WITNESSES = 3      /* times in a row that bear out a jump of the table's time */
 };
+
+#define JUMP (UINT64_C(60) * 1000000000u) /* ns ahead; less is believed at once */
 
 /* A name of an address, as one protocol tells it. */
 struct entry {
@@ -52,7 +55,9 @@ struct nr_names {
     uint32_t sets; /* of each kind; a power of two */
     struct name_set *names;
     struct asked_set *asked;
-    uint64_t now; /* of the latest packet that told a name */
+    uint64_t now;                  /* the table's time: see note_time() */
+    uint64_t jump_from, jump_last; /* the earliest and the latest time beyond a jump */
+    uint32_t jump_count;           /* such times in a row */
     uint64_t learned, replaced, missed, filled;
 };
 
@@ -115,10 +120,37 @@ static void leave(uint32_t *lock) {
     nr_store_release(lock, 0);
 }
 
-static void note_time(nr_names *names, uint64_t ts) {
+static void move_time(nr_names *names, uint64_t ts) {
     uint64_t now = nr_load_relaxed(&names->now);
     while (now < ts && !__atomic_compare_exchange_n(&names->now, &now, ts, true, __ATOMIC_RELAXED,
                                                     __ATOMIC_RELAXED)) {
+    }
+}
+
+/* Follows the time of the packets that tell names. A jump waits until later packets have borne it
+ * out: names end by this time, and one packet with a false stamp must not end them. Threads that
+ * disturb each other here delay it at most. */
+static void note_time(nr_names *names, uint64_t ts) {
+    const uint64_t now = nr_load_relaxed(&names->now);
+    const uint32_t count = nr_load_relaxed(&names->jump_count);
+    if (ts <= now || (now != 0 && ts - now <= JUMP)) {
+        if (count > 0) {
+            nr_store_relaxed(&names->jump_count, 0);
+        }
+        move_time(names, ts);
+        return;
+    }
+    const uint64_t from = nr_load_relaxed(&names->jump_from);
+    if (count > 0 && ts == nr_load_relaxed(&names->jump_last)) {
+        return; /* of the same packet */
+    }
+    const uint64_t least = count == 0 || ts < from ? ts : from;
+    nr_store_relaxed(&names->jump_last, ts);
+    nr_store_relaxed(&names->jump_from, least);
+    nr_store_relaxed(&names->jump_count, count + 1);
+    if (count + 1 >= WITNESSES) {
+        nr_store_relaxed(&names->jump_count, 0);
+        move_time(names, least);
     }
 }
 

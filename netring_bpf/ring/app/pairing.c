@@ -102,12 +102,23 @@ static bool is_asked_again(struct nr_app *app, const struct nr_reading *r, uint3
            memcmp(app->asked, app->told.bytes, size) == 0;
 }
 
-static void keep_ask(struct nr_app *app, struct nr_reading *r, const struct nr_app_packet *p,
-                     const struct nr_message *m) {
+static void begin_question(struct nr_app *app, const struct nr_reading *r,
+                           const struct nr_message *m) {
     begin_told(app, r, m->record.is_cut, m->record.bytes, m->record.size);
     nr_record_append(&app->told, m->record.bytes, m->record.size);
+}
+
+static void keep_ask(struct nr_app *app, struct nr_reading *r, const struct nr_app_packet *p,
+                     const struct nr_message *m) {
+    const bool is_renewed = r->is_renewed;
+    r->is_renewed = false;
+    begin_question(app, r, m);
     if (p->is_datagram && is_asked_again(app, r, m->pair)) {
         return;
+    }
+    if (is_renewed) {
+        nr_app_give_up_asks(app, r, p, 3);
+        begin_question(app, r, m);
     }
     nr_record_bytes(&app->told, NR_FIELD_ASKED_TS, (const uint8_t *)&p->ts, sizeof p->ts);
     if (r->side[p->side ^ 1].parser == NR_READ_NOTHING) {
@@ -137,6 +148,55 @@ static void join(struct nr_app *app, const struct nr_reading *r, uint32_t asked_
     nr_record_append(&app->told, answer->bytes, answer->size);
 }
 
+/* -- clients without an address: their flow is not that of the answer -- */
+
+#define CLIENT_NS (30 * 1000000000ull)
+#define OFFER 2 /* also ADVERTISE of DHCPv6: another server's answer may count */
+
+static const uint8_t OF_CLIENT[] = {NR_FIELD_HOST_NAME, NR_FIELD_CLIENT_FQDN, NR_FIELD_VENDOR_CLASS,
+                                    NR_FIELD_REQUESTED};
+
+static bool is_dhcp(uint8_t protocol) {
+    return protocol == NR_APP_DHCP || protocol == NR_APP_DHCPV6;
+}
+
+static void keep_client(struct nr_app *app, const struct nr_app_packet *p,
+                        const struct nr_message *m) {
+    struct nr_client *client = &app->clients[m->pair % NR_CLIENTS];
+    client->ts = p->ts;
+    client->pair = m->pair;
+    client->protocol = m->protocol;
+    nr_record_clear(&client->record);
+    nr_record_append(&client->record, m->record.bytes, m->record.size);
+}
+
+/* Returns whether the answer goes to this client, as far as both tell its MAC address. */
+static bool is_for(const struct nr_client *client, const struct nr_record *answer) {
+    struct nr_field mac, other;
+    return !nr_record_find(client->record.bytes, client->record.size, NR_FIELD_MAC, &mac) ||
+           !nr_record_find(answer->bytes, answer->size, NR_FIELD_MAC, &other) ||
+           (mac.length == other.length && memcmp(mac.value, other.value, mac.length) == 0);
+}
+
+/* Adds what the client told to app->told, an answer that gives it an address. */
+static void add_client(struct nr_app *app, const struct nr_app_packet *p,
+                       const struct nr_message *m) {
+    const struct nr_client *client = &app->clients[m->pair % NR_CLIENTS];
+    struct nr_field field, other;
+    uint32_t at = 0;
+    if (client->protocol != m->protocol || client->pair != m->pair ||
+        p->ts - client->ts > CLIENT_NS || !is_for(client, &m->record) ||
+        nr_record_value(m->record.bytes, m->record.size, NR_FIELD_MESSAGE_TYPE, OFFER) == OFFER) {
+        return;
+    }
+    while (nr_record_next(client->record.bytes, client->record.size, &at, &field)) {
+        if (memchr(OF_CLIENT, field.field, sizeof OF_CLIENT) != NULL &&
+            !nr_record_find(app->told.bytes, app->told.size, field.field, &other)) {
+            nr_record_bytes(&app->told, field.field, field.value, field.length);
+        }
+    }
+}
+
 static void pair_answer(struct nr_app *app, struct nr_reading *r, const struct nr_app_packet *p,
                         const struct nr_message *m) {
     const uint32_t n = m->role == NR_ANSWERS ? find_ask(r, m->pair) : NR_ASKS_MAX;
@@ -146,6 +206,11 @@ static void pair_answer(struct nr_app *app, struct nr_reading *r, const struct n
     join(app, r, size, &m->record, m->record.is_cut && !says_cut);
     if (app->told.is_cut && !has(app->told.bytes, app->told.size, NR_FIELD_CUT)) {
         join(app, r, size, &m->record, true); /* both together are too long */
+    }
+    if (is_dhcp(m->protocol) && m->role == NR_ALONE) {
+        keep_client(app, p, m);
+    } else if (is_dhcp(m->protocol) && size == 0) {
+        add_client(app, p, m);
     }
     tell(app, p, protocol);
 }
@@ -157,7 +222,7 @@ void nr_app_stop(struct nr_app *app, struct nr_reading *r, const struct nr_app_p
     s->parser = NR_READ_NOTHING;
     s->skip = 0;
     s->needs = 0;
-    s->is_lost = s->is_chunks = false;
+    s->is_lost = s->had_gap = s->is_chunks = false;
     nr_app_give_up_asks(app, r, p, 1u << (side ^ 1)); /* they will not be answered */
 }
 
@@ -193,7 +258,7 @@ static void hand_over(struct nr_app *app, struct nr_reading *r, const struct nr_
         s->parser = NR_READ_ANY;
         s->needs = 0;
         s->attempts = s->tries = 0;
-        s->is_chunks = s->is_lost = false;
+        s->is_chunks = s->is_lost = s->had_gap = false;
     }
 }
 

@@ -16,7 +16,7 @@ struct layers {
     uint32_t captured, wire;  /* bytes of the transport header and payload */
 };
 
-static bool read_tcp(const struct layers *l, struct nr_dissected *out) {
+NR_INLINE bool read_tcp(const struct layers *l, struct nr_dissected *out) {
     const uint8_t *at = l->transport;
     if (l->captured < TCP) {
         return false;
@@ -33,30 +33,32 @@ static bool read_tcp(const struct layers *l, struct nr_dissected *out) {
     return true;
 }
 
-static bool may_be_tunnel(const struct layers *l, const nr_decode_options *options) {
-    const uint8_t *at = l->transport;
-    const uint16_t src = nr_be16(at), dst = nr_be16(at + 2);
-    return (nr_may_have_tunnel(options, src) && nr_tunnel_on(options, src) != 0) ||
-           (nr_may_have_tunnel(options, dst) && nr_tunnel_on(options, dst) != 0) ||
-           nr_looks_like_tunnel(at + UDP, l->captured - UDP);
+/* Not inlined: it needs more registers, which most datagrams would save and restore. */
+static __attribute__((noinline)) bool has_tunnel_port(const nr_decode_options *options,
+                                                      uint16_t src, uint16_t dst) {
+    return nr_tunnel_on(options, src) != 0 || nr_tunnel_on(options, dst) != 0;
 }
 
-/* Not inlined: it needs more registers, which segments of TCP would save and restore. */
-static __attribute__((noinline)) bool
-read_udp(const struct layers *l, const nr_decode_options *options, struct nr_dissected *out) {
-    if (l->captured < UDP || (options->tunnel_depth > 0 && may_be_tunnel(l, options))) {
-        return false;
-    }
+NR_INLINE bool may_be_tunnel(const struct layers *l, const nr_decode_options *options) {
+    const uint8_t *at = l->transport;
+    const uint16_t src = nr_be16(at), dst = nr_be16(at + 2);
+    const bool listed = nr_may_have_tunnel(options, src) || nr_may_have_tunnel(options, dst);
+    return nr_looks_like_tunnel(at + UDP, l->captured - UDP) ||
+           (NR_UNLIKELY(listed) && has_tunnel_port(options, src, dst));
+}
+
+NR_INLINE bool read_udp(const struct layers *l, const nr_decode_options *options,
+                        struct nr_dissected *out) {
     const uint32_t length = nr_be16(l->transport + 4);
     if (length < UDP || length > l->wire) {
         return false;
     }
     out->payload = length - UDP;
-    return true;
+    return options->tunnel_depth == 0 || !may_be_tunnel(l, options);
 }
 
-static bool read_transport(const struct layers *l, const nr_decode_options *options,
-                           struct nr_dissected *out) {
+NR_INLINE bool read_transport(const struct layers *l, const nr_decode_options *options,
+                              struct nr_dissected *out) {
     switch (out->key.proto) {
     case NR_PROTO_TCP:
         return read_tcp(l, out);
@@ -67,55 +69,51 @@ static bool read_transport(const struct layers *l, const nr_decode_options *opti
     }
 }
 
+/* Returns the ends of a packet with addresses of `size` bytes from `src_h` on. */
+NR_INLINE struct nr_ends ends_of(const uint8_t *src_h, size_t size, const struct layers *l) {
+    return (struct nr_ends){.src_h = src_h,
+                            .dst_h = src_h + size,
+                            .src_p = nr_be16(l->transport),
+                            .dst_p = nr_be16(l->transport + 2)};
+}
+
 /* Reads IPv4 at `ip`, `captured` of `wire` bytes. Returns false if it is not of the common form. */
-static bool read_ipv4(const uint8_t *ip, uint32_t captured, uint32_t wire,
-                      const nr_decode_options *options, struct nr_dissected *out) {
-    if (captured < IPV4) {
+NR_INLINE bool read_ipv4(const uint8_t *ip, uint32_t captured, uint32_t wire,
+                         const nr_decode_options *options, struct nr_dissected *out) {
+    if (captured < IPV4 + UDP) {
         return false;
     }
     const uint32_t total = nr_be16(ip + 2);
-    if (ip[0] != 0x45 || total < IPV4 || total > wire || nr_be16(ip + 6) & MORE_OR_OFFSET) {
+    if (ip[0] != 0x45 || total < IPV4 + UDP || total > wire || nr_be16(ip + 6) & MORE_OR_OFFSET) {
         return false;
     }
     const uint32_t whole = captured < total ? captured : total;
     const struct layers l = {ip + IPV4, whole - IPV4, total - IPV4};
+    const struct nr_ends ends = ends_of(ip + 12, 4, &l);
     out->key.family = 4;
     out->key.proto = ip[9];
     out->ip_bytes = total;
-    if (!read_transport(&l, options, out)) {
-        return false;
-    }
-    const struct nr_ends ends = {.src_h = ip + 12,
-                                 .dst_h = ip + 16,
-                                 .src_p = nr_be16(l.transport),
-                                 .dst_p = nr_be16(l.transport + 2)};
     nr_put_ends_v4(&ends, out);
-    return true;
+    return read_transport(&l, options, out);
 }
 
 static bool read_ipv6(const uint8_t *ip, uint32_t captured, uint32_t wire,
                       const nr_decode_options *options, struct nr_dissected *out) {
-    if (captured < IPV6) {
+    if (captured < IPV6 + UDP) {
         return false;
     }
     const uint32_t payload = nr_be16(ip + 4);
-    if (ip[0] >> 4 != 6 || payload == 0 || payload > wire - IPV6) {
+    if (ip[0] >> 4 != 6 || payload < UDP || payload > wire - IPV6) {
         return false;
     }
     const uint32_t rest = captured - IPV6;
     const struct layers l = {ip + IPV6, rest < payload ? rest : payload, payload};
+    const struct nr_ends ends = ends_of(ip + 8, 16, &l);
     out->key.family = 6;
     out->key.proto = ip[6];
     out->ip_bytes = payload + IPV6;
-    if (!read_transport(&l, options, out)) {
-        return false;
-    }
-    const struct nr_ends ends = {.src_h = ip + 8,
-                                 .dst_h = ip + 24,
-                                 .src_p = nr_be16(l.transport),
-                                 .dst_p = nr_be16(l.transport + 2)};
     nr_put_ends_v6(&ends, out);
-    return true;
+    return read_transport(&l, options, out);
 }
 
 /* Reads the headers of IPv4 from a copy of the frame's first 64 bytes, one cache line on AF_XDP.
@@ -141,17 +139,22 @@ bool nr_decode_plain(const struct nr_frame *frame, const nr_decode_options *opti
         type = nr_be16(at + 16);
         head = ETHERNET + TAG;
     }
-    nr_clear_dissected(out);
-    nr_take_macs(&out->macs, at);
+    nr_clear_for_plain(out);
+    out->plain = frame;
+    out->macs_mix = nr_mix_macs(at);
     out->key.vlan[0] = vlan;
     out->key.vlan[1] = NR_NO_VLAN;
     const uint32_t captured = frame->caplen - head;
     const uint32_t wire = (frame->len > frame->caplen ? frame->len : frame->caplen) - head;
-    out->captured_end = frame->data + frame->caplen;
     if (type == NR_ETHERTYPE_IPV4) {
-        out->transport_at = frame->data + head + IPV4;
         return read_ipv4(at + head, captured, wire, options, out);
     }
-    out->transport_at = frame->data + head + IPV6;
     return type == NR_ETHERTYPE_IPV6 && read_ipv6(frame->data + head, captured, wire, options, out);
+}
+
+const uint8_t *nr_plain_transport(const struct nr_dissected *packet) {
+    const uint8_t *data = packet->plain->data;
+    const uint16_t type = nr_be16(data + 12);
+    const uint32_t head = type == TYPE_8021Q || type == TYPE_8021AD ? ETHERNET + TAG : ETHERNET;
+    return data + head + (packet->key.family == 4 ? IPV4 : IPV6);
 }

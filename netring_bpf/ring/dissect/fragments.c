@@ -19,6 +19,7 @@
 #define NONE UINT32_MAX
 #define BUFFERS_MAX 256u   /* half of them only for tunnels whose first fragment is known */
 #define BUFFER_SIZE 65536u /* no IP packet is longer */
+#define FRAGMENT_HEADER 8u /* of IPv6 */
 
 struct range {
     uint32_t start, end;
@@ -51,6 +52,7 @@ struct waiting {
     uint32_t bytes, ip_bytes;
     uint32_t start, end;
     uint32_t next; /* of the same datagram, or of the free ones */
+    struct nr_macs macs;
 };
 
 struct datagram {
@@ -62,10 +64,12 @@ struct datagram {
     bool has_first;
     bool is_ready; /* its fragments have waited long enough */
     bool is_inner;
+    bool is_complete; /* and was told to be */
     uint8_t ranges_used;
     struct range ranges[MAX_RANGES];
     uint32_t buffer; /* of the payload; NONE: not kept */
     uint32_t length; /* of the payload; 0: the last piece has not come */
+    uint32_t ip_header, transport_header;
     uint32_t waiting, first_waiting, last_waiting;
     uint32_t before, after; /* in the list of datagrams with fragments that wait */
     uint64_t parent_id;
@@ -230,13 +234,10 @@ static void keep_payload(struct nr_fragments *f, struct datagram *d, const struc
         return;
     }
     memcpy(buffer_of(f, d) + piece->start, piece->data, piece->end - piece->start);
-    if (piece->last) {
-        d->length = piece->end;
-    }
 }
 
 static bool is_whole(const struct datagram *d) {
-    return d->buffer != NONE && d->length != 0 && d->ranges_used == 1 && d->ranges[0].start == 0 &&
+    return d->has_first && d->length != 0 && d->ranges_used == 1 && d->ranges[0].start == 0 &&
            d->ranges[0].end == d->length;
 }
 
@@ -252,6 +253,13 @@ static struct segment segment_of(const struct nr_dissected *p) {
                             .ack = p->tcp_ack,
                             .window = p->window,
                             .flags = p->tcp_flags & NR_FLAG_ACK};
+}
+
+/* Notes the headers in front of the datagram's payload and of the transport's. */
+static void note_headers(struct datagram *d, const struct nr_dissected *p) {
+    const uint32_t piece = p->piece.end - p->piece.start;
+    d->ip_header = p->ip_bytes - piece - (p->key.family == 6 ? FRAGMENT_HEADER : 0);
+    d->transport_header = piece - (p->payload < piece ? p->payload : piece);
 }
 
 /* Makes the packet one of the flow that the datagram's first belongs to. */
@@ -289,6 +297,7 @@ static void begin_datagram(struct nr_fragments *f, struct datagram *d,
 
 static void note_piece(struct nr_fragments *f, struct datagram *d, const struct nr_piece *piece) {
     f->overlaps += add_range(d, piece);
+    d->length = piece->last ? piece->end : d->length;
     keep_payload(f, d, piece);
 }
 
@@ -403,7 +412,8 @@ bool nr_fragments_hold(struct nr_fragments *f, uint64_t now, const struct nr_dis
                                     .ip_bytes = p->ip_bytes,
                                     .start = p->piece.start,
                                     .end = p->piece.end,
-                                    .next = NONE};
+                                    .next = NONE,
+                                    .macs = nr_find_macs(p)};
     append_piece(f, d, i);
     note_piece(f, d, &p->piece);
     return true;
@@ -423,6 +433,8 @@ bool nr_fragments_next(struct nr_fragments *f, uint64_t now, struct nr_waited *o
     p->piece = (struct nr_piece){.start = piece.start, .end = piece.end, .later = true};
     p->part = has_first ? 0 : NR_FRAGMENT;
     p->tunnel = d->tunnel;
+    p->macs = piece.macs;
+    p->macs_mix = nr_mix_macs(piece.macs.dst);
     give_key(d, p);
     out->frame = (struct nr_fragment_frame){
         .ts = piece.ts, .parent_id = d->parent_id, .bytes = piece.bytes, .is_inner = d->is_inner};
@@ -449,6 +461,7 @@ void nr_fragments_note(struct nr_fragments *f, uint64_t now, const struct nr_dis
     take_key(d, p);
     d->has_first = true;
     d->segment = segment_of(p);
+    note_headers(d, p);
     note_piece(f, d, &p->piece);
     make_ready(f, d);
 }
@@ -464,17 +477,21 @@ bool nr_fragments_resolve(struct nr_fragments *f, uint64_t now, struct nr_dissec
     return true;
 }
 
-const uint8_t *nr_fragments_whole(struct nr_fragments *f, uint64_t now,
-                                  const struct nr_dissected *p, uint32_t *length) {
+bool nr_fragments_complete(struct nr_fragments *f, uint64_t now, const struct nr_dissected *p,
+                           struct nr_whole *out) {
     const struct identity identity = identity_of(p);
     struct datagram *d = find_datagram(f, now, &identity);
-    if (d == NULL || !d->has_first || !is_whole(d)) {
-        return NULL;
+    if (d == NULL || d->is_complete || !is_whole(d)) {
+        return false;
     }
-    *length = d->length;
-    const uint8_t *whole = buffer_of(f, d);
+    const uint32_t header = d->transport_header;
+    *out = (struct nr_whole){.data = d->buffer != NONE ? buffer_of(f, d) : NULL,
+                             .length = d->length,
+                             .ip_bytes = d->ip_header + d->length,
+                             .payload = d->length > header ? d->length - header : 0};
     release_buffer(f, d);
-    return whole;
+    d->is_complete = true;
+    return true;
 }
 
 uint64_t nr_fragments_overlaps(const struct nr_fragments *f) {

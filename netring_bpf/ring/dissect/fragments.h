@@ -21,6 +21,14 @@ struct nr_waited {
     struct nr_dissected packet;
 };
 
+/* A datagram of which each fragment was seen. */
+struct nr_whole {
+    const uint8_t *data; /* its payload, until the next call; NULL: not kept */
+    uint32_t length;     /* of the payload, the transport's header included */
+    uint32_t ip_bytes;   /* of the packet before it was cut */
+    uint32_t payload;    /* of the transport */
+};
+
 /* Makes a table for at least `capacity` datagrams; each is forgotten timeout_ns after its first
  * piece. */
 struct nr_fragments *nr_fragments_create(uint32_t capacity, uint64_t timeout_ns,
@@ -48,9 +56,9 @@ bool nr_fragments_hold(struct nr_fragments *fragments, uint64_t now,
                        const struct nr_dissected *packet, const struct nr_fragment_frame *frame,
                        bool keeps);
 
-/* Returns the payload of the packet's datagram if it is kept and whole, until the next call. */
-const uint8_t *nr_fragments_whole(struct nr_fragments *fragments, uint64_t now,
-                                  const struct nr_dissected *packet, uint32_t *length);
+/* Returns whether this fragment, the latest, makes its datagram whole. */
+bool nr_fragments_complete(struct nr_fragments *fragments, uint64_t now,
+                           const struct nr_dissected *packet, struct nr_whole *whole);
 
 /* Gives out the next fragment that has waited long enough, with the key of its first, or without
  * ports if that has not come. Returns false if there is none. */

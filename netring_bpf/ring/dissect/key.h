@@ -31,12 +31,4 @@ static inline void nr_put_ends_v6(const struct nr_ends *ends, struct nr_dissecte
     nr_put_ends_of(ends, order > 0 || (order == 0 && ends->src_p > ends->dst_p), 16, out);
 }
 
-/* fast_path.c: decodes the most common frames. Returns false for any other, and *out is undefined
- * then. */
-bool nr_decode_plain(const struct nr_frame *frame, const nr_decode_options *options,
-                     struct nr_dissected *out);
-/* layers.c: decodes any frame, layer by layer. */
-int nr_decode_layers(const struct nr_frame *frame, const nr_decode_options *options,
-                     struct nr_dissected *out);
-
 #endif

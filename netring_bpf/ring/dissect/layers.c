@@ -23,12 +23,11 @@ static bool may_tell_neighbour(const struct nr_cursor *c, uint16_t ethertype) {
 /* Notes the stations of a frame that is not in a tunnel. */
 static void note_link(const struct nr_cursor *c, const struct nr_ends *ends, uint16_t ethertype,
                       struct nr_dissected *out) {
-    uint8_t macs[sizeof out->macs.dst + sizeof out->macs.src];
     out->tells_neighbour = may_tell_neighbour(c, ethertype);
     if (ends->src_mac != NULL) {
-        memcpy(macs, ends->dst_mac, sizeof out->macs.dst);
-        memcpy(macs + sizeof out->macs.dst, ends->src_mac, sizeof out->macs.src);
-        nr_take_macs(&out->macs, macs);
+        memcpy(out->macs.dst, ends->dst_mac, sizeof out->macs.dst);
+        memcpy(out->macs.src, ends->src_mac, sizeof out->macs.src);
+        out->macs_mix = nr_mix_macs(out->macs.dst);
     }
 }
 
@@ -73,6 +72,7 @@ static bool decode_tunneled(const struct nr_cursor *c, const struct nr_ends *end
         return false;
     }
     deeper.macs = out->macs;
+    deeper.macs_mix = out->macs_mix;
     *out = deeper;
     return true;
 }
@@ -137,7 +137,6 @@ static int decode_frame(const struct nr_frame *frame, const struct nr_tunnel *tu
     c.wire = c.wire > tag ? c.wire - tag : 0;
     c.wire = c.wire > frame->caplen ? c.wire : frame->caplen;
     nr_clear_dissected(out);
-    nr_clear(&out->macs, sizeof out->macs);
     if (tunnel != NULL) {
         out->tunnel = *tunnel;
     }
@@ -162,13 +161,6 @@ int nr_decode_layers(const struct nr_frame *frame, const nr_decode_options *opti
     return decode_frame(frame, NULL, 0, options, out);
 }
 
-int nr_decode(const struct nr_frame *frame, const nr_decode_options *options,
-              struct nr_dissected *out) {
-    return NR_LIKELY(nr_decode_plain(frame, options, out))
-               ? NR_KEYED
-               : decode_frame(frame, NULL, 0, options, out);
-}
-
 int nr_decode_inner(const struct nr_dissected *outer, const nr_decode_options *options,
                     struct nr_dissected *out) {
     const struct nr_inner *inner = &outer->inner;
@@ -180,7 +172,8 @@ int nr_decode_inner(const struct nr_dissected *outer, const nr_decode_options *o
         decode_frame(&frame, &inner->tunnel,
                      virtual_network ? inner->tunnel.id + 1 : outer->key.network, options, out);
     if (kind != 0) {
-        out->macs = outer->macs;
+        out->macs = nr_find_macs(outer);
+        out->macs_mix = outer->macs_mix;
     }
     return reason;
 }

@@ -60,21 +60,15 @@ struct nr_inner {
 struct nr_macs {
     uint8_t dst[6];
     uint8_t src[6];
-    uint16_t mix; /* of all these bytes: others almost always have another one */
 };
 
-static inline uint16_t nr_mix_macs(uint64_t first, uint32_t last) {
-    return (uint16_t)((first ^ (uint64_t)last << 32) * 0x9e3779b97f4a7c15u >> 48);
-}
-
-/* Takes the addresses from an Ethernet header. */
-static inline void nr_take_macs(struct nr_macs *macs, const uint8_t *ethernet) {
+/* Returns a number made of both addresses: others almost always have another one. */
+static inline uint16_t nr_mix_macs(const uint8_t *ethernet) {
     uint64_t first;
     uint32_t last;
     memcpy(&first, ethernet, sizeof first);
     memcpy(&last, ethernet + sizeof first, sizeof last);
-    memcpy(macs, ethernet, sizeof macs->dst + sizeof macs->src);
-    macs->mix = nr_mix_macs(first, last);
+    return (uint16_t)((first ^ (uint64_t)last << 32) * 0x9e3779b97f4a7c15u >> 48);
 }
 
 /* An IP fragment: its datagram, and its place in it. */
@@ -111,45 +105,82 @@ struct nr_dissected {
     bool quotes;          /* an ICMP error: `quoted` is the flow of the packet that caused it */
     bool tells_neighbour; /* ARP or neighbour discovery, by its first bytes; not in a tunnel */
     /* The fields below are not cleared for each packet. */
-    const uint8_t *transport_at; /* of a whole TCP segment or UDP datagram, as long as its frame is
-                                    there; NULL: a fragment, or another protocol */
-    const uint8_t *captured_end; /* behind what the capture has of it; valid if transport_at is */
-    struct nr_macs macs;         /* of the outermost frame */
+    uint16_t macs_mix;            /* nr_mix_macs() of the outermost frame; 0: the link has none */
+    const struct nr_frame *plain; /* the frame, as long as it is there, if the fast path read it;
+                                     NULL: the three fields below are valid instead */
+    struct nr_macs macs;          /* of the outermost frame */
+    const uint8_t *transport_at;  /* of a whole TCP segment or UDP datagram, as long as its frame is
+                                     there; NULL: a fragment, or another protocol */
+    const uint8_t *captured_end;  /* behind what the capture has of it; valid if transport_at is */
     struct nr_key quoted;
     struct nr_tunnel tunnel; /* the innermost around this packet; valid if its kind is not 0 */
     struct nr_inner inner;   /* valid if its `at` is not NULL */
 };
 
-static inline void nr_clear_dissected(struct nr_dissected *out) {
-    nr_clear(out, offsetof(struct nr_dissected, transport_at));
-    out->transport_at = NULL;
+/* Clears all but what the fast path fills, or leaves in its frame. */
+static inline void nr_clear_for_plain(struct nr_dissected *out) {
+    nr_clear(out, offsetof(struct nr_dissected, macs_mix));
     out->inner.at = NULL;
     out->tunnel.kind = out->tunnel.depth = 0;
 }
+
+static inline void nr_clear_dissected(struct nr_dissected *out) {
+    nr_clear_for_plain(out);
+    nr_clear(&out->macs, sizeof out->macs);
+    out->macs_mix = 0;
+    out->plain = NULL;
+    out->transport_at = NULL;
+}
+
+/* Returns the stations of the outermost frame. */
+static inline struct nr_macs nr_find_macs(const struct nr_dissected *p) {
+    struct nr_macs macs = p->macs;
+    if (p->plain != NULL) {
+        memcpy(&macs, p->plain->data, sizeof macs);
+    }
+    return macs;
+}
+
+/* fast_path.c: returns the transport header of a packet that it read. */
+const uint8_t *nr_plain_transport(const struct nr_dissected *packet);
 
 /* Finds the payload of a whole segment or datagram of which no part was left out. Returns how many
  * of its bytes the capture has. Few packets need it, so the dissector does not. */
 static inline uint32_t nr_find_payload(const struct nr_dissected *p, const uint8_t **at) {
     enum { TCP_OFFSET = 12, UDP_HEADER = 8 };
-    *at = p->transport_at;
-    if (p->transport_at == NULL) {
+    const struct nr_frame *plain = p->plain;
+    const uint8_t *transport = plain != NULL ? nr_plain_transport(p) : p->transport_at;
+    *at = transport;
+    if (transport == NULL) {
         return 0;
     }
-    const uint32_t there = (uint32_t)(p->captured_end - p->transport_at);
+    const uint8_t *end = plain != NULL ? plain->data + plain->caplen : p->captured_end;
+    const uint32_t there = (uint32_t)(end - transport);
     uint32_t header = UDP_HEADER;
     if (p->key.proto == NR_PROTO_TCP) {
-        header = there > TCP_OFFSET ? (p->transport_at[TCP_OFFSET] >> 4) * 4u : there;
+        header = there > TCP_OFFSET ? (transport[TCP_OFFSET] >> 4) * 4u : there;
     }
     header = header < there ? header : there;
     *at += header;
     return there - header < p->payload ? there - header : p->payload;
 }
 
+/* fast_path.c: decodes the most common frames. Returns false for any other, and *out is undefined
+ * then. */
+bool nr_decode_plain(const struct nr_frame *frame, const nr_decode_options *options,
+                     struct nr_dissected *out);
+/* layers.c: decodes any frame, layer by layer. */
+int nr_decode_layers(const struct nr_frame *frame, const nr_decode_options *options,
+                     struct nr_dissected *out);
+
 /* Decodes one frame as the options say. Returns NR_KEYED and fills *out, or returns the NR_* reason
  * why the frame has no flow. NR_FRAGMENT: a fragment without ports, of which *out has all but
  * those. Pure. */
-int nr_decode(const struct nr_frame *frame, const nr_decode_options *options,
-              struct nr_dissected *out);
+static inline int nr_decode(const struct nr_frame *frame, const nr_decode_options *options,
+                            struct nr_dissected *out) {
+    return NR_LIKELY(nr_decode_plain(frame, options, out)) ? NR_KEYED
+                                                           : nr_decode_layers(frame, options, out);
+}
 
 /* Decodes the packet inside `outer` in the same way. */
 int nr_decode_inner(const struct nr_dissected *outer, const nr_decode_options *options,

@@ -44,6 +44,7 @@ static void fill_extra_side(const struct extra_side *x, const struct stream *s,
     out->gaps = x->gaps;
     out->zero_windows = x->zero_windows;
     out->bad_checksums = x->bad_checksums;
+    out->fragments = x->fragments;
     out->fin_acked = s->fin_seen && s->acked >= x->fin;
 }
 

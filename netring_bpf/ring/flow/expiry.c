@@ -169,21 +169,22 @@ static __attribute__((noinline)) void run_timers(struct nr_table *t) {
     const uint32_t room = nr_handoff_room(t->handoff);
     uint32_t free = room > t->reserve ? room - t->reserve : 0;
     if (t->app != NULL) {
-        const uint32_t texts = nr_handoff_text_room(t->handoff) / NR_RECORD_SIZE;
-        const uint32_t kept = (t->handoff->text_mask + 1) / NR_RECORD_SIZE / 4;
-        const uint32_t fit = texts > kept ? texts - kept : 0;
+        const uint32_t texts = nr_handoff_text_room(t->handoff);
+        const uint32_t kept = nr_handoff_text_kept(t->handoff);
+        const uint32_t fit = texts > kept ? (texts - kept) / NR_RECORD_SIZE : 0;
         free = free < fit ? free : fit;
     }
     report_updates(t, sweep_idle(t, free < NR_SWEEP_MAX ? free : NR_SWEEP_MAX));
     t->due = next_due(t);
+    t->app_left = NR_APP_EVENTS; /* of the next frame */
 }
 
 void nr_table_tick(struct nr_table *t, uint64_t now) {
     t->now = nr_max_u64(t->now, now);
-    if (t->now >= t->due) {
+    t->app_left = NR_APP_EVENTS;
+    if (NR_UNLIKELY(t->now >= t->due)) {
         run_timers(t);
     }
-    t->app_left = NR_APP_EVENTS; /* of the next frame */
 }
 
 uint64_t nr_table_now(const struct nr_table *t) {

@@ -88,10 +88,11 @@ NR_INLINE void note_tunnel(struct nr_table *t, uint32_t i, const struct nr_disse
 NR_INLINE void note_stations(struct nr_table *t, uint32_t i, const struct nr_dissected *p) {
     struct flow *f = &t->flows[i];
     struct stations *stations = &t->stations[i];
+    const struct nr_macs macs = nr_find_macs(p);
     const int side = p->from_high == f->orig_is_high ? ORIG : RESP;
-    memcpy(stations->side[side].mac, p->macs.src, sizeof p->macs.src);
-    memcpy(stations->side[side ^ 1].mac, p->macs.dst, sizeof p->macs.dst);
-    f->stream[side].macs = p->macs.mix;
+    memcpy(stations->side[side].mac, macs.src, sizeof macs.src);
+    memcpy(stations->side[side ^ 1].mac, macs.dst, sizeof macs.dst);
+    f->stream[side].macs = p->macs_mix;
 }
 
 /* Follows the stations of a side, which the responder's first packet tells as well. */
@@ -173,7 +174,7 @@ static void forget_counts(struct nr_table *t, uint32_t i) {
             struct extra_side *e = &x->side[side];
             e->missing = 0;
             e->retransmitted = e->out_of_order = e->gaps = e->zero_windows = e->bad_checksums = 0;
-            e->packets_high = 0;
+            e->packets_high = e->fragments = 0;
         }
     }
     if (x != NULL) {
@@ -297,7 +298,7 @@ NR_INLINE int count_packet(struct nr_table *t, uint32_t i, int side, bool is_fir
                            const struct nr_dissected *p, uint64_t ts) {
     int reads = 0;
     struct flow *f = &t->flows[i];
-    struct stream *s = &t->flows[i].stream[side];
+    struct stream *s = &f->stream[side];
     nr_side_add_ip(f, side, p->ip_bytes, p->tcp_flags);
     f->side[side].last_ts = nr_max_u64(f->side[side].last_ts, ts);
     if (is_first) {
@@ -305,13 +306,11 @@ NR_INLINE int count_packet(struct nr_table *t, uint32_t i, int side, bool is_fir
     } else if (NR_UNLIKELY(!s->timed || s->reads)) {
         reads = note_beginning(t, i, side, ts);
     }
-    if (f->key.proto == NR_PROTO_UDP) {
+    if (!nr_is_tcp(f)) {
         s->payload += p->payload;
-        if (NR_UNLIKELY(!nr_history_has(f, side, SEEN_DATA))) {
+        if (f->key.proto == NR_PROTO_UDP && NR_UNLIKELY(!nr_history_has(f, side, SEEN_DATA))) {
             nr_history_note(t, i, side, SEEN_DATA, 'D');
         }
-    } else if (f->key.proto != NR_PROTO_TCP) {
-        s->payload += p->payload;
     }
     return reads;
 }
@@ -424,8 +423,8 @@ NR_INLINE void continue_flow(struct nr_table *t, uint32_t i, const struct nr_dis
         follow_tunnel(t, i, p, parent_id);
     }
     const int side = side_of(&t->flows[i], p);
-    if (NR_UNLIKELY(p->macs.mix != t->flows[i].stream[side].macs)) {
-        note_other_macs(t, i, side, p->macs.mix);
+    if (NR_UNLIKELY(p->macs_mix != t->flows[i].stream[side].macs)) {
+        note_other_macs(t, i, side, p->macs_mix);
     }
     const int state = count_and_read(t, i, side, false, p, ts, bytes);
     touch_flow(t, i, state & NR_STEP_CHANGED);
@@ -466,4 +465,11 @@ uint64_t nr_table_packet(struct nr_table *t, const struct nr_dissected *p, uint6
 uint64_t nr_table_add(struct nr_table *t, const struct nr_dissected *p, uint64_t ts, uint32_t bytes,
                       uint64_t parent_id) {
     return add_packet(t, p, ts, bytes, parent_id);
+}
+
+void nr_table_count_fragment(struct nr_table *t, const struct nr_dissected *p, bool completes) {
+    const uint32_t i = nr_slots_find(t, p->hash, &p->key);
+    if (i != NIL && !completes) { /* NIL: the packet has ended its flow */
+        nr_extra_take(t, i)->side[side_of(&t->flows[i], p)].fragments++;
+    }
 }

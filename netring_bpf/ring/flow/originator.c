@@ -56,8 +56,7 @@ void nr_flow_flip(struct nr_table *t, uint32_t i) {
         SWAP(t->timing[i].side[ORIG], t->timing[i].side[RESP]);
     }
     if (t->counted != NULL) {
-        SWAP(t->counted[i].packets[ORIG], t->counted[i].packets[RESP]);
-        SWAP(t->counted[i].bytes[ORIG], t->counted[i].bytes[RESP]);
+        nr_counted_flip(&t->counted[i]);
     }
     for (uint32_t n = 0; n < t->first_count; n++) {
         nr_first_packet *first = &t->first_packets[(size_t)i * t->first_count + n];

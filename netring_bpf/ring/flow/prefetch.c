@@ -11,7 +11,7 @@ static void prefetch_flows(const struct nr_table *t, struct nr_dissected *const 
         __builtin_prefetch(&t->slots[nr_slots_home(t, packets[n]->hash)]);
     }
     for (uint32_t n = 0; n < count; n++) {
-        packets[n]->maybe = nr_slots_find(t, packets[n]->hash, NULL);
+        packets[n]->maybe = nr_slots_guess(t, packets[n]->hash);
     }
     for (uint32_t n = 0; n < count; n++) {
         if (packets[n]->maybe != NIL) {

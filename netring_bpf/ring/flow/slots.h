@@ -59,16 +59,14 @@ static inline uint8_t *nr_slots_passed(struct slots *s, uint32_t hash) {
     return &s->passed[hash % sizeof s->passed];
 }
 
-/* Returns the flow of this key, or with `key` NULL the first flow of this hash. NIL: there is
- * none. */
-static inline uint32_t nr_slots_find(const struct nr_table *t, uint32_t hash,
-                                     const struct nr_key *key) {
+NR_INLINE uint32_t nr_slots_search(const struct nr_table *t, uint32_t hash,
+                                   const struct nr_key *key, bool any) {
     uint32_t group = nr_slots_home(t, hash);
     for (uint32_t tried = 0; tried < t->slot_groups; tried++) {
         struct slots *s = &t->slots[group];
         for (uint32_t bits = nr_slots_with(s->hash, hash); bits != 0; bits &= bits - 1) {
             const uint32_t i = s->flow[__builtin_ctz(bits)] - 1;
-            if (i != NIL && (key == NULL || nr_key_equal(&t->flows[i].key, key))) {
+            if (i != NIL && (any || nr_key_equal(&t->flows[i].key, key))) {
                 return i;
             }
         }
@@ -78,6 +76,17 @@ static inline uint32_t nr_slots_find(const struct nr_table *t, uint32_t hash,
         group = nr_slots_next(t, group);
     }
     return NIL;
+}
+
+/* Returns the flow of this key; NIL: there is none. */
+static inline uint32_t nr_slots_find(const struct nr_table *t, uint32_t hash,
+                                     const struct nr_key *key) {
+    return nr_slots_search(t, hash, key, false);
+}
+
+/* Returns the first flow of this hash; NIL: there is none. */
+static inline uint32_t nr_slots_guess(const struct nr_table *t, uint32_t hash) {
+    return nr_slots_search(t, hash, NULL, true);
 }
 
 /* Adds a flow. A free slot exists, because there are more slots than flows. */

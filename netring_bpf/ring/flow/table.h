@@ -44,6 +44,10 @@ uint64_t nr_table_packet(struct nr_table *table, const struct nr_dissected *pack
 uint64_t nr_table_add(struct nr_table *table, const struct nr_dissected *packet, uint64_t ts,
                       uint32_t bytes, uint64_t parent_id);
 
+/* Counts the packet, which was just added, as a fragment. `completes`: its datagram is whole now. */
+void nr_table_count_fragment(struct nr_table *table, const struct nr_dissected *packet,
+                             bool completes);
+
 /* Moves the table's time to `now`, unless it is later already, then ends idle flows and reports
  * updates. nr_table_packet does the same before each packet, to the packet's time. One call handles
  * at most NR_SWEEP_MAX flows, so that it stays short. */

@@ -56,7 +56,7 @@ struct stream {
     int64_t acked;     /* the highest number that the peer has acknowledged */
     int64_t delivered; /* all bytes below it were seen or given up as a gap */
     uint32_t start;    /* the SYN's sequence number, seen or inferred */
-    uint16_t macs;     /* nr_macs.mix of its latest packet; 0: none yet */
+    uint16_t macs;     /* macs_mix of its latest packet; 0: none yet */
     uint16_t state : 3;
     uint16_t previous : 3; /* the last other state */
     uint16_t shake : 2;
@@ -119,7 +119,7 @@ struct extra_side {
     uint64_t missing;                      /* bytes */
     uint64_t first_ts, shake;              /* if the past says FAR_FROM_START: absolute, and ns */
     uint32_t last_syn, last_fin, last_rst; /* of the latest in the history */
-    uint32_t retransmitted, out_of_order, gaps, zero_windows, bad_checksums;
+    uint32_t retransmitted, out_of_order, gaps, zero_windows, bad_checksums, fragments;
     uint32_t held;         /* index of the ranges beyond `delivered`; NIL: none */
     uint32_t packets_high; /* the high half of the packets */
 };
@@ -194,10 +194,14 @@ _Static_assert(sizeof(struct inside) == 8, "one word");
 _Static_assert(NR_MAX_FLOWS <= NR_INSIDE_READING, "each flow can have a reading");
 _Static_assert((uint64_t)NR_MAX_FLOWS * NR_CELLS_A_FLOW <= NR_INSIDE_RECORD, "and all cells");
 
-/* What a flow had counted when the sums last took it. */
-struct counted {
+/* What a flow had counted when the sums took it last: those by its ends, and those by what is said
+ * inside, which have to wait until that is known. */
+struct counts {
     uint64_t packets[2];
     uint64_t bytes[2];
+};
+struct counted {
+    struct counts by_ends, by_content;
 };
 
 struct tunneled {
@@ -499,8 +503,7 @@ void nr_payload_account(const struct nr_table *t, nr_statistics *statistics);
 
 /* Feeds what is left of a flow that ends. */
 void nr_flow_count_last(struct nr_table *t, uint32_t i);
-/* Feeds what all flows have counted. */
-void nr_flow_count_all(struct nr_table *t);
+void nr_counted_flip(struct counted *counted);
 /* Ends the interval of a finite source, at the table's time. */
 void nr_table_end_interval(struct nr_table *t);
 

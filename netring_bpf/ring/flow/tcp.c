@@ -209,12 +209,10 @@ static bool completes_handshake(const struct nr_tcp_step *s) {
 }
 
 /* Handles most packets in a few steps: the next segment, or an acknowledgement, of a connection
- * with nothing missing. The effect is that of follow_packet(). Returns false for any other
- * packet. */
-static bool is_next_segment(struct nr_table *t, uint32_t i, int side,
-                            const struct nr_dissected *p) {
-    struct flow *f = &t->flows[i];
-    struct stream *self = &t->flows[i].stream[side], *peer = &t->flows[i].stream[side ^ 1];
+ * with nothing missing. The effect is that of follow_packet(), but for the letter. Returns false
+ * for any other packet. */
+static bool take_next_segment(struct flow *f, int side, const struct nr_dissected *p) {
+    struct stream *self = &f->stream[side], *peer = &f->stream[side ^ 1];
     const uint8_t marked = NR_FLAG_SYN | NR_FLAG_FIN | NR_FLAG_RST | NR_FLAG_ACK;
     if ((p->tcp_flags & marked) != NR_FLAG_ACK || !f->established ||
         self->state != NR_STATE_ESTABLISHED || peer->state != NR_STATE_ESTABLISHED ||
@@ -227,17 +225,13 @@ static bool is_next_segment(struct nr_table *t, uint32_t i, int side,
     if (acked < 0 || acked > peer->delivered) {
         return false;
     }
-    const uint32_t kind = p->payload > 0 ? SEEN_DATA : SEEN_ACK;
-    if (NR_UNLIKELY(!nr_history_has(f, side, kind))) {
-        nr_history_note(t, i, side, kind, p->payload > 0 ? 'D' : 'A');
-    }
     self->last += p->payload;
     self->delivered = self->last;
     peer->acked = acked > peer->acked ? acked : peer->acked;
     return true;
 }
 
-static int follow_packet(struct nr_tcp_step *s) {
+static int follow_step(struct nr_tcp_step *s) {
     int64_t acked = 0;
     note_beginning(s);
     begin_sender_stream(s);
@@ -271,12 +265,17 @@ static int follow_packet(struct nr_tcp_step *s) {
     return completes_handshake(s) ? NR_STEP_HANDSHAKE_DONE : NR_STEP_CHANGED;
 }
 
-int nr_tcp_packet(struct nr_table *t, uint32_t i, int side, const struct nr_dissected *p,
-                  uint64_t ts) {
+static __attribute__((noinline)) int note_first_letter(struct nr_table *t, uint32_t i, int side,
+                                                       const struct nr_dissected *p) {
+    const bool has_data = p->payload > 0;
+    nr_history_note(t, i, side, has_data ? SEEN_DATA : SEEN_ACK, has_data ? 'D' : 'A');
+    return NR_STEP_SAME;
+}
+
+/* Not inlined: it needs more registers, which most packets would save and restore. */
+static __attribute__((noinline)) int follow_packet(struct nr_table *t, uint32_t i, int side,
+                                                   const struct nr_dissected *p, uint64_t ts) {
     const uint8_t flags = p->tcp_flags;
-    if (NR_LIKELY(is_next_segment(t, i, side, p))) {
-        return NR_STEP_SAME;
-    }
     struct nr_tcp_step s = {
         .table = t,
         .flow = &t->flows[i],
@@ -293,7 +292,19 @@ int nr_tcp_packet(struct nr_table *t, uint32_t i, int side, const struct nr_diss
     };
     nr_tcp_look_from(&s, side);
     s.occupies = (s.rst ? 0 : s.length) + (s.syn ? 1u : 0u) + (s.fin ? 1u : 0u);
-    return follow_packet(&s);
+    return follow_step(&s);
+}
+
+int nr_tcp_packet(struct nr_table *t, uint32_t i, int side, const struct nr_dissected *p,
+                  uint64_t ts) {
+    const struct flow *f = &t->flows[i];
+    if (NR_UNLIKELY(!take_next_segment(&t->flows[i], side, p))) {
+        return follow_packet(t, i, side, p, ts);
+    }
+    if (NR_UNLIKELY(!nr_history_has(f, side, p->payload > 0 ? SEEN_DATA : SEEN_ACK))) {
+        return note_first_letter(t, i, side, p);
+    }
+    return NR_STEP_SAME;
 }
 
 bool nr_tcp_take_lone_syn(struct nr_table *t, uint32_t i, const struct nr_dissected *p) {

@@ -56,7 +56,8 @@ static char *put_side(char *at, const nr_event_side *side, bool is_tcp,
     at = put_number(at, side->implausible);
     at = put_word(at, is_tcp ? nr_tcp_state_name(side->tcp_state) : "");
     at = put_number_if(at, is_tcp, side->tcp_flags);
-    return put_word(at, side->fin_acked && is_tcp ? "true" : "");
+    at = put_word(at, side->fin_acked && is_tcp ? "true" : "");
+    return put_number(at, side->fragments);
 }
 
 static char *put_tunnel(char *at, const nr_event *e) {

@@ -77,6 +77,7 @@ static char *put_side(char *at, const nr_event_side *side, bool is_tcp, const ch
         SIDE_COUNT("tcp_flags", side->tcp_flags);
         at = side->fin_acked ? NR_PUT(OF_SIDE("fin_acked"), "true") : at;
     }
+    SIDE_COUNT_IF_ANY("fragments", side->fragments);
     return at;
 }
 

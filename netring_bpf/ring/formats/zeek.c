@@ -51,12 +51,13 @@ static uint16_t resp_port(const nr_event *e) {
     return answer >= 0 ? (uint16_t)answer : is_parsed(e->proto) ? e->resp_p : 0;
 }
 
-/* Writes the number of packets with a good checksum, which may be negative as in Python. */
+/* Writes the number of packets with a good checksum, those in fragments as one each. It may be
+ * negative as in Python. */
 static char *put_packets(char *at, const nr_event_side *side) {
-    const bool fewer = side->packets < side->bad_checksums;
+    const uint64_t others = (uint64_t)side->bad_checksums + side->fragments;
+    const bool fewer = side->packets < others;
     at = fewer ? NR_PUT(at, "-") : at;
-    return nr_put_u64(at, fewer ? side->bad_checksums - side->packets
-                                : side->packets - side->bad_checksums);
+    return nr_put_u64(at, fewer ? others - side->packets : side->packets - others);
 }
 
 /* Returns Zeek's name of the analyzer for a protocol inside; NULL: it has none. */

@@ -10,56 +10,19 @@
 
 #define DRAIN_NS (2000ull * 1000 * 1000)
 #define DRAIN_POLL_MS 5
-#define TICK_MS ((int)(NR_TICK_NS / 1000000))
 #define NAP_NS 50000
 #define MANY 256           /* frames since the last nap that make the next one long */
 #define REPLAY_PASSES 256  /* between two publications of the books */
 #define ID_BYTES 256u      /* of the first frame, for the ids of flows */
-#define TEXT_SHARES 128u   /* of the room for records, one a frame */
 #define COUNT_BESIDE 512u  /* cost of a step of nr_table_count() after each batch */
 #define COUNT_IDLE 8192u   /* the same where no frames wait */
 #define REPLAY_EVENTS 1024 /* events handed over at once: a wake-up is expensive */
 
 /* -- one pass over one source -- */
 
-/* Returns the most events that a frame makes. Each packet in it may be a fragment: those that wait
- * for it, or in its way, count first, and are of two more flows. Fragments that time out come
- * besides. */
-static uint32_t events_per_frame(const nr_reader *r) {
-    return NR_EVENTS_PER_PACKET * (3 * (1 + nr_reader_inner_max(r)) + NR_WAITED_AT_ONCE) +
-           NR_APP_EVENTS;
-}
-
-/* Returns how many frames of a file may be taken when the consumer has come to `tail`. There must
- * be room for all events of these frames, and for all that the timers may report before each
- * packet. Then no event is put off, and a file gives the same events however slow its consumer is.
- * A hand-off too small for that has room for the events of the packets themselves. The frames that
- * wait in stamps.c have their share, or an empty hand-off. */
-static uint32_t replay_allowance(const nr_reader *r, uint64_t tail) {
-    const uint32_t slots = r->handoff.mask + 1;
-    const uint32_t room = slots - (uint32_t)(r->handoff.head - tail);
-    /* Room that the timers do not use. */
-    const uint32_t reserve =
-        NR_BATCH * (NR_EVENTS_PER_PACKET * (1 + r->decode.tunnel_depth) + NR_APP_EVENTS);
-    const uint32_t each = events_per_frame(r) + NR_SWEEP_MAX * (1 + r->decode.tunnel_depth);
-    uint32_t frames = room > reserve ? (room - reserve) / each : 0;
-    if (slots < reserve + each) {
-        frames = room / events_per_frame(r);
-    }
-    /* Hardly any frame makes so many bytes of records: 64 KiB in a hand-off of common size. */
-    const uint32_t texts =
-        nr_handoff_text_room(&r->handoff) / ((r->handoff.text_mask + 1) / TEXT_SHARES);
-    frames = frames < texts ? frames : texts;
-    if (NR_UNLIKELY(r->stamps.count > 0)) {
-        const uint32_t one = frames > 0 && room == slots ? 1 : 0;
-        frames = frames > r->stamps.count ? frames - r->stamps.count : one;
-    }
-    return frames < NR_BATCH ? frames : NR_BATCH;
-}
-
 /* Returns how many frames may be taken now: a replay waits for room, a live ring does not. */
 static uint32_t frame_allowance(const nr_reader *r, const struct nr_source *source) {
-    return source->finite ? replay_allowance(r, nr_load_acquire(&r->handoff.tail)) : NR_BATCH;
+    return source->finite ? nr_replay_allowance(r, nr_load_acquire(&r->handoff.tail)) : NR_BATCH;
 }
 
 /* Prefetches a whole batch of frames, which another CPU wrote. The hint says that they are needed
@@ -107,7 +70,7 @@ static uint32_t read_source(nr_reader *r, struct nr_source *source) {
 /* Reads a batch of several files, in the order of time. */
 static uint32_t read_merged(nr_reader *r) {
     struct nr_frame frames[NR_BATCH];
-    const uint32_t max = replay_allowance(r, nr_load_acquire(&r->handoff.tail));
+    const uint32_t max = nr_replay_allowance(r, nr_load_acquire(&r->handoff.tail));
     const uint32_t count = max > 0 ? nr_merge_next(r, frames, max) : 0;
     if (count > 0) {
         if (NR_UNLIKELY(r->id_by_frame)) {
@@ -177,15 +140,6 @@ int nr_reader_tick(nr_reader *r, uint64_t now) {
     return check_sources(r);
 }
 
-/* Answers the bell: it tells of the stop (1), or of a source that was added (0). */
-static int answer_bell(const nr_reader *r) {
-    uint64_t rung;
-    if (read(r->bell_fd, &rung, sizeof rung) < 0 && errno != EAGAIN) {
-        return -errno;
-    }
-    return nr_load_acquire(&r->stopping) ? 1 : 0;
-}
-
 int nr_reader_wait(nr_reader *r, int timeout_ms) {
     const struct timespec breath = {.tv_nsec = 1000 * 1000};
     bool error = false;
@@ -207,54 +161,13 @@ int nr_reader_wait(nr_reader *r, int timeout_ms) {
         }
         nanosleep(&breath, NULL); /* an error that does not clear must not spin */
     }
-    return r->fds[0].revents & POLLIN ? answer_bell(r) : 0;
+    return r->fds[0].revents & POLLIN ? nr_reader_answer_bell(r) : 0;
 }
 
 /* As nr_reader_wait, in a thread that has no signals to act upon. */
 static int wait_through_signals(nr_reader *r, int timeout_ms) {
     const int rc = nr_reader_wait(r, timeout_ms);
     return rc == -EINTR ? 0 : rc;
-}
-
-/* Waits until the consumer has made room for a replay. */
-static int wait_for_room(nr_reader *r) {
-    struct pollfd fds[2] = {{.fd = r->bell_fd, .events = POLLIN},
-                            {.fd = r->handoff.space_fd, .events = POLLIN}};
-    uint64_t bell;
-    __atomic_store_n(&r->handoff.waiting, 1, __ATOMIC_SEQ_CST);
-    if (replay_allowance(r, __atomic_load_n(&r->handoff.tail, __ATOMIC_SEQ_CST)) == 0) {
-        (void)poll(fds, 2, TICK_MS);
-    }
-    __atomic_store_n(&r->handoff.waiting, 0, __ATOMIC_SEQ_CST);
-    if (read(r->handoff.space_fd, &bell, sizeof bell) < 0 && errno != EAGAIN) {
-        return -errno;
-    }
-    return fds[0].revents & POLLIN ? answer_bell(r) : 0;
-}
-
-/* Waits until the consumer has taken the interval before. Returns false after the stop. */
-static bool wait_for_interval(void *reader) {
-    nr_reader *r = reader;
-    struct pollfd fds[2] = {{.fd = r->bell_fd, .events = POLLIN},
-                            {.fd = r->handoff.space_fd, .events = POLLIN}};
-    uint64_t bell;
-    if (nr_load_acquire(&r->stopping)) {
-        return false;
-    }
-    nr_handoff_publish(&r->handoff);
-    nr_reader_publish_books(r);
-    __atomic_store_n(&r->handoff.waiting, 1, __ATOMIC_SEQ_CST);
-    if (nr_table_has_interval(r->table)) {
-        (void)poll(fds, 2, TICK_MS);
-    }
-    __atomic_store_n(&r->handoff.waiting, 0, __ATOMIC_SEQ_CST);
-    if (read(r->handoff.space_fd, &bell, sizeof bell) < 0 && errno != EAGAIN) {
-        return false;
-    }
-    if (fds[0].revents & POLLIN) {
-        (void)answer_bell(r);
-    }
-    return !nr_load_acquire(&r->stopping);
 }
 
 /* -- the loop -- */
@@ -287,8 +200,8 @@ static bool wait_for_pipes(nr_reader *r, int *rc) {
             fds[count++] = r->fds[1 + i];
         }
     }
-    if (count > 1 && poll(fds, count, TICK_MS) > 0 && fds[0].revents & POLLIN) {
-        *rc = answer_bell(r);
+    if (count > 1 && poll(fds, count, NR_TICK_MS) > 0 && fds[0].revents & POLLIN) {
+        *rc = nr_reader_answer_bell(r);
     }
     return count > 1;
 }
@@ -310,9 +223,10 @@ static void let_time_pass(nr_reader *r) {
 static int run_replay(nr_reader *r) {
     int rc = 0;
     uint32_t passes = 0, dlt, exact;
+    r->handoff.text_pause = 0;
     while (rc == 0 && !nr_load_relaxed(&r->stopping) && !nr_merge_is_read(r)) {
-        nr_table_make_room(r->table, (NR_BATCH + NR_STAMPS_WAITING) * events_per_frame(r) /
-                                         NR_EVENTS_PER_PACKET);
+        nr_table_make_room(r->table, (NR_BATCH + NR_STAMPS_WAITING) *
+                                         nr_events_per_frame(&r->decode) / NR_EVENTS_PER_PACKET);
         if (read_sources(r) > 0) {
             r->idle_at = 0; /* time is that of the packets */
         } else if (!nr_merge_is_read(r)) {
@@ -328,7 +242,7 @@ static int run_replay(nr_reader *r) {
             nr_reader_account(r);
             nr_reader_publish_books(r);
             if (!wait_for_pipes(r, &rc)) {
-                rc = wait_for_room(r);
+                rc = nr_replay_wait(r);
             }
         }
         if (++passes % REPLAY_PASSES == 0) {
@@ -337,13 +251,13 @@ static int run_replay(nr_reader *r) {
         }
     }
     while (rc == 0 && r->stamps.count > 0 && !nr_load_relaxed(&r->stopping) &&
-           replay_allowance(r, nr_load_acquire(&r->handoff.tail)) == 0) {
+           nr_replay_allowance(r, nr_load_acquire(&r->handoff.tail)) == 0) {
         nr_handoff_publish(&r->handoff);
-        rc = wait_for_room(r);
+        rc = nr_replay_wait(r);
     }
     nr_stamps_settle(r);
     nr_reader_account(r);
-    return rc < 0 ? rc : 0; /* 1: answer_bell() told of the stop */
+    return rc < 0 ? rc : 0; /* 1: nr_reader_answer_bell() told of the stop */
 }
 
 void nr_reader_quiesce(nr_reader *r) {
@@ -416,7 +330,7 @@ static int run_live(nr_reader *r) {
             take_nap(nap_ns, frames);
             frames = 0;
         } else if (rc == 0 && !drive_sources(r, now)) {
-            rc = wait_through_signals(r, TICK_MS);
+            rc = wait_through_signals(r, NR_TICK_MS);
         }
     }
     return rc;
@@ -425,7 +339,7 @@ static int run_live(nr_reader *r) {
 int nr_reader_run(nr_reader *r) {
     nr_store_relaxed(&r->clock.is_used, true);
     if (r->finite) {
-        nr_table_waits(r->table, wait_for_interval, r);
+        nr_table_waits(r->table, nr_reader_await_interval, r);
     }
     const int rc = r->finite ? run_replay(r) : run_live(r);
     if (!r->finite) {

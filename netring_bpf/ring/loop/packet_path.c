@@ -12,6 +12,23 @@ static void note_part(nr_reader *r, const struct nr_dissected *packet) {
 
 /* -- fragments -- */
 
+/* Adds a fragment to its flow. Returns as nr_table_add(). */
+static uint64_t add_fragment(nr_reader *r, struct nr_dissected *packet,
+                             const struct nr_fragment_frame *frame, bool completes) {
+    nr_table_prepare(r->table, &packet, 1);
+    const uint64_t id = nr_table_add(r->table, packet, frame->ts, frame->bytes, frame->parent_id);
+    nr_table_count_fragment(r->table, packet, completes);
+    return id;
+}
+
+/* Takes these bytes for those of the packet. A stream's payload follows from its numbers. */
+static void count_bytes(struct nr_dissected *packet, uint32_t ip_bytes, uint32_t payload) {
+    packet->ip_bytes = ip_bytes;
+    if (packet->key.proto != NR_PROTO_TCP) {
+        packet->payload = payload;
+    }
+}
+
 /* Accounts for a fragment that has waited. */
 static void account_waited(nr_reader *r, struct nr_waited *waited) {
     const struct nr_fragment_frame *frame = &waited->frame;
@@ -27,8 +44,10 @@ static void account_waited(nr_reader *r, struct nr_waited *waited) {
     }
     b->fragments++;
     note_part(r, packet);
-    nr_table_prepare(r->table, &packet, 1);
-    nr_table_add(r->table, packet, frame->ts, frame->bytes, frame->parent_id);
+    if (r->reassembled) {
+        count_bytes(packet, 0, 0);
+    }
+    add_fragment(r, packet, frame, false);
 }
 
 /* Accounts for at most `max` fragments that have waited long enough by `now`; by 0, for those only
@@ -47,7 +66,9 @@ void nr_reader_count_waited(nr_reader *r) {
 
 bool nr_reader_end_waiting(nr_reader *r) {
     struct nr_waited waited;
-    while (nr_handoff_room(&r->handoff) >= NR_EVENTS_PER_PACKET &&
+    const uint32_t events = NR_EVENTS_PER_PACKET + NR_APP_EVENTS;
+    while (nr_handoff_room(&r->handoff) >= events &&
+           nr_handoff_text_room(&r->handoff) >= events * NR_RECORD_SIZE &&
            nr_fragments_next(r->fragments, UINT64_MAX, &waited)) {
         account_waited(r, &waited);
     }
@@ -86,7 +107,7 @@ static bool hold_fragment(nr_reader *r, uint64_t now, const struct nr_dissected 
  * cannot wait has no ports. The fragment that completes a datagram gets what is only seen in the
  * whole: the packet inside a tunnel, or a TCP header. */
 static bool resolve_fragment(nr_reader *r, int reason, const struct nr_fragment_frame *frame,
-                             struct nr_dissected *packet) {
+                             struct nr_dissected *packet, bool *completes) {
     const uint64_t now = nr_table_now(r->table);
     if (reason == NR_KEYED) {
         note_first(r, now, packet);
@@ -98,10 +119,13 @@ static bool resolve_fragment(nr_reader *r, int reason, const struct nr_fragment_
         packet->part = NR_FRAGMENT;
         r->books.fragments++;
     }
-    uint32_t length = 0;
-    const uint8_t *whole = nr_fragments_whole(r->fragments, now, packet, &length);
-    if (whole != NULL) {
-        nr_decode_reassembled(packet, whole, length, &r->decode);
+    struct nr_whole whole = {0};
+    *completes = nr_fragments_complete(r->fragments, now, packet, &whole);
+    if (r->reassembled) {
+        count_bytes(packet, whole.ip_bytes, whole.payload);
+    }
+    if (whole.data != NULL) {
+        nr_decode_reassembled(packet, whole.data, whole.length, &r->decode);
     }
     return true;
 }
@@ -181,9 +205,11 @@ static void dissect_inner(nr_reader *r, uint64_t ts, const struct nr_dissected *
         const int reason = nr_decode_inner(outer, &r->decode, packet);
         const uint32_t rest = has_rest(packet) ? packet->inner.len : 0;
         const uint32_t length = outer->inner.len - rest;
-        if (is_fragment(reason, packet)) {
-            const struct nr_fragment_frame piece = {ts, parent_id, length, true};
-            if (!resolve_fragment(r, reason, &piece, packet)) {
+        const struct nr_fragment_frame piece = {ts, parent_id, length, true};
+        const bool is_part = is_fragment(reason, packet);
+        bool completes = false;
+        if (is_part) {
+            if (!resolve_fragment(r, reason, &piece, packet, &completes)) {
                 return;
             }
         } else if (reason != NR_KEYED) {
@@ -191,10 +217,14 @@ static void dissect_inner(nr_reader *r, uint64_t ts, const struct nr_dissected *
             return;
         }
         note_part(r, packet);
-        nr_table_prepare(r->table, &packet, 1);
         b->inner++;
         b->inner_bytes += length;
-        id = nr_table_add(r->table, packet, ts, length, parent_id);
+        if (is_part) {
+            id = add_fragment(r, packet, &piece, completes);
+        } else {
+            nr_table_prepare(r->table, &packet, 1);
+            id = nr_table_add(r->table, packet, ts, length, parent_id);
+        }
         outer = packet;
     }
 }
@@ -206,12 +236,13 @@ static __attribute__((noinline)) void account_fragment(nr_reader *r, const struc
     const struct nr_fragment_frame piece = {frame->ts, 0, frame->len, false};
     nr_table_tick(r->table, frame->ts + (uint64_t)nr_table_lead(r->table));
     nr_reader_count_waited(r);
-    if (is_fragment(reason, packet)) {
-        if (!resolve_fragment(r, reason, &piece, packet)) {
+    const bool is_part = is_fragment(reason, packet);
+    bool completes = false;
+    if (is_part) {
+        if (!resolve_fragment(r, reason, &piece, packet, &completes)) {
             b->fragments_waiting++;
             return;
         }
-        nr_table_prepare(r->table, &packet, 1);
     } else if (reason != NR_KEYED) {
         b->not_keyed[reason]++;
         return;
@@ -219,7 +250,8 @@ static __attribute__((noinline)) void account_fragment(nr_reader *r, const struc
     b->keyed++;
     b->keyed_bytes += frame->len;
     note_part(r, packet);
-    const uint64_t id = nr_table_add(r->table, packet, frame->ts, frame->len, 0);
+    const uint64_t id = is_part ? add_fragment(r, packet, &piece, completes)
+                                : nr_table_add(r->table, packet, frame->ts, frame->len, 0);
     if (packet->inner.at != NULL) {
         dissect_inner(r, frame->ts, packet, id);
     }
@@ -276,6 +308,9 @@ void nr_reader_dissect(nr_reader *r, const struct nr_frame *frames, uint32_t cou
         decode_batch(r, frames + done, part, &batch);
         nr_table_prepare(r->table, batch.keyed, batch.count);
         for (uint32_t n = 0; n < part; n++) {
+            if (NR_UNLIKELY(r->handoff.text_head >= r->handoff.text_pause)) {
+                nr_reader_await_texts(r);
+            }
             account_frame(r, &frames[done + n], batch.reasons[n], &batch.packets[n]);
         }
     }

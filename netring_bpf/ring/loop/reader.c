@@ -30,7 +30,8 @@ nr_reader *nr_reader_create(const nr_flow_options *options) {
     r->bell_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     const int no_bell = r->bell_fd < 0 ? errno : 0;
     r->fds[0] = (struct pollfd){.fd = r->bell_fd, .events = POLLIN};
-    const int rc = nr_handoff_create(&r->handoff, options->event_slots, nr_event_size(options));
+    const int rc = nr_handoff_create(&r->handoff, options->event_slots, nr_event_size(options),
+                                     nr_events_per_frame(&options->decode) * NR_RECORD_SIZE);
     r->table = nr_table_create(options, &r->handoff);
     r->fragments =
         nr_fragments_create(options->fragment_slots, options->fragment_ns, options->hash_key);
@@ -38,6 +39,7 @@ nr_reader *nr_reader_create(const nr_flow_options *options) {
     r->decode = options->decode;
     nr_set_tunnel_bits(&r->decode);
     r->id_by_frame = options->id_by_frame != 0;
+    r->reassembled = options->reassembled != 0;
     const int no_stamps = nr_stamps_create(&r->stamps);
     if (r->bell_fd < 0 || rc != 0 || r->table == NULL || r->fragments == NULL || no_stamps != 0) {
         nr_reader_destroy(r);
@@ -368,4 +370,7 @@ void nr_reader_statistics(nr_reader *r, nr_statistics *statistics) {
     } while (before & 1 || before != nr_load_relaxed(&r->sequence));
     memcpy(statistics, words, sizeof words);
     statistics->events_taken = nr_load_relaxed(&r->handoff.tail);
+    /* The events that were taken may be newer than the snapshot. */
+    statistics->events_produced =
+        nr_max_u64(statistics->events_produced, statistics->events_taken + statistics->events_lost);
 }

@@ -6,11 +6,13 @@
 
 #include <poll.h>
 
+#include "app/record.h"
 #include "dissect/fragments.h"
 #include "flow/table.h"
 #include "source/source.h"
 
 #define NR_TICK_NS (100ull * 1000 * 1000) /* timers, kernel counters, watchdog */
+#define NR_TICK_MS ((int)(NR_TICK_NS / 1000000))
 #define NR_BOOK_WORDS (sizeof(nr_statistics) / sizeof(uint64_t))
 
 /* The frames of a file whose time stamps wait for the next ones to bear them out: stamps.c. */
@@ -56,6 +58,7 @@ struct nr_reader {
     nr_statistics books; /* the reader's thread only */
     struct nr_told told[NR_NEIGHBOURS_TOLD];
     uint64_t hash_key[2];
+    bool reassembled;    /* fragments count with their datagram */
     bool fragments_wait; /* for their first, or for the timeout */
     bool unpublished;    /* the books have changed since the last snapshot */
     uint32_t sequence;   /* odd while the snapshot is being written */
@@ -70,8 +73,8 @@ static inline int nr_reader_sources(const nr_reader *reader) {
 /* Returns the most packets that are looked for inside a frame, beside its own: in tunnels over UDP,
  * and further ones of an 802.11 aggregate. */
 #define NR_SUBFRAMES_MAX 7u
-static inline uint32_t nr_reader_inner_max(const nr_reader *reader) {
-    return reader->decode.tunnel_depth + NR_SUBFRAMES_MAX;
+static inline uint32_t nr_inner_max(const nr_decode_options *options) {
+    return options->tunnel_depth + NR_SUBFRAMES_MAX;
 }
 
 /* merge.c: several replays as one. The first makes room for frames ahead; returns -ENOMEM. */
@@ -85,10 +88,35 @@ uint32_t nr_merge_held(const nr_reader *reader, int source);
 /* Returns true if no frame from before reader->until is left. */
 bool nr_merge_is_read(const nr_reader *reader);
 
+/* Returns the most events that a frame makes. Each packet in it may be a fragment: those that wait
+ * for it, or in its way, count first, and are of two more flows. Fragments that time out come
+ * besides. */
+#define NR_WAITED_AT_ONCE 16u /* fragments that have waited long enough */
+static inline uint32_t nr_events_per_frame(const nr_decode_options *options) {
+    return NR_EVENTS_PER_PACKET * (3 * (1 + nr_inner_max(options)) + NR_WAITED_AT_ONCE) +
+           NR_APP_EVENTS;
+}
+
+/* room.c: answers the bell: it tells of the stop (1), or of a source that was added (0). */
+int nr_reader_answer_bell(const nr_reader *reader);
+/* Returns how many frames of a file may be taken when the consumer has come to `tail`. There must
+ * be room for all events of these frames, and for all that the timers may report before each
+ * packet. Then no event is put off, and a file gives the same events however slow its consumer is.
+ * A hand-off too small for that has room for the events of the packets themselves. The frames that
+ * wait in stamps.c have their share, or an empty hand-off. */
+uint32_t nr_replay_allowance(const nr_reader *reader, uint64_t tail);
+/* Waits for a while until the consumer has made room for a frame of a replay; returns as
+ * nr_reader_answer_bell, 0 if the bell was silent. */
+int nr_replay_wait(nr_reader *reader);
+/* Waits until a replay's consumer has made room for the records of the next frame. */
+void nr_reader_await_texts(nr_reader *reader);
+/* Waits for a while until a replay's consumer has taken the interval before: an nr_table_wait.
+ * Returns false after the stop. */
+bool nr_reader_await_interval(void *reader);
+
 /* packet_path.c: dissects frames and accounts for them; they are not needed afterwards. */
 void nr_reader_dissect(nr_reader *reader, const struct nr_frame *frames, uint32_t count);
-/* Fragments that have waited long enough count now; no more than this many at once. */
-#define NR_WAITED_AT_ONCE 16u
+/* Fragments that have waited long enough count now; at most NR_WAITED_AT_ONCE. */
 void nr_reader_count_waited(nr_reader *reader);
 /* All fragments that wait count now, while the hand-off has room. Returns whether none is left. */
 bool nr_reader_end_waiting(nr_reader *reader);

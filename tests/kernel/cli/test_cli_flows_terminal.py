@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
-import select
-import termios
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import pytest
 
 from netring_bpf.cli.table import HEADER
-from tests.kernel.cli.command import HOW, LIMIT, LISTEN, A, B, Flows, opening, query, send, summary
+from tests.kernel.cli.command import HOW, LISTEN, A, B, Flows, opening, query, send, summary
+from tests.kernel.cli.terminal import Terminal
 from tests.support.frames import udp
 
 if TYPE_CHECKING:
@@ -22,59 +20,6 @@ if TYPE_CHECKING:
     from tests.support.lab import Namespace
 
 pytestmark = pytest.mark.requires("root", "netns", "bcc")
-
-STYLE = re.compile(r"\x1b\[[0-9;]*m")
-
-
-class Terminal:
-    """A pseudo-terminal with a keyboard and a screen."""
-
-    def __init__(self, columns: int) -> None:
-        self._keyboard, self.line = os.openpty()
-        termios.tcsetwinsize(self.line, (24, columns))
-        modes = termios.tcgetattr(self.line)
-        modes[3] &= ~termios.ECHO
-        termios.tcsetattr(self.line, termios.TCSANOW, modes)
-        self._shown = b""
-
-    @property
-    def lines(self) -> list[str]:
-        return STYLE.sub("", self._shown.decode()).replace("\r\n", "\n").splitlines()
-
-    def wait_for(self, text: str) -> None:
-        """Wait until a line contains ``text``."""
-        while not any(text in line for line in self.lines):
-            assert self._read(), f"not shown: {self.lines}"
-
-    def read_to_the_end(self) -> list[str]:
-        """Return all lines, once every process has closed the terminal."""
-        while self._read():
-            pass
-        return self.lines
-
-    def type(self, keys: bytes) -> None:
-        os.write(self._keyboard, keys)
-
-    def _read(self) -> bool:
-        assert select.select([self._keyboard], [], [], LIMIT)[0], f"silence after: {self.lines}"
-        try:
-            self._shown += os.read(self._keyboard, 1 << 16)
-        except OSError:  # EIO: the other end is closed
-            return False
-        return True
-
-    def hand_over(self) -> None:
-        """Leave the line to the process alone."""
-        os.close(self.line)
-        self.line = -1
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.line >= 0:
-            os.close(self.line)
-        os.close(self._keyboard)
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import struct
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -99,6 +100,11 @@ def told(
 def exchanges(events: Sequence[Told]) -> list[Told]:
     """The events of exchanges."""
     return [event for event in events if event.kind == lib.NR_EVENT_APP]
+
+
+def paths(events: Sequence[Told]) -> list[tuple[bytes | None, bool]]:
+    """The path of each exchange, and whether it has an answer."""
+    return [(e.fields.get("PATH"), "STATUS" in e.fields) for e in exchanges(events)]
 
 
 class Connection:
@@ -228,11 +234,48 @@ def test_http_goes_on_behind_a_gap() -> None:
     connection = Connection(80)
     connection.segment(0, 0, REQUEST[:20])
     connection.segment(1, 0, b"", ack=len(REQUEST) + 10)  # the rest was not captured
-    connection.segment(0, len(REQUEST) + 10, REQUEST)
+    connection.segment(0, len(REQUEST) + 10, REQUEST.replace(b"one", b"two"))
     connection.segment(1, 0, RESPONSE)
     events, books = told(connection.frames)
     assert books.names_missed["gap"] == 1
-    assert [e.fields.get("PATH") for e in exchanges(events) if "STATUS" in e.fields] == [b"/one"]
+    assert paths(events) == [(b"/one", False), (b"/two", True)]
+
+
+def test_an_answer_goes_to_no_question_before_a_gap() -> None:
+    connection = Connection(80)
+    connection.segment(0, 0, REQUEST[:20])
+    connection.segment(1, 0, RESPONSE, ack=len(REQUEST))  # the rest was not captured
+    connection.segment(0, len(REQUEST), REQUEST.replace(b"one", b"two"))
+    connection.segment(1, len(RESPONSE), RESPONSE, ack=2 * len(REQUEST))
+    connection.segment(0, 2 * len(REQUEST), REQUEST.replace(b"one", b"six"))
+    connection.segment(1, 2 * len(RESPONSE), RESPONSE, ack=3 * len(REQUEST))
+    events, books = told(connection.frames)
+    assert books.names_missed["gap"] == 1
+    assert paths(events) == [(None, True), (b"/one", False), (b"/two", True), (b"/six", True)]
+
+
+def test_a_gap_in_a_body_of_chunks_does_not_part_its_question_from_the_answer() -> None:
+    connection = Connection(80)
+    head = b"POST /one HTTP/1.1\r\nHost: www.example\r\nTransfer-Encoding: chunked\r\n\r\n"
+    connection.segment(0, 0, head + b"10\r\n")
+    connection.segment(1, 0, b"", ack=len(head) + 1000)
+    connection.segment(0, len(head) + 1000, bytes(100))
+    connection.segment(1, 0, RESPONSE, ack=len(head) + 1100)
+    connection.segment(0, len(head) + 1100, REQUEST.replace(b"one", b"two"))
+    connection.segment(1, len(RESPONSE), RESPONSE, ack=len(head) + 1100 + len(REQUEST))
+    events, books = told(connection.frames)
+    assert books.names_missed["gap"] == 1
+    assert paths(events) == [(b"/one", True), (b"/two", True)]
+
+
+def test_questions_that_a_snaplen_cuts_keep_their_answers() -> None:
+    connection = Connection(80)
+    for n, path in enumerate((b"one", b"two")):
+        connection.segment(0, n * len(REQUEST), REQUEST.replace(b"one", path), cut=10)
+    for n in range(2):
+        connection.segment(1, n * len(RESPONSE), RESPONSE, ack=2 * len(REQUEST), cut=4000)
+    events, _ = told(connection.frames)
+    assert paths(events) == [(b"/one", True), (b"/two", True)]
 
 
 def test_http_goes_on_behind_a_gap_of_megabytes() -> None:
@@ -246,7 +289,32 @@ def test_http_goes_on_behind_a_gap_of_megabytes() -> None:
     connection.segment(1, 0, RESPONSE, ack=lost + 2 * len(REQUEST))
     events, books = told(connection.frames)
     assert books.names_missed["gap"] == 1
-    assert [e.fields["PATH"] for e in exchanges(events)] == [b"/one", b"/two"]
+    assert paths(events) == [(b"/one", False), (b"/two", True)]
+
+
+@pytest.mark.parametrize("late", [1, 2])
+@pytest.mark.parametrize("size", [7, 10_000])
+def test_a_hello_before_the_answer_to_starttls_is_read_with_the_answer(
+    late: int, size: int
+) -> None:
+    ask, ready = b"STARTTLS\r\n", b"220 go ahead\r\n"
+    connection = Connection(25)
+    connection.segment(1, 0, b"220 mail ESMTP\r\n", ack=0)
+    connection.segment(0, 0, b"EHLO me\r\n")
+    connection.segment(1, 16, b"250-mail\r\n250 STARTTLS\r\n")
+    connection.segment(0, 9, ask)
+    for at in range(0, len(HELLO), size):
+        connection.segment(0, 9 + len(ask) + at, HELLO[at : at + size])
+    answers = [(16 + 24, ready), (16 + 24 + len(ready), ANSWER)]
+    if late == 2:  # nothing follows the answers: they came in one segment, or in no order
+        answers = answers[::-1] if size == 7 else [(16 + 24, ready + ANSWER)]
+    for at, data in answers:
+        connection.segment(1, at, data)
+    events, _ = told(connection.frames)
+    [exchange] = [e for e in exchanges(events) if e.protocol == lib.NR_APP_TLS]
+    assert exchange.fields["SERVER_NAME"] == b"long.example"
+    assert exchange.number("CIPHER") == 0xC02F
+    assert exchange.number("CARRIER") == lib.NR_APP_SMTP
 
 
 def test_a_hello_that_was_cut_gives_what_is_certain() -> None:
@@ -341,6 +409,37 @@ def test_a_server_of_quic_may_ask_for_another_hello_first() -> None:
     assert sum(books.names_missed.values()) == 0
 
 
+def _quic(*datagrams: tuple[bool, bytes, bytes]) -> list[Frame]:
+    """Initials: by the server or not, the id of their keys, the bytes of CRYPTO."""
+    frames = []
+    for n, (server, key_id, data) in enumerate(datagrams):
+        ends = [(CLIENT, PORT), (SERVER, 443)]
+        (src, sport), (dst, dport) = ends[server], ends[1 - server]
+        sealed = seal(
+            padded(crypto(0, data)), server=server, key_id=key_id, dcid=b"" if server else None,
+            packet_number=n,
+        )  # fmt: skip
+        frames.append(Frame(udp(src, dst, sport, dport, sealed), START + n * MS))
+    return frames
+
+
+def _names_and_ciphers(frames: list[Frame]) -> list[tuple[bytes | None, bool]]:
+    events = exchanges(told(frames)[0])
+    return [(e.fields.get("SERVER_NAME"), "CIPHER" in e.fields) for e in events]
+
+
+def test_an_answer_of_quic_is_to_the_hello_of_its_own_connection() -> None:
+    one, two = (client_hello(server_name(name)) for name in (b"one.example", b"two.example"))
+    answer = server_hello(key_share(29) + extension(43, b"\x03\x04"))
+    first, second = b"12345678", b"abcdefgh"
+    asked = [(False, first, one), (False, second, two), (True, second, answer)]
+    assert _names_and_ciphers(_quic(*asked)) == [(b"one.example", False), (b"two.example", True)]
+    repeated = [(False, first, one), (False, second, one), (True, second, answer)]
+    assert _names_and_ciphers(_quic(*repeated)) == [(b"one.example", True)]
+    partly = [(False, first, one), (False, second, two[:50]), (True, second, answer)]
+    assert _names_and_ciphers(_quic(*partly)) == [(b"one.example", False), (None, True)]
+
+
 def test_many_pieces_of_a_quic_hello_in_an_order_of_many_holes() -> None:
     hello = client_hello(server_name(b"quic.example"))
     cuts = [*range(0, len(hello), -(-len(hello) // 24)), len(hello)]
@@ -349,6 +448,36 @@ def test_many_pieces_of_a_quic_hello_in_an_order_of_many_holes() -> None:
     events, books = told([Frame(udp(CLIENT, SERVER, PORT, 443, sealed), START)])
     assert [e.fields["SERVER_NAME"] for e in exchanges(events)] == [b"quic.example"]
     assert sum(books.names_missed.values()) == 0
+
+
+def _scattered(hello: bytes, order: list[int], each: int) -> list[Frame]:
+    """A hello of QUIC in as many CRYPTO frames as `order` has, `each` of them in a datagram."""
+    cuts = [len(hello) * n // len(order) for n in range(len(order) + 1)]
+    pieces = [crypto(cuts[n], hello[cuts[n] : cuts[n + 1]]) for n in order]
+    datagrams = [b"".join(pieces[n : n + each]) for n in range(0, len(pieces), each)]
+    return [
+        Frame(udp(CLIENT, SERVER, PORT, 443, seal(padded(data), packet_number=n)), START + n * MS)
+        for n, data in enumerate(datagrams)
+    ]
+
+
+@settings(max_examples=size(30, 1000), deadline=None)
+@given(st.integers(12, 32).flatmap(lambda n: st.permutations(range(n))), st.integers(3, 9))
+def test_pieces_of_a_quic_hello_come_in_any_order(order: list[int], each: int) -> None:
+    hello = client_hello(server_name(b"quic.example") + extension(21, bytes(1300)))
+    events, books = told(_scattered(hello, order, each))
+    [exchange] = exchanges(events)
+    assert (exchange.fields["SERVER_NAME"], "CUT" in exchange.fields) == (b"quic.example", False)
+    assert sum(books.names_missed.values()) == 0
+
+
+def test_too_many_holes_in_a_quic_hello_are_counted() -> None:
+    hello = client_hello(server_name(b"quic.example") + extension(21, bytes(1300)))
+    frames = _scattered(hello, [*range(0, 36, 2), *range(1, 36, 2)], 9)
+    events, books = told(frames)
+    assert books.names_missed["gap"] == 1
+    [exchange] = exchanges(events)  # the first piece is certain
+    assert exchange.fields.keys() == {"VERSION", "CUT"}
 
 
 def test_ldap_in_a_datagram_gives_the_flow_its_label() -> None:
@@ -391,3 +520,45 @@ def test_a_quic_hello_whose_end_never_comes_gives_what_is_certain() -> None:
     [exchange] = exchanges(told([Frame(udp(CLIENT, SERVER, PORT, 443, sealed), START)])[0])
     assert exchange.fields["SERVER_NAME"] == b"quic.example"
     assert exchange.number("CUT") == 1
+
+
+def _text_answers(count: int, text: bytes) -> bytes:
+    """Answers of DNS in a flow each, with two long texts each."""
+    question = b"\x01t\x07example\x00\x00\x10\x00\x01"
+    pieces = b"".join(bytes([len(p)]) + p for p in (text[i : i + 255] for i in range(0, 900, 255)))
+    answer = struct.pack("!HHHIH", 0xC00C, 16, 1, 60, len(pieces)) + pieces
+    tell = struct.pack("!6H", 1, 0x8180, 1, 2, 0, 0) + question + 2 * answer
+    return b"".join(
+        Frame(udp(SERVER, CLIENT, 53, 1024 + n, tell), START + n).record() for n in range(count)
+    )
+
+
+@pytest.mark.parametrize(("slots", "count"), [(1024, 2000), (65_536, 6000)])
+def test_a_replay_loses_no_record_however_slow_its_reader_is(slots: int, count: int) -> None:
+    text = bytes(range(97, 122)) * 36
+    with Reader(FlowOptions(update_interval=None, event_slots=slots)) as reader:
+        reader.add_replay(_text_answers(count, text))
+        reading = threading.Thread(target=reader.run)
+        reading.start()
+        lengths: dict[int, list[int]] = {lib.NR_EVENT_APP: [], lib.NR_EVENT_ENDED: []}
+
+        def take() -> bool:
+            batch = reader.take(7)
+            data = ffi.from_buffer(batch.raw)
+            for row in batch.rows:
+                event = ffi.cast("nr_event *", data + row * batch.event_size)
+                if event.kind in lengths:
+                    fields = dict(_fields(batch.raw[event.app_at :][: event.app_size]))
+                    lengths[event.kind].append(sum(map(len, fields.values())))
+            return bool(batch)
+
+        while reading.is_alive():
+            take()
+        reading.join()
+        while take() or reader.flush() or take():
+            pass
+        books = reader.statistics("replay", None, (), {})
+    length = max(lengths[lib.NR_EVENT_APP])
+    assert length > len(text)
+    assert lengths == dict.fromkeys(lengths, [length] * count)
+    assert sum(books.names_missed.values()) == 0

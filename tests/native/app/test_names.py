@@ -172,11 +172,43 @@ def test_sources_are_kept_apart_and_times_go_on() -> None:
 )
 def test_a_name_ends_with_its_time(ttl: int, lasts: int) -> None:
     names = AddressNames()
-    teach(names, "DNS", dns("example.org", SERVER, ttl=ttl))
+    for n in range(3):
+        teach(names, "DNS", dns("example.org", SERVER, ttl=ttl), ts=NOW - n)
     for asker in (ALICE, BOB):
         assert ask(names, asker, SERVER, NOW + lasts) == "example.org"
         assert ask(names, asker, SERVER, NOW + lasts + 1) is None
-    teach(names, "DNS", dns("other.example", BOB), ts=NOW + lasts + 1)
+    for later in range(1, 4):
+        teach(names, "DNS", dns("other.example", BOB), ts=NOW + lasts + later)
+    assert names.of(SERVER) == ()
+
+
+@pytest.mark.parametrize("before", [0, 5])
+@pytest.mark.parametrize("stray", [11 * MINUTE, 400 * 24 * 60 * MINUTE])
+def test_a_stray_time_ends_no_name(before: int, stray: int) -> None:
+    names = AddressNames()
+    for n in range(before):
+        teach(names, "DNS", dns("other.example", BOB), ts=NOW + n)
+    teach(names, "DNS", dns("example.org", SERVER))
+    for _ in range(5):  # all that one packet tells
+        teach(names, "DNS", dns("other.example", BOB, ALICE), ts=NOW + stray)
+    assert [name for name, *_ in names.of(SERVER)] == ["example.org"]
+    for n in range(10):  # strays that are not in a row
+        teach(names, "DNS", dns("other.example", BOB), ts=NOW + SECOND + n)
+        if before:
+            teach(names, "DNS", dns("other.example", BOB), ts=NOW + stray + n)
+    assert [name for name, *_ in names.of(SERVER)] == ["example.org"]
+
+
+def test_time_goes_on_to_the_earliest_of_three_packets_behind_a_silence() -> None:
+    names = AddressNames()
+    for n in range(3):
+        teach(names, "DNS", dns("other.example", BOB), ts=NOW - n)
+    teach(names, "DNS", dns("example.org", SERVER))
+    for minutes in (30, 10, 20):  # the earliest of them is the end of the name
+        teach(names, "DNS", dns("other.example", BOB), ts=NOW + minutes * MINUTE)
+    assert [name for name, *_ in names.of(SERVER)] == ["example.org"]
+    for n in range(3):
+        teach(names, "DNS", dns("other.example", BOB), ts=NOW + 30 * MINUTE + n)
     assert names.of(SERVER) == ()
 
 

@@ -204,6 +204,20 @@ def test_json_of_c_is_that_of_python() -> None:
     assert [json.loads(line)["event"] for line in lines].count("neighbour") == 8
 
 
+def test_neighbours_are_no_rows_of_columns() -> None:
+    frames = [bytes(frame) for frame, _ in MESSAGES.values()]
+    batch = one_batch([frames[0], tcp("10.0.0.1", "10.0.0.2", 1, 2), *frames[1:]], BOTH)
+    flows = [event for event in batch if not isinstance(event, NeighbourSeen)]
+    assert 0 < len(flows) <= len(batch) - 8
+    ids = [event.flow.id for event in flows]
+    assert batch.columns()["id"].tolist() == batch.to_arrow()["id"].to_pylist() == ids
+    [place, *_] = batch.places(FlowEnded)
+    assert batch[place:].columns()["id"].tolist() == ids
+    neighbours = batch.of_kinds(NeighbourSeen)
+    assert len(neighbours) == 8
+    assert (len(neighbours.columns()), neighbours.to_arrow().num_rows) == (0, 0)
+
+
 @pytest.mark.parametrize("format", ["csv", "zeek", "zeek-json", "eve"])
 def test_formats_of_flows_pass_over_neighbours(format: str) -> None:
     batch = one_batch([bytes(MESSAGES["arp reply"][0])], BOTH)

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from scapy.layers.dhcp import BOOTP, DHCP
+from scapy.layers.inet import IP, UDP
 from scapy.layers.inet6 import ICMPv6ND_RA, ICMPv6NDOptPrefixInfo, IPv6
 from scapy.layers.l2 import ARP, Ether
 
@@ -15,6 +20,7 @@ from netring_bpf import (
     DeviceOptions,
     DeviceSeen,
     FlowEnded,
+    FlowKey,
     FlowOptions,
     Netring,
 )
@@ -159,3 +165,63 @@ def test_without_the_option_there_is_no_table(capture: Path) -> None:
     _, ring = read(capture, devices=False)
     with pytest.raises(OptionError, match="devices=True"):
         _ = ring.devices
+
+
+@pytest.mark.parametrize(
+    ("flow", "reason"),
+    [
+        (FlowOptions(), None),
+        (FlowOptions(names="service"), 'names="service" reads none; names="all" does'),
+        (FlowOptions(names="off"), 'names="off" reads none; names="all" does'),
+        (FlowOptions(key=FlowKey.HOST_PAIR), "flows by FlowKey.HOST_PAIR are not read"),
+    ],
+)
+def test_a_notice_says_why_devices_have_no_names(
+    capture: Path, flow: FlowOptions, reason: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def opened(devices: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        ring = Netring.replay(capture, devices=devices, flow=flow)
+        before = ring.notices
+        async with ring:
+            return before, ring.notices
+
+    with caplog.at_level(logging.WARNING):
+        assert asyncio.run(opened(devices=False)) == ((), ())
+        assert caplog.messages == []
+        before, notices = asyncio.run(opened(devices=True))
+    assert before == ()
+    if reason is None:
+        assert (notices, caplog.messages) == ((), [])
+        return
+    [notice] = notices
+    assert notice.startswith("devices have no names: ")
+    assert notice.endswith(reason)
+    assert caplog.messages == [f"{capture}: {notice}"]
+
+
+REQUEST_OF_A_NAME = bytes(
+    Ether(src=PC, dst="ff:ff:ff:ff:ff:ff")
+    / IP(src="0.0.0.0", dst="255.255.255.255")
+    / UDP(sport=68, dport=67)
+    / BOOTP(chaddr=bytes.fromhex(PC.replace(":", "")), xid=7)
+    / DHCP(options=[("message-type", "request"), ("hostname", b"lamp"), "end"])
+)
+
+
+@pytest.mark.parametrize(("names", "shown"), [("all", ["lamp"]), ("service", []), ("off", [])])
+def test_the_command_reads_names_as_its_flag_says(
+    tmp_path: Path, names: str, shown: list[str]
+) -> None:
+    path = tmp_path / "named.pcap"
+    sent = [*frames(), REQUEST_OF_A_NAME]
+    path.write_bytes(pcap([Frame(frame, START + n) for n, frame in enumerate(sent)]))
+    command = [Path(sys.executable).with_name("netring-bpf"), "devices", "-r", path, "--json"]
+    ran = subprocess.run(
+        [*command, "--names", names], capture_output=True, text=True, timeout=60, check=True
+    )
+    devices = [json.loads(line) for line in ran.stdout.splitlines()]
+    assert {device["mac"] for device in devices} == {ROUTER, PC, PHONE}
+    assert [name["name"] for device in devices for name in device["names"]] == shown
+    said = "" if shown else f'devices have no names: names="{names}" reads none'
+    assert said in ran.stderr
+    assert ("no names" in ran.stderr) == (not shown)

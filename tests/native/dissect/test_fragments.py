@@ -8,9 +8,11 @@ import struct
 import pytest
 
 from netring_bpf import CaptureStatistics, Flow, FlowEnded, FlowKey, FlowOptions, FlowStarted
+from netring_bpf.formats.batch_text import TextEncoder
 from tests.support.encapsulations import authenticated
+from tests.support.formatters.zeek import FIELDS
 from tests.support.frames import ethernet, icmp_echo, ip, tcp, udp
-from tests.support.replay import SECOND, START, Frame, replay
+from tests.support.replay import SECOND, START, Frame, one_batch, replay
 
 A, B = "10.0.0.1", "10.0.0.2"
 A6, B6 = "fd00::1", "fd00::2"
@@ -145,6 +147,87 @@ def test_a_tunnel_in_fragments_is_opened_when_it_is_whole() -> None:
         assert (books.inner, books.fragments) == (1, len(parts) - 1)
     _, books = run(parts[0], *parts[2:])
     assert books.inner == 0
+
+
+def test_one_less_is_a_fragment_of_each_datagram_that_is_whole() -> None:
+    lone = pieces(DATAGRAM, 1400, 8)[0]
+    [flow], _ = run(*pieces(DATAGRAM, 1400), *pieces(DATAGRAM, 512, 9), lone)
+    assert (flow.orig.packets, flow.orig.fragments) == (3 + 6 + 1, 2 + 5 + 1)
+    assert flow.orig.payload == 3000 + 3000 + 1400 - 8
+
+
+# -- counted as the datagrams that they make up --
+
+
+@BOTH
+def test_reassembled_they_count_as_one_packet_that_was_never_cut(datagram: bytes) -> None:
+    [uncut], _ = run(datagram)
+    for size in (64, 200, 1400):
+        parts = pieces(datagram, size)
+        for frames in (parts, parts[::-1]):
+            [flow], _ = run(*timed(frames, 1), reassembled=True)
+            assert flow.orig.packets - flow.orig.fragments == uncut.orig.packets
+            assert (flow.orig.ip_bytes, flow.orig.payload) == (uncut.orig.ip_bytes, 3000)
+            assert (flow.orig.bytes, flow.key) == (sum(map(len, parts)), uncut.key)
+
+
+@BOTH
+def test_reassembled_a_datagram_that_is_never_whole_adds_no_bytes(datagram: bytes) -> None:
+    parts = pieces(datagram, 1400)
+    for lost in range(3):
+        frames = [*parts[:lost], *parts[lost + 1 :]]
+        flows, _ = run(*timed(frames), reassembled=True)
+        assert sum(flow.orig.packets - flow.orig.fragments for flow in flows) == 0
+        assert sum(flow.orig.ip_bytes + flow.orig.payload for flow in flows) == 0
+
+
+@BOTH
+def test_reassembled_a_piece_that_comes_again_adds_nothing(datagram: bytes) -> None:
+    parts = pieces(datagram, 1400)
+    [flow], books = run(*timed([*parts, parts[1], *parts[:1]]), reassembled=True)
+    assert (flow.orig.packets - flow.orig.fragments, flow.orig.payload) == (1, 3000)
+    assert books.fragment_overlaps == 2
+
+
+def test_reassembled_each_side_has_its_own() -> None:
+    back = udp(B, A, 2000, 1000, bytes(2000))
+    frames = [*pieces(DATAGRAM, 1400), *pieces(back, 1400, 8), *pieces(back, 1400, 9)[:1]]
+    [flow], _ = run(*timed(frames), reassembled=True)
+    assert (flow.orig.packets, flow.orig.fragments, flow.orig.payload) == (3, 2, 3000)
+    assert (flow.resp.packets, flow.resp.fragments, flow.resp.payload) == (3, 2, 2000)
+
+
+def test_reassembled_a_ping_in_pieces_is_a_ping() -> None:
+    [uncut], _ = run(icmp_echo(A, B, 7, 1, bytes(3000)))
+    [flow], _ = run(*pieces(icmp_echo(A, B, 7, 1, bytes(3000)), 1400), reassembled=True)
+    assert (flow.orig.ip_bytes, flow.orig.payload) == (uncut.orig.ip_bytes, uncut.orig.payload)
+    assert flow.key == uncut.key
+
+
+def test_reassembled_a_segment_in_pieces_has_the_bytes_of_one() -> None:
+    data = tcp(A, B, 1000, 80, bytes(3000), flags="PA", seq=11, ack=21)
+    opening = [
+        tcp(A, B, 1000, 80, flags="S", seq=10),
+        tcp(B, A, 80, 1000, flags="SA", seq=20, ack=11),
+    ]
+    [uncut], _ = run(*opening, data)
+    for size in (8, 1400):  # of 8 bytes: the header itself is in pieces
+        [flow], _ = run(*opening, *pieces(data, size), reassembled=True)
+        assert (flow.orig.payload, flow.history) == (3000, uncut.history)
+        assert flow.orig.ip_bytes == uncut.orig.ip_bytes
+        assert flow.orig.packets - flow.orig.fragments == 2
+
+
+@BOTH
+def test_zeek_s_log_counts_them_so(datagram: bytes) -> None:
+    lone = pieces(datagram, 1400, 8)[0]
+    options = FlowOptions(reassembled=True)
+    batch = one_batch(timed([*pieces(datagram, 1400), lone]), options)
+    [line] = [text.decode() for text in TextEncoder("zeek").encode_records(batch).records()]
+    cells = dict(zip(FIELDS, line.rstrip("\n").split("\t"), strict=True))
+    header = 40 if datagram is DATAGRAM6 else 20
+    assert (cells["orig_pkts"], cells["orig_ip_bytes"]) == ("1", str(3008 + header))
+    assert cells["orig_bytes"] == "3000"
 
 
 # -- before their first --

@@ -10,7 +10,7 @@ import pytest
 from netring_bpf import FlowEnded, FlowKey, FlowOptions
 from netring_bpf._core import ffi
 from tests.support.frames import ip, tcp, udp
-from tests.support.replay import START, Frame, one_batch
+from tests.support.replay import SECOND, START, Frame, one_batch
 
 A, B = "10.0.0.1", "10.0.0.2"
 M, N, X = "02:00:00:00:00:0a", "02:00:00:00:00:0b", "02:00:00:00:00:0c"
@@ -106,3 +106,20 @@ def test_the_flow_in_a_tunnel_has_those_of_the_outermost_frame() -> None:
 def test_frames_of_loopback_have_none() -> None:
     zero = "00:00:00:00:00:00"
     assert stations([asks(smac=zero, dmac=zero)]) == [None]
+
+
+def piece(at: int, *, smac: str) -> bytes:
+    """A fragment of one datagram: byte 0 has the ports, byte 16 ends it."""
+    whole = udp(A, B, 4000, 53, bytes(24), smac=smac)
+    more = 0x2000 if at == 0 else 0
+    header = struct.pack("!HHH", 36, 7, more | at // 8)
+    return whole[:16] + header + whole[22:34] + whole[34 + at : 50 + at]
+
+
+def test_fragments_before_their_first_have_those_of_their_own_frames() -> None:
+    frames = [Frame(piece(16, smac=X), START), asks(31 * SECOND), asks(32 * SECOND)]
+    assert stations(frames) == [(X, N, 0), (M, N, 0)]
+    frames = [asks(0), Frame(piece(16, smac=M), START + 1), Frame(piece(0, smac=M), START + 2)]
+    assert stations(frames) == [(M, N, 0)]
+    frames = [asks(0), Frame(piece(16, smac=X), START + 1), Frame(piece(0, smac=M), START + 2)]
+    assert stations(frames) == [(M, N, 2)]

@@ -57,6 +57,7 @@ SIDES = st.fixed_dictionaries(
                 "zero_windows",
                 "bad_checksums",
                 "implausible",
+                "fragments",
             ),
             st.one_of(st.just(0), SMALL),
         ),

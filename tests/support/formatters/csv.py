@@ -12,7 +12,7 @@ __all__ = ["csv_line"]
 
 _ALWAYS = (
     "missing_bytes", "retransmitted", "out_of_order", "gaps", "zero_windows", "bad_checksums",
-    "implausible",
+    "implausible", "fragments",
 )  # fmt: skip
 
 

@@ -79,7 +79,7 @@ def _service(flow: Flow) -> str:
 
 
 def _believed(counters: Counters) -> int:
-    return counters.packets - counters.bad_checksums
+    return counters.packets - counters.bad_checksums - counters.fragments
 
 
 def _ports(flow: Flow, proto: str) -> tuple[int, int]:

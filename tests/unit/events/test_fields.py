@@ -38,6 +38,11 @@ def spoilt(frame: bytes) -> bytes:
     return frame[:-1] + bytes([frame[-1] ^ 1])
 
 
+def cut(frame: bytes) -> bytes:
+    """The frame with its packet marked as a first fragment, under the checksum of before."""
+    return frame[:20] + b"\x20\0" + frame[22:]
+
+
 def trouble() -> list[bytes]:
     """A connection with each kind of trouble that a side's counters count, on both sides."""
     made = [tcp(A, B, 1, 2, flags="S", seq=9), tcp(B, A, 2, 1, flags="SA", seq=9, ack=10)]
@@ -60,6 +65,8 @@ def trouble() -> list[bytes]:
         tcp(A, B, 1, 2, flags="FA", seq=310, ack=310),
         tcp(B, A, 2, 1, flags="FA", seq=310, ack=311),
         tcp(A, B, 1, 2, flags="A", seq=311, ack=311),
+        cut(udp(A, B, 1, 2, bytes(8))),
+        cut(udp(B, A, 2, 1, bytes(8))),
     ]
 
 

@@ -29,7 +29,7 @@ NR_EVENT_SIDE = [
     ("first_ts", 32, 8), ("last_ts", 40, 8), ("rtt_ns", 48, 8), ("missing_bytes", 56, 8),
     ("retransmitted", 64, 4), ("out_of_order", 68, 4), ("gaps", 72, 4), ("zero_windows", 76, 4),
     ("bad_checksums", 80, 4), ("implausible", 84, 4), ("tcp_state", 88, 1), ("tcp_flags", 89, 1),
-    ("fin_acked", 90, 1), ("reserved", 91, 5),
+    ("fin_acked", 90, 1), ("reserved", 91, 1), ("fragments", 92, 4),
 ]  # fmt: skip
 NR_PACKET_STATISTICS = [
     ("size_mean", 0, 8), ("size_m2", 8, 8), ("gap_mean_ns", 16, 8), ("gap_m2", 24, 8),
@@ -89,7 +89,7 @@ def test_each_value_is_decoded_under_its_own_name() -> None:
     from netring_bpf.events.layout import Layout
 
     def side(first: int) -> dict[str, int]:
-        values = {name: first + place for place, (name, _, _) in enumerate(NR_EVENT_SIDE[:-1])}
+        values = {name: first + place for place, (name, _, _) in enumerate(NR_EVENT_SIDE)}
         return values | {"tcp_state": lib.NR_STATE_CLOSED}
 
     native = ffi.new(
@@ -114,6 +114,7 @@ def test_each_value_is_decoded_under_its_own_name() -> None:
             retransmitted=first + 8, out_of_order=first + 9, gaps=first + 10,
             zero_windows=first + 11, bad_checksums=first + 12, implausible=first + 13,
             state=lib.NR_STATE_CLOSED, tcp_flags=first + 15, fin_acked=first + 16,
+            fragments=first + 18,
         )  # fmt: skip
 
     assert batch[0] == FlowEnded(

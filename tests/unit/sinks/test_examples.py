@@ -37,7 +37,7 @@ def test_telegraf_reads_topics_and_fields_that_there_are() -> None:
 
 
 def test_grafana_shows_what_telegraf_hands_on() -> None:
-    text = (EXAMPLES / "grafana" / "netring.json").read_text()
+    text = (EXAMPLES / "telegraf" / "grafana.json").read_text()
     dashboard = json.loads(text)
     assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
     shown = set(re.findall(r"netring_stats_(\w+)", text))
@@ -47,7 +47,7 @@ def test_grafana_shows_what_telegraf_hands_on() -> None:
 
 
 def test_what_was_not_run_says_so() -> None:
-    for path in (EXAMPLES / "telegraf" / "netring.conf", EXAMPLES / "grafana" / "netring.json"):
+    for path in (EXAMPLES / "telegraf" / "netring.conf", EXAMPLES / "telegraf" / "grafana.json"):
         assert "NOT RUN" in path.read_text()
 
 
