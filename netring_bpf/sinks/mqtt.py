@@ -118,6 +118,7 @@ class MqttSink:
         self._board = StateBoard()
         self._sender = StateSender(self._board, self._tell, self._tell_refused)
         self._looking: asyncio.Task[None] | None = None
+        self._has_looked = False
         self._looked_at: tuple[str, ...] = ()  # beginnings of topics that an earlier run may have
         self._asked: set[str] = set()  # topics that are listened to
         self._denied: set[str] = set()  # and those that may not be
@@ -340,12 +341,16 @@ class MqttSink:
         if self._looking is not None:
             self._looking.cancel()
         await self._availability.announce(connection, b"offline")
+        # A socket that is closed with something unread in it takes along what the broker has not
+        # read yet.
+        listened = {self._availability.topic, *self._asked}
+        await connection.unsubscribe(sorted(listened), patience=_LISTEN_TIMEOUT)
 
     async def _tell_state(self, connection: Connection, tasks: asyncio.TaskGroup) -> None:
         """Send the topics besides flows."""
         if self._status_topic is not None:
             await self._listen(connection, [self._status_topic])
-        if self._looking is None and self._node.retained:
+        if not self._has_looked and self._node.retained:
             asked = self._node.retained
             self._looked_at = tuple(topic.removesuffix("+") for topic in asked)
             await self._listen(connection, asked)
@@ -353,6 +358,7 @@ class MqttSink:
             if self._status_topic is not None:
                 # The earlier discovery message has to come before the present one goes out.
                 await asyncio.sleep(_ARRIVING)
+            self._has_looked = True
         await self._sender.send_all(connection)
 
     async def _publish(self, connection: Connection, batch: Sequence[bytes]) -> None:
@@ -486,8 +492,8 @@ class MqttSink:
     async def _look_back(self, connection: Connection) -> None:
         """Take what an earlier run has left, to clear what is no more."""
         await asyncio.sleep(_LOOK_BACK)
-        for topic in self._node.retained:
-            await connection.unsubscribe(topic, patience=_LISTEN_TIMEOUT)
+        await connection.unsubscribe(self._node.retained, patience=_LISTEN_TIMEOUT)
+        self._asked.difference_update(self._node.retained)
 
     # -- the connection --
 

@@ -14,6 +14,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -101,12 +102,14 @@ def play(home: HomeAssistant, broker: Broker, traffic: Traffic, log: Path) -> No
         wait("all entities are unavailable", home.is_gone)
         capture = Capture(broker.url, *flags, log=log)
         wait("a new capture: all entities are back", home.has_all)
+        settle(home)
 
         broker.kill()
         say("the broker is killed (SIGKILL), and has kept nothing")
         wait("all entities are unavailable", home.is_gone)
         broker.start()
         wait("a new broker: all entities are back", home.has_all)
+        settle(home)
 
         home.stop()
         say("Home Assistant has stopped")
@@ -130,6 +133,12 @@ def play(home: HomeAssistant, broker: Broker, traffic: Traffic, log: Path) -> No
         raise
     finally:
         capture.stop()
+
+
+def settle(home: HomeAssistant) -> None:
+    """Let what is on its way arrive: entities that are no more go, others take their place."""
+    time.sleep(5)
+    wait("it is still so 5 s later", home.has_all)
 
 
 class HomeAssistant:
