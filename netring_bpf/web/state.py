@@ -304,7 +304,10 @@ class State:
         """Give a host without a name that of the device which has the address."""
         if host.name is not None or self._devices is None:
             return host
-        device = self._devices.of(host.key)
+        try:
+            device = self._devices.of(host.key)
+        except ValueError:  # flows of pairs of stations have no IP addresses
+            return host
         return host if device is None else host._replace(name=device.name)
 
     def _top_shown(self) -> dict[str, object]:
