@@ -91,12 +91,12 @@ const ACTS = {
     showCounts();
   },
   state: showState,
-  note(data) {
-    kept.log = [...kept.log, data].slice(-MOST_LOG);
+  notes(data) {
+    kept.log = [...kept.log, ...data.notes].slice(-MOST_LOG);
     showLog();
   },
-  missed: (data) => ACTS.note({
-    ts: new Date().toISOString(), level: "warning", text: `this page was too slow for ${data.count} updates`,
+  missed: (data) => ACTS.notes({
+    notes: [{ ts: new Date().toISOString(), level: "warning", text: `this page was too slow for ${data.count} updates` }],
   }),
 };
 

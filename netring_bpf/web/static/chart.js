@@ -240,7 +240,7 @@ export class Chart {
     const last = Math.max(0, this.#shown.length - 1);
     this.range.max = last;
     const n = this.#cursor === null ? last : this.#shown.findIndex((point) => point.at === this.#cursor);
-    if (document.activeElement !== this.range || this.#cursor === null) this.range.value = n;
+    this.range.value = Math.max(0, n);
     const point = this.#shown[n < 0 ? last : n];
     if (point === undefined) return;
     const said = ["in", "out", "other"].map((kind) => `${kind} ${bits(point[kind]).join(" ")}`);

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
 from collections.abc import Iterator
 
@@ -262,10 +263,12 @@ def test_every_control_has_a_name_and_every_table_a_caption(namespace: Namespace
                 "document.querySelector('[role=status][aria-live=polite]') !== null"
             )
             assert await page.evaluate(
-                "[...document.querySelectorAll('section, [role=region]')].every(s => "
+                "[...document.querySelectorAll('section, [role=group]')].every(s => "
                 "document.getElementById(s.getAttribute('aria-labelledby'))?.textContent.trim())"
             )
             await _tab_through(page)
+            await _read_the_chart(page)
+            assert_quiet(page, at.server.url)
             await page.close()
 
     asyncio.run(run())
@@ -286,6 +289,22 @@ async def _tab_through(page: Page) -> None:
     assert reached >= {
         "Skip to the content", "theme", "span", "chart-cursor", "over", "search", "pause",
     }  # fmt: skip
+
+
+async def _read_the_chart(page: Page) -> None:
+    """The arrow keys move along the chart, and the point is told as text."""
+    told = "document.getElementById('chart-cursor').getAttribute('aria-valuetext')"
+    await page.until("Number(document.getElementById('chart-cursor').max) > 1")
+    await page.evaluate("document.getElementById('chart-cursor').focus({focusVisible: true})")
+    for _ in range(2):
+        await page.press("ArrowLeft")
+    await page.until("!document.getElementById('readout').hidden")
+    said = await page.evaluate(told)
+    assert re.fullmatch(r"\d\d:\d\d:\d\d: in .* out .* 0 frames lost", said)
+    shown = await page.evaluate("document.getElementById('readout').textContent")
+    assert shown.startswith(said[:8])
+    await page.evaluate("document.activeElement.blur()")
+    await page.until("document.getElementById('readout').hidden")
 
 
 # What has the focus, and whether that is seen: by its outline, or by that of what stands for it.
