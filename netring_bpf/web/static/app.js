@@ -417,7 +417,9 @@ async function search() {
     waiting = 0;
     showFlows();
     showCounts();
-    if (query()) announce(`${found.flows.length === MOST_FLOWS ? "At least " : ""}${found.flows.length} flows found`);
+    const size = found.flows.length;
+    const least = size === MOST_FLOWS ? "At least " : "";
+    if (query()) announce(`${least}${size} ${size === 1 ? "flow" : "flows"} found`);
   } catch {
     // the stream tells that the server is away
   }

@@ -249,7 +249,7 @@ export class Chart {
     const gone = this.#shown.reduce((sum, found) => sum + found.lost, 0);
     this.canvas.setAttribute(
       "aria-label",
-      `Throughput of the last ${Math.round(this.#span / 60)} minutes: at most ${bits(peak).join(" ")}; ${gone} frames lost`,
+      `Throughput of the last ${this.#span} seconds: at most ${bits(peak).join(" ")}; ${gone} frames lost`,
     );
   }
 }

@@ -331,7 +331,7 @@ def test_search_and_pause(namespace: Namespace) -> None:
             await page.type("TWO tls")
             await page.until(rows, lambda found: len(found) == 1 and "two.example" in found[0])
             await page.until(
-                "document.getElementById('status').textContent", lambda said: "1 flows" in said
+                "document.getElementById('status').textContent", lambda said: said == "1 flow found"
             )
             await asyncio.to_thread(at.send, video(46_010, b"four.example", 1000))
             await asyncio.to_thread(at.send, video(46_011, b"twofold.example", 1000))
