@@ -474,7 +474,8 @@ def test_a_broker_without_qos_1_and_retained_messages_gets_all_the_same() -> Non
             await told(sink, "devices", 1)
             broadcast.publish([DeviceGone(START, device(1), "silent")])
             await told(sink, "devices", 2)
-            await told(sink, "events", 2)
+            books = await told(sink, "events", 2)
+            assert (books.published, books.dropped) == (2, {})
         assert sink.statistics().reconnects == 0
 
     with (
