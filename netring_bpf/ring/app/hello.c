@@ -318,41 +318,40 @@ static void fill_message(const struct nr_hello *hello, char transport, struct nr
     }
 }
 
-int nr_hello_read(const uint8_t *bytes, uint32_t length, char transport, bool is_all,
-                  struct nr_crypto *crypto, struct nr_message *message) {
-    struct nr_hello hello;
-    const int verdict = open_parts(bytes, length, transport, &hello);
+int nr_hello_fill(const uint8_t *bytes, uint32_t length, char transport, bool is_all,
+                  struct nr_hello *hello, struct nr_message *message) {
+    const int verdict = open_parts(bytes, length, transport, hello);
     if (verdict == NR_NOT_THIS) {
         return NR_NOT_THIS;
     }
-    if (hello.version != 0) {
+    if (hello->version != 0) {
         message->protocol = transport == 'd'   ? NR_APP_DTLS
                             : transport == 'q' ? NR_APP_QUIC
                                                : NR_APP_TLS;
     }
-    if (verdict == NR_MORE && (!is_all || hello.random == NULL)) {
-        message->needs = hello.size > 0 ? hello.size : NR_HELLO_HEAD;
+    if (verdict == NR_MORE && (!is_all || hello->random == NULL)) {
+        message->needs = hello->size > 0 ? hello->size : NR_HELLO_HEAD;
         return NR_MORE;
     }
-    index_extensions(&hello);
-    fill_message(&hello, transport, message);
+    index_extensions(hello);
+    fill_message(hello, transport, message);
     if (verdict == NR_MORE) {
         message->used = length;
         nr_record_number(&message->record, NR_FIELD_CUT, 1);
-    } else {
-        nr_ja4_add_opened(&hello, transport, crypto, &message->record);
     }
     return NR_MESSAGE;
 }
 
 int nr_hello_parse(const uint8_t *bytes, uint32_t length, char transport,
                    struct nr_message *message) {
-    return nr_hello_read(bytes, length, transport, false, NULL, message);
+    struct nr_hello hello;
+    return nr_hello_fill(bytes, length, transport, false, &hello, message);
 }
 
 int nr_hello_parse_cut(const uint8_t *bytes, uint32_t length, char transport,
                        struct nr_message *message) {
-    return nr_hello_read(bytes, length, transport, true, NULL, message);
+    struct nr_hello hello;
+    return nr_hello_fill(bytes, length, transport, true, &hello, message);
 }
 
 /* Newer servers send any ID back. */

@@ -153,8 +153,11 @@ static inline bool nr_hello_find(const struct nr_hello *hello, uint32_t place,
  * `as_ja4`: by its number alone, so that drafts are above TLS 1.3. */
 uint16_t nr_hello_newest(const struct nr_hello *hello, char transport, bool as_ja4);
 
-/* Reads a hello as nr_hello_parse does, or if `is_all` as nr_hello_parse_cut, and adds what
- * nr_ja4_add does. */
+/* Reads a hello as nr_hello_parse does, or if `is_all` as nr_hello_parse_cut; with NR_MESSAGE its
+ * parts are in *hello. */
+int nr_hello_fill(const uint8_t *bytes, uint32_t length, char transport, bool is_all,
+                  struct nr_hello *hello, struct nr_message *message);
+/* ja4.c: reads a hello likewise, and adds what nr_ja4_add does. */
 int nr_hello_read(const uint8_t *bytes, uint32_t length, char transport, bool is_all,
                   struct nr_crypto *crypto, struct nr_message *message);
 /* ja4.c: the same as nr_ja4_add, of a hello that is complete. */

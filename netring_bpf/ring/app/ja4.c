@@ -352,3 +352,13 @@ void nr_ja4_add(const uint8_t *bytes, uint32_t length, char transport, struct nr
         nr_ja4_add_opened(&hello, transport, crypto, record);
     }
 }
+
+int nr_hello_read(const uint8_t *bytes, uint32_t length, char transport, bool is_all,
+                  struct nr_crypto *crypto, struct nr_message *message) {
+    struct nr_hello hello;
+    const int verdict = nr_hello_fill(bytes, length, transport, is_all, &hello, message);
+    if (verdict == NR_MESSAGE && length >= hello.size) {
+        nr_ja4_add_opened(&hello, transport, crypto, &message->record);
+    }
+    return verdict;
+}
