@@ -100,7 +100,7 @@ class Layout:
         places = zip(cells, self.columns, strict=True)
         if self.width is None:
             placed = [f"{cell:>{w}}" if right else f"{cell:<{w}}" for cell, (_, w, right) in places]
-            return " ".join([*placed, last]).rstrip()
+            return f"{' '.join(placed)}  {last}".rstrip()
         made = " ".join(_placed(cell, width, right) for cell, (_, width, right) in places)
         return _cut(f"{made} {_cut(last, self.rest)}", self.width).rstrip()
 
