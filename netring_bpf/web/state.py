@@ -98,6 +98,7 @@ class State:
         self._new_rows: deque[tuple[object, ...]] = deque(maxlen=_HISTORY)
         self._new_flows: list[FlowRecord] = []
         self._new_left_out = 0
+        self._new_notes: deque[dict[str, object]] = deque(maxlen=_LOG)
         self._is_top_new = False
         self._top_at = self._devices_at = 0.0
         self._order: list[Device] = []
@@ -181,7 +182,7 @@ class State:
     def _note(self, ts: int, level: str, text: str) -> None:
         note: dict[str, object] = {"ts": time_text(ts), "level": level, "text": clean_text(text)}
         self._log.append(note)
-        self._viewers.send("note", note)
+        self._new_notes.append(note)
 
     # -- telling --
 
@@ -200,8 +201,11 @@ class State:
         flows, self._new_flows = self._new_flows, []
         left_out, self._new_left_out = self._new_left_out, 0
         rows, self._new_rows = self._new_rows, deque(maxlen=_HISTORY)
+        notes, self._new_notes = self._new_notes, deque(maxlen=_LOG)
         if not self._viewers:
             return
+        if notes:
+            self._viewers.send("notes", {"notes": list(notes)})
         if rows and self._latest is not None:
             self._viewers.send("stats", {"stats": stats_record(self._latest), "rows": list(rows)})
         if flows or left_out:
@@ -300,7 +304,10 @@ class State:
         """Give a host without a name that of the device which has the address."""
         if host.name is not None or self._devices is None:
             return host
-        device = self._devices.of(host.key)
+        try:
+            device = self._devices.of(host.key)
+        except ValueError:  # flows of pairs of stations have no IP addresses
+            return host
         return host if device is None else host._replace(name=device.name)
 
     def _top_shown(self) -> dict[str, object]:

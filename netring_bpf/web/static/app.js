@@ -91,12 +91,12 @@ const ACTS = {
     showCounts();
   },
   state: showState,
-  note(data) {
-    kept.log = [...kept.log, data].slice(-MOST_LOG);
+  notes(data) {
+    kept.log = [...kept.log, ...data.notes].slice(-MOST_LOG);
     showLog();
   },
-  missed: (data) => ACTS.note({
-    ts: new Date().toISOString(), level: "warning", text: `this page was too slow for ${data.count} updates`,
+  missed: (data) => ACTS.notes({
+    notes: [{ ts: new Date().toISOString(), level: "warning", text: `this page was too slow for ${data.count} updates` }],
   }),
 };
 
@@ -417,7 +417,9 @@ async function search() {
     waiting = 0;
     showFlows();
     showCounts();
-    if (query()) announce(`${found.flows.length === MOST_FLOWS ? "At least " : ""}${found.flows.length} flows found`);
+    const size = found.flows.length;
+    const least = size === MOST_FLOWS ? "At least " : "";
+    if (query()) announce(`${least}${size} ${size === 1 ? "flow" : "flows"} found`);
   } catch {
     // the stream tells that the server is away
   }

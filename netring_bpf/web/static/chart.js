@@ -240,7 +240,7 @@ export class Chart {
     const last = Math.max(0, this.#shown.length - 1);
     this.range.max = last;
     const n = this.#cursor === null ? last : this.#shown.findIndex((point) => point.at === this.#cursor);
-    if (document.activeElement !== this.range || this.#cursor === null) this.range.value = n;
+    this.range.value = Math.max(0, n);
     const point = this.#shown[n < 0 ? last : n];
     if (point === undefined) return;
     const said = ["in", "out", "other"].map((kind) => `${kind} ${bits(point[kind]).join(" ")}`);
@@ -249,7 +249,7 @@ export class Chart {
     const gone = this.#shown.reduce((sum, found) => sum + found.lost, 0);
     this.canvas.setAttribute(
       "aria-label",
-      `Throughput of the last ${Math.round(this.#span / 60)} minutes: at most ${bits(peak).join(" ")}; ${gone} frames lost`,
+      `Throughput of the last ${this.#span} seconds: at most ${bits(peak).join(" ")}; ${gone} frames lost`,
     );
   }
 }

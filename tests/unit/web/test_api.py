@@ -12,12 +12,13 @@ import jsonschema
 import openapi_spec_validator
 import pytest
 
-from netring_bpf import App, FlowEnded, Netring, StatsOptions
+from netring_bpf import App, FlowEnded, FlowKey, FlowOptions, Netring, StatsOptions
 from netring_bpf.errors import InterfaceGoneError
 from netring_bpf.events.event import CaptureError, LinkDown, LinkUp
 from netring_bpf.web import serve
 from netring_bpf.web.openapi import document
 from tests.support.events import ended
+from tests.support.frames import icmp_echo, udp
 from tests.support.household import DEVICES, client_hello, dhcp, download, lookup
 from tests.support.patience import until
 from tests.support.savefiles import pcap
@@ -92,6 +93,33 @@ def test_a_file_is_shown_on_after_its_end(tmp_path: Path) -> None:
             async with aiohttp.ClientSession(server.url) as client:
                 told = {path: await get(client, path) for path in PATHS}
         check(told, ring)
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("key", list(FlowKey))
+def test_flows_of_every_key_are_shown(key: FlowKey, tmp_path: Path) -> None:
+    frames = [
+        *FRAMES,
+        icmp_echo("192.168.7.38", "198.51.100.7", 5, 1),
+        udp("fe80::1", "ff02::fb", 5353, 5353),
+    ]
+    (tmp_path / "file").write_bytes(pcap(timed(frames, gap=20_000_000)))
+
+    async def run() -> None:
+        ring = Netring.replay(
+            tmp_path / "file", flow=FlowOptions(key=key), devices=True, stats=True
+        )
+        async with ring, serve(ring, "127.0.0.1:0") as server:
+            await server.wait_end()
+            async with aiohttp.ClientSession(server.url) as client:
+                told = {path: await get(client, path) for path in PATHS}
+                async with client.get("/api/events") as answer:
+                    assert b"snapshot" in await answer.content.readline() + (
+                        await answer.content.readuntil(b"data: ")
+                    )
+        assert told["/api/flows"]["ended"] == len(told["/api/flows"]["flows"]) > 0
+        assert told["/healthz"]["status"] == "ended"
 
     asyncio.run(run())
 

@@ -14,6 +14,7 @@ import aiohttp
 import pytest
 
 from netring_bpf import Health, Netring, StatsUpdated, Sums, Top, TopRow, Traffic
+from netring_bpf.events.event import BackendChanged, LinkDown
 from netring_bpf.web import WebServer
 from netring_bpf.web.viewers import MAX_QUEUED, Viewers
 from tests.support.events import ended
@@ -66,6 +67,29 @@ def test_a_viewer_gets_all_that_there_is_and_then_what_is_new(tmp_path: Path) ->
                 assert [flow["id"] for flow in found["flows"]["flows"]] == [3]
                 assert len(found["top"]["minute"]["hosts"]) == 10
                 assert found["top"]["minute"]["hosts"][0]["recent"] == [99, 99, 99]
+
+    asyncio.run(run())
+
+
+def test_what_happens_to_the_capture_is_told(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with piped(tmp_path) as (ring, server):
+            client = aiohttp.ClientSession(server.url)
+            async with client, client.get("/api/events") as answer, asyncio.timeout(PATIENCE):
+                coming = events(answer)
+                assert (await anext(coming))[1]["state"]["status"] == "running"
+                ring.broadcast.publish(
+                    [LinkDown(SECOND, "eth1"), BackendChanged(SECOND, "eth1", "tpacket_v3", "\x1b")]
+                )
+                assert await anext(coming) == (
+                    "state", {"status": "link_down", "message": "the link is down"},
+                )  # fmt: skip
+                kind, told = await anext(coming)
+                assert (kind, [(n["level"], n["text"]) for n in told["notes"]]) == (
+                    "notes",
+                    [("warning", "the link is down"),
+                     ("warning", r"the capture goes on by tpacket_v3: \x1b")],
+                )  # fmt: skip
 
     asyncio.run(run())
 

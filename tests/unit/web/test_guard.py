@@ -80,6 +80,18 @@ def test_every_address_at_which_one_arrives_is_a_name(tmp_path: Path) -> None:
     ask(tmp_path, asking, listen="0.0.0.0:0", token=TOKEN)
 
 
+def test_an_address_of_ipv6_is_named_in_brackets(tmp_path: Path) -> None:
+    async def asking(server: WebServer, client: aiohttp.ClientSession) -> None:
+        port = urlsplit(server.url).port
+        assert server.url == f"http://[::1]:{port}/"
+        found = {}
+        for host in (f"[::1]:{port}", f"[0:0::1]:{port}", f"localhost:{port}", f"127.0.0.1:{port}"):
+            found[host] = await status(client, API, Host=host)
+        assert list(found.values()) == [200, 200, 200, 421]
+
+    ask(tmp_path, asking, listen="[::1]:0")
+
+
 def test_a_host_named_twice_is_refused(tmp_path: Path) -> None:
     async def asking(server: WebServer, _: aiohttp.ClientSession) -> None:
         port = urlsplit(server.url).port

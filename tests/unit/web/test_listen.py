@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -85,6 +87,19 @@ def test_an_address_of_another_machine_is_told(listen: str, tmp_path: Path) -> N
     with pytest.raises(AddressUnavailableError) as caught:
         enter(tmp_path / "file", listen, token=TOKEN)
     assert caught.value.address == listen
+
+
+def test_without_aiohttp_the_extra_is_named() -> None:
+    code = (
+        "import sys; sys.modules['aiohttp'] = None\n"
+        "import netring_bpf.cli.serve, netring_bpf.web\n"
+        "try: netring_bpf.web.serve\n"
+        "except netring_bpf.errors.PackageMissingError as error: print(error.package, error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout == (
+        'aiohttp serve a page: aiohttp is not installed; pip install "netring-bpf[web]"\n'
+    )
 
 
 def test_a_capture_without_stats_is_refused(tmp_path: Path) -> None:
