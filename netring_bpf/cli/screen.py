@@ -20,7 +20,11 @@ class Screen(NamedTuple):
 
 
 def screen_of(descriptor: int) -> Screen:
-    """Return the size that lines have to fit into. ``COLUMNS`` and ``LINES`` come first."""
+    """Return the size that lines have to fit into; ``COLUMNS`` and ``LINES`` may make it smaller.
+
+    A terminal is never taken for larger than it is: programs leave these variables to their
+    children, and the window may have changed since.
+    """
     columns, rows = _number("COLUMNS"), _number("LINES")
     if not os.isatty(descriptor):
         return Screen(columns, None)
@@ -29,8 +33,7 @@ def screen_of(descriptor: int) -> Screen:
     except OSError:
         told = os.terminal_size((0, 0))
     return Screen(
-        columns or told.columns or _FALLBACK[0],
-        rows or told.lines or _FALLBACK[1],
+        _smaller(columns, told.columns) or _FALLBACK[0], _smaller(rows, told.lines) or _FALLBACK[1]
     )
 
 
@@ -46,6 +49,10 @@ def is_apart(descriptor: int) -> bool:
     if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):
         return False  # its reader may write to the terminal
     return not os.isatty(descriptor)
+
+
+def _smaller(asked: int | None, told: int) -> int | None:
+    return min(asked, told) if asked and told else asked or told
 
 
 def _number(variable: str) -> int | None:

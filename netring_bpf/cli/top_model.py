@@ -361,18 +361,20 @@ class TopModel:
 
 def _spread(point: Point, start: int, width: float, sums: list[list[float]]) -> None:
     """Add the bytes of a point to the spans that it covers, in proportion."""
-    length = max(1, point.end - point.start)
     last = len(sums) - 1
-    at = int(max(0.0, point.start - start) / width) if width > 0 else last
-    until = int(max(0.0, point.end - start) / width) if width > 0 else last
-    for place in range(min(at, last), min(until, last) + 1):
-        left, right = start + place * width, start + (place + 1) * width
-        part = (min(right, point.end) - max(left, point.start)) / length
-        if width <= 0 or at == until == place:
-            part = 1.0
-        if part > 0:
-            for n, value in enumerate((point.total, point.inbound, point.outbound)):
-                sums[place][n] += value * part
+    length = point.end - point.start
+    if width <= 0 or length <= 0:
+        at = until = last if width <= 0 else min(last, int((point.end - start) / width))
+    else:
+        at = min(last, int(max(0, point.start - start) / width))
+        until = min(last, int((point.end - start) / width))
+    for place in range(at, until + 1):
+        part = 1.0
+        if width > 0 and length > 0:
+            left, right = start + place * width, start + (place + 1) * width
+            part = max(0.0, min(right, point.end) - max(left, point.start)) / length
+        for n, value in enumerate((point.total, point.inbound, point.outbound)):
+            sums[place][n] += value * part
 
 
 def _flow_line(event: FlowEvent) -> FlowLine:

@@ -44,6 +44,15 @@ class Terminal:
             pass
         return self.lines
 
+    @property
+    def raw(self) -> bytes:
+        """All bytes so far."""
+        return self._shown
+
+    def resize(self, columns: int) -> None:
+        """Give the window another width."""
+        termios.tcsetwinsize(self._keyboard, (24, columns))
+
     def type(self, keys: bytes) -> None:
         os.write(self._keyboard, keys)
 
