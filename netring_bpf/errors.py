@@ -29,6 +29,8 @@ NetringError
 ├── OptionError                   an option's value (also a ValueError)       .option
 ├── PackageMissingError           an optional package (also an ImportError)   .package
 ├── SinkError                     a sink cannot work as configured, or failed
+│   └── OutboxError               the folder of a disk outbox cannot be used        .path
+│       └── OutboxInUseError      another sink has it
 ├── ClosedError                   the object was closed, or is not open yet
 ├── ForkError                     the object belongs to the parent of this process
 ├── InternalError                 a defect of netring_bpf ended the capture   .__cause__
@@ -71,6 +73,8 @@ __all__ = [
     "MemlockError",
     "NetringError",
     "OptionError",
+    "OutboxError",
+    "OutboxInUseError",
     "PackageMissingError",
     "PermissionDeniedError",
     "ProgramError",
@@ -313,6 +317,18 @@ class PackageMissingError(NetringError, ImportError):
 
 class SinkError(NetringError):
     """A sink cannot work with its configuration, or ended by a fault of its own."""
+
+
+class OutboxError(SinkError):
+    """The folder ``path`` of a disk outbox cannot be used."""
+
+    def __init__(self, message: str, *, path: Path) -> None:
+        super().__init__(message)
+        self.path = path
+
+
+class OutboxInUseError(OutboxError):
+    """Another sink, of this process or of another, has the folder."""
 
 
 class ClosedError(NetringError):

@@ -36,9 +36,15 @@ _OF_THE_BROKER: Final[Mapping[str, str]] = {
     "mqtt_node": "node",
     "mqtt_prefix": "prefix",
 }
-_OPTIONS: Final[Mapping[str, str]] = {**_OF_THE_BROKER, "mqtt_qos": "qos"}
+_OPTIONS: Final[Mapping[str, str]] = {
+    **_OF_THE_BROKER,
+    "mqtt_qos": "qos",
+    "mqtt_outbox_dir": "outbox_dir",
+    "mqtt_outbox_bytes": "outbox_bytes",
+}
 _OF_HOME_ASSISTANT: Final = ("home_assistant_prefix", "home_assistant_devices")
 _MOST_DEVICES: Final = 256
+_LARGEST_OUTBOX: Final = 1 << 40  # bytes
 
 
 def add_mqtt_flags(parser: argparse.ArgumentParser) -> None:
@@ -58,6 +64,20 @@ def add_mqtt_flags(parser: argparse.ArgumentParser) -> None:
         choices=(0, 1),
         help="publish with this quality of service; with 0 the broker does not acknowledge "
         "messages [default: 1]",
+    )
+    add(
+        "--mqtt-outbox-dir",
+        type=Path,
+        metavar="DIR",
+        help="keep the flows that the broker has not acknowledged in this folder, which is made if "
+        "absent; they outlive this process [default: in memory]",
+    )
+    add(
+        "--mqtt-outbox-bytes",
+        type=number(_LARGEST_OUTBOX),
+        metavar="BYTES",
+        help="the largest size of --mqtt-outbox-dir; the oldest flows make room "
+        "[default: 268435456]",
     )
     add(
         "--home-assistant",

@@ -12,6 +12,7 @@ from netring_bpf.broadcast.broadcast import (
     SubscriberStatistics,
 )
 from netring_bpf.events.event import Event
+from netring_bpf.sinks.outbox import OutboxStatistics
 from netring_bpf.statistics import CaptureStatistics
 
 __all__ = ["Books", "ReadsBooks", "Sink", "SinkStatistics", "TopicStatistics"]
@@ -43,7 +44,8 @@ class SinkStatistics:
     ``dropped`` is by reason. A sink with a connection counts in ``reconnects`` those after the
     first, and tells in ``connected`` whether it has one now. ``unasked`` counts the messages that
     came in without being asked for, and were ignored. ``takes_flows``: False of a sink that
-    forwards no flow.
+    forwards no flow. ``outbox``: the books of an outbox on disk, over all its runs; ``accepted``
+    counts again those flows that it had left from an earlier run.
     """
 
     name: str
@@ -56,6 +58,7 @@ class SinkStatistics:
     unasked: int = 0
     topics: Mapping[str, TopicStatistics] = field(default_factory=dict)
     takes_flows: bool = True
+    outbox: OutboxStatistics | None = None
 
 
 class Sink(Protocol):

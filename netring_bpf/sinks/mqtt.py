@@ -14,7 +14,7 @@ import socket
 import time
 import uuid
 from collections.abc import Iterable, Sequence
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Final
 
 from netring_bpf.broadcast.broadcast import BatchSubscriber, FlowSubscriber
@@ -25,6 +25,7 @@ from netring_bpf.events.plain import time_text
 from netring_bpf.formats.batch_text import TextEncoder
 from netring_bpf.formats.json import encode_event
 from netring_bpf.sinks.base import SinkStatistics
+from netring_bpf.sinks.disk_outbox import DiskOutbox
 from netring_bpf.sinks.mqtt_availability import Availability
 from netring_bpf.sinks.mqtt_connection import (
     PACKET_TOO_LARGE,
@@ -95,11 +96,7 @@ class MqttSink:
                 self,
                 self._broker.secure_scheme,
             )
-        self._outbox = Outbox(
-            self._options.outbox,
-            batch_records=self._options.batch_flows,
-            batch_bytes=self._options.batch_bytes,
-        )
+        self._outbox = self._new_outbox()
         self._flows_topic = ""
         self._node: NodeTopics
         self._interface: str | None = None
@@ -156,6 +153,7 @@ class MqttSink:
             connected=self._connected,
             unasked=self._unasked,
             topics=self._board.statistics(),
+            outbox=self._outbox.statistics(),
         )
 
     async def run(self, events: FlowSubscriber | BatchSubscriber) -> None:
@@ -180,6 +178,7 @@ class MqttSink:
     async def _run(self, events: FlowSubscriber | BatchSubscriber) -> None:
         try:
             async with asyncio.TaskGroup() as tasks:
+                keeping = tasks.create_task(self._outbox.keep(), name=f"netring-{self}-keep")
                 sending = tasks.create_task(self._send_always(), name=f"netring-{self}-send")
                 await self._accept_all(events)
                 self._outbox.close()
@@ -190,8 +189,11 @@ class MqttSink:
                 done, _ = await asyncio.wait([sending], timeout=patience)
                 if not done:
                     sending.cancel()
+                keeping.cancel()
         except BaseExceptionGroup as group:
             raise group.exceptions[0] from None
+        finally:
+            await self._outbox.end()
         if self._outbox.pending:
             _log.warning("%s: closed with %d flows not sent", self, self._outbox.pending)
 
@@ -221,6 +223,20 @@ class MqttSink:
 
     # -- stream → outbox --
 
+    def _new_outbox(self) -> Outbox:
+        options = self._options
+        if options.outbox_dir is None:
+            return Outbox(
+                options.outbox, batch_records=options.batch_flows, batch_bytes=options.batch_bytes
+            )
+        return DiskOutbox(
+            Path(options.outbox_dir),
+            options.outbox_bytes,
+            options.outbox,
+            batch_records=options.batch_flows,
+            batch_bytes=options.batch_bytes,
+        )
+
     async def _accept_all(self, events: FlowSubscriber | BatchSubscriber) -> None:
         self._node.begin(events.interface, events.info)
         while batch := await events.next_batch(_ACCEPT_BATCH):
@@ -241,7 +257,7 @@ class MqttSink:
 
     def _records(self, events: Sequence[Event]) -> list[bytes]:
         """Return the events as JSON. C encodes the batches of a capture, Python other events."""
-        sequence = self._outbox.accepted + 1
+        sequence = self._outbox.accepted - self._outbox.restored + 1
         if isinstance(events, EventBatch):
             self._encoder.seq = sequence
             return self._encoder.encode_records(events).records()

@@ -51,6 +51,9 @@ class MqttOptions:
     many flows or bytes, or is so old.
     ``outbox``: so many flows wait while the broker is away or slow; the sink drops the oldest and
     counts them.
+    ``outbox_dir``: flows wait in this folder instead, up to ``outbox_bytes``, and outlive the
+    process (docs/outbox.md). It is the sink's alone, and made if it is absent. ``outbox`` is then
+    how many wait in memory for the disk.
     ``keepalive``: also how long an acknowledgement may take before the sink gives up the
     connection. The broker may ask for another interval between signs of life.
     ``reconnect_max``: the longest pause between attempts to connect.
@@ -83,6 +86,8 @@ class MqttOptions:
     batch_bytes: int = 65_536
     flush_interval: float = 0.2
     outbox: int = 50_000
+    outbox_dir: str | os.PathLike[str] | None = None
+    outbox_bytes: int = 256 << 20
     keepalive: int = 15
     reconnect_max: float = 30.0
     drain_timeout: float = 5.0
@@ -122,6 +127,10 @@ class MqttOptions:
             "batch_bytes": (1024 <= self.batch_bytes <= 1 << 24, "from 1024 to 16777216 bytes"),
             "flush_interval": (0.0 <= self.flush_interval <= 60.0, "from 0 to 60 seconds"),
             "outbox": (1 <= self.outbox <= 10_000_000, "from 1 to 10000000"),
+            "outbox_bytes": (
+                max(1 << 20, 32 * self.batch_bytes) <= self.outbox_bytes <= 1 << 40,
+                "from 1 MiB, and 32 times batch_bytes, to 1 TiB",
+            ),
             "keepalive": (1 <= self.keepalive <= 3600, "from 1 to 3600 seconds"),
             "reconnect_max": (0.1 <= self.reconnect_max <= 3600.0, "from 0.1 to 3600 seconds"),
             "drain_timeout": (0.0 <= self.drain_timeout <= 600.0, "from 0 to 600 seconds"),
@@ -141,6 +150,8 @@ class MqttOptions:
         for name in ("credentials_file", "cafile", "certfile", "keyfile"):
             if not _is_path(getattr(self, name)):
                 rules[name] = (False, "the path of a file, a text or a Path")
+        if not _is_path(self.outbox_dir):
+            rules["outbox_dir"] = (False, "the path of a folder, a text or a Path")
         for name, (holds, rule) in rules.items():
             if not holds:
                 shown = repr(getattr(self, name))

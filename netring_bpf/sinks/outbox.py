@@ -8,10 +8,28 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from netring_bpf.errors import ClosedError
 
-__all__ = ["Outbox"]
+__all__ = ["Outbox", "OutboxStatistics"]
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxStatistics:
+    """The books of a disk outbox over all its runs: accepted = acknowledged + dropped + pending.
+
+    ``restored``: how many flows an earlier run had left when this one began. ``size``: the bytes
+    that the outbox takes on the disk. ``failures``: writes that the disk refused.
+    """
+
+    accepted: int
+    acknowledged: int
+    dropped: Mapping[str, int]
+    pending: int
+    restored: int
+    size: int
+    failures: int
 
 
 class Outbox:
@@ -62,6 +80,15 @@ class Outbox:
         return len(self._queue) + len(self._in_flight)
 
     @property
+    def restored(self) -> int:
+        """The number of the accepted records that an earlier run has left."""
+        return 0
+
+    def statistics(self) -> OutboxStatistics | None:
+        """Return the books over all runs, if they are kept."""
+        return None
+
+    @property
     def finished(self) -> bool:
         """Whether the outbox is closed and empty."""
         return self._closed and self.pending == 0
@@ -74,9 +101,7 @@ class Outbox:
         fitting = [record for record in records if len(record) + 2 <= self._longest]
         if len(fitting) < len(records):
             self._dropped["too_large"] += len(records) - len(fitting)
-        self._queue.extend(fitting)
-        self._queued_bytes += sum(map(len, fitting)) + len(fitting)
-        self._trim()
+        self._add(fitting)
         self._signal()
 
     def resize(self, *, batch_bytes: int, message_bytes: int) -> None:
@@ -94,6 +119,12 @@ class Outbox:
         self._closed = True
         self._signal()
 
+    async def keep(self) -> None:
+        """Keep the records safe until cancelled: memory needs nothing for that."""
+
+    async def end(self) -> None:
+        """Let go of all that it has, behind the last batch."""
+
     async def wait_batch(self, patience: float) -> None:
         """Wait for a record, then up to ``patience`` seconds for a full batch; or for the close."""
         if self._enough.is_set():
@@ -108,36 +139,42 @@ class Outbox:
     def take(self) -> list[bytes]:
         """Move a batch from the queue into flight and return it; empty if nothing is queued.
 
-        Records on the way that are longer than a message are dropped.
+        Records at the head that are longer than a message are dropped; behind others they end the
+        batch.
         """
         if self._in_flight:
             raise ClosedError("take a batch while one is in flight")
         size = 1
         while self._queue and len(self._in_flight) < self._batch_records:
             length = len(self._queue[0])
-            fits = length + 2 <= self._message_bytes
-            if fits and self._in_flight and size + length + 1 > self._batch_bytes:
+            fault = self._fault(self._queue[0])
+            too_many = size + length + 1 > self._batch_bytes
+            if self._in_flight and (fault is not None or too_many):
                 break
             record = self._queue.popleft()
             self._queued_bytes -= length + 1
-            if fits:
+            if fault is None:
                 size += length + 1
                 self._in_flight.append(record)
             else:
-                self._dropped["too_large"] += 1
+                self._dropped[fault] += 1
+                self._left(1)
         self._signal()
         return list(self._in_flight)
 
     def acknowledge(self) -> None:
         """Count the batch in flight as arrived."""
-        self._acknowledged += len(self._in_flight)
+        count = len(self._in_flight)
+        self._acknowledged += count
         self._in_flight = []
+        self._left(count)
 
     def drop(self, reason: str) -> None:
         """Give up the batch in flight, and count it under ``reason``."""
-        if self._in_flight:
-            self._dropped[reason] += len(self._in_flight)
+        if count := len(self._in_flight):
+            self._dropped[reason] += count
             self._in_flight = []
+            self._left(count)
 
     def give_back(self) -> None:
         """Put the batch in flight back at the head of the queue: it did not arrive."""
@@ -146,6 +183,18 @@ class Outbox:
         self._in_flight = []
         self._trim()
         self._signal()
+
+    def _add(self, records: Sequence[bytes]) -> None:
+        self._queue.extend(records)
+        self._queued_bytes += sum(map(len, records)) + len(records)
+        self._trim()
+
+    def _fault(self, record: bytes) -> str | None:
+        """Return why the record cannot be sent, if so."""
+        return None if len(record) + 2 <= self._message_bytes else "too_large"
+
+    def _left(self, count: int) -> None:
+        """Note that so many records have left for good, those at the head."""
 
     def _trim(self) -> None:
         # Records in flight count too, as the limit is on memory.

@@ -44,7 +44,8 @@ MAY_IMPORT: Final[dict[str, frozenset[str]]] = {
         "devices": "events errors lazy _core",
         "aggregate": "events statistics errors lazy _core",
         "broadcast": "events errors lazy",
-        "sinks": "formats broadcast aggregate devices events statistics errors lazy secret_file",
+        "sinks": "formats broadcast aggregate devices events statistics errors lazy secret_file "
+        "fork",
         "netring_statistics": "statistics broadcast sinks",
         "netring": "capture recording broadcast aggregate devices sinks events errors "
         "netring_statistics",
