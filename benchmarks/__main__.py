@@ -13,7 +13,10 @@ import sys
 from benchmarks.harness import Options
 from benchmarks.peers import PEERS
 
-NAMES = ("fanout", "file", "filters", "latency", "live", "mqtt", "pipe", "scale", "start", "table")
+NAMES = (
+    "fanout", "file", "filters", "group", "latency", "live", "mqtt", "pipe", "scale", "start",
+    "table",
+)  # fmt: skip
 
 
 def main() -> None:
