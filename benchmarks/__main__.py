@@ -14,7 +14,11 @@ from benchmarks.harness import Options
 from benchmarks.peers import PEERS
 
 NAMES = (
+<<<<<<< HEAD
     "aggregate", "fanout", "file", "filters", "latency", "live", "mqtt", "pipe", "scale", "start",
+=======
+    "fanout", "file", "filters", "group", "latency", "live", "mqtt", "pipe", "scale", "start",
+>>>>>>> in-S6
     "table",
 )  # fmt: skip
 

@@ -52,9 +52,10 @@ class DiskOutbox(Outbox):
     """An ``Outbox`` of at most ``capacity`` bytes in ``folder``, which has one owner at a time.
 
     The oldest segment makes room for new records: ``overflow``. At most ``limit`` records wait in
-    memory for the disk, and some thousands that were read from it. If the disk takes none, and holds some, new ones are
-    dropped as ``disk``; if it holds none, this is an ``Outbox`` in memory. ``corrupt`` are records
-    that cannot be read back, ``torn`` those that were not whole when their process ended.
+    memory for the disk, and some thousands that were read from it. If the disk takes none, and
+    holds some, new ones are dropped as ``disk``; if it holds none, this is an ``Outbox`` in memory.
+    ``corrupt`` are records that cannot be read back, ``torn`` those that were not whole when their
+    process ended.
 
     Records that an earlier run has left count as accepted again, and as ``restored``. ``keep`` has
     to run, and ``end`` at the end. Raises ``OutboxError``.
@@ -182,6 +183,12 @@ class DiskOutbox(Outbox):
         return self._unsaved - self._writing - self._tail_writing
 
     def _add(self, records: Sequence[bytes]) -> None:
+        backlog = self._on_disk or self._tail
+        fits = self._unsaved + len(records) <= self._limit
+        if fits and not backlog and self._has_window(len(records)):
+            self._queue.extend(records)
+            self._queued_bytes += sum(map(len, records)) + len(records)
+            return
         for at, record in enumerate(records):
             if self._unsaved >= self._limit and not self._make_room():
                 self._dropped["disk"] += len(records) - at
@@ -192,8 +199,9 @@ class DiskOutbox(Outbox):
                 self._queue.append(record)
                 self._queued_bytes += len(record) + 1
 
-    def _has_window(self) -> bool:
-        return len(self._queue) < self._window and self._queued_bytes < self._window_bytes
+    def _has_window(self, records: int = 1) -> bool:
+        few = len(self._queue) + records <= self._window
+        return few and self._queued_bytes < self._window_bytes
 
     def _make_room(self) -> bool:
         """Drop the oldest record in memory that is not in flight, unless any is on the disk."""

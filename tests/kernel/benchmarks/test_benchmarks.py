@@ -11,7 +11,7 @@ import pytest
 from benchmarks.__main__ import NAMES
 from tests.support.paths import ROOT
 
-NEEDS = {"mqtt": [pytest.mark.requires("broker")]}
+NEEDS = {name: [pytest.mark.requires("broker")] for name in ("group", "mqtt")}
 SHORT = {"file", "pipe"}
 
 pytestmark = pytest.mark.requires("root", "netns", "bcc")

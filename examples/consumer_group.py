@@ -1,0 +1,111 @@
+"""Share the flows of a node among processes: consumer_group.py HOST[:PORT] NODE FILE [PROCESSES].
+
+Each message goes to one of the processes. They put its flows into one table of SQLite and then
+acknowledge it, so a message whose process was killed comes again. The table has a flow once, as
+``capture`` and ``seq`` name it. NODE may be + for all nodes. SIGINT and SIGTERM end the group.
+"""
+
+import json
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import sqlite3
+import sys
+
+from paho.mqtt.client import Client, MQTTMessage
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+GROUP = "netring-example"
+KEPT = 3600  # seconds for which the broker keeps the messages of a process that is away
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS flows (
+    capture TEXT, seq INTEGER, consumer INTEGER, flow TEXT, PRIMARY KEY (capture, seq)
+) WITHOUT ROWID
+"""
+
+
+def open_table(path: str) -> sqlite3.Connection:
+    table = sqlite3.connect(path, timeout=60, isolation_level=None)
+    table.execute("PRAGMA journal_mode = WAL")  # readers and a writer do not wait for each other
+    table.execute("PRAGMA synchronous = NORMAL")
+    table.execute(SCHEMA)
+    return table
+
+
+def consume(host: str, port: int, node: str, path: str, number: int) -> None:
+    """Take messages until SIGTERM. This is one process of the group."""
+    table = open_table(path)
+    topic = f"$share/{GROUP}/netring/{node}/flows"
+    # The session outlives the process: the next one with this name gets what this one has not
+    # acknowledged.
+    client = Client(
+        CallbackAPIVersion.VERSION2, f"{GROUP}-{number}", protocol=MQTTProtocolVersion.MQTTv5
+    )
+    session = Properties(PacketTypes.CONNECT)
+    session.SessionExpiryInterval = KEPT
+
+    def on_connect(client: Client, *_: object) -> None:
+        client.subscribe(topic, qos=1)
+
+    def on_subscribe(*_: object) -> None:
+        print("consumer", number, "subscribed", flush=True)
+
+    def on_message(_client: Client, _data: object, message: MQTTMessage) -> None:
+        rows = [
+            (flow["capture"], flow["seq"], number, json.dumps(flow))
+            for flow in json.loads(message.payload)
+        ]
+        table.execute("BEGIN IMMEDIATE")
+        table.executemany("INSERT OR IGNORE INTO flows VALUES (?, ?, ?, ?)", rows)
+        table.execute("COMMIT")
+        # paho acknowledges the message when this function returns.
+
+    client.on_connect = on_connect
+    client.on_subscribe = on_subscribe
+    client.on_message = on_message
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent sends SIGTERM
+    signal.signal(signal.SIGTERM, lambda *_: client.disconnect())
+    client.connect_async(host, port, clean_start=False, properties=session)
+    client.loop_forever(retry_first_connection=True)
+    table.close()
+
+
+def main(broker: str, node: str, path: str, processes: str = "2") -> None:
+    """Start the processes, and start one again that ends by itself."""
+    host, _, port = broker.partition(":")
+    open_table(path).close()
+    start = multiprocessing.get_context("spawn").Process
+    group = {}
+    stop = False
+
+    def on_signal(*_: object) -> None:
+        nonlocal stop
+        stop = True
+        os.write(wake, b"x")
+
+    woken, wake = os.pipe()
+    signal.signal(signal.SIGINT, on_signal)
+    signal.signal(signal.SIGTERM, on_signal)
+    while not stop:
+        for number in range(int(processes)):
+            if number not in group or not group[number].is_alive():
+                arguments = (host, int(port or 1883), node, path, number)
+                group[number] = start(target=consume, args=arguments)
+                group[number].start()
+                print("consumer", number, "is process", group[number].pid, flush=True)
+        multiprocessing.connection.wait([woken, *(one.sentinel for one in group.values())])
+    for one in group.values():
+        one.terminate()
+    for one in group.values():
+        one.join()
+    with open_table(path) as table:
+        query = "SELECT consumer, count(*) FROM flows GROUP BY consumer"
+        for number, count in table.execute(query):
+            print("consumer", number, "took", count, "flows", flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
