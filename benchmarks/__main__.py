@@ -14,11 +14,8 @@ from benchmarks.harness import Options
 from benchmarks.peers import PEERS
 
 NAMES = (
-<<<<<<< HEAD
-    "aggregate", "fanout", "file", "filters", "latency", "live", "mqtt", "pipe", "scale", "start",
-=======
-    "fanout", "file", "filters", "group", "latency", "live", "mqtt", "pipe", "scale", "start",
->>>>>>> in-S6
+    "aggregate", "fanout", "file", "filters", "group", "latency", "live", "mqtt", "pipe", "scale",
+    "start",
     "table",
 )  # fmt: skip
 
