@@ -61,7 +61,6 @@ _LOOK_BACK: Final = 3.0  # seconds in which the broker sends what it retains
 _REMEMBERED: Final = 7 * 86_400 * 1_000_000_000  # ns: a device of an earlier run is kept so long
 _SUSPICIOUS: Final = 2  # connections that broke over one message: it may be too large
 _HOPELESS: Final = 5  # connections that the broker closed over one flow
-_SETTLING: Final = 2.0  # seconds in which Home Assistant subscribes to the topics it has found
 _ACCEPT_BATCH: Final = 512
 # Reason codes, of MQTT 5 and, where they have two, of 3.1.1.
 _INVALID_CLIENT: Final = {0x85, 2}
@@ -495,8 +494,8 @@ class MqttSink:
             self._availability.on_message(payload, retained)
         elif topic == status and topic in self._asked:
             if payload == b"online" and not retained:
-                loop = asyncio.get_running_loop()
-                self._node.on_birth(loop.time() + _SETTLING, retained=self._retains)
+                now = asyncio.get_running_loop().time()
+                self._node.on_birth(now, retained=self._retains)
         elif any(topic.startswith(beginning) for beginning in self._looked_at):
             if retained:  # else it is of this sink
                 oldest = time.time_ns() - _REMEMBERED
