@@ -28,6 +28,7 @@ from netring_bpf.sinks.base import SinkStatistics
 from netring_bpf.sinks.disk_outbox import DiskOutbox
 from netring_bpf.sinks.mqtt_availability import Availability
 from netring_bpf.sinks.mqtt_connection import (
+    LARGEST_INBOUND,
     PACKET_TOO_LARGE,
     PUBLISH_OVERHEAD,
     UNSUPPORTED_VERSION,
@@ -66,6 +67,7 @@ _ACCEPT_BATCH: Final = 512
 _INVALID_CLIENT: Final = {0x85, 2}
 _REFUSED_LOGIN: Final = {0x86, 0x87, 4, 5}
 _TAKEN_OVER: Final = 0x8E
+_EARLIER_LARGEST: Final = 1 << 19  # bytes of a packet with the discovery message of many devices
 _NO_RETAIN: Final = 0x9A
 _NO_QOS: Final = 0x9B
 
@@ -514,6 +516,7 @@ class MqttSink:
 
     def _connection(self, version: MqttVersion) -> Connection:
         options = self._options
+        has_many = options.home_assistant is not None and options.home_assistant.devices > 0
         return Connection(
             self._broker,
             Login(
@@ -526,6 +529,7 @@ class MqttSink:
             will=Will(self._availability.topic, b"offline", self._will_qos, self._will_retain),
             tls=self._tls,
             on_message=self._on_message,
+            largest=_EARLIER_LARGEST if has_many else LARGEST_INBOUND,
         )
 
     # -- what is told --

@@ -36,6 +36,7 @@ _DEVICES: Final[tuple[type[Event], ...]] = (DeviceSeen, DeviceChanged, DeviceGon
 _LINK: Final[tuple[type[Event], ...]] = (LinkUp, LinkDown)
 # These come whether they are asked for or not.
 _ALWAYS: Final[tuple[type[Event], ...]] = (CaptureError, SinkFailed, Lagged)
+_COMING_BACK: Final = 300 * 1_000_000_000  # ns from the start, for devices of an earlier run
 _ADDRESSES_TOLD: Final = 4  # of a device in an event
 _FEWEST: Final = (32, 8, 2, 0)  # entries of each list of a device, as its payload gets smaller
 _LONGEST_MESSAGE: Final = 1000  # characters of an error
@@ -125,6 +126,8 @@ class NodeTopics:
                     pass
             if isinstance(event, (*_DEVICES, *_LINK, BackendChanged, *_ALWAYS)):
                 self._add_event(event)
+        if events:
+            self._settle(events[-1].ts)
 
     def on_birth(self, now: float, *, retained: bool) -> None:
         """Tell Home Assistant, which has just started, of the capture.
@@ -302,6 +305,14 @@ class NodeTopics:
         self._board.add_event(self._message("events", self._topics.events, options, record))
 
     # -- Home Assistant --
+
+    def _settle(self, now: int) -> None:
+        """Remove the devices of an earlier run that did not come back for long."""
+        began = None if self._info is None else self._info.since
+        if self._discovery is None or began is None or now - began < _COMING_BACK:
+            return
+        if self._discovery.settle():
+            self._put_discovery()
 
     def _note_devices(self) -> None:
         if not self._has_devices:

@@ -85,3 +85,47 @@ def test_devices_that_are_watched_are_counted_from_the_first_message_on() -> Non
         node = Node(INFO._replace(options=((option, "1"),)))
         assert "devices" in json.loads(dict(node.send())[CONFIG])["components"]
     assert "devices" not in json.loads(dict(Node().send())[CONFIG])["components"]
+
+
+def test_devices_of_an_earlier_run_keep_their_entities_within_the_bound() -> None:
+    before = Node(devices=5)
+    before.topics.observe([DeviceSeen(START, device(n, name=f"pi{n}")) for n in range(1, 6)], INFO)
+    earlier = dict(before.send())[CONFIG]
+    for devices, kept in ((5, 4), (3, 2), (1, 0), (0, 0)):
+        node = Node(devices=devices)
+        node.topics.inherit(CONFIG, earlier, "")
+        node.topics.observe([DeviceSeen(START, device(5))], INFO)
+        assert len(entities(dict(node.send())[CONFIG])) == min(devices, 1 + kept)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"", b"[]", b"{}", b'{"components":[]}',
+        b'{"components":{"device_1":{"platform":"sensor"}}}',
+        b'{"components":{"device_020000000001":7}}', b"[" * 100_000,
+        b'{"components":{"device_../../x00000":{"platform":"sensor","name":"x"}}}',
+        b'{"components":{"device_020000000001":{"platform":"camera","name":"x"}}}',
+    ],
+)  # fmt: skip
+def test_an_earlier_message_that_is_none_changes_nothing(payload: bytes) -> None:
+    node = Node(devices=5)
+    before = dict(node.send())[CONFIG]
+    node.topics.inherit(CONFIG, payload, "")
+    node.topics.observe([DeviceSeen(START, device(1))], INFO)
+    after = json.loads(dict(node.send(10.0))[CONFIG])
+    assert set(after["components"]) - set(json.loads(before)["components"]) == {
+        "devices", "device_020000000001"
+    }  # fmt: skip
+
+
+def test_what_an_earlier_message_says_of_a_device_is_its_name_alone() -> None:
+    node = Node(devices=5)
+    long = "n" * 5000
+    component = {"platform": "sensor", "name": long, "state_topic": "elsewhere", "x": [long]}
+    earlier = json.dumps({"components": {"device_020000000001": component}}).encode()
+    node.topics.inherit(CONFIG, earlier, "")
+    made = json.loads(dict(node.send())[CONFIG])["components"]["device_020000000001"]
+    assert made["state_topic"] == "netring/box/devices/02:00:00:00:00:01"
+    assert (made["unique_id"], made["name"]) == ("netring_box_device_020000000001", "n" * 71)
+    assert "x" not in made
