@@ -196,6 +196,7 @@ class Netring(HasOpened):
         self._filter = filter_text(filter)
         self._given: dict[str, object] = {"buffer": buffer, "flow": flow, "devices": devices}
         self._since = 0
+        self._link_up = True  # when the capture began
         self._sinks = tuple(sinks)
         self._streams: list[FlowSubscriber] = []
         self._sink_tasks: list[asyncio.Task[None]] = []
@@ -413,6 +414,8 @@ class Netring(HasOpened):
                 if self._watch is not None:
                     await self._watch.open()
                 self._since = time.time_ns()
+                watch = self._capture.watch
+                self._link_up = watch is None or watch.running
                 self._describe()
                 self._start(self._loop)
         except BaseException:
@@ -429,6 +432,7 @@ class Netring(HasOpened):
             since=self._since,
             filter=self._filter,
             options=changed_options(self._given, defaults),
+            link_up=self._link_up,
         )
         self._broadcast.describe(info)
 

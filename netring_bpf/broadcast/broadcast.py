@@ -39,11 +39,15 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class BroadcastStatistics:
-    """The number of published events, and the books of each open subscriber."""
+    """The number of published events, and the books of each open subscriber.
+
+    ``lagged``: events that subscribers missed, those that have left included.
+    """
 
     published: int
     receiver_count: int
     subscribers: tuple[SubscriberStatistics, ...]
+    lagged: int = 0
 
 
 class FlowBroadcast:
@@ -175,4 +179,5 @@ class FlowBroadcast:
             published=self._retained.published,
             receiver_count=len(subscribers),
             subscribers=tuple(subscriber.statistics() for subscriber in subscribers),
+            lagged=self._retained.lagged,
         )

@@ -27,6 +27,7 @@ def describe(
     since: int,
     filter: str | None,
     options: tuple[tuple[str, str], ...],
+    link_up: bool,
 ) -> CaptureInfo:
     """Return what the capture is, as it was opened."""
     return CaptureInfo(
@@ -38,6 +39,7 @@ def describe(
         since=since,
         options=options,
         notices=opened.notices,
+        link_up=link_up,
     )
 
 

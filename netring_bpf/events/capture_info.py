@@ -14,7 +14,8 @@ class CaptureInfo(NamedTuple):
 
     ``version``: of netring_bpf. ``backend``, ``attach``, ``notices``: as the properties of
     ``Netring``. ``filter``: the filter's text; None for all packets. ``since``: when the capture
-    began. ``options``: those that differ from their defaults, by name, as text.
+    began. ``options``: those that differ from their defaults, by name, as text. ``link_up``:
+    whether the interface had a link then; ``LinkUp`` and ``LinkDown`` tell of changes.
     """
 
     version: str
@@ -25,6 +26,7 @@ class CaptureInfo(NamedTuple):
     since: int
     options: tuple[tuple[str, str], ...] = ()
     notices: tuple[str, ...] = ()
+    link_up: bool = True
 
     def to_dict(self) -> dict[str, object]:
         """Return it as plain values."""

@@ -67,6 +67,11 @@ class LinkWatch:
         self._carrier = _carrier_counts(link)
         self._restarted = _restarted(link)
 
+    @property
+    def running(self) -> bool:
+        """Whether the interface is up and has its carrier, after all changes that were read."""
+        return self._running
+
     def fileno(self) -> int:
         """Return the descriptor to wait on."""
         return self._socket.fileno()

@@ -79,8 +79,7 @@ uint64_t nr_handoff_until_held(const struct nr_handoff *handoff) {
     return held_from != UINT64_MAX ? held_from - handoff->tail : UINT64_MAX;
 }
 
-void nr_handoff_release(struct nr_handoff *handoff) {
-    nr_store_release(&handoff->held_from, UINT64_MAX);
+void nr_handoff_wake(const struct nr_handoff *handoff) {
     ring_bell(handoff->event_fd);
     if (__atomic_load_n(&handoff->waiting, __ATOMIC_SEQ_CST)) {
         ring_bell(handoff->space_fd);

@@ -66,8 +66,12 @@ static inline void nr_handoff_hold(struct nr_handoff *handoff) {
 /* For the consumer: returns how many events it has to take before those that wait; UINT64_MAX: none
  * wait. */
 uint64_t nr_handoff_until_held(const struct nr_handoff *handoff);
-/* Releases the events that wait, and wakes both sides. */
-void nr_handoff_release(struct nr_handoff *handoff);
+/* For the consumer: releases the events that wait. */
+static inline void nr_handoff_release(struct nr_handoff *handoff) {
+    nr_store_release(&handoff->held_from, UINT64_MAX);
+}
+/* Wakes both sides after that. */
+void nr_handoff_wake(const struct nr_handoff *handoff);
 
 /* Returns the bytes that are free for records, for the producer. */
 static inline uint32_t nr_handoff_text_room(const struct nr_handoff *handoff) {

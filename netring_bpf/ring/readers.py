@@ -315,9 +315,9 @@ class Readers:
 
 
 def _joined(spans: Iterable[Span]) -> Span:
-    """Return the time from the first beginning to the last end."""
-    starts, ends = zip(*spans, strict=True)
-    return Span(min(starts), max(ends))
+    """Return the time from the first beginning to the last end; of readers without any, 0 to 0."""
+    begun = [span for span in spans if span.end > 0]
+    return Span(min((s.start for s in begun), default=0), max((s.end for s in begun), default=0))
 
 
 def _share(options: FlowOptions, count: int) -> FlowOptions:

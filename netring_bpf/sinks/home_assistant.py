@@ -25,6 +25,7 @@ __all__ = ["MAX_DEVICE_ENTITIES", "Discovery", "HomeAssistantOptions", "Shown"]
 MAX_DEVICE_ENTITIES: Final = 256
 _MAX_RETIRED: Final = 256
 _PLATFORMS: Final = ("sensor", "binary_sensor")
+_OF_A_DEVICE: Final = re.compile(r"device_([0-9a-f]{12})")
 _PLAIN: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _LONGEST_NAME: Final = 64
 _LONGEST_PREFIX: Final = 1024
@@ -96,6 +97,7 @@ class Discovery:
         self.identity: Final = _identity(prefix, node)
         self._retired: dict[str, str] = {}  # components that are no more, with their platforms
         self._known: dict[str, str] = {}
+        self._earlier: dict[str, Component] = {}  # devices of an earlier run that may come back
 
     @property
     def topic(self) -> str:
@@ -106,6 +108,7 @@ class Discovery:
         """Take the message of an earlier run; return whether it had any component.
 
         Those that the next message has not are told to be removed: Home Assistant keeps them else.
+        Devices keep their entities until ``settle()``, as long as there is room.
         """
         try:
             components = json.loads(payload)["components"]
@@ -117,7 +120,17 @@ class Discovery:
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
             return False
         self._known |= {k: p for k, p in found.items() if _PLAIN.fullmatch(k)}
+        for key in found:
+            device = _OF_A_DEVICE.fullmatch(key)
+            if device is not None:
+                mac = bytes.fromhex(device[1]).hex(":")
+                self._earlier[key] = self._entity(mac, str(components[key].get("name")))
         return bool(found)
+
+    def settle(self) -> bool:
+        """Give up the devices of an earlier run that did not come back; return whether any did."""
+        found, self._earlier = bool(self._earlier), {}
+        return found
 
     def message(
         self,
@@ -177,17 +190,23 @@ class Discovery:
         if self._shown.devices:
             for device in devices:
                 made[f"device_{device.mac.replace(':', '')}"] = self._of_device(device)
+            left = [key for key in self._earlier if key not in made]
+            left = left[: max(0, self._options.devices - len(devices))]
+            made |= {key: self._earlier[key] for key in left}
         return {
             key: {"unique_id": f"{self.identity}_{key}", **component}
             for key, component in made.items()
         }
 
     def _of_device(self, device: Device) -> Component:
-        topic = self._topics.device(device.mac)
         shown = device.name or device.vendor or device.mac
+        return self._entity(device.mac, f"Device {text(shown)}")
+
+    def _entity(self, mac: str, name: str) -> Component:
+        topic = self._topics.device(mac)
         return {
             "platform": "sensor",
-            "name": f"Device {text(shown)[:_LONGEST_NAME]}",
+            "name": text(name)[: len("Device ") + _LONGEST_NAME],
             "device_class": "timestamp",
             "state_topic": topic,
             # Home Assistant reads no nanoseconds. The topic of a device that is gone is empty.

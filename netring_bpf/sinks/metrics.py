@@ -13,6 +13,7 @@ import logging
 import threading
 import time
 import weakref
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -20,6 +21,7 @@ from urllib.parse import urlsplit
 
 from netring_bpf.errors import (
     ClosedError,
+    NetringError,
     OptionError,
     PackageMissingError,
     SinkError,
@@ -219,6 +221,12 @@ def metrics_of(
     family.add(
         "events_published", "counter", "Events published to subscribers.", books.broadcast.published
     )
+    family.add(
+        "events_lagged",
+        "counter",
+        "Events that subscribers missed, those that have left included.",
+        books.broadcast.lagged,
+    )
     family.add("subscribers", "gauge", "Subscribers that are open.", books.broadcast.receiver_count)
     _add_sinks(family, books)
     if latest is not None:
@@ -228,8 +236,12 @@ def metrics_of(
 
 def _add_sinks(family: _Family, books: Books) -> None:
     # Only the subscribers of sinks: those that come and go would make ever more series.
+    names: Counter[str] = Counter()
     for sink, stream in zip(books.sinks, books.streams, strict=False):
-        labels = {"sink": text(sink.name)}
+        name = text(sink.name)
+        names[name] += 1
+        # Two samples with the same labels would spoil the whole scrape.
+        labels = {"sink": name if names[name] == 1 else f"{name} ({names[name]})"}
         family.add_all(_STREAM, "counter", stream, labels)
         if not sink.takes_flows:
             continue
@@ -263,6 +275,13 @@ def _add_sums(family: _Family, latest: StatsUpdated) -> None:
     )
     if latest.health.devices is not None:
         family.add("devices", "gauge", "Devices that are known.", latest.health.devices)
+    if latest.health.devices_online is not None:
+        family.add(
+            "devices_online",
+            "gauge",
+            "Devices that were seen in the last five minutes.",
+            latest.health.devices_online,
+        )
     family.add(
         "capture_restarts",
         "counter",
@@ -272,12 +291,21 @@ def _add_sums(family: _Family, latest: StatsUpdated) -> None:
 
 
 def exposition(metrics: Iterable[Metric]) -> bytes:
-    """Return metrics as text in the form ``CONTENT_TYPE``. Raises ``PackageMissingError``."""
+    """Return metrics, and those of this process, as text in the form ``CONTENT_TYPE``.
+
+    Raises ``PackageMissingError``.
+    """
+    made: bytes = _client().generate_latest(_registry(lambda: metrics))
+    return made
+
+
+def _registry(metrics: Callable[[], Iterable[Metric]]) -> Any:
+    """Return a registry with the metrics, and with memory and CPU of this process."""
     client = _client()
     registry = client.CollectorRegistry()
-    registry.register(_Collector(lambda: metrics))
-    made: bytes = client.generate_latest(registry)
-    return made
+    registry.register(_Collector(metrics))
+    client.ProcessCollector(registry=registry)
+    return registry
 
 
 class _Collector:
@@ -314,6 +342,19 @@ def _client() -> Any:
 
 
 # -- the sink --
+
+
+def _or_unavailable(app: Callable[..., Any]) -> Callable[..., Any]:
+    """Let the application say that it is not available while the loop gives no books."""
+
+    def answer(environ: Any, start_response: Callable[..., Any]) -> Any:
+        try:
+            return app(environ, start_response)
+        except (NetringError, RuntimeError, TimeoutError):  # the loop is closed, or too busy
+            start_response("503 Service Unavailable", [("Content-Type", "text/plain")])
+            return [b"the capture gives no books now\n"]
+
+    return answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -424,10 +465,7 @@ class MetricsSink:
             await asyncio.shield(asyncio.to_thread(self._close))
 
     def _open(self) -> None:
-
-        registry = _client().CollectorRegistry()
-        registry.register(_Collector(self._collect))
-        app = _client().make_wsgi_app(registry)
+        app = _or_unavailable(_client().make_wsgi_app(_registry(self._collect)))
         try:
             self._server = MetricsServer(
                 (self._listen.host, self._listen.port), app, idle=_IDLE, most=_MOST_CLIENTS

@@ -28,6 +28,7 @@ from netring_bpf.sinks.base import SinkStatistics
 from netring_bpf.sinks.disk_outbox import DiskOutbox
 from netring_bpf.sinks.mqtt_availability import Availability
 from netring_bpf.sinks.mqtt_connection import (
+    LARGEST_INBOUND,
     PACKET_TOO_LARGE,
     PUBLISH_OVERHEAD,
     UNSUPPORTED_VERSION,
@@ -61,12 +62,12 @@ _LOOK_BACK: Final = 3.0  # seconds in which the broker sends what it retains
 _REMEMBERED: Final = 7 * 86_400 * 1_000_000_000  # ns: a device of an earlier run is kept so long
 _SUSPICIOUS: Final = 2  # connections that broke over one message: it may be too large
 _HOPELESS: Final = 5  # connections that the broker closed over one flow
-_SETTLING: Final = 2.0  # seconds in which Home Assistant subscribes to the topics it has found
 _ACCEPT_BATCH: Final = 512
 # Reason codes, of MQTT 5 and, where they have two, of 3.1.1.
 _INVALID_CLIENT: Final = {0x85, 2}
 _REFUSED_LOGIN: Final = {0x86, 0x87, 4, 5}
 _TAKEN_OVER: Final = 0x8E
+_EARLIER_LARGEST: Final = 1 << 19  # bytes of a packet with the discovery message of many devices
 _NO_RETAIN: Final = 0x9A
 _NO_QOS: Final = 0x9B
 
@@ -495,8 +496,8 @@ class MqttSink:
             self._availability.on_message(payload, retained)
         elif topic == status and topic in self._asked:
             if payload == b"online" and not retained:
-                loop = asyncio.get_running_loop()
-                self._node.on_birth(loop.time() + _SETTLING, retained=self._retains)
+                now = asyncio.get_running_loop().time()
+                self._node.on_birth(now, retained=self._retains)
         elif any(topic.startswith(beginning) for beginning in self._looked_at):
             if retained:  # else it is of this sink
                 oldest = time.time_ns() - _REMEMBERED
@@ -515,6 +516,7 @@ class MqttSink:
 
     def _connection(self, version: MqttVersion) -> Connection:
         options = self._options
+        has_many = options.home_assistant is not None and options.home_assistant.devices > 0
         return Connection(
             self._broker,
             Login(
@@ -527,6 +529,7 @@ class MqttSink:
             will=Will(self._availability.topic, b"offline", self._will_qos, self._will_retain),
             tls=self._tls,
             on_message=self._on_message,
+            largest=_EARLIER_LARGEST if has_many else LARGEST_INBOUND,
         )
 
     # -- what is told --

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from paho.mqtt.client import SocketLike
 
 __all__ = [
+    "LARGEST_INBOUND",
     "PACKET_TOO_LARGE",
     "PUBLISH_OVERHEAD",
     "UNSUPPORTED_VERSION",
@@ -73,7 +74,7 @@ PUBLISH_OVERHEAD: Final = 5 + 2 + 2 + 1
 _CONNECT_TIMEOUT: Final = 5.0
 _MISC_PERIOD: Final = 1.0  # seconds between looks at the keep-alive
 # The broker is told the size of packets; the rest holds for one that does not listen.
-_LARGEST_INBOUND: Final = 16_384
+LARGEST_INBOUND: Final = 16_384  #: bytes of a packet
 _MOST_INBOUND: Final = 64  # messages of QoS 2 that wait for their release
 _MOST_OUTBOUND: Final = 1024  # packets, most of them acknowledgements
 _LARGEST_BUFFER: Final = 1 << 20  # bytes of one WebSocket frame
@@ -177,7 +178,7 @@ class Connection:
         will: Will | None,
         tls: ssl.SSLContext | None,
         on_message: Callable[[str, bytes, bool], None],
-        largest: int = _LARGEST_INBOUND,
+        largest: int = LARGEST_INBOUND,
     ) -> None:
         self.limits = Limits()
         self._largest = largest

@@ -27,7 +27,7 @@ from netring_bpf.events.event import (
 from netring_bpf.events.plain import json_text, text, time_text
 from netring_bpf.sinks.home_assistant import Discovery, Shown
 from netring_bpf.sinks.mqtt_options import MqttOptions
-from netring_bpf.sinks.mqtt_state import Message, Render, StateBoard
+from netring_bpf.sinks.mqtt_state import LARGEST, Message, Render, StateBoard
 from netring_bpf.sinks.mqtt_topics import VERSIONS, TopicOptions, Topics
 
 __all__ = ["NodeTopics", "kinds_of"]
@@ -36,11 +36,16 @@ _DEVICES: Final[tuple[type[Event], ...]] = (DeviceSeen, DeviceChanged, DeviceGon
 _LINK: Final[tuple[type[Event], ...]] = (LinkUp, LinkDown)
 # These come whether they are asked for or not.
 _ALWAYS: Final[tuple[type[Event], ...]] = (CaptureError, SinkFailed, Lagged)
+_COMING_BACK: Final = 300 * 1_000_000_000  # ns from the start, for devices of an earlier run
 _ADDRESSES_TOLD: Final = 4  # of a device in an event
 _FEWEST: Final = (32, 8, 2, 0)  # entries of each list of a device, as its payload gets smaller
 _LONGEST_MESSAGE: Final = 1000  # characters of an error
 _LONGEST_OPTION: Final = 200
 _DISCOVERY: Final = "discovery"
+_DISCOVERY_INTERVAL: Final = 1.0  # seconds: a birth message may come at any rate
+_LARGEST_DISCOVERY: Final = 1 << 18  # bytes: as many devices as there may be fit
+_SETTLING: Final = 2.0  # seconds in which Home Assistant subscribes to the topics it has found
+_SETTLED: Final = 1.0  # seconds, for what follows to go out
 
 
 def kinds_of(options: MqttOptions) -> tuple[type[Event], ...]:
@@ -80,6 +85,7 @@ class NodeTopics:
                 devices=options.devices.enabled,
             )
             self._discovery = Discovery(wanted, options.prefix, node, shown)
+        self._settled = -_SETTLED  # when Home Assistant has subscribed, after its latest start
         self._inherited: dict[str, str] = {}  # topics of an earlier run, and when it saw the device
         #: Whether a device has no topic, because there are as many as there may be.
         self.is_full = False
@@ -90,9 +96,10 @@ class NodeTopics:
         """Tell of the capture as it was opened."""
         self._interface, self._info = interface, info
         if info is not None:
+            self._has_devices = any(name.partition(".")[0] == "devices" for name, _ in info.options)
             self._put_info(info)
             if info.backend != "file":
-                self._put_link(info.interface, info.since, is_up=True)
+                self._put_link(info.interface, info.since, is_up=info.link_up)
         self._put_discovery()
 
     def observe(self, events: Sequence[Event], info: CaptureInfo | None) -> None:
@@ -119,16 +126,21 @@ class NodeTopics:
                     pass
             if isinstance(event, (*_DEVICES, *_LINK, BackendChanged, *_ALWAYS)):
                 self._add_event(event)
+        if events:
+            self._settle(events[-1].ts)
 
-    def on_birth(self, not_before: float, *, retained: bool) -> None:
+    def on_birth(self, now: float, *, retained: bool) -> None:
         """Tell Home Assistant, which has just started, of the capture.
 
         It subscribes to the topics when it has the discovery message. What the broker does not
         retain goes out again after that; ``retained``: it retains what it is asked to.
         """
-        if self._discovery is not None:
-            self._board.repeat(retained=not retained, not_before=not_before)
-            self._board.repeat_topic(self._discovery.topic)
+        if self._discovery is None:
+            return
+        if now >= self._settled + _SETTLED:  # else that is to come already, or was just told
+            self._settled = now + _SETTLING
+            self._board.repeat(retained=not retained, not_before=self._settled)
+        self._board.repeat_topic(self._discovery.topic)
 
     # -- what an earlier run has left --
 
@@ -294,6 +306,14 @@ class NodeTopics:
 
     # -- Home Assistant --
 
+    def _settle(self, now: int) -> None:
+        """Remove the devices of an earlier run that did not come back for long."""
+        began = None if self._info is None else self._info.since
+        if self._discovery is None or began is None or now - began < _COMING_BACK:
+            return
+        if self._discovery.settle():
+            self._put_discovery()
+
     def _note_devices(self) -> None:
         if not self._has_devices:
             self._has_devices = True
@@ -321,20 +341,33 @@ class NodeTopics:
                 )
             ).encode()
 
-        whole = made(self._entities)
+        entities, whole = self._entities, made(self._entities)
 
         def render(smaller: int) -> bytes | None:
-            if smaller == 0:
-                return whole
-            return made(()) if smaller == 1 and self._entities else None
+            if smaller and not len(entities) >> (smaller - 1):
+                return None
+            return made(entities[: len(entities) >> smaller]) if smaller else whole
 
-        options = TopicOptions()
-        self._put(_DISCOVERY, discovery.topic, options, render, whole)
+        self._put(
+            _DISCOVERY,
+            discovery.topic,
+            TopicOptions(interval=_DISCOVERY_INTERVAL),
+            render,
+            whole,
+            largest=_LARGEST_DISCOVERY,
+        )
 
     # -- help --
 
     def _put(
-        self, kind: str, topic: str, options: TopicOptions, render: Render, essence: object
+        self,
+        kind: str,
+        topic: str,
+        options: TopicOptions,
+        render: Render,
+        essence: object,
+        *,
+        largest: int = LARGEST,
     ) -> None:
         if options.enabled:
             self._board.put(
@@ -346,6 +379,7 @@ class NodeTopics:
                     retain=options.retain,
                     interval=options.interval,
                     essence=essence,
+                    largest=largest,
                 )
             )
 

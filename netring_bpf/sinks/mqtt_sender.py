@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Final
 
 from netring_bpf.sinks.mqtt_connection import (
     PACKET_TOO_LARGE,
@@ -17,8 +16,6 @@ from netring_bpf.sinks.mqtt_state import Message, StateBoard, fitting
 from netring_bpf.sinks.topic import LONGEST_TOPIC
 
 __all__ = ["StateSender"]
-
-_LARGEST: Final = 65_536  # bytes of a payload
 
 
 class StateSender:
@@ -65,7 +62,7 @@ class StateSender:
         topic = message.topic
         limits = connection.limits
         size = len(topic.encode())
-        room = min(_LARGEST, limits.packet_size - PUBLISH_OVERHEAD - size)
+        room = min(message.largest, limits.packet_size - PUBLISH_OVERHEAD - size)
         if message.room is not None:
             room = min(room, message.room)
         payload = None

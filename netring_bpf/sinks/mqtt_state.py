@@ -15,10 +15,11 @@ from typing import Final, TypeAlias
 from netring_bpf.errors import ClosedError
 from netring_bpf.sinks.base import TopicStatistics
 
-__all__ = ["Message", "Render", "StateBoard", "fitting"]
+__all__ = ["LARGEST", "Message", "Render", "StateBoard", "fitting"]
 
 #: Makes the payload, in full at 0 and smaller at each higher number; None: no smaller one exists.
 Render: TypeAlias = Callable[[int], bytes | None]
+LARGEST: Final = 65_536  #: bytes of a payload
 _MOST_EVENTS: Final = 256  # that wait
 _SUSPICIOUS: Final = 2  # connections that broke over one message: it may be too large
 _HOPELESS: Final = 5
@@ -26,7 +27,10 @@ _HOPELESS: Final = 5
 
 @dataclass(slots=True)
 class Message:
-    """A message that is to go out. ``room``: the bytes that its payload may have at most."""
+    """A message that is to go out.
+
+    ``largest``: the bytes that its payload may have at most; ``room``: as connections have shown.
+    """
 
     kind: str
     topic: str
@@ -35,10 +39,12 @@ class Message:
     retain: bool = True
     interval: float = 0.0
     essence: object = None
+    largest: int = LARGEST
     room: int | None = None
     fresh: bool = True  # it has not gone out yet
     is_end: bool = False  # an empty message, which clears the topic
     due: float = 0.0
+    sent: float = 0.0  # when the latest value of the topic went out
     breaks: int = 0
 
 
@@ -78,7 +84,8 @@ class StateBoard:
                 books.unchanged += 1
                 return
             self._replace(before)
-            message.due, message.room, message.breaks = before.due, before.room, before.breaks
+            message.due, message.sent = before.due, before.sent
+            message.room, message.breaks = before.room, before.breaks
         self._states[message.topic] = message
         self._wait(message)
 
@@ -133,10 +140,10 @@ class StateBoard:
         self.on_change()
 
     def repeat_topic(self, topic: str) -> None:
-        """Send this topic's value again, before all others."""
+        """Send this topic's value again, before all others, as its interval allows."""
         message = self._states.get(topic)
         if message is not None:
-            message.due = 0.0
+            message.due = message.sent + message.interval
             self._wait(message)
             self._waiting.move_to_end(topic, last=False)
 
@@ -221,14 +228,13 @@ class StateBoard:
         message.breaks = 0
         # A later value may have come while this one was on its way.
         present = self._states.get(message.topic)
+        if present is not None:
+            present.sent, present.due = now, now + message.interval
         if present is message:
             self._waiting.pop(message.topic, None)
             message.fresh = False
-            message.due = now + message.interval
             if message.is_end:
                 del self._states[message.topic]
-        elif present is not None:
-            present.due = now + message.interval
 
     # -- books --
 

@@ -20,7 +20,7 @@ from netring_bpf import (
 )
 from tests.broker.publishing import AVAILABILITY, FAST, warnings
 from tests.broker.test_mqtt_topics import BOX, NO_PAUSE, capturing, retained, told
-from tests.support.aggregates import START, device, stats
+from tests.support.aggregates import INFO, START, device, stats
 from tests.support.broker import Broker, Message, MosquittoSub
 from tests.support.home_assistant import check_discovery
 from tests.support.patience import until
@@ -160,6 +160,8 @@ def test_entities_of_an_earlier_run_that_are_no_more_are_told_to_be_removed() ->
         async with capturing(sink) as broadcast:
             broadcast.publish([DeviceSeen(START, device(n, last=1 << 62)) for n in numbers])
             await told(sink, "devices", len(numbers))
+            broadcast.publish([stats(30)])  # five minutes later
+            await told(sink, "stats", 1)
 
     with Broker() as broker:
         removed = []
@@ -173,6 +175,28 @@ def test_entities_of_an_earlier_run_that_are_no_more_are_told_to_be_removed() ->
             removed.append([key[-1] for key in message["components"] if key not in entities])
     # One that was told to be removed is not told again.
     assert removed == [[], ["1"], ["2"]]
+
+
+@pytest.mark.parametrize("version", ["5", "3.1.1"])
+def test_many_devices_keep_their_entities_over_a_restart(version: str) -> None:
+    async def run(broker: Broker, *numbers: int) -> None:
+        sink = sink_of(broker, devices=100, version=version)
+        info = INFO._replace(options=(("devices", "True"),))
+        async with capturing(sink, info) as broadcast:
+            broadcast.publish(
+                [DeviceSeen(START, device(n, name=f"pi{n}", last=1 << 62)) for n in numbers]
+            )
+            await told(sink, "devices", len(numbers))
+        assert (sink.statistics().reconnects, sink.statistics().unasked) == (0, 0)
+
+    with Broker() as broker, MosquittoSub(broker.port, CONFIG) as sub:
+        asyncio.run(run(broker, *range(1, 101)))
+        [before] = discoveries(retained(broker.port, "#"))
+        asyncio.run(run(broker, 7))
+        [after] = discoveries(retained(broker.port, "#"))
+        messages = discoveries(sub.received)
+    assert after["components"] == before["components"]
+    assert not any({"platform": "sensor"} in m["components"].values() for m in messages)
 
 
 def test_a_message_that_is_too_long_leaves_out_the_devices(tmp_path: Path) -> None:

@@ -65,14 +65,15 @@ int main(void) {
     nr_interval_span span;
     pthread_t reading, moving;
     uint64_t intervals = 0, exact = 1, before = 0;
-    uint32_t used;
+    uint32_t used, count;
     bool over;
     nr_reader_add_replay(reader, records, (uint64_t)FRAMES * RECORD);
     pthread_create(&reading, NULL, run, reader);
     pthread_create(&moving, NULL, move_around, aggregate);
     do {
         over = nr_load_acquire(&finished);
-        while (nr_reader_take(reader, events, 512, sizeof events, &used) > 0) {
+        while ((count = nr_reader_take(reader, events, 512, sizeof events, &used)) > 0) {
+            exact &= events[count - 1].ts < before + INTERVAL;
         }
         if (nr_reader_take_interval(reader, &span)) {
             nr_aggregate_add_up(aggregate);

@@ -218,8 +218,10 @@ bool nr_table_take_interval(struct nr_table *t, nr_interval_span *span) {
     if (before != 0 && before != UINT64_MAX) {
         return false;
     }
-    (void)nr_counting_take(t->counting, span);
+    /* Released first: the producer may hold others as soon as the interval is taken. */
     nr_handoff_release(t->handoff);
+    (void)nr_counting_take(t->counting, span);
+    nr_handoff_wake(t->handoff);
     return true;
 }
 
@@ -236,4 +238,5 @@ void nr_table_take_last_interval(struct nr_table *t, nr_interval_span *span) {
     nr_counting_take_front(t->counting, t->now, span);
     span->start = has_before ? before.start : span->start;
     nr_handoff_release(t->handoff);
+    nr_handoff_wake(t->handoff);
 }

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import select
 from collections.abc import Iterator
 
 import pytest
 
+from netring_bpf import Netring
 from netring_bpf.errors import InterfaceGoneError
 from netring_bpf.interface import Interface, LinkChange, LinkWatch
 from tests.support.lab import Namespace, link, tap
@@ -130,3 +132,17 @@ def test_a_watch_of_what_is_gone_does_not_begin(namespace: Namespace) -> None:
     namespace.ip(f"link del {PORT}")
     with pytest.raises(InterfaceGoneError):
         LinkWatch(port)
+
+
+@pytest.mark.parametrize("is_up", [True, False])
+def test_a_capture_knows_whether_its_interface_has_a_link_as_it_begins(is_up: bool) -> None:
+    async def run() -> bool:
+        async with Netring(PORT, netns=namespace.path, backend="tpacket_v3") as ring:
+            info = ring.subscribe().info
+            assert info is not None
+            return info.link_up
+
+    with wire() as namespace:
+        if not is_up:
+            namespace.ip(f"link set {SENDER} down")
+        assert asyncio.run(run()) is is_up

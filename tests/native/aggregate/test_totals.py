@@ -9,9 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from netring_bpf import StatsOptions, TopRow
+from netring_bpf import FlowOptions, StatsOptions, TopRow
 from netring_bpf._core import lib
 from netring_bpf.aggregate.totals import ALL, INTERVAL, Totals
+from netring_bpf.ring.readers import Readers
+from tests.support.frames import udp
+from tests.support.replay import START, Frame
 
 HOSTS = lib.NR_TOP_HOSTS
 
@@ -108,3 +111,15 @@ def test_a_table_holds_as_many_keys_as_it_is_made_for(capacity: int) -> None:
     assert len(rows) == min(capacity, 1000)
     totals.add_up()
     assert hosts_of(totals, ALL) == rows
+
+
+def test_a_reader_that_saw_no_time_has_no_part_in_that_of_the_others() -> None:
+    totals = Totals(StatsOptions())
+    frames = b"".join(Frame(udp("10.0.0.1", "10.0.0.2", 1, 2), START + n).record() for n in (5, 9))
+    with Readers(FlowOptions(), 2, sums=totals) as readers:
+        readers.each[1].add_replay(frames)
+        assert readers.each[1].run() == 0
+        assert sum(len(batch) for batch in readers.finish(100)) > 0
+        assert readers.take_last_interval() == (START + 5, START + 9)
+    with Readers(FlowOptions(), 2, sums=totals) as readers:
+        assert readers.take_last_interval() == (0, 0)

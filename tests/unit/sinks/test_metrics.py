@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
+import socket
 import subprocess
 import sys
+import threading
+import time
+import urllib.error
+import urllib.request
 from collections.abc import Mapping
 
 import pytest
@@ -12,7 +18,9 @@ import pytest
 from netring_bpf import (
     BroadcastStatistics,
     CaptureStatistics,
+    FlowBroadcast,
     FlowStatistics,
+    MetricsSink,
     NetringStatistics,
     QueueStatistics,
     SinkStatistics,
@@ -20,6 +28,7 @@ from netring_bpf import (
 )
 from netring_bpf.sinks.base import TopicStatistics
 from netring_bpf.sinks.metrics import exposition, metrics_of
+from netring_bpf.sinks.metrics_server import MetricsServer
 
 _TEXTS = {"backend", "attach", "name", "takes_flows"}
 
@@ -85,6 +94,69 @@ def test_text_of_the_network_is_escaped() -> None:
     text = exposition(metrics_of(books, 'eth"0\n', None, None)).decode()
     line = next(line for line in text.splitlines() if line.startswith("netring_filter_matches_"))
     assert line == (r'netring_filter_matches_total{filter="a\"b\\c\nd",interface="eth\"0\n"} 5.0')
+
+
+def test_sinks_of_one_name_have_series_of_their_own() -> None:
+    capture = dataclasses.replace(
+        _numbered(CaptureStatistics, 1),
+        flows=_numbered(FlowStatistics, 1),
+        queues=(),
+        matches={},  # type: ignore[type-var]
+    )
+    sinks = tuple(SinkStatistics("mqtt://b:1883", accepted=n, acknowledged=0) for n in (5, 6))
+    streams = (_numbered(SubscriberStatistics, 1),) * 2
+    books = NetringStatistics(capture, BroadcastStatistics(0, 0, (), 3), sinks, streams, 0)  # type: ignore[arg-type]
+    found = {metric.name: metric for metric in metrics_of(books, "eth0", None, None)}
+    assert found["netring_sink_accepted_total"].samples == (
+        (("eth0", "mqtt://b:1883"), 5.0), (("eth0", "mqtt://b:1883 (2)"), 6.0)
+    )  # fmt: skip
+    assert found["netring_events_lagged_total"].samples == ((("eth0",), 3.0),)
+    for metric in found.values():
+        labels = [values for values, _ in metric.samples]
+        assert len(set(labels)) == len(labels)
+
+
+def test_memory_and_cpu_of_the_process_are_told_by_their_common_names() -> None:
+    lines = exposition([]).decode().splitlines()
+    told = {
+        line.partition(" ")[0]: float(line.partition(" ")[2]) for line in lines if line[0] != "#"
+    }
+    assert told["process_resident_memory_bytes"] > 1 << 20
+    assert 0 < told["process_cpu_seconds_total"] <= time.process_time() + 1
+
+
+def test_a_scrape_without_a_capture_is_told_that_there_are_no_books() -> None:
+    sink = MetricsSink("127.0.0.1:0")
+
+    async def run() -> int:
+        broadcast = FlowBroadcast()
+        task = asyncio.create_task(sink.run(broadcast.subscribe(kinds=sink.kinds)))
+        await sink.wait_started()
+        try:
+            with pytest.raises(urllib.error.HTTPError) as caught:
+                await asyncio.to_thread(
+                    urllib.request.urlopen, f"http://127.0.0.1:{sink.port}/metrics"
+                )
+        finally:
+            broadcast.close()
+            await task
+        caught.value.close()
+        return caught.value.code
+
+    assert asyncio.run(run()) == 503
+
+
+def test_a_server_without_threads_keeps_its_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    server = MetricsServer(("127.0.0.1", 0), lambda *_: [], idle=1.0, most=1)
+    with server, monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", none)
+        for _ in range(3):
+            here, there = socket.socketpair()
+            with here, there, pytest.raises(RuntimeError, match="new thread"):
+                server.process_request(here, None)
 
 
 def test_without_the_package_the_extra_is_named() -> None:

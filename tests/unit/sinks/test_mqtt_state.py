@@ -124,6 +124,19 @@ def test_all_values_go_out_once_more_after_a_reconnect() -> None:
     assert send(board) == [("u", b"b")]
 
 
+def test_a_topic_that_is_asked_for_again_and_again_keeps_to_its_interval() -> None:
+    board = StateBoard()
+    board.put(value("t", "a", interval=2.0))
+    board.put(value("u", "b"))
+    assert send(board, 10.0) == [("t", b"a"), ("u", b"b")]
+    sent = []
+    for tenth in range(100, 150):
+        board.repeat_topic("t")
+        sent += [(tenth / 10, topic) for topic, _ in send(board, tenth / 10)]
+    assert sent == [(12.0, "t"), (14.0, "t")]
+    assert books(board) == TopicStatistics(offered=2, published=2, repeated=2)
+
+
 def test_a_topic_that_is_cleared_goes_out_empty_and_is_then_forgotten() -> None:
     board = StateBoard()
     board.put(value("t", "a", interval=10.0))
