@@ -321,9 +321,10 @@ static uint64_t stored(const nr_reader *reader) {
 
 /* Prints how many exchanges were read, and what was missed. */
 static void print_names(const nr_reader *reader) {
-    static const char *const missed[NR_MISSED_COUNT] = {"too_long",     "pool_full",  "cut",
-                                                        "gap",          "store_full", "left_out",
-                                                        "handoff_full", "not_opened"};
+    static const char *const missed[NR_MISSED_COUNT] = {
+        "too_long",   "pool_full",         "cut", "gap", "store_full", "left_out", "handoff_full",
+        "not_opened", "not_fingerprinted",
+    };
     nr_statistics books = {0};
     nr_table_account(reader->table, &books);
     printf("names_read %" PRIu64 "\n", (uint64_t)books.names_read);

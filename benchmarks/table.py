@@ -179,7 +179,16 @@ def run_cases(options: Options) -> tuple[Results, list[Table]]:
     return results, [table for table in profiles if table is not None]
 
 
-_LEFT_OUT = ("too_long", "pool_full", "cut", "gap", "store_full", "left_out", "handoff_full")
+_LEFT_OUT = (
+    "too_long",
+    "pool_full",
+    "cut",
+    "gap",
+    "store_full",
+    "left_out",
+    "handoff_full",
+    "not_fingerprinted",
+)
 
 
 def _names_row(results: Results, name: str, mode: object, size: object) -> tuple[str, ...]:

@@ -181,7 +181,8 @@
 #define NR_MISSED_LEFT_OUT 5    /* an exchange without event: too many of the flow, or at once */
 #define NR_MISSED_HANDOFF_FULL 6 /* an event without its record: the consumer is late */
 #define NR_MISSED_NOT_OPENED 7  /* an Initial of QUIC that no key opened, or over the budget */
-#define NR_MISSED_COUNT 8
+#define NR_MISSED_NOT_PRINTED 8 /* a hello without its fingerprints, over the budget */
+#define NR_MISSED_COUNT 9
 
 /* States of one side of a TCP connection: the endpoint states of Zeek. */
 #define NR_STATE_INACTIVE 0

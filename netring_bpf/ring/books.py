@@ -38,6 +38,7 @@ _MISSED = {
     lib.NR_MISSED_LEFT_OUT: "left_out",
     lib.NR_MISSED_HANDOFF_FULL: "handoff_full",
     lib.NR_MISSED_NOT_OPENED: "not_opened",
+    lib.NR_MISSED_NOT_PRINTED: "not_fingerprinted",
 }
 _WORDS = ffi.sizeof("nr_statistics") // 8  # all members are uint64_t
 

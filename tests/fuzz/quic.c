@@ -54,7 +54,7 @@ static void read_datagram(struct nr_quic *state, struct nr_crypto *with, const u
         memcpy(copy, datagram, length);
     }
     for (int i = 0; i < 2; i++) {
-        crypto->left = 100;
+        crypto->for_openings.left = 100;
         scratch[i] = malloc(scratch_size);
         verdict[i] =
             nr_quic_pieces(copy, length, &states[i], with, scratch[i], scratch_size, &pieces[i]);

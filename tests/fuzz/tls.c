@@ -55,6 +55,9 @@ static int run(char what, const struct nr_app_bytes *bytes, struct nr_message *m
     memcpy(at, bytes->at, bytes->length);
     copy.at = at;
     memset(m, 0, sizeof *m);
+    if (crypto != NULL) {
+        crypto->for_prints.left = 1;
+    }
     if (what == 's') {
         copy.crypto = crypto;
         verdict = nr_tls_parse(&copy, m);

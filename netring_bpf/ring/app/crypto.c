@@ -194,7 +194,8 @@ struct nr_crypto *nr_crypto_open(void) {
     if (crypto == NULL || library == NULL) {
         goto failed;
     }
-    crypto->per_second = crypto->left = NR_CRYPTO_PER_SECOND;
+    crypto->for_openings.per_second = crypto->for_openings.left = NR_OPENINGS_PER_SECOND;
+    crypto->for_prints.per_second = crypto->for_prints.left = NR_PRINTS_PER_SECOND;
     crypto->library = library;
     library->handle = open_any();
     reason = errno;
@@ -247,36 +248,45 @@ void nr_crypto_close(struct nr_crypto *crypto) {
     free(crypto);
 }
 
-/* -- the budget -- */
+/* -- the budgets -- */
 
-void nr_crypto_budget(struct nr_crypto *crypto, uint64_t ts) {
-    if (ts + NS < crypto->filled_ns) {
-        crypto->filled_ns = ts; /* a clock that was set back, not packets out of order */
+static void fill(struct nr_budget *budget, uint64_t ts) {
+    if (ts + NS < budget->filled_ns) {
+        budget->filled_ns = ts; /* a clock that was set back, not packets out of order */
     }
-    if (ts <= crypto->filled_ns) {
+    if (ts <= budget->filled_ns) {
         return;
     }
-    const uint64_t passed = ts - crypto->filled_ns;
+    const uint64_t passed = ts - budget->filled_ns;
     if (passed >= NS) {
-        crypto->left = crypto->per_second;
-        crypto->filled_ns = ts;
+        budget->left = budget->per_second;
+        budget->filled_ns = ts;
         return;
     }
-    const uint64_t more = passed * crypto->per_second / NS;
+    const uint64_t more = passed * budget->per_second / NS;
     if (more > 0) { /* else the time goes on to count until it gives one */
-        const uint64_t left = crypto->left + more;
-        crypto->left = left < crypto->per_second ? (uint32_t)left : crypto->per_second;
-        crypto->filled_ns += more * NS / crypto->per_second;
+        const uint64_t left = budget->left + more;
+        budget->left = left < budget->per_second ? (uint32_t)left : budget->per_second;
+        budget->filled_ns += more * NS / budget->per_second;
     }
 }
 
-bool nr_crypto_may_open(struct nr_crypto *crypto) {
-    if (crypto->left == 0) {
-        crypto->left_out++;
+static bool spend(struct nr_budget *budget, uint64_t ts, uint64_t *left_out) {
+    fill(budget, ts);
+    if (budget->left == 0) {
+        ++*left_out;
         return false;
     }
-    crypto->left--;
+    budget->left--;
     return true;
+}
+
+bool nr_crypto_may_open(struct nr_crypto *crypto) {
+    return spend(&crypto->for_openings, crypto->now_ns, &crypto->left_out);
+}
+
+bool nr_crypto_may_print(struct nr_crypto *crypto) {
+    return spend(&crypto->for_prints, crypto->now_ns, &crypto->prints_left_out);
 }
 
 /* -- what libcrypto computes -- */

@@ -12,7 +12,15 @@
 #define NR_GCM_TAG 16u
 #define NR_SHA256_SIZE 32u
 #define NR_MD5_SIZE 16u
-#define NR_CRYPTO_PER_SECOND 10000u
+#define NR_OPENINGS_PER_SECOND 10000u
+#define NR_PRINTS_PER_SECOND 10000u
+
+/* So many of something in a second of packet time. */
+struct nr_budget {
+    uint32_t per_second;
+    uint32_t left;
+    uint64_t filled_ns; /* packet time up to which `left` was filled */
+};
 
 /* One thread uses it at a time: each reader opens its own. */
 struct nr_crypto {
@@ -21,10 +29,10 @@ struct nr_crypto {
     uint64_t unopened; /* those that were not: no key fits, no scratch, or left out as below */
     uint64_t left_out; /* attempts to open one that were over the budget */
     uint64_t pieces_left_out; /* CRYPTO frames of a datagram beyond NR_HELLO_PIECES */
-    uint32_t per_second;      /* the budget, NR_CRYPTO_PER_SECOND unless the owner sets another */
-    uint32_t left;            /* attempts left of it */
-    uint64_t filled_ns;       /* packet time up to which `left` was filled */
-    bool has_md5;             /* libraries for FIPS 140 have none */
+    uint64_t prints_left_out; /* hellos without fingerprints, over the budget */
+    uint64_t now_ns;          /* packet time, as the owner says before packets are read */
+    struct nr_budget for_openings, for_prints;
+    bool has_md5; /* libraries for FIPS 140 have none */
     struct nr_libcrypto *library;
     struct nr_prints prints;
 };
@@ -34,10 +42,10 @@ struct nr_crypto {
 struct nr_crypto *nr_crypto_open(void);
 void nr_crypto_close(struct nr_crypto *crypto);
 
-/* Lets packet time pass, which fills the budget: to be called before packets of a time are read. */
-void nr_crypto_budget(struct nr_crypto *crypto, uint64_t ts);
-/* Takes one packet's share of the budget. Returns false, and counts it, if nothing is left. */
+/* Take one packet's share of the budget of openings, and one hello's of that of fingerprints.
+ * Return false, and count it, if nothing is left. */
 bool nr_crypto_may_open(struct nr_crypto *crypto);
+bool nr_crypto_may_print(struct nr_crypto *crypto);
 
 /* The functions below return false if libcrypto failed, and count it. Nothing else allocates or
  * blocks in them than libcrypto itself. */

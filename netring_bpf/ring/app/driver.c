@@ -267,6 +267,12 @@ uint32_t nr_app_reason(int put) {
 
 /* -- segments -- */
 
+static void tell_time(struct nr_app *app, const struct nr_app_packet *p) {
+    if (app->crypto != NULL) {
+        app->crypto->now_ns = p->ts;
+    }
+}
+
 /* The part of a segment that is not read yet. */
 struct rest {
     const uint8_t *at;
@@ -451,6 +457,7 @@ static bool is_given_up(const struct nr_app_packet *p, const struct nr_app_side 
 void nr_app_segment(struct nr_app *app, struct nr_reading *r, const struct nr_app_packet *p) {
     struct nr_app_side *s = &r->side[p->side];
     struct rest rest = {p->at, p->captured, p->length, 0};
+    tell_time(app, p);
     if (s->begins) {
         s->base = p->sequence;
         s->begins = false;
@@ -523,6 +530,7 @@ static int parse_datagram(struct nr_app *app, struct nr_reading *r, const struct
 
 bool nr_app_datagram(struct nr_app *app, struct nr_reading *r, const struct nr_app_packet *p) {
     const struct nr_app_side *s = &r->side[p->side];
+    tell_time(app, p);
     for (uint32_t n = 0; n < nr_datagram_row_count; n++) {
         const struct nr_app_row *row = &nr_datagram_rows[n];
         if ((s->parser != NR_READ_ANY && s->parser != 1 + n) ||
@@ -543,6 +551,7 @@ bool nr_app_datagram(struct nr_app *app, struct nr_reading *r, const struct nr_a
 
 void nr_app_end(struct nr_app *app, struct nr_reading *r, struct nr_app_packet *p) {
     const uint16_t port[2] = {p->src_p, p->dst_p}; /* the originator's comes first */
+    tell_time(app, p);
     for (int side = 0; side < 2; side++) {
         p->side = (uint8_t)side;
         p->from_orig = side == 0;

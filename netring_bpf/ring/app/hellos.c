@@ -186,9 +186,6 @@ int nr_app_quic(struct nr_app *app, struct nr_reading *r, const struct nr_app_pa
     static const struct nr_quic none;
     struct nr_hello_pieces pieces = {.count = 0};
     const bool is_known = r->side[p->side].parser == row;
-    if (app->crypto != NULL) {
-        nr_crypto_budget(app->crypto, p->ts);
-    }
     if (!is_known) {
         r->quic = none;
     }

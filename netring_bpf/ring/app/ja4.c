@@ -326,6 +326,9 @@ void nr_ja4_add_opened(const struct nr_hello *hello, char transport, struct nr_c
         nr_record_append(record, known->fields, known->size);
         return;
     }
+    if (!nr_crypto_may_print(crypto)) {
+        return;
+    }
     enum { JA4_FIELD = NR_FIELD_HEAD + NR_JA4_SIZE };
     char ja4[NR_JA4_SIZE], ja3[NR_JA3_SIZE];
     const uint32_t before = record->size;

@@ -317,6 +317,7 @@ void nr_payload_account(const struct nr_table *t, nr_statistics *s) {
     s->names_missed[NR_MISSED_HANDOFF_FULL] = t->handoff->texts_lost;
     if (app->crypto != NULL) {
         s->names_missed[NR_MISSED_NOT_OPENED] = app->crypto->unopened;
+        s->names_missed[NR_MISSED_NOT_PRINTED] = app->crypto->prints_left_out;
     }
 }
 

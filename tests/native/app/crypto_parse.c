@@ -53,12 +53,13 @@ static void unseal(struct nr_crypto *crypto, const struct bytes *a) {
     free(out);
 }
 
-/* Lets packet time be what the first argument says, and tries to open as often as the second. */
-static void spend(struct nr_crypto *crypto, const char *ts, const char *times) {
+/* Lets packet time be what the first argument says, and tries as often as the second. */
+static void spend(struct nr_crypto *crypto, bool (*may)(struct nr_crypto *), const char *ts,
+                  const char *times) {
     uint32_t allowed = 0;
-    nr_crypto_budget(crypto, strtoull(ts, NULL, 10));
+    crypto->now_ns = strtoull(ts, NULL, 10);
     for (long i = atol(times); i > 0; i--) {
-        allowed += nr_crypto_may_open(crypto);
+        allowed += may(crypto);
     }
     printf("%u\n", allowed);
 }
@@ -91,13 +92,16 @@ static void obey(struct nr_crypto *crypto, char *line) {
     } else if (strcmp(word[0], "unseal") == 0) {
         unseal(crypto, a);
     } else if (strcmp(word[0], "limit") == 0) {
-        crypto->per_second = (uint32_t)strtoul(word[1], NULL, 10);
+        crypto->for_openings.per_second = (uint32_t)strtoul(word[1], NULL, 10);
         printf("ok\n");
-    } else if (strcmp(word[0], "spend") == 0) {
-        spend(crypto, word[1], word[2]);
+    } else if (strcmp(word[0], "open") == 0) {
+        spend(crypto, nr_crypto_may_open, word[1], word[2]);
+    } else if (strcmp(word[0], "print") == 0) {
+        spend(crypto, nr_crypto_may_print, word[1], word[2]);
     } else if (strcmp(word[0], "books") == 0) {
-        printf("errors=%llu left_out=%llu\n", (unsigned long long)crypto->errors,
-               (unsigned long long)crypto->left_out);
+        printf("errors=%llu left_out=%llu prints_left_out=%llu\n",
+               (unsigned long long)crypto->errors, (unsigned long long)crypto->left_out,
+               (unsigned long long)crypto->prints_left_out);
     }
     for (n = 0; n < WORDS; n++) {
         free(a[n].at);

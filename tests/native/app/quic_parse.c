@@ -70,7 +70,7 @@ int main(void) {
         } else if (strncmp(line, "scratch ", 8) == 0) {
             scratch_size = (uint32_t)strtoul(line + 8, NULL, 10);
         } else if (strncmp(line, "limit ", 6) == 0) {
-            opened->left = (uint32_t)strtoul(line + 6, NULL, 10);
+            opened->for_openings.left = (uint32_t)strtoul(line + 6, NULL, 10);
         } else if (strcmp(line, "books") == 0) {
             printf("opened=%llu unopened=%llu left_out=%llu pieces_left_out=%llu errors=%llu\n",
                    (unsigned long long)opened->opened, (unsigned long long)opened->unopened,

@@ -78,7 +78,7 @@ def test_keys_are_those_of_rfc_9001(say: Say) -> None:
         "fa044b2f42a3fd3b46fb255c",
         "9f50449e04a0e810283a1e9933adedd2",
         "437b9aec36be423400cdd115d9db3241",
-        "errors=0 left_out=0",
+        "errors=0 left_out=0 prints_left_out=0",
     ]
 
 
@@ -101,7 +101,7 @@ def test_a_seal_opens_only_as_it_was_made(say: Say) -> None:
     ]
     lines = [text for other in wrong for text in (other, line())]
     expected = ["no", GCM_OPENED] * len(wrong)
-    assert say(*lines, "books") == [*expected, "errors=0 left_out=0"]
+    assert say(*lines, "books") == [*expected, "errors=0 left_out=0 prints_left_out=0"]
 
 
 def test_an_empty_seal_opens(say: Say) -> None:
@@ -127,16 +127,16 @@ def test_the_budget_fills_with_packet_time(say: Say) -> None:
     start = 5_000_000_000
     assert say(
         "limit 1000",
-        f"spend {start} 1001",
-        f"spend {start + 500_000_000} 1000",
-        f"spend {start + 500_400_000} 1",  # not yet
-        f"spend {start + 500_900_000} 1",
-        f"spend {start + 501_000_000} 2",  # what was left of a step counts on
-        f"spend {start + 500_000_000} 1",  # a packet out of order
-        f"spend {start + 501_999_999} 1",
-        f"spend {start + 502_000_000} 1",
-        "spend 1000000000 1",  # a clock that was set back gives nothing
-        "spend 1001000000 2",
+        f"open {start} 1001",
+        f"open {start + 500_000_000} 1000",
+        f"open {start + 500_400_000} 1",  # not yet
+        f"open {start + 500_900_000} 1",
+        f"open {start + 501_000_000} 2",  # what was left of a step counts on
+        f"open {start + 500_000_000} 1",  # a packet out of order
+        f"open {start + 501_999_999} 1",
+        f"open {start + 502_000_000} 1",
+        "open 1000000000 1",  # a clock that was set back gives nothing
+        "open 1001000000 2",
         "books",
     ) == [
         "ok",
@@ -150,12 +150,24 @@ def test_the_budget_fills_with_packet_time(say: Say) -> None:
         "1",
         "0",
         "1",
-        "errors=0 left_out=508",
+        "errors=0 left_out=508 prints_left_out=0",
     ]
 
 
+def test_openings_and_fingerprints_have_a_budget_each(say: Say) -> None:
+    start = 5_000_000_000
+    assert say(
+        f"print {start} 10001",
+        f"open {start} 10002",
+        f"print {start + 500_000_000} 5001",
+        f"print {start + 500_099_999} 1",
+        f"print {start + 500_100_000} 2",
+        "books",
+    ) == ["10000", "10000", "5000", "0", "1", "errors=0 left_out=2 prints_left_out=4"]
+
+
 def test_a_budget_of_nothing_allows_nothing(say: Say) -> None:
-    assert say("limit 0", "spend 5000000000 3", "spend 5100000000 1", "spend 9000000000 1") == [
+    assert say("limit 0", "open 5000000000 3", "open 5100000000 1", "open 9000000000 1") == [
         "ok",
         "0",
         "0",
@@ -175,7 +187,7 @@ def test_no_second_gets_more_than_twice_the_budget(
     for wait, wanted in steps:
         now += wait
         times.append(now)
-        lines.append(f"spend {now} {wanted}")
+        lines.append(f"open {now} {wanted}")
     allowed = [int(text) for text in say(*lines)[1:]]
     for i, begin in enumerate(times):
         within = sum(n for ts, n in zip(times[i:], allowed[i:], strict=True) if ts < begin + 10**9)

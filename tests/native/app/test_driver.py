@@ -386,6 +386,29 @@ def test_exchanges_of_one_flow_make_no_more_than_a_thousand_events() -> None:
     assert (events[-1].count, books.names_read) == (1100, 1100)
 
 
+def test_fingerprints_beyond_ten_thousand_in_a_second_are_left_out() -> None:
+    def hello(cipher: int, ms: int, client: int) -> Frame:
+        name = server_name(b"one.example")
+        data = client_hello(name, version=0xFEFD, cookie=b"", ciphers=[cipher])
+        datagram = datagram_record(fragment(data, 0))
+        return Frame(udp(CLIENT, SERVER, client, 4433, datagram), START + ms * MS)
+
+    ciphers = [number for number in range(1, 20_000) if number & 0x0F0F != 0x0A0A]
+    kept = ciphers[9_999], 0  # takes no share
+    sent = [
+        *((cipher, 0) for cipher in ciphers[:10_003]),
+        kept,
+        *((cipher, 500) for cipher in ciphers[10_003:15_005]),
+    ]
+    events, books = told(hello(*which, 20_000 + n) for n, which in enumerate(sent))
+    ended = [event.fields for event in events if event.kind == lib.NR_EVENT_ENDED]
+    assert len(ended) == len(sent)
+    assert {fields["SERVER_NAME"] for fields in ended} == {b"one.example"}
+    assert sum("JA4" in fields for fields in ended) == 15_001
+    assert sum("JA3" in fields for fields in ended) == 15_001
+    assert books.names_missed["not_fingerprinted"] == 5
+
+
 def test_a_server_of_quic_may_ask_for_another_hello_first() -> None:
     again = server_hello(key_share(23), random=RETRY, cipher=0x1301)
     answer = server_hello(key_share(23), cipher=0x1301)
