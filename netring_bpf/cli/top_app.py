@@ -517,7 +517,7 @@ def _tab(n: int, view: View) -> str:
 
 
 def _cell(column: Column, value: object) -> Text:
-    shown = _cut(column.show(value), column.width)
+    shown = _cut(printable(column.show(value)), column.width)  # the one door of all cells
     space = " " * (column.width - cell_len(shown))
     return Text(f"{space}{shown} " if column.right else f"{shown}{space} ", no_wrap=True, end="")
 
