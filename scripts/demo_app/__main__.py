@@ -27,7 +27,7 @@ from summary import Events, Flows, Frames, Mqtt, Subscriber, Summary, offences
 
 from netring_bpf import FlowEnded, FlowSubscriber, MqttOptions, MqttSink, Netring, NetringError
 from netring_bpf.capture.backend import BACKENDS
-from netring_bpf.cli.table import HEADER, row
+from netring_bpf.cli.table import layout_of, row
 from tests.support.broker import Broker, Message, MosquittoSub
 
 _ACTORS = str(Path(__file__).with_name("actors.py"))
@@ -55,7 +55,7 @@ def _arguments() -> argparse.Namespace:
 
 async def _print(events: FlowSubscriber, stream: TextIO) -> collections.Counter[str]:
     ended: collections.Counter[str] = collections.Counter()
-    print(HEADER, file=stream)
+    print(layout_of(None).header(), file=stream)
     async for event in events:
         print(row(event)[0], file=stream, flush=True)
         if isinstance(event, FlowEnded):
