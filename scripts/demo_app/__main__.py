@@ -108,6 +108,7 @@ async def _run(arguments: argparse.Namespace) -> tuple[Summary, list[str]]:
                 backend=arguments.backend,
                 sinks=[sink],
                 netns=network.switch.path,
+                stats=False,  # their number would be that of the seconds
             )
             subscribers = [ring.subscribe(name="printer"), ring.subscribe(name="counter")]
             async with ring:
