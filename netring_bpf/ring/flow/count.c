@@ -84,11 +84,11 @@ static bool feed(struct nr_table *t, uint32_t i, bool with_content) {
 }
 
 /* Returns whether a packet to come may exchange the sides: the flow began with the answer to a SYN,
- * and nothing else came. */
+ * and nothing but answers came. */
 static bool may_flip(const struct nr_table *t, uint32_t i) {
     const struct flow *f = &t->flows[i];
     return nr_is_tcp(f) && (f->packets[ORIG] == 0 || f->packets[RESP] == 0) &&
-           nr_history_is_lone_answer(t, i);
+           nr_history_is_answer(t, i);
 }
 
 /* Returns whether it is known what the flow says inside, or will not be known soon. */

@@ -83,9 +83,13 @@ static char first_letter(const struct nr_table *t, uint32_t i) {
     return x != NULL ? x->history[0] : nr_unpack_letter(t->pasts[i].letters, 0);
 }
 
-bool nr_history_is_lone_answer(const struct nr_table *t, uint32_t i) {
+bool nr_history_is_answer(const struct nr_table *t, uint32_t i) {
     /* `seen` comes first: it is in the cache, and the letters are not. */
-    return t->flows[i].seen == SEEN_SYN && length_of(t, i) == 1 && first_letter(t, i) == 'H';
+    return t->flows[i].seen == SEEN_SYN && first_letter(t, i) == 'H';
+}
+
+bool nr_history_is_lone_answer(const struct nr_table *t, uint32_t i) {
+    return nr_history_is_answer(t, i) && length_of(t, i) == 1;
 }
 
 void nr_history_correct_answer(struct nr_table *t, uint32_t i) {

@@ -413,7 +413,9 @@ void nr_history_count(struct nr_table *t, uint32_t i, int side, char letter, uin
 void nr_history_mark(struct nr_table *t, uint32_t i);
 /* Writes the ^ of exchanged sides. */
 void nr_history_flip(struct nr_table *t, uint32_t i);
-/* Returns whether the history is a single H of the originator. */
+/* Returns whether the history begins with an H of the originator, and has no letter of another kind
+ * of packet; and whether it is that H alone. */
+bool nr_history_is_answer(const struct nr_table *t, uint32_t i);
 bool nr_history_is_lone_answer(const struct nr_table *t, uint32_t i);
 /* Turns the single H into one of the responder. */
 void nr_history_correct_answer(struct nr_table *t, uint32_t i);

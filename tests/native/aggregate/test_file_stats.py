@@ -123,6 +123,27 @@ def test_events_before_the_end_of_an_interval_come_before_its_aggregates(file: W
     assert ends[:3] == [(START // SECOND + n) * SECOND for n in (1, 2, 3)]
 
 
+@pytest.mark.parametrize("late", ["S", "A", "PA"])
+@pytest.mark.parametrize("again", [{}, {"seq": 5000}, {"window": 0}, {"flags": "R", "seq": 101}])
+def test_a_flow_whose_sides_are_exchanged_later_counts_with_the_sides_of_its_end(
+    file: Write, late: str, again: dict[str, Any]
+) -> None:
+    answer: dict[str, Any] = {"flags": "SA", "seq": 100, "ack": 1, "window": again.get("window", 9)}
+    first = tcp(FAR, A, 4000, 5000, **answer)
+    other = udp(A, B, 1, 2)  # the end of an interval comes with a packet
+    events = read(
+        file(
+            [
+                at(0.1, first), at(0.2, tcp(FAR, A, 4000, 5000, **{**answer, **again})),
+                at(1.5, other), at(2.2, other),
+                at(2.5, tcp(A, FAR, 5000, 4000, flags=late, seq=late != "S", ack=101)),
+                at(3.5, other),
+            ]
+        )
+    )  # fmt: skip
+    assert_sums_are_those_of_the_flows(events)
+
+
 def test_a_flow_counts_in_each_interval_what_it_sent_there(file: Write) -> None:
     frame = udp(A, FAR, 1, 2, b"x" * 58)
     answer = udp(FAR, A, 2, 1, b"y" * 8)
