@@ -134,6 +134,17 @@ _SINK_NOW: Final = {
     "pending": ("sink_pending", "Flows that wait in a sink."),
     "connected": ("sink_connected", "Whether a sink has its connection."),
 }
+_OUTBOX: Final = {
+    "accepted": ("sink_outbox_accepted", "Flows that an outbox on disk took in, over all runs."),
+    "acknowledged": ("sink_outbox_acknowledged", "Those of them that arrived."),
+    "dropped": ("sink_outbox_dropped", "Those of them that were given up."),
+    "failures": ("sink_outbox_failures", "Writes that the disk refused."),
+}
+_OUTBOX_NOW: Final = {
+    "pending": ("sink_outbox_pending", "Flows that wait on disk."),
+    "restored": ("sink_outbox_restored", "Flows that an earlier run had left."),
+    "size": ("sink_outbox_bytes", "Bytes that an outbox takes on the disk."),
+}
 _TOPIC: Final = {
     "offered": ("sink_topic_offered", "Values and events to tell besides flows."),
     "published": ("sink_topic_published", "Messages sent besides flows."),
@@ -247,6 +258,9 @@ def _add_sinks(family: _Family, books: Books) -> None:
             continue
         family.add_all(_SINK, "counter", sink, labels)
         family.add_all(_SINK_NOW, "gauge", sink, labels)
+        if sink.outbox is not None:
+            family.add_all(_OUTBOX, "counter", sink.outbox, labels)
+            family.add_all(_OUTBOX_NOW, "gauge", sink.outbox, labels)
         for topic, told in sink.topics.items():
             family.add_all(_TOPIC, "counter", told, {**labels, "topic": topic})
             family.add_all(_TOPIC_NOW, "gauge", told, {**labels, "topic": topic})

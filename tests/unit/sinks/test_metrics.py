@@ -29,6 +29,7 @@ from netring_bpf import (
 from netring_bpf.sinks.base import TopicStatistics
 from netring_bpf.sinks.metrics import exposition, metrics_of
 from netring_bpf.sinks.metrics_server import MetricsServer
+from netring_bpf.sinks.outbox import OutboxStatistics
 
 _TEXTS = {"backend", "attach", "name", "takes_flows"}
 
@@ -43,6 +44,8 @@ def _numbered(kind: type, start: int) -> object:
             values[field.name] = {"overflow": start + n}
         elif "tuple" in str(field.type):
             values[field.name] = ()
+        elif "None" in str(field.type):
+            values[field.name] = None
         else:
             values[field.name] = start + n
     return kind(**values)
@@ -72,8 +75,9 @@ def test_each_counter_of_the_books_is_a_metric() -> None:
             queues=(queue,),  # type: ignore[type-var]
         ),
         topic,
+        outbox := _numbered(OutboxStatistics, 8000),
     ]
-    sink = dataclasses.replace(sink, topics={"stats": topic})
+    sink = dataclasses.replace(sink, topics={"stats": topic}, outbox=outbox)
     books = NetringStatistics(capture, BroadcastStatistics(7000, 1, ()), (sink,), (stream,), 0)  # type: ignore[arg-type]
     told = {
         int(number)
