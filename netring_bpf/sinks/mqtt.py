@@ -573,9 +573,11 @@ class MqttSink:
             )
         return ""
 
-    def _tell_refused(self, topic: str, refusal: Refusal, outcome: str) -> None:
+    def _tell_refused(
+        self, topic: str, refusal: Refusal, outcome: str, kind: str | None = None
+    ) -> None:
         self._tell(
-            f"refused {topic} {refusal.code}",
+            f"refused {kind or topic} {refusal.code}",
             f"the broker refuses messages on {topic}: {refusal.reason} (code {refusal.code}); "
             f"{outcome}; let this client publish there",
         )

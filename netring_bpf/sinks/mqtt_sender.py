@@ -21,14 +21,15 @@ __all__ = ["StateSender"]
 class StateSender:
     """Takes the messages of a board one by one, each when its time has come.
 
-    ``tell``: logs a warning once, by its subject. ``tell_refused``: logs what the broker refuses.
+    ``tell``: logs a warning once, by its subject. ``tell_refused``: logs what the broker refuses,
+    once by the kind of the topic, as there may be any number of devices.
     """
 
     def __init__(
         self,
         board: StateBoard,
         tell: Callable[[str, str], None],
-        tell_refused: Callable[[str, Refusal, str], None],
+        tell_refused: Callable[[str, Refusal, str, str], None],
     ) -> None:
         self._board = board
         self._tell, self._tell_refused = tell, tell_refused
@@ -96,7 +97,7 @@ class StateSender:
             self._board.give_back()
         else:
             self._board.dropped(message, "refused", _now())
-            self._tell_refused(topic, refusal, f"{message.kind} is not told")
+            self._tell_refused(topic, refusal, f"{message.kind} is not told", message.kind)
 
     def _suspect(self, message: Message, size: int) -> None:
         if self._board.suspect(message, size, _now()):

@@ -445,7 +445,7 @@ def test_a_topic_that_is_denied_is_dropped_told_once_and_stops_no_other(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     rules = tmp_path / "acl"
-    denied = "".join(f"topic deny {BOX}/{name}\n" for name in ("stats", "events"))
+    denied = "".join(f"topic deny {BOX}/{name}\n" for name in ("stats", "events", "devices/#"))
     rules.write_text(f"{denied}topic readwrite #\n")
     rules.chmod(0o644)
 
@@ -453,17 +453,21 @@ def test_a_topic_that_is_denied_is_dropped_told_once_and_stops_no_other(
         sink = MqttSink(broker.url, MqttOptions(**NO_PAUSE))
         async with capturing(sink) as broadcast:
             broadcast.publish([stats(1), LinkDown(START, "eth0"), LinkUp(START, "eth0"), ended(1)])
-            await told(sink, "events", 2)
+            broadcast.publish([DeviceSeen(START, device(n)) for n in (1, 2, 3)])
+            await told(sink, "events", 5)
+            await told(sink, "devices", 3)
             await settled(sink, 1)
         books = sink.statistics()
+        assert books.topics["devices"].dropped == {"refused": 3}
         assert books.topics["stats"].dropped == {"refused": 1}
-        assert books.topics["events"].dropped == {"refused": 2}
+        assert books.topics["events"].dropped == {"refused": 5}
         assert (books.topics["top"].published, books.acknowledged) == (1, 1)
 
     with Broker(config=[f"acl_file {rules}"]) as broker:
         asyncio.run(run(broker))
-    assert [w.partition("messages on ")[2].partition(":")[0] for w in warnings(caplog)] == [
-        f"{BOX}/stats", f"{BOX}/events",
+    # Once for all devices, however many there are.
+    assert sorted(w.partition("messages on ")[2].partition(": ")[0] for w in warnings(caplog)) == [
+        f"{BOX}/devices/02:00:00:00:00:01", f"{BOX}/events", f"{BOX}/stats",
     ]  # fmt: skip
 
 
