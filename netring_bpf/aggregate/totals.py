@@ -137,8 +137,12 @@ def _mac_text(key: bytes) -> str:
     return key[:6].hex(":")
 
 
-@lru_cache(maxsize=_CACHED)
 def _host_text(key: bytes) -> str:
+    return _address_text(key[: _FAMILY_AT + 1])  # behind it may be what another row had there
+
+
+@lru_cache(maxsize=_CACHED)
+def _address_text(key: bytes) -> str:
     return Endpoint(key[: 4 if key[_FAMILY_AT] == 4 else 16], 0).text
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from netring_bpf import FlowOptions, StatsOptions, TopRow
 from netring_bpf._core import lib
-from netring_bpf.aggregate.totals import ALL, INTERVAL, Totals
+from netring_bpf.aggregate.totals import ALL, INTERVAL, Totals, _address_text
 from netring_bpf.ring.readers import Readers
 from tests.support.frames import udp
 from tests.support.replay import START, Frame
@@ -123,3 +123,14 @@ def test_a_reader_that_saw_no_time_has_no_part_in_that_of_the_others() -> None:
         assert readers.take_last_interval() == (START + 5, START + 9)
     with Readers(FlowOptions(), 2, sums=totals) as readers:
         assert readers.take_last_interval() == (0, 0)
+
+
+def test_a_row_s_text_is_made_once_whatever_stood_in_its_place() -> None:
+    totals = totals_of(4)
+    feed(totals, 7, 1, 1)
+    _address_text.cache_clear()
+    for n in range(3):
+        name = bytes([200, 0]) + b"%d" % n * 200  # longer than an address
+        lib.nr_aggregate_feed(totals.native, lib.NR_TOP_NAMES, name, len(name), 1, 1)
+        totals.top(INTERVAL, nobody, nobody)
+    assert (_address_text.cache_info().misses, _address_text.cache_info().hits) == (1, 2)
