@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import OrderedDict
 from collections.abc import Sequence
+from itertools import islice
 from typing import Final
 
 from netring_bpf.errors import InterfaceGoneError
@@ -75,6 +76,7 @@ class NodeTopics:
         self._devices: OrderedDict[str, Device] = OrderedDict()  # those that have a topic
         self._has_devices = False
         self._entities: tuple[Device, ...] = ()
+        self._named: dict[str, str | None] = {}  # the names of those
         self._discovery: Discovery | None = None
         wanted = options.home_assistant
         if wanted is not None:
@@ -275,7 +277,7 @@ class NodeTopics:
 
         topic = self._topics.device(device.mac)
         self._put("devices", topic, self._options.devices, render, device)
-        self._choose_entities()
+        self._choose_entities(device)
 
     def _on_device_gone(self, device: Device) -> None:
         self._note_devices()
@@ -285,7 +287,7 @@ class NodeTopics:
             self._board.clear(topic)
             if self._inherited.pop(topic, None) is not None:
                 self._clear_unknown("devices", topic, self._options.devices)
-            self._choose_entities()
+            self._choose_entities(device)
 
     def _add_event(self, event: Event) -> None:
         if not self._options.events.enabled:
@@ -319,14 +321,23 @@ class NodeTopics:
             self._has_devices = True
             self._put_discovery()
 
-    def _choose_entities(self) -> None:
-        """Choose the devices that have an entity; send discovery again if these are others."""
-        if self._options.home_assistant is None or not self._options.home_assistant.devices:
-            return
-        most = self._options.home_assistant.devices
-        chosen = tuple(list(self._devices.values())[:most])
-        if [(d.mac, d.name) for d in chosen] != [(d.mac, d.name) for d in self._entities]:
-            self._entities = chosen
+    def _choose_entities(self, device: Device) -> None:
+        """Choose those that have an entity, as the device has come, changed or gone.
+
+        Sends discovery again if it is one of them.
+        """
+        wanted = self._options.home_assistant
+        most = 0 if wanted is None else wanted.devices
+        named = self._named
+        if device.mac not in self._devices:
+            is_other = device.mac in named
+        elif device.mac in named:
+            is_other = named[device.mac] != device.name
+        else:
+            is_other = len(named) < most
+        if is_other:
+            self._entities = tuple(islice(self._devices.values(), most))
+            self._named = {chosen.mac: chosen.name for chosen in self._entities}
             self._put_discovery()
 
     def _put_discovery(self) -> None:

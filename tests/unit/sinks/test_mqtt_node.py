@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from netring_bpf import DeviceSeen, HomeAssistantOptions, MqttOptions, TopicOptions
+from netring_bpf import DeviceGone, DeviceSeen, HomeAssistantOptions, MqttOptions, TopicOptions
 from netring_bpf.events.capture_info import CaptureInfo
 from netring_bpf.sinks.mqtt_node import NodeTopics
 from netring_bpf.sinks.mqtt_state import StateBoard, fitting
@@ -129,3 +129,22 @@ def test_what_an_earlier_message_says_of_a_device_is_its_name_alone() -> None:
     assert made["state_topic"] == "netring/box/devices/02:00:00:00:00:01"
     assert (made["unique_id"], made["name"]) == ("netring_box_device_020000000001", "n" * 71)
     assert "x" not in made
+
+
+def test_discovery_goes_out_again_only_as_a_device_that_has_an_entity_changes() -> None:
+    node = Node(INFO._replace(options=(("devices", "True"),)), devices=2)
+
+    def told(now: float, *events: DeviceSeen | DeviceGone) -> list[str] | None:
+        node.topics.observe(events, INFO._replace(options=(("devices", "True"),)))
+        sent = dict(node.send(now))
+        return entities(sent[CONFIG]) if CONFIG in sent else None
+
+    first, second, third = (f"device_02000000000{n}" for n in (1, 2, 3))
+    assert told(10.0, DeviceSeen(START, device(1)), DeviceSeen(START, device(2))) == [first, second]
+    assert told(20.0, DeviceSeen(START, device(3))) is None
+    assert told(30.0, DeviceSeen(START, device(1, last=START + 1))) is None
+    assert told(40.0, DeviceSeen(START, device(3, name="pi"))) is None
+    assert told(50.0, DeviceSeen(START, device(1, name="pi"))) == [first, second]
+    assert told(60.0, DeviceGone(START, device(2), "silent")) == [first, third]
+    assert told(70.0, DeviceGone(START, device(2), "silent")) is None
+    assert told(80.0, DeviceSeen(START, device(2))) is None
