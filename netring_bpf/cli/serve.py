@@ -163,6 +163,7 @@ async def _serve(
     stop_on_signals(stop)
     async with ring, server:
         say(opening(ring, filtered))
+        say(f"listening on {', '.join(server.addresses)}")
         say(f"serving on {server.url}")
         waiting: list[asyncio.Future[object]] = [asyncio.ensure_future(stop.wait())]
         if ring.progress is None:

@@ -209,7 +209,9 @@ class State:
         if rows and self._latest is not None:
             self._viewers.send("stats", {"stats": stats_record(self._latest), "rows": list(rows)})
         if flows or left_out:
-            self._viewers.send("flows", {"flows": flows, "left_out": left_out})
+            # The sums come each time, as a viewer may have missed some.
+            sums = {"ended": self._ended_flows, "left_out": self._left_out}
+            self._viewers.send("flows", {"flows": flows, **sums})
         if self._is_top_new and now - self._top_at >= _TOP_EVERY:
             self._top_at, self._is_top_new = now, False
             self._viewers.send("top", self._top_shown())
