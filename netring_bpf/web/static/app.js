@@ -51,9 +51,7 @@ const ACTS = {
     at("devices").hidden = !data.watches_devices;
     showDevices(data.devices, data.known);
     if (paused) {
-      const known = new Set([...kept.flows, ...held].map((flow) => flow.id));
-      const fits = matcher();
-      hold(data.flows.flows.filter((flow) => !known.has(flow.id) && fits(flow)));
+      hold(unknown(data.flows.flows.filter(matcher())));
     } else {
       kept.flows = data.flows.flows;
       showFlows();
@@ -69,8 +67,8 @@ const ACTS = {
   top: showTop,
   devices: (data) => showDevices(data.devices, data.known),
   flows(data) {
-    const fits = matcher();
-    const found = data.flows.filter(fits).reverse();
+    // A search answers with flows that the stream has not told yet.
+    const found = unknown(data.flows.filter(matcher())).reverse();
     if (paused) {
       hold(found);
     } else {
@@ -317,7 +315,7 @@ function fillDeviceRow(row, device) {
   say(below, [device.name && vendor, device.name || device.vendor ? device.mac : vendor].filter(Boolean).join(" · "));
   const roles = device.is_gateway ? "gateway" : "";
   if (badges.textContent !== roles) badges.replaceChildren(...(roles ? [element("span", "chip", roles)] : []));
-  const known = device.addresses.toSorted((a, b) => a.includes(":") - b.includes(":"));
+  const known = [...device.addresses].sort((a, b) => a.includes(":") - b.includes(":"));
   say(address.children[0], known[0] ?? "–");
   say(address.children[1], known.length > 1 ? ` +${known.length - 1}` : "");
   address.title = known.join("\n");
@@ -359,6 +357,11 @@ function matcher() {
     const text = FIELDS.map((field) => flow[field] ?? "").join(" ").toLowerCase();
     return words.every((word) => text.includes(word));
   };
+}
+
+function unknown(flows) {
+  const known = new Set([...kept.flows, ...held].map((flow) => flow.id));
+  return flows.filter((flow) => !known.has(flow.id));
 }
 
 function hold(found) {

@@ -437,6 +437,33 @@ def test_rows_that_look_alike_do_not_pile_up(namespace: Namespace) -> None:
     asyncio.run(run())
 
 
+def test_a_flow_that_a_search_found_is_not_shown_again(namespace: Namespace) -> None:
+    shown = "[...document.querySelectorAll('#flows-body tr')].map(e => e.dataset.key)"
+    search = (
+        "{const s = document.getElementById('search'); s.value = 'tcp';"
+        "s.dispatchEvent(new Event('input'))}"
+    )
+
+    async def run() -> None:
+        async with watched(namespace) as at:
+            page = await at.page()
+            state = at.server._state
+            at.server._tasks[1].cancel()  # nothing is told but by this test
+            at.ring.broadcast.publish([ended(1)])
+            await until(lambda: len(state._flows) == 1)
+            await page.evaluate(search)
+            await page.until(shown, lambda found: found == ["1"])
+            at.ring.broadcast.publish([ended(2)])
+            await until(lambda: len(state._flows) == 2)
+            state.tell()  # of both
+            await page.until(shown, lambda found: "2" in found)
+            assert await page.evaluate(shown) == ["2", "1"]
+            assert_quiet(page, at.server.url)
+            await page.close()
+
+    asyncio.run(run())
+
+
 def test_a_clock_that_is_set_back_keeps_the_chart_alive(namespace: Namespace) -> None:
     told = "document.getElementById('chart-cursor').getAttribute('aria-valuetext') ?? ''"
 
@@ -599,6 +626,26 @@ def test_the_token_opens_the_page_and_stays_out_of_the_address(namespace: Namesp
             assert await page.evaluate("location.href") == at.server.url
             said = [line for line in page.complaints if "401" not in line]
             assert said == []
+            await page.close()
+
+    asyncio.run(run())
+
+
+def test_a_visit_from_another_site_uses_the_session(namespace: Namespace) -> None:
+    live = "document.getElementById('live-text')?.textContent === 'Live'"
+
+    async def run() -> None:
+        async with watched(namespace, token=TOKEN) as at:
+            page = await at.browser.open()
+            await page.go(f"{at.server.url}?token={TOKEN}")
+            await page.until(live)
+            # To a browser "localhost" is another site than 127.0.0.1.
+            other = at.server.url.replace("127.0.0.1", "localhost")
+            await page.go(f"{other}static/icon.svg")
+            await page.evaluate(f"void (location.href = {json.dumps(at.server.url)})")
+            await page.until(live)
+            assert await page.evaluate("location.href") == at.server.url
+            assert at.server.viewers == 1
             await page.close()
 
     asyncio.run(run())
