@@ -156,7 +156,7 @@ def _netring(given: argparse.Namespace, wanted: str | Filter | None) -> Netring:
 async def _serve(
     ring: Netring, server: WebServer, filtered: str | None, duration: float | None
 ) -> bool:
-    """Return whether the capture ended without an error."""
+    """Return whether the capture and the page ended without an error."""
     from netring_bpf.cli.printer import opening, stop_on_signals
 
     stop = asyncio.Event()
@@ -174,4 +174,4 @@ async def _serve(
         for task in waiting:
             task.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
-    return ring.error is None
+    return ring.error is None and server.error is None

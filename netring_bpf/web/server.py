@@ -128,6 +128,11 @@ class WebServer:
         """The number of pages that are live."""
         return len(self._viewers)
 
+    @property
+    def error(self) -> Exception | None:
+        """Why the page itself failed; None while it goes on. The capture has its own error."""
+        return self._state.error
+
     async def wait_end(self) -> None:
         """Wait for the end of the capture; the server goes on."""
         await self._state.ended.wait()

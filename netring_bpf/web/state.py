@@ -94,6 +94,7 @@ class State:
         self._status = "running"
         self._message: str | None = None
         self.ended: Final = asyncio.Event()
+        self.error: Exception | None = None  # of the page itself
         # What viewers were not told yet.
         self._new_rows: deque[tuple[object, ...]] = deque(maxlen=_HISTORY)
         self._new_flows: list[FlowRecord] = []
@@ -117,6 +118,7 @@ class State:
                 self._turn("ended", "the capture has ended")
         except Exception as error:  # noqa: BLE001 - the page says so, and the log says more
             _log.exception("the page fails")
+            self.error = error
             self._turn("failed", f"the page itself failed: {type(error).__name__}")
         finally:
             self.ended.set()
