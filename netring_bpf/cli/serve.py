@@ -156,13 +156,14 @@ def _netring(given: argparse.Namespace, wanted: str | Filter | None) -> Netring:
 async def _serve(
     ring: Netring, server: WebServer, filtered: str | None, duration: float | None
 ) -> bool:
-    """Return whether the capture ended without an error."""
+    """Return whether the capture and the page ended without an error."""
     from netring_bpf.cli.printer import opening, stop_on_signals
 
     stop = asyncio.Event()
     stop_on_signals(stop)
     async with ring, server:
         say(opening(ring, filtered))
+        say(f"listening on {', '.join(server.addresses)}")
         say(f"serving on {server.url}")
         waiting: list[asyncio.Future[object]] = [asyncio.ensure_future(stop.wait())]
         if ring.progress is None:
@@ -173,4 +174,4 @@ async def _serve(
         for task in waiting:
             task.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
-    return ring.error is None
+    return ring.error is None and server.error is None

@@ -10,7 +10,8 @@ from aiohttp import web
 
 from netring_bpf.errors import PackageMissingError
 from netring_bpf.sinks.metrics import CONTENT_TYPE, exposition, metrics_of
-from netring_bpf.web.guard import Guard
+from netring_bpf.web.connections import allow
+from netring_bpf.web.guard import Guard, cookie_name
 from netring_bpf.web.openapi import document
 from netring_bpf.web.state import MAX_FLOWS, MAX_ROWS, State
 from netring_bpf.web.static_files import StaticFile, load_static
@@ -64,7 +65,7 @@ class Api:
     async def _page(self, request: web.Request) -> web.StreamResponse:
         if (shown := request.query.get("token")) is not None:
             answer = web.Response(status=303, headers={"Location": "/"})
-            self._guard.admit(answer, shown)  # a wrong one leads to the form
+            self._guard.admit(request, answer, shown)  # a wrong one leads to the form
             return answer
         known = self._guard.is_known(request)
         return self._file(
@@ -73,14 +74,14 @@ class Api:
 
     async def _login(self, request: web.Request) -> web.StreamResponse:
         try:
-            given = json.loads(await request.content.read(MAX_BODY))
+            given = json.loads(await request.read())
             shown = given["token"]
         except (ValueError, TypeError, KeyError, RecursionError):
             shown = None
         if not isinstance(shown, str):
             return _json({"error": 'the body must be {"token": "…"}'}, 400)
         answer = web.Response(status=204)
-        if not self._guard.admit(answer, shown):
+        if not self._guard.admit(request, answer, shown):
             return _json({"error": "this is not the token"}, 401)
         return answer
 
@@ -138,8 +139,8 @@ class Api:
             return _json({"error": f"search: at most {_MAX_SEARCH} characters"}, 400)
         return _json(self._state.flows(search, _number(request, "limit", 100, MAX_FLOWS)))
 
-    async def _openapi(self, _: web.Request) -> web.Response:
-        return web.json_response(document())
+    async def _openapi(self, request: web.Request) -> web.Response:
+        return web.json_response(document(cookie_name(request)))
 
     async def _healthz(self, _: web.Request) -> web.Response:
         latest = self._state.latest
@@ -171,6 +172,7 @@ class Api:
                 status=503, text="503 too many viewers\n", headers={"Retry-After": "30"}
             )
         viewer = self._viewers.join()
+        allow(request, None)  # each message has its own deadline
         response = web.StreamResponse(
             headers={"Content-Type": "text/event-stream; charset=utf-8", "X-Accel-Buffering": "no"}
         )

@@ -148,6 +148,7 @@ def _get(summary: str, answers: Schema, *parameters: Schema) -> Schema:
     refused = {
         "401": _plain("A token is needed, by a header or a session's cookie."),
         "403": _plain("The request comes from another site."),
+        "429": _plain("The address has shown too many wrong tokens; Retry-After says how long."),
         "421": _plain("The server does not go by the name in the header Host."),
     }
     operation: Schema = {"summary": summary, "responses": answers | refused}
@@ -159,8 +160,8 @@ def _limit(default: int, most: int) -> Schema:
     return {"name": "limit", "in": "query", "description": "so many at most", "schema": schema}
 
 
-def document() -> Schema:
-    """Return the document."""
+def document(cookie: str = "netring_session_8080") -> Schema:
+    """Return the document. ``cookie``: the name of a session's cookie."""
     search = {
         "name": "search",
         "in": "query",
@@ -287,7 +288,7 @@ def document() -> Schema:
             "schemas": _schemas(),
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer"},
-                "session": {"type": "apiKey", "in": "cookie", "name": "netring_session"},
+                "session": {"type": "apiKey", "in": "cookie", "name": cookie},
             },
         },
     }

@@ -26,9 +26,9 @@ def columns_of(stats: StatsUpdated) -> tuple[object, ...]:
     return (
         time_text(stats.ts),
         stats.seconds,
-        round(stats.per_second(traffic.inbound.bytes * 8)),
-        round(stats.per_second(traffic.outbound.bytes * 8)),
-        round(stats.per_second(other * 8)),
+        count(round(stats.per_second(traffic.inbound.bytes * 8))),
+        count(round(stats.per_second(traffic.outbound.bytes * 8))),
+        count(round(stats.per_second(other * 8))),
         round(stats.per_second(traffic.total.packets), 3),
         round(stats.per_second(traffic.total.flows), 3),
         count(stats.health.received),

@@ -22,7 +22,8 @@ except ImportError as error:
     ) from error
 
 from netring_bpf.web.api import MAX_BODY, OPEN_FOLDER, OPEN_PATHS, Api
-from netring_bpf.web.guard import Guard
+from netring_bpf.web.connections import Connection, timed
+from netring_bpf.web.guard import Guard, is_name
 from netring_bpf.web.state import State
 from netring_bpf.web.viewers import Viewers
 
@@ -34,9 +35,8 @@ if TYPE_CHECKING:
 __all__ = ["WebServer", "serve"]
 
 _SPARE: Final = 64  # connections beside those of viewers
-_IDLE: Final = 20.0  # seconds that a connection may wait between two requests
+_EVERY: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 _GRACE: Final = 2.0  # seconds for the last answers
-_MAX_LINE: Final = 4096  # bytes
 
 
 def _is_ours(record: logging.LogRecord) -> bool:
@@ -85,7 +85,7 @@ class WebServer:
         names: Sequence[str],
         max_viewers: int,
     ) -> None:
-        if isinstance(names, str) or not all(map(_is_name, names)):
+        if isinstance(names, str) or not all(map(is_name, names)):
             raise OptionError(
                 f"names={names!r}: must be a list of host names, as ['edge.lan']", option="names"
             )
@@ -99,18 +99,11 @@ class WebServer:
         self._viewers = Viewers(max_viewers)
         self._most = max_viewers + _SPARE
         self._state = State(ring, self._viewers)
-        app = web.Application(middlewares=[guard.middleware], client_max_size=MAX_BODY)
+        app = web.Application(middlewares=[timed, guard.middleware], client_max_size=MAX_BODY)
         app.on_response_prepare.append(guard.on_prepare)
         app.add_routes(Api(ring, self._state, self._viewers, guard).routes())
         self._runner = web.AppRunner(
-            app,
-            access_log=None,
-            logger=_http_log,
-            handle_signals=False,
-            keepalive_timeout=_IDLE,
-            shutdown_timeout=_GRACE,
-            max_line_size=_MAX_LINE,
-            max_field_size=_MAX_LINE,
+            app, access_log=None, handle_signals=False, shutdown_timeout=_GRACE
         )
         self._servers: list[asyncio.Server] = []
         self._tasks: list[asyncio.Task[None]] = []
@@ -123,15 +116,22 @@ class WebServer:
 
     @property
     def url(self) -> str:
-        """The address of the page. Raises ``ClosedError`` before it was entered."""
+        """The address of the page on this machine. Raises ``ClosedError`` before it was entered."""
         if not self._addresses:
             raise ClosedError(f"the server on {self._listen} is not open")
-        return f"http://{self._addresses[0]}/"
+        host, port = self._addresses[0]
+        # A browser may ask for no address that stands for all of them.
+        return f"http://{Listen(_EVERY.get(host, host), port)}/"
 
     @property
     def viewers(self) -> int:
         """The number of pages that are live."""
         return len(self._viewers)
+
+    @property
+    def error(self) -> Exception | None:
+        """Why the page itself failed; None while it goes on. The capture has its own error."""
+        return self._state.error
 
     async def wait_end(self) -> None:
         """Wait for the end of the capture; the server goes on."""
@@ -177,7 +177,7 @@ class WebServer:
         serving = self._runner.server
         if serving is None or len(serving.connections) >= self._most:
             return _Refused()
-        return serving()
+        return Connection(serving, asyncio.get_running_loop(), _http_log)
 
     async def __aexit__(
         self,
@@ -209,7 +209,3 @@ class _Refused(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         transport.abort()
-
-
-def _is_name(name: object) -> bool:
-    return isinstance(name, str) and name.isascii() and name.isprintable() and 0 < len(name) < 254

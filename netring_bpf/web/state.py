@@ -94,6 +94,7 @@ class State:
         self._status = "running"
         self._message: str | None = None
         self.ended: Final = asyncio.Event()
+        self.error: Exception | None = None  # of the page itself
         # What viewers were not told yet.
         self._new_rows: deque[tuple[object, ...]] = deque(maxlen=_HISTORY)
         self._new_flows: list[FlowRecord] = []
@@ -117,6 +118,7 @@ class State:
                 self._turn("ended", "the capture has ended")
         except Exception as error:  # noqa: BLE001 - the page says so, and the log says more
             _log.exception("the page fails")
+            self.error = error
             self._turn("failed", f"the page itself failed: {type(error).__name__}")
         finally:
             self.ended.set()
@@ -209,7 +211,9 @@ class State:
         if rows and self._latest is not None:
             self._viewers.send("stats", {"stats": stats_record(self._latest), "rows": list(rows)})
         if flows or left_out:
-            self._viewers.send("flows", {"flows": flows, "left_out": left_out})
+            # The sums come each time, as a viewer may have missed some.
+            sums = {"ended": self._ended_flows, "left_out": self._left_out}
+            self._viewers.send("flows", {"flows": flows, **sums})
         if self._is_top_new and now - self._top_at >= _TOP_EVERY:
             self._top_at, self._is_top_new = now, False
             self._viewers.send("top", self._top_shown())

@@ -6,17 +6,20 @@ import hashlib
 import hmac
 import os
 import secrets
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from netring_bpf.errors import OptionError, TokenFileError
 from netring_bpf.secret_file import exposure
 
-__all__ = ["MAX_TOKEN", "MIN_TOKEN", "TOKEN_VARIABLE", "Token", "read_token"]
+__all__ = ["MAX_TOKEN", "MIN_TOKEN", "SESSION_ENDS", "TOKEN_VARIABLE", "Token", "read_token"]
 
 TOKEN_VARIABLE: Final = "NETRING_WEB_TOKEN"  # noqa: S105 - a name
 MIN_TOKEN: Final = 16  # characters; shorter ones can be guessed
 MAX_TOKEN: Final = 512
+SESSION_ENDS: Final = 30 * 24 * 3600  # seconds
 
 
 def read_token(path: str | os.PathLike[str] | None = None) -> str | None:
@@ -46,11 +49,12 @@ def read_token(path: str | os.PathLike[str] | None = None) -> str | None:
 class Token:
     """Compares what a client shows with the token. No repr shows it.
 
-    A session's cookie is made of the token and of a secret of this process, so the cookie does
-    not tell the token, and ends with the process. Raises ``OptionError``.
+    A session's cookie is made of its end, the token, and a secret of this process. So the cookie
+    does not tell the token, and ends with the process or after ``SESSION_ENDS``. ``clock``:
+    returns seconds. Raises ``OptionError``.
     """
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, clock: Callable[[], float] = time.monotonic) -> None:
         is_good = MIN_TOKEN <= len(text) <= MAX_TOKEN and text.isascii() and text.isprintable()
         if not is_good or " " in text:
             raise OptionError(
@@ -59,14 +63,26 @@ class Token:
                 option="token",
             )
         self._token = text.encode()
-        self.session: Final = hmac.new(
-            secrets.token_bytes(32), self._token, hashlib.sha256
-        ).hexdigest()
+        self._secret = secrets.token_bytes(32)
+        self._clock = clock
 
     def is_token(self, shown: str) -> bool:
         """Whether it is the token; takes as long whatever it is."""
         return hmac.compare_digest(shown.encode(errors="replace"), self._token)
 
+    def new_session(self) -> str:
+        """Return the cookie of a new session."""
+        return self._session(int(self._clock()) + SESSION_ENDS)
+
     def is_session(self, shown: str) -> bool:
-        """Whether it is the cookie of a session."""
-        return hmac.compare_digest(shown.encode(errors="replace"), self.session.encode())
+        """Whether it is the cookie of a session that has not ended."""
+        end = shown.partition("-")[0]
+        if not (end.isascii() and end.isdigit() and len(end) < 20):
+            return False
+        made = self._session(int(end))
+        is_ours = hmac.compare_digest(shown.encode(errors="replace"), made.encode())
+        return is_ours and self._clock() < int(end)
+
+    def _session(self, end: int) -> str:
+        signed = hmac.new(self._secret, b"%d " % end + self._token, hashlib.sha256)
+        return f"{end}-{signed.hexdigest()}"

@@ -9,6 +9,7 @@ from operator import attrgetter
 from typing import Final, NamedTuple
 
 from netring_bpf.events.event import StatsUpdated, TopRow
+from netring_bpf.events.plain import count
 from netring_bpf.events.stats import Top
 
 __all__ = ["KINDS", "Window"]
@@ -119,4 +120,4 @@ class Window:
         """Return the bytes of a key in the last intervals, the latest last."""
         latest = list(self._intervals)[-points:]
         found = [interval.rows[kind].get(key) for interval in latest]
-        return [0 if row is None else row.bytes for row in found]
+        return [0 if row is None else count(row.bytes) for row in found]

@@ -8,7 +8,7 @@ import itertools
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -163,7 +163,10 @@ class Page:
 
     async def press(self, key: str) -> None:
         """Press a key and let it go."""
-        code = {"Tab": 9, "ArrowLeft": 37, "ArrowRight": 39, "Enter": 13}[key]
+        code = {
+            "Tab": 9, "Enter": 13, "Escape": 27, "ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39,
+            "ArrowDown": 40,
+        }[key]  # fmt: skip
         text = {"text": "\r"} if key == "Enter" else {}
         for kind, given in (("keyDown", text), ("keyUp", {})):
             await self.call(
@@ -192,11 +195,14 @@ class Page:
 
     async def controls(self) -> list[tuple[str, str]]:
         """Return the role and the name of each control, as assistive technology has them."""
-        answer = await self.call("Accessibility.getFullAXTree")
-        wanted = {
+        return await self.nodes({
             "button", "checkbox", "combobox", "link", "radio", "searchbox", "slider", "spinbutton",
             "tab", "textbox",
-        }  # fmt: skip
+        })  # fmt: skip
+
+    async def nodes(self, wanted: Collection[str]) -> list[tuple[str, str]]:
+        """Return the role and the name of each node with one of these roles."""
+        answer = await self.call("Accessibility.getFullAXTree")
         return [
             (node["role"]["value"], node.get("name", {}).get("value", ""))
             for node in answer["nodes"]

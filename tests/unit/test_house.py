@@ -19,7 +19,7 @@ DOORS = {
     "backports": {"capture/packings.py"},
     "lz4": {"capture/packings.py"},
     "aiooui": {"devices/vendors.py"},
-    "aiohttp": {"web/api.py", "web/guard.py", "web/server.py"},
+    "aiohttp": {"web/api.py", "web/connections.py", "web/guard.py", "web/server.py"},
     "rich": {"cli/device_printer.py", "cli/progress.py", "cli/table.py", "cli/top_app.py"},
     "textual": {"cli/top_app.py"},
     "netring_bpf._core": {

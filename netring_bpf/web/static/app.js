@@ -1,7 +1,9 @@
 // The page: one stream of events, and what each of them changes.
 
 import { Chart } from "./chart.js";
-import { bytes, bits, amount, clock, count, draw, element, isolated, rows, say, share, show, span, sparkline, time } from "./format.js";
+import { Details } from "./details.js";
+import { bytes, bits, amount, clock, count, draw, element, isolated, rows, say, share, show, span, sparkline, time, whole } from "./format.js";
+import { Stream } from "./stream.js";
 
 const MOST_POINTS = 900;
 const MOST_FLOWS = 200;
@@ -22,73 +24,58 @@ const kept = { points: [], top: null, flows: [], log: [], state: null, stats: nu
 
 // -- the stream --
 
-let source = null;
-let retry = 0;
+// What is shown is old: `why` the server does not tell anything newer.
+let stale = null;
 
-function connect() {
-  source?.close();
-  source = new EventSource("/api/events");
-  source.addEventListener("open", () => { retry = 0; });
-  source.addEventListener("error", async () => {
-    live("warn", "Reconnecting");
-    document.body.dataset.stale = "";
-    if (source.readyState !== EventSource.CLOSED) return; // it tries again by itself
-    retry = Math.min(retry + 1, 6);
-    setTimeout(async () => {
-      try {
-        if ((await fetch("/api/info")).status === 401) location.reload();
-      } catch {
-        // it does not answer
-      }
-      connect();
-    }, 500 * 2 ** retry);
-  });
-  for (const [name, act] of Object.entries(ACTS)) {
-    source.addEventListener(name, (event) => act(JSON.parse(event.data)));
-  }
+function lost(why) {
+  const before = stale;
+  stale = why;
+  document.body.dataset.stale = "";
+  showState(kept.state);
+  if (before !== why) announce(why);
 }
 
 const ACTS = {
   snapshot(data) {
+    if (stale) announce("Live again");
+    stale = null;
     delete document.body.dataset.stale;
-    kept.points = points(data.history.rows);
+    kept.points = [];
+    add(points(data.history.rows));
     kept.log = data.log.slice(-MOST_LOG);
     kept.info = data.info;
     showInfo();
     showState(data.state);
     if (data.stats) showStats(data.stats);
-    chart.points = kept.points;
     showTop(data.top);
     at("devices").hidden = !data.watches_devices;
     showDevices(data.devices, data.known);
+    if (paused) {
+      hold(unknown(data.flows.flows.filter(matcher())));
+    } else {
+      kept.flows = data.flows.flows;
+      showFlows();
+    }
     flowCounts(data.flows);
-    kept.flows = data.flows.flows;
-    showFlows();
     showLog();
-    if (query()) search();
+    if (query() && !paused) search();
   },
   stats(data) {
-    const last = kept.points.at(-1)?.at ?? 0;
-    kept.points.push(...points(data.rows).filter((point) => point.at > last));
-    kept.points.splice(0, kept.points.length - MOST_POINTS);
-    chart.points = kept.points;
+    add(points(data.rows));
     showStats(data.stats);
   },
   top: showTop,
   devices: (data) => showDevices(data.devices, data.known),
   flows(data) {
-    counts.ended += data.flows.length + data.left_out;
-    counts.left_out += data.left_out;
-    const fits = matcher();
-    const found = data.flows.filter(fits).reverse();
+    // A search answers with flows that the stream has not told yet.
+    const found = unknown(data.flows.filter(matcher())).reverse();
     if (paused) {
-      waiting += found.length;
-      held = [...found, ...held].slice(0, MOST_FLOWS);
+      hold(found);
     } else {
       kept.flows = [...found, ...kept.flows].slice(0, MOST_FLOWS);
       showFlows();
     }
-    showCounts();
+    flowCounts(data);
   },
   state: showState,
   notes(data) {
@@ -96,7 +83,8 @@ const ACTS = {
     showLog();
   },
   missed: (data) => ACTS.notes({
-    notes: [{ ts: new Date().toISOString(), level: "warning", text: `this page was too slow for ${data.count} updates` }],
+    // By the clock of the sensor, as all the others.
+    notes: [{ ts: kept.stats?.ts ?? kept.info.since, level: "warning", text: `this page was too slow for ${data.count} updates` }],
   }),
 };
 
@@ -104,6 +92,16 @@ function points(list) {
   return list.map(([ts, seconds, inbound, outbound, other, packets, flows, received, lost]) => ({
     at: time(ts), seconds, in: inbound, out: outbound, other, packets, flows, received, lost,
   }));
+}
+
+// Adds points in their order. A clock that was set back takes the points after it along.
+function add(list) {
+  for (const point of list) {
+    while (kept.points.length && kept.points.at(-1).at >= point.at) kept.points.pop();
+    kept.points.push(point);
+  }
+  kept.points.splice(0, kept.points.length - MOST_POINTS);
+  chart.points = kept.points;
 }
 
 // -- the head --
@@ -119,25 +117,36 @@ function showState(state) {
   const is = kept.info?.is_file ? "Reading" : "Live";
   const [level, text] = {
     running: ["ok", is], link_down: ["warn", "Link down"], ended: ["idle", "Ended"], failed: ["bad", "Failed"],
-  }[state.status];
-  live(level, text);
+  }[state?.status ?? "ended"];
+  const last = kept.stats ? ` All that is shown is of ${clock(time(kept.stats.ts))}.` : "";
+  const said = [
+    ["failed", "link_down"].includes(state?.status) ? state.message : "",
+    stale ? `${stale}${last}` : "",
+  ].filter(Boolean).join(". ");
+  // A capture that has failed will not come back by a new connection.
+  if (stale && state?.status !== "failed") live("warn", "Reconnecting");
+  else live(level, text);
   const banner = at("banner");
-  banner.hidden = !["failed", "link_down"].includes(state.status);
-  banner.dataset.level = level;
-  say(banner, state.message ?? "");
-  if (before?.status !== state.status) announce(`Capture: ${text}. ${state.message ?? ""}`);
+  banner.hidden = !said;
+  banner.dataset.level = level === "bad" ? "bad" : "warn";
+  say(banner, said);
+  if (state && before?.status !== state.status) announce(`Capture: ${text}. ${state.message ?? ""}`);
 }
 
 function announce(text) {
   say(at("status"), text);
 }
 
+const SAID_AGAIN = 60000; // ms; what wavers is not said each time
+const saidAt = new Map();
+
 function vital(id, level, value) {
   const box = at(id);
   const before = box.dataset.level;
   box.dataset.level = level;
   show(box.querySelector("dd"), value);
-  if (before !== level && before !== "idle" && level !== "ok") {
+  if (before !== level && before !== "idle" && level !== "ok" && !(performance.now() - saidAt.get(id) < SAID_AGAIN)) {
+    saidAt.set(id, performance.now());
     announce(`${box.querySelector("dt").textContent}: ${value.join(" ")}`);
   }
 }
@@ -306,7 +315,7 @@ function fillDeviceRow(row, device) {
   say(below, [device.name && vendor, device.name || device.vendor ? device.mac : vendor].filter(Boolean).join(" · "));
   const roles = device.is_gateway ? "gateway" : "";
   if (badges.textContent !== roles) badges.replaceChildren(...(roles ? [element("span", "chip", roles)] : []));
-  const known = device.addresses.toSorted((a, b) => a.includes(":") - b.includes(":"));
+  const known = [...device.addresses].sort((a, b) => a.includes(":") - b.includes(":"));
   say(address.children[0], known[0] ?? "–");
   say(address.children[1], known.length > 1 ? ` +${known.length - 1}` : "");
   address.title = known.join("\n");
@@ -336,6 +345,9 @@ const FIELDS = [
   "proto", "service", "name", "orig_name", "orig_addr", "orig_port", "resp_addr", "resp_port",
   "orig_mac", "resp_mac", "conn_state", "reason",
 ];
+const records = new WeakMap(); // by row
+const details = new Details(at("details"));
+
 const query = () => at("search").value.trim();
 
 function matcher() {
@@ -347,6 +359,16 @@ function matcher() {
   };
 }
 
+function unknown(flows) {
+  const known = new Set([...kept.flows, ...held].map((flow) => flow.id));
+  return flows.filter((flow) => !known.has(flow.id));
+}
+
+function hold(found) {
+  waiting += found.length;
+  held = [...found, ...held].slice(0, MOST_FLOWS);
+}
+
 function place(address, port) {
   if (!port) return address;
   return address.includes(":") ? `[${address}]:${port}` : `${address}:${port}`;
@@ -354,12 +376,17 @@ function place(address, port) {
 
 function flowRow(flow) {
   const row = cell("tr", "", "row");
+  records.set(row, flow);
   const seconds = clock(time(flow.ts));
   const names = (title, below) => title
     ? [isolated(title, "key"), isolated(below, "sub mono")]
     : [isolated(below, "key mono")];
   const from = place(flow.orig_addr, flow.orig_port), to = place(flow.resp_addr, flow.resp_port);
-  const title = cell("th", "to", "rowheader", ...names(flow.name, to));
+  const open = element("button", "open", ...names(flow.name, to));
+  open.type = "button";
+  open.tabIndex = -1; // the arrow keys go from row to row
+  open.setAttribute("aria-haspopup", "dialog");
+  const title = cell("th", "to", "rowheader", open);
   title.scope = "row";
   title.title = [flow.name, to].filter(Boolean).join("\n");
   const service = element("span", "chip", flow.service ?? flow.proto);
@@ -383,7 +410,13 @@ function flowRow(flow) {
 }
 
 function showFlows() {
-  rows(at("flows-body"), kept.flows, (flow) => flow.id, flowRow, () => {});
+  const body = at("flows-body");
+  const had = body.contains(document.activeElement);
+  rows(body, kept.flows, (flow) => flow.id, flowRow, () => {});
+  const stop = body.querySelector(".open[tabindex='0']") ?? body.querySelector(".open");
+  if (stop) stop.tabIndex = 0;
+  // The row that had the focus is gone.
+  if (had && !body.contains(document.activeElement)) stop?.focus({ preventScroll: true });
   const none = at("flows-empty");
   none.hidden = kept.flows.length > 0;
   say(none, query() ? "No flow holds that." : "No flow has ended yet.");
@@ -396,10 +429,10 @@ function flowCounts(data) {
 }
 
 function showCounts() {
-  say(at("flows-count"), counts.ended.toLocaleString("en").replaceAll(",", "\u202f"));
+  say(at("flows-count"), whole(counts.ended));
   const hints = [];
   if (paused) hints.push(`Paused; ${waiting} more have ended.`);
-  if (counts.left_out) hints.push(`${counts.left_out.toLocaleString("en")} flows came too fast to be listed; they count in every sum.`);
+  if (counts.left_out) hints.push(`${whole(counts.left_out)} flows came too fast to be listed; they count in every sum.`);
   say(at("flows-hint"), hints.join(" "));
   at("flows-hint").hidden = !hints.length;
 }
@@ -424,6 +457,31 @@ async function search() {
     // the stream tells that the server is away
   }
 }
+
+// -- one flow --
+
+at("flows-body").addEventListener("click", (event) => {
+  const row = event.target.closest("tr");
+  if (!row || getSelection().type === "Range") return; // text was marked
+  row.querySelector(".open").focus({ preventScroll: true });
+  details.open(records.get(row));
+});
+
+at("flows-body").addEventListener("focusin", (event) => {
+  for (const other of at("flows-body").querySelectorAll(".open[tabindex='0']")) other.tabIndex = -1;
+  event.target.tabIndex = 0;
+});
+
+at("flows-body").addEventListener("keydown", (event) => {
+  const row = event.target.closest("tr");
+  const next = {
+    ArrowDown: row.nextElementSibling, ArrowUp: row.previousElementSibling,
+    Home: row.parentElement.firstElementChild, End: row.parentElement.lastElementChild,
+  }[event.key];
+  if (!next) return;
+  event.preventDefault();
+  next.querySelector(".open").focus();
+});
 
 // -- controls --
 
@@ -453,4 +511,4 @@ for (const input of document.querySelectorAll("input[name=span]")) {
 }
 
 for (const [kind, caption] of Object.entries(KINDS)) topTable(kind, caption);
-connect();
+new Stream("/api/events", ACTS, lost).connect();

@@ -68,6 +68,9 @@ export function show(target, [value, unit]) {
   if (unit) target.append(element("span", "unit", `\u202f${unit}`));
 }
 
+// A whole number with all its digits.
+export const whole = (value) => value.toLocaleString("en").replaceAll(",", "\u202f");
+
 export function say(target, text) {
   if (target.textContent !== text) target.textContent = text;
 }
@@ -104,7 +107,11 @@ export function draw(svg, values) {
 // Makes the rows of a table's body those of the records, in their order; keeps rows by key.
 export function rows(body, records, keyOf, make, update) {
   const kept = new Map();
-  for (const row of body.children) kept.set(row.dataset.key, row);
+  for (const row of [...body.children]) {
+    // Names that differ may look alike once they are cleaned: the second row is made anew.
+    if (kept.has(row.dataset.key)) row.remove();
+    else kept.set(row.dataset.key, row);
+  }
   let place = body.firstElementChild;
   for (const record of records) {
     const key = String(keyOf(record));

@@ -17,7 +17,10 @@ form.addEventListener("submit", async (event) => {
       location.replace("/");
       return;
     }
-    problem.textContent = answer.status === 401 ? "This is not the token." : "The server refused.";
+    problem.textContent = {
+      401: "This is not the token.",
+      429: "That were too many wrong tokens. Wait a little.",
+    }[answer.status] ?? "The server refused.";
   } catch {
     problem.textContent = "The server does not answer.";
   }
@@ -25,3 +28,6 @@ form.addEventListener("submit", async (event) => {
   field.focus();
 });
 field.focus();
+
+// A visit by another site's link shows no cookie, although there may be a session.
+fetch("/api/info").then((answer) => { if (answer.ok) location.replace("/"); }, () => {});

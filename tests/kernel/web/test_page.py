@@ -13,6 +13,8 @@ import aiohttp
 import pytest
 
 from netring_bpf import App, FlowEnded, StatsUpdated
+from netring_bpf.errors import InterfaceGoneError
+from netring_bpf.events.event import CaptureError
 from netring_bpf.web import serve
 from tests.kernel.web.conftest import Watched, watched
 from tests.support.browser import Page
@@ -138,6 +140,7 @@ FOREIGN = """[...document.querySelectorAll('*')].filter(e =>
     'path', 'circle', 'h1', 'h2', 'h3', 'span', 'bdi', 'button', 'section', 'dl', 'dt', 'dd',
     'main', 'p', 'fieldset', 'legend', 'label', 'input', 'i', 'canvas', 'table', 'caption',
     'colgroup', 'col', 'thead', 'tbody', 'tr', 'th', 'td', 'ul', 'li', 'time', 'footer', 'strong',
+    'dialog',
   ].includes(e.localName)
   || [...e.attributes].some(a => a.name.startsWith('on'))
   || e.localName === 'script' && !e.src.startsWith(location.origin + '/static/')
@@ -358,6 +361,219 @@ def test_search_and_pause(namespace: Namespace) -> None:
     asyncio.run(run())
 
 
+DETAILS = (
+    "Object.fromEntries([...document.querySelectorAll('#details-list > div')]"
+    ".map(e => [...e.children].map(c => c.textContent)))"
+)
+
+
+def test_a_flow_opens_with_all_its_fields(namespace: Namespace) -> None:
+    focus = "document.activeElement.closest('tr')?.dataset.key"
+    is_open = "document.getElementById('details').open"
+
+    async def run() -> None:
+        async with watched(namespace) as at:
+            page = await at.page(320)
+            hostile = App(protocol="tls", name="<b>\u202ex</b>")
+            for number in (7, 8):
+                event = ended(number)
+                event = event._replace(flow=event.flow._replace(app=hostile))
+                at.ring.broadcast.publish([event])
+            await page.until("document.querySelectorAll('#flows-body tr').length === 2")
+            # One stop for the Tab key; the arrow keys go on from there.
+            stops = "[...document.querySelectorAll('#flows-body .open')].map(e => e.tabIndex)"
+            assert await page.evaluate(stops) == [0, -1]
+            await page.evaluate("document.querySelector('#flows-body .open').focus()")
+            assert await page.evaluate(focus) == "8"
+            await page.press("ArrowDown")
+            assert await page.evaluate(focus) == "7"
+            assert await page.evaluate(stops) == [-1, 0]
+            await page.press("ArrowDown")  # there is none
+            assert await page.evaluate(focus) == "7"
+            await page.press("Enter")
+            await page.until(is_open)
+            record = next(r for r in at.server._state._flows if r["id"] == 7)
+            shown = await page.evaluate(DETAILS)
+            assert len(shown) == sum(value != "" for value in record.values())
+            assert (shown["Name"], shown["Number"]) == (r"<b>\u202ex</b>", "7")
+            assert shown["From address"] == record["orig_addr"]
+            assert shown["Began"] == record["start"]
+            assert shown["Sent"].startswith(f"{record['orig_bytes']} bytes")
+            assert ("dialog", rf"Flow to {record['name']}") in await page.nodes({"dialog"})
+            assert await page.evaluate("document.activeElement.textContent") == "Close"
+            wide = "document.documentElement.scrollWidth - innerWidth"
+            assert await page.evaluate(wide) <= 0
+            await page.press("Escape")
+            assert not await page.evaluate(is_open)
+            assert await page.evaluate(focus) == "7"  # the focus goes back
+            await page.evaluate("document.querySelector('#flows-body td.when').click()")
+            assert (await page.evaluate(DETAILS))["Number"] == "8"
+            assert_quiet(page, at.server.url)
+            await page.close()
+
+    asyncio.run(run())
+
+
+def test_rows_that_look_alike_do_not_pile_up(namespace: Namespace) -> None:
+    made = """(async () => {
+      const { rows } = await import('/static/format.js');
+      const body = document.createElement('tbody');
+      const counts = [];
+      for (const keys of ['aab', 'aab', 'baa', 'a', '', 'aaa']) {
+        rows(body, [...keys], k => k, () => document.createElement('tr'), (row, k) => {
+          row.textContent = k;
+        });
+        counts.push(body.textContent);
+      }
+      return counts;
+    })()"""
+
+    async def run() -> None:
+        async with watched(namespace) as at:
+            page = await at.page()
+            assert await page.evaluate(made) == ["aab", "aab", "baa", "a", "", "aaa"]
+            await page.close()
+
+    asyncio.run(run())
+
+
+def test_a_flow_that_a_search_found_is_not_shown_again(namespace: Namespace) -> None:
+    shown = "[...document.querySelectorAll('#flows-body tr')].map(e => e.dataset.key)"
+    search = (
+        "{const s = document.getElementById('search'); s.value = 'tcp';"
+        "s.dispatchEvent(new Event('input'))}"
+    )
+
+    async def run() -> None:
+        async with watched(namespace) as at:
+            page = await at.page()
+            state = at.server._state
+            at.server._tasks[1].cancel()  # nothing is told but by this test
+            at.ring.broadcast.publish([ended(1)])
+            await until(lambda: len(state._flows) == 1)
+            await page.evaluate(search)
+            await page.until(shown, lambda found: found == ["1"])
+            at.ring.broadcast.publish([ended(2)])
+            await until(lambda: len(state._flows) == 2)
+            state.tell()  # of both
+            await page.until(shown, lambda found: "2" in found)
+            assert await page.evaluate(shown) == ["2", "1"]
+            assert_quiet(page, at.server.url)
+            await page.close()
+
+    asyncio.run(run())
+
+
+def test_a_clock_that_is_set_back_keeps_the_chart_alive(namespace: Namespace) -> None:
+    told = "document.getElementById('chart-cursor').getAttribute('aria-valuetext') ?? ''"
+
+    async def run() -> None:
+        async with watched(namespace) as at:
+            page = await at.page()
+            await until(lambda: at.ring.stats is not None)
+            latest = at.ring.stats
+            assert latest is not None
+            day = 86_400 * 1_000_000_000
+            lost = latest.health._replace(lost=4321, received=9)
+            at.ring.broadcast.publish([latest._replace(ts=latest.ts + day, health=lost)])
+            await page.until(told, lambda said: "4321 frames lost" in said)
+            # The capture's own intervals go on, a day before that.
+            await page.until(told, lambda said: said.endswith(" 0 frames lost"))
+            assert_quiet(page, at.server.url)
+            await page.close()
+
+    asyncio.run(run())
+
+
+def test_the_page_says_why_nothing_comes(namespace: Namespace) -> None:
+    banner = "document.getElementById('banner').textContent"
+    said = "document.getElementById('status').textContent"
+    live = "document.getElementById('live-text').textContent"
+
+    async def run() -> None:
+        async with watched(namespace) as at:
+            page = await at.page()
+            gone = InterfaceGoneError("eth1 is gone", interface="eth1")
+            at.ring.broadcast.publish([CaptureError(3, gone)])
+            await page.until(live, lambda text: text == "Failed")
+            await page.until(said, lambda text: text == "Capture: Failed. eth1 is gone")
+            await at.server.close()
+            await page.until(
+                banner,
+                lambda text: re.match(
+                    r"eth1 is gone\. The server does not answer\."
+                    r"( All that is shown is of \d\d:\d\d:\d\d\.)?$",
+                    text,
+                ),
+            )
+            assert await page.evaluate(live) == "Failed"
+            assert await page.evaluate(said) == "The server does not answer."
+            assert await page.evaluate("document.getElementById('banner').dataset.level") == "bad"
+            await page.close()
+
+    asyncio.run(run())
+
+
+def test_a_server_that_is_away_is_asked_more_and_more_seldom(namespace: Namespace) -> None:
+    # The pauses are written down, and pass at once.
+    hurried = """{
+      const real = window.setTimeout;
+      window.pauses = [];
+      window.setTimeout = (act, ms) => { window.pauses.push(ms); return real(act, 5); };
+    }"""
+
+    async def run() -> None:
+        async with watched(namespace) as at:
+            page = await at.browser.open()
+            await page.call("Page.addScriptToEvaluateOnNewDocument", source=hurried)
+            await page.go(at.server.url)
+            await page.until("document.getElementById('live-text').textContent === 'Live'")
+            assert await page.evaluate("window.pauses") == []
+            address = at.server.addresses[0]
+            await at.server.close()
+            pauses = await page.until("window.pauses", lambda found: len(found) >= 12)
+            longest = [1000, 2000, 4000, 8000, 16_000, *[30_000] * len(pauses)]
+            assert all(
+                most / 2 <= pause <= most for pause, most in zip(pauses, longest, strict=False)
+            ), pauses
+            async with serve(at.ring, address):
+                await page.until("document.getElementById('live-text').textContent === 'Live'")
+                before = len(await page.evaluate("window.pauses"))
+            pauses = await page.until("window.pauses", lambda found: len(found) > before)
+            assert 500 <= pauses[before] <= 1000  # from the shortest again
+            await page.close()
+
+    asyncio.run(run())
+
+
+def test_a_page_that_nobody_sees_leaves_and_comes_back(namespace: Namespace) -> None:
+    # Minutes pass at once.
+    hurried = """{
+      const real = window.setTimeout;
+      window.setTimeout = (act, ms) => real(act, ms >= 60000 ? 50 : ms);
+      Object.defineProperty(document, 'hidden', { get: () => window.isHidden === true });
+    }"""
+    turned = "window.isHidden = {}; document.dispatchEvent(new Event('visibilitychange'))"
+
+    async def run() -> None:
+        async with watched(namespace) as at:
+            page = await at.browser.open()
+            await page.call("Page.addScriptToEvaluateOnNewDocument", source=hurried)
+            await page.go(at.server.url)
+            live = "document.getElementById('live-text').textContent === 'Live'"
+            await page.until(live)
+            assert at.server.viewers == 1
+            await page.evaluate(turned.format("true"))
+            await until(lambda: at.server.viewers == 0)
+            await page.evaluate(turned.format("false"))
+            await page.until(live)
+            assert at.server.viewers == 1
+            assert_quiet(page, at.server.url)
+            await page.close()
+
+    asyncio.run(run())
+
+
 def test_the_theme_is_of_the_system_or_of_the_switch(namespace: Namespace) -> None:
     colour = "getComputedStyle(document.documentElement).backgroundColor"
     label = "document.getElementById('theme').getAttribute('aria-label')"
@@ -410,6 +626,26 @@ def test_the_token_opens_the_page_and_stays_out_of_the_address(namespace: Namesp
             assert await page.evaluate("location.href") == at.server.url
             said = [line for line in page.complaints if "401" not in line]
             assert said == []
+            await page.close()
+
+    asyncio.run(run())
+
+
+def test_a_visit_from_another_site_uses_the_session(namespace: Namespace) -> None:
+    live = "document.getElementById('live-text')?.textContent === 'Live'"
+
+    async def run() -> None:
+        async with watched(namespace, token=TOKEN) as at:
+            page = await at.browser.open()
+            await page.go(f"{at.server.url}?token={TOKEN}")
+            await page.until(live)
+            # To a browser "localhost" is another site than 127.0.0.1.
+            other = at.server.url.replace("127.0.0.1", "localhost")
+            await page.go(f"{other}static/icon.svg")
+            await page.evaluate(f"void (location.href = {json.dumps(at.server.url)})")
+            await page.until(live)
+            assert await page.evaluate("location.href") == at.server.url
+            assert at.server.viewers == 1
             await page.close()
 
     asyncio.run(run())

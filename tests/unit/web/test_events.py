@@ -71,6 +71,29 @@ def test_a_viewer_gets_all_that_there_is_and_then_what_is_new(tmp_path: Path) ->
     asyncio.run(run())
 
 
+def test_a_viewer_who_missed_flows_knows_their_number(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with piped(tmp_path) as (ring, server):
+            client = aiohttp.ClientSession(server.url)
+            async with client, client.get("/api/events") as answer, asyncio.timeout(PATIENCE):
+                coming = events(answer)
+                assert (await anext(coming))[0] == "snapshot"
+                ring.broadcast.publish([ended(n) for n in range(60)])
+                await until(lambda: server._state._ended_flows == 60)
+                [viewer] = server._viewers
+                server._state.tell()
+                viewer.clear()  # as a full queue does
+                ring.broadcast.publish([ended(100)])
+                await until(lambda: server._state._ended_flows == 61)
+                server._state.tell()
+                kind, told = await anext(coming)
+                while kind != "flows" or told["flows"][-1]["id"] != 100:
+                    kind, told = await anext(coming)
+                assert (told["ended"], told["left_out"]) == (61, 10)
+
+    asyncio.run(run())
+
+
 def test_what_happens_to_the_capture_is_told(tmp_path: Path) -> None:
     async def run() -> None:
         async with piped(tmp_path) as (ring, server):
@@ -92,6 +115,32 @@ def test_what_happens_to_the_capture_is_told(tmp_path: Path) -> None:
                 )  # fmt: skip
 
     asyncio.run(run())
+
+
+def test_a_page_that_fails_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def run() -> None:
+        async with piped(tmp_path) as (ring, server):
+            assert server.error is None
+            client = aiohttp.ClientSession(server.url)
+            async with client, client.get("/api/events") as answer, asyncio.timeout(PATIENCE):
+                coming = events(answer)
+                await anext(coming)
+                ring.broadcast.publish([ended(1)._replace(flow=None)])  # type: ignore[arg-type]
+                await server.wait_end()
+                failed = {
+                    "status": "failed", "message": "the page itself failed: AttributeError",
+                }  # fmt: skip
+                kind, told = await anext(coming)
+                while kind != "state":
+                    kind, told = await anext(coming)
+                assert told == failed
+                async with client.get("/healthz") as health:
+                    assert health.status == 503
+            assert isinstance(server.error, AttributeError)
+            assert ring.error is None
+
+    asyncio.run(run())
+    assert [record.message for record in caplog.records] == ["the page fails"]
 
 
 def test_no_more_viewers_come_than_are_allowed(tmp_path: Path) -> None:

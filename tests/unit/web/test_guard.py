@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -10,8 +12,10 @@ from urllib.parse import urlsplit
 import aiohttp
 import pytest
 
-from netring_bpf.web import WebServer
+from netring_bpf.web import WebServer, connections
 from netring_bpf.web.guard import CSP
+from netring_bpf.web.token import Token
+from tests.support.patience import PATIENCE
 from tests.support.web import TOKEN, piped
 
 API = "/api/info"
@@ -46,13 +50,13 @@ def test_only_names_that_lead_here_are_answered(tmp_path: Path) -> None:
         port = urlsplit(server.url).port
         good = [
             f"127.0.0.1:{port}", f"localhost:{port}", f"LOCALHOST:{port}", "edge.lan",
-            "edge.lan:99", "EDGE.lan", "other.lan:7",
+            "edge.lan:99", "EDGE.lan", "other.lan:7", "[::1]:9000", "[0:0::1]:9000",
         ]  # fmt: skip
         bad = [
             "127.0.0.1", "localhost", f"127.0.0.2:{port}", f"evil.example:{port}", "other.lan",
             f"localhost.evil.example:{port}", f"evil.example@127.0.0.1:{port}", f"[::1]:{port}",
             f"127.0.0.1:{port}/x", f"127.0.0.1:{port + 1}", f"2130706433:{port}", "", "[::1", "a:b",
-            f"0x7f000001:{port}", f"edge.lan.:{port}",
+            f"0x7f000001:{port}", f"edge.lan.:{port}", "[::1]", "[::1]:9001",
         ]  # fmt: skip
         for path in (API, "/", "/static/app.js", "/login"):
             found = {host: await status(client, path, Host=host) for host in bad}
@@ -61,7 +65,7 @@ def test_only_names_that_lead_here_are_answered(tmp_path: Path) -> None:
             good, 200
         )
 
-    ask(tmp_path, asking, names=["edge.lan", "Other.lan:7"])
+    ask(tmp_path, asking, names=["edge.lan", "Other.lan:7", "[::1]:9000"])
 
 
 def test_every_address_at_which_one_arrives_is_a_name(tmp_path: Path) -> None:
@@ -124,6 +128,13 @@ def test_what_is_no_request_is_refused_without_a_word_in_the_log(
             writer.write(sent)
             status = (await reader.readline()).split()[1]
             assert status in {b"400", b"403", b"404", b"405", b"414", b"421", b"431"}, sent
+            told = await reader.readuntil(b"\r\n\r\n")
+            assert b"\r\nX-Content-Type-Options: nosniff\r\n" in told, sent
+            assert b"\r\nServer: netring_bpf\r\n" in told, sent
+            length = int(told.lower().partition(b"content-length: ")[2].partition(b"\r")[0])
+            assert re.fullmatch(rb"\d{3} [A-Za-z0-9 ;\-]*\n", await reader.readexactly(length)), (
+                sent
+            )
             writer.close()
 
     ask(tmp_path, asking)
@@ -304,8 +315,130 @@ def test_a_token_in_the_address_does_not_stay_there(tmp_path: Path) -> None:
 
 
 def test_a_session_of_another_process_is_none(tmp_path: Path) -> None:
-    async def asking(_: WebServer, client: aiohttp.ClientSession) -> None:
-        for cookie in ("x", "", TOKEN, "f" * 64):
-            assert await status(client, API, Cookie=f"netring_session={cookie}") == 401
+    async def asking(server: WebServer, client: aiohttp.ClientSession) -> None:
+        port = urlsplit(server.url).port
+        for cookie in ("x", "", TOKEN, "f" * 64, f"{2**40}-{'f' * 64}", Token(TOKEN).new_session()):
+            assert await status(client, API, Cookie=f"netring_session_{port}={cookie}") == 401
 
     ask(tmp_path, asking, token=TOKEN)
+
+
+async def login(client: aiohttp.ClientSession, token: str, **headers: str) -> tuple[int, str]:
+    """The status of an answer, and its cookie."""
+    async with client.post("/login", json={"token": token}, headers=headers) as answer:
+        return answer.status, answer.headers.get("Set-Cookie", "")
+
+
+def test_the_cookie_is_of_the_port_that_the_browser_sees(tmp_path: Path) -> None:
+    async def asking(server: WebServer, client: aiohttp.ClientSession) -> None:
+        port = urlsplit(server.url).port
+        names = {f"127.0.0.1:{port}": port, "edge.lan:9001": 9001, "edge.lan": 80}
+        for host, named in names.items():
+            _, cookie = await login(client, TOKEN, Host=host)
+            name, _, value = cookie.partition(";")[0].partition("=")
+            assert name == f"netring_session_{named}"
+            shown = {"Host": host, "Cookie": f"netring_session_1=x; {name}={value}"}
+            client.cookie_jar.clear()
+            assert await status(client, API, **shown) == 200
+            assert await status(client, API, **shown | {"Cookie": f"other={value}"}) == 401
+        async with client.get(
+            "/api/openapi.json", headers={"Authorization": f"Bearer {TOKEN}"}
+        ) as answer:
+            schemes = (await answer.json())["components"]["securitySchemes"]
+        assert schemes["session"]["name"] == f"netring_session_{port}"
+
+    ask(tmp_path, asking, token=TOKEN, names=["edge.lan"])
+
+
+def test_a_cookie_that_came_by_tls_goes_by_tls_alone(tmp_path: Path) -> None:
+    async def asking(_: WebServer, client: aiohttp.ClientSession) -> None:
+        shown = {"Host": "edge.lan", "Origin": "https://edge.lan"}
+        assert "; Secure" in (await login(client, TOKEN, **shown))[1]
+        assert "; Secure" not in (await login(client, TOKEN, Origin=f"http://{shown['Host']}",
+                                              Host=shown["Host"]))[1]  # fmt: skip
+
+    ask(tmp_path, asking, token=TOKEN, names=["edge.lan"])
+
+
+def test_who_guesses_must_wait_and_a_session_goes_on(tmp_path: Path) -> None:
+    async def asking(_: WebServer, client: aiohttp.ClientSession) -> None:
+        assert (await login(client, TOKEN))[0] == 204
+        guessed = [(await login(client, f"guess{n}"))[0] for n in range(4)]
+        async with aiohttp.ClientSession(client._base_url) as other:
+            for n in range(3):
+                header = {"Authorization": f"Bearer guess{n}"}
+                guessed.append(await status(other, API, **header))
+                async with other.get("/", params={"token": "x"}, allow_redirects=False) as answer:
+                    guessed.append(answer.status)
+            assert guessed == [401] * 4 + [401, 303] * 3
+            for path, headers in ((API, {"Authorization": f"Bearer {TOKEN}"}), ("/?token=x", {})):
+                async with other.get(path, headers=headers) as answer:
+                    assert answer.status == 429
+                    assert 1 <= int(answer.headers["Retry-After"]) <= 6
+            assert (await login(other, TOKEN))[0] == 429
+            assert await status(other, "/") == 401
+        assert await status(client, API) == 200
+
+    ask(tmp_path, asking, token=TOKEN)
+
+
+def test_a_token_that_comes_in_pieces_is_taken(tmp_path: Path) -> None:
+    async def asking(server: WebServer, _: aiohttp.ClientSession) -> None:
+        port = urlsplit(server.url).port
+        body = f'{{"token":"{TOKEN}"}}'.encode()
+        head = f"POST /login HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Length: {len(body)}\r\n"
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(head.encode() + b"Expect: 100-continue\r\n\r\n")
+        # The handler waits for the body from here on.
+        assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        writer.write(body[:10])
+        await writer.drain()
+        await asyncio.sleep(0.1)
+        writer.write(body[10:])
+        assert (await reader.readline()).split()[1] == b"204"
+        writer.close()
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(head.replace(str(len(body)), "5000").encode() + b"\r\n" + b"x" * 5000)
+        assert (await reader.readline()).split()[1] == b"413"
+        writer.close()
+
+    ask(tmp_path, asking, token=TOKEN)
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /api/info HT", b"POST /login HTTP/1.1\r\nHost: a\r\n"])
+def test_a_connection_without_a_request_is_ended(
+    sent: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "FIRST", 0.1)
+
+    async def asking(server: WebServer, _: aiohttp.ClientSession) -> None:
+        port = urlsplit(server.url).port
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(sent)
+        async with asyncio.timeout(PATIENCE):
+            with contextlib.suppress(ConnectionResetError):
+                assert await reader.read() == b""
+        writer.close()
+
+    ask(tmp_path, asking)
+
+
+def test_a_request_that_never_ends_is_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "ANSWER", 0.1)
+
+    async def asking(server: WebServer, client: aiohttp.ClientSession) -> None:
+        port = urlsplit(server.url).port
+        async with client.get("/api/events") as viewed:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            head = f"POST /login HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Length: 9\r\n\r\n"
+            writer.write(head.encode())
+            async with asyncio.timeout(PATIENCE):
+                with contextlib.suppress(ConnectionResetError):
+                    assert await reader.read() == b""
+            writer.close()
+            assert viewed.status == 200
+            assert server.viewers == 1  # viewers have their own deadline
+
+    ask(tmp_path, asking)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from netring_bpf import Netring
@@ -74,6 +75,23 @@ def test_an_address_that_others_reach_needs_a_token(listen: str, tmp_path: Path)
     assert len(enter(tmp_path / "file", listen, token=TOKEN)) == 1
 
 
+@pytest.mark.parametrize(
+    ("listen", "host"),
+    [("0.0.0.0:0", "127.0.0.1"), ("[::]:0", "[::1]"), ("127.0.0.1:0", "127.0.0.1")],
+)
+def test_the_url_is_one_that_a_browser_may_ask_for(listen: str, host: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(pcap([Frame(bytes(60))]))
+
+    async def run() -> None:
+        ring = Netring.replay(tmp_path / "file", stats=True)
+        async with ring, serve(ring, listen, token=TOKEN) as server:
+            assert server.url == f"http://{host}:{server.addresses[0].rpartition(':')[2]}/"
+            async with aiohttp.ClientSession(server.url) as client, client.get("/login") as answer:
+                assert answer.status == 405  # and not 421
+
+    asyncio.run(run())
+
+
 def test_a_port_in_use_is_told(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         listen = f"127.0.0.1:{other.getsockname()[1]}"
@@ -113,6 +131,9 @@ def test_a_capture_without_stats_is_refused(tmp_path: Path) -> None:
     [
         ({"names": "edge.lan"}, "names"),
         ({"names": ["b\u00fcro"]}, "names"),
+        ({"names": ["http://edge.lan"]}, "names"),
+        ({"names": ["::1"]}, "names"),
+        ({"names": ["a b"]}, "names"),
         ({"max_viewers": 0}, "max_viewers"),
         ({"token": "short"}, "token"),
         ({"token": "with a blank in the middle"}, "token"),

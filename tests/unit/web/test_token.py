@@ -8,7 +8,7 @@ import pytest
 
 from netring_bpf.errors import TokenFileError
 from netring_bpf.web import TOKEN_VARIABLE, read_token
-from netring_bpf.web.token import Token
+from netring_bpf.web.token import SESSION_ENDS, Token
 from tests.support.web import TOKEN
 
 
@@ -53,8 +53,27 @@ def test_a_session_is_of_its_process_and_tells_no_token() -> None:
     assert not one.is_token(TOKEN[:-1])
     assert not one.is_token(TOKEN + "x")
     assert not one.is_token("\udc80ü")
-    assert one.is_session(one.session)
-    assert not one.is_session(other.session)
+    session = one.new_session()
+    assert one.is_session(session)
+    assert not one.is_session(other.new_session())
     assert not one.is_session(TOKEN)
-    assert not one.is_token(one.session)
-    assert TOKEN not in repr(vars(one)["session"]) + repr(one)
+    assert not one.is_token(session)
+    assert TOKEN not in session + repr(one)
+
+
+def test_a_session_ends_and_nobody_can_make_it_longer() -> None:
+    now = [1000.0]
+    token = Token(TOKEN, lambda: now[0])
+    session = token.new_session()
+    end, _, signed = session.partition("-")
+    assert int(end) == 1000 + SESSION_ENDS
+    for changed in (
+        f"{int(end) + 1}-{signed}", f"0{session}", f"+{session}", f"{end}-", "-", "", signed,
+        f"{end}-{signed}x", f"{'9' * 5000}-{signed}", f"\u0661-{signed}", f"{end}-\udc80",
+    ):  # fmt: skip
+        assert not token.is_session(changed), changed
+    now[0] += SESSION_ENDS - 1
+    assert token.is_session(session)
+    now[0] += 1
+    assert not token.is_session(session)
+    assert token.is_session(token.new_session())
