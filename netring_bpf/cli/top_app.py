@@ -347,7 +347,9 @@ class TopApp(App[None]):
             (f"cpu {health.cpu:.0%}", False),
         ]
         if health.devices is not None:
-            second.append((f"devices {units.count(health.devices)}", False))
+            online = health.devices_online
+            of_them = "" if online is None else f" ({units.count(online)} online)"
+            second.append((f"devices {units.count(health.devices)}{of_them}", False))
         if health.restarts:
             second.append((f"restarts {health.restarts}", False))
         not_keyed = [f"{why} {units.amount(n)}" for why, n in health.not_keyed.items() if n]

@@ -332,6 +332,7 @@ def _health(record: Mapping[str, Any]) -> Health:
         cpu=_number(record, "cpu"),
         devices=_count(record, "devices") if "devices" in record else None,
         restarts=_count(record, "restarts"),
+        devices_online=_count(record, "devices_online") if "devices_online" in record else None,
     )
 
 
