@@ -45,6 +45,10 @@ _MOST_NODES: Final = 1000
 _LONGEST: Final = 256  # characters
 _MOST_ROWS: Final = 1000
 _MOST_FIELDS: Final = 100
+# What the readers of values raise for what is none.
+_NOT_UNDERSTOOD: Final = (
+    ValueError, TypeError, LookupError, AttributeError, RecursionError, OverflowError,
+)  # fmt: skip
 _TIME: Final = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\.(\d{9})Z", re.ASCII)
 _SECOND: Final = 1_000_000_000
 
@@ -230,7 +234,7 @@ class BrokerSource:
             self._counts[kind if kind in VERSIONS or kind == "flows" else "other"] += 1
             try:
                 self._take(kind, rest, payload)
-            except (ValueError, TypeError, AttributeError, RecursionError, OverflowError):
+            except _NOT_UNDERSTOOD:
                 self._counts["not understood"] += 1
                 self._model.version += 1
 
