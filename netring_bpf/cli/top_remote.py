@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["BrokerSource"]
 
 _LARGEST: Final = 1 << 25  # bytes of a packet: no message of a sink is larger
-_ANSWER: Final = 5.0  # seconds for the answer to a subscription
+_ANSWER: Final = 30.0  # seconds for the answer to a subscription
 _PAUSES: Final = (1.0, 2.0, 5.0, 10.0)  # seconds between attempts to connect
 _MOST_NODES: Final = 1000
 _LONGEST: Final = 256  # characters
