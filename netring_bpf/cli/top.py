@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import importlib.util
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
@@ -41,6 +42,7 @@ DESCRIPTION = (
 _INTERVAL: Final = 1.0  # seconds
 _FRESH: Final = 2.0  # seconds between two updates of a live flow
 _ROWS: Final = 100
+_STDIN: Final = 0
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -54,7 +56,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         action="append",
         type=Path,
         metavar="FILE",
-        help="read this capture file instead, packed or not; several files are read as one capture",
+        help="read this capture file instead, packed or not; - reads standard input, and keys come "
+        "from the terminal itself; several files are read as one capture",
     )
     add(
         "--mqtt",
@@ -90,6 +93,8 @@ def run(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
     ways = (given.interface, given.files, given.mqtt)
     if sum(way is not None for way in ways) != 1:
         parser.error("give one of -i and an interface, -r and a file, or --mqtt and a URL")
+    if given.files is not None:
+        given.files = _without_standard_input(given.files)
     if not (_is_terminal(sys.__stdin__) and _is_terminal(sys.__stderr__)):
         say("top needs a terminal; flows and devices print lines anywhere")
         return 1
@@ -107,6 +112,19 @@ def run(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
     except asyncio.CancelledError:
         say("stopped by a second signal, before everything was closed")
         return 1
+
+
+def _without_standard_input(files: list[Path]) -> list[Path]:
+    """Return the files with another descriptor for ``-``: keys come by standard input."""
+    if Path("-") not in files or os.isatty(_STDIN):
+        return files
+    with contextlib.suppress(OSError):  # there is no terminal, which is told later
+        terminal = os.open("/dev/tty", os.O_RDWR | os.O_CLOEXEC)
+        capture = os.dup(_STDIN)
+        os.dup2(terminal, _STDIN)
+        os.close(terminal)
+        return [Path(f"/dev/fd/{capture}") if file == Path("-") else file for file in files]
+    return files
 
 
 def _is_terminal(stream: object) -> bool:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import ClassVar, Final
 
 from rich.cells import cell_len, set_cell_size
+from rich.segment import Segment
 from rich.style import Style
 from rich.text import Text
 from textual import events, on
@@ -20,8 +21,9 @@ from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.screen import ModalScreen
+from textual.strip import Strip
 from textual.widget import Widget
-from textual.widgets import DataTable, Input, Static
+from textual.widgets import Input, Static
 
 from netring_bpf.cli import units
 from netring_bpf.cli.top_model import Record, TopModel
@@ -33,10 +35,12 @@ __all__ = ["TopApp"]
 
 _BARS: Final = " ▁▂▃▄▅▆▇█"
 _TICK: Final = 0.5  # seconds between two looks at the model
-_MOST_LINES: Final = 500  # of a table on the screen
+_MOST_LINES: Final = 5000  # of a table on the screen
 _TALL: Final = 32  # rows from which the graphs are higher
 _LOOK: Final = Style(bold=True)
 _DIM: Final = Style(dim=True)
+_HEADER: Final = Style(bold=True, underline=True)
+_CHOSEN: Final = Style(reverse=True)
 _ALARM: Final = Style(color="red", bold=True, reverse=True)
 _KEYS: Final = (
     ("1-8", "table"),
@@ -174,13 +178,101 @@ class Tabs(Static):
                 return
 
 
-class Lines(DataTable[Text]):
-    """The lines of a table."""
+class Lines(Widget, can_focus=True):
+    """A table of any length, of which only the lines in sight are drawn."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("right,tab", "app.step(1)"),
         Binding("left,shift+tab", "app.step(-1)"),
+        Binding("up", "move(-1)"),
+        Binding("down", "move(1)"),
+        Binding("pageup", "page(-1)"),
+        Binding("pagedown", "page(1)"),
+        Binding("home", "move(-1000000)"),
+        Binding("end", "move(1000000)"),
+        Binding("enter", "app.details"),
     ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cursor = 0
+        self._from = 0  # the first line in sight
+        self._shown_columns: list[tuple[int, Column]] = []
+        self._shown_lines: list[Line] = []
+        self._header = ""
+
+    @property
+    def row_count(self) -> int:
+        """The number of lines."""
+        return len(self._shown_lines)
+
+    @property
+    def chosen_line(self) -> Line | None:
+        """The line under the cursor."""
+        return self._shown_lines[self.cursor] if self._shown_lines else None
+
+    def text_at(self, row: int, place: int) -> str:
+        """Return what a cell shows; ``place`` counts the columns in sight."""
+        n, column = self._shown_columns[place]
+        return _cell(column, self._shown_lines[row].values[n])
+
+    def show(self, columns: list[tuple[int, Column]], lines: list[Line], header: str) -> None:
+        """Show these lines; the cursor stays with its line, unless that is the first."""
+        before = self.chosen_line
+        self._shown_columns, self._shown_lines, self._header = columns, lines, header
+        if before is not None and self.cursor > 0:
+            same = (at for at, line in enumerate(lines) if line.key == before.key)
+            self.cursor = next(same, self.cursor)
+        self.action_move(0)
+
+    def to_top(self) -> None:
+        """Choose the first line."""
+        self.cursor = self._from = 0
+
+    def action_move(self, by: int) -> None:
+        """Move the cursor, and the lines with it where it would leave them."""
+        self.cursor = max(0, min(self.cursor + by, len(self._shown_lines) - 1))
+        room = max(1, self.size.height - 1)
+        self._from = max(0, min(self._from, self.cursor, len(self._shown_lines) - room))
+        self._from = max(self._from, self.cursor - room + 1)
+        self.refresh()
+
+    def action_page(self, by: int) -> None:
+        """Move the cursor by as many lines as are in sight."""
+        self.action_move(by * max(1, self.size.height - 1))
+
+    def on_mouse_scroll_down(self) -> None:
+        """Move with the wheel."""
+        self.action_move(3)
+
+    def on_mouse_scroll_up(self) -> None:
+        """Move with the wheel."""
+        self.action_move(-3)
+
+    def on_click(self, event: events.Click) -> None:
+        """Choose the line, or the column to sort by."""
+        if event.y > 0:
+            self.action_move(self._from + event.y - 1 - self.cursor)
+            return
+        end = 0
+        for n, column in self._shown_columns:
+            end += column.width + 1
+            if event.x < end:
+                self.app.call_later(self.app.run_action, f"sort_by({n})")
+                return
+
+    def render_line(self, y: int) -> Strip:
+        """Draw a line of the screen."""
+        row, style, text = self._from + y - 1, self.rich_style, ""
+        if y == 0:
+            text, style = self._header, style + _HEADER
+        elif row < len(self._shown_lines):
+            values = self._shown_lines[row].values
+            text = " ".join(_cell(column, values[n]) for n, column in self._shown_columns)
+            if row == self.cursor:
+                style += _CHOSEN
+        width = self.size.width
+        return Strip([Segment(text, style)]).adjust_cell_length(width, style).crop(0, width)
 
 
 class TopApp(App[None]):
@@ -193,8 +285,7 @@ class TopApp(App[None]):
     #title { text-style: bold; }
     #health { height: 2; }
     Graphs.tall { height: 9; }
-    Lines { height: 1fr; scrollbar-size-vertical: 1; scrollbar-size-horizontal: 0; }
-    Lines > .datatable--cursor { text-style: reverse; }
+    Lines { height: 1fr; }
     #filter { height: 1; border: none; padding: 0; display: none; }
     #filter.shown { display: block; }
     """
@@ -227,7 +318,6 @@ class TopApp(App[None]):
         self._columns: list[tuple[int, Column]] = []
         self._lines: list[Line] = []  # of the model, as they were when they were taken
         self._matching: list[Line] = []
-        self._drawn: list[str] = []  # the keys of the lines on the screen
         self._found = 0
         self._feeding: asyncio.Task[None] | None = None
         self._title_line = Static(id="title", markup=False)
@@ -235,7 +325,7 @@ class TopApp(App[None]):
         self._graphs.whole = source.is_file
         self._health_lines = Static(id="health", markup=False)
         self._tab_line = Tabs(id="tabs", markup=False)
-        self._table = Lines(cursor_type="row", cell_padding=0, show_row_labels=False)
+        self._table = Lines()
         self._input = Input(id="filter", placeholder="words to look for", select_on_focus=False)
         self._key_line = Static(id="keys", markup=False)
 
@@ -347,7 +437,9 @@ class TopApp(App[None]):
             (f"cpu {health.cpu:.0%}", False),
         ]
         if health.devices is not None:
-            second.append((f"devices {units.count(health.devices)}", False))
+            online = health.devices_online
+            of_them = "" if online is None else f" ({units.count(online)} online)"
+            second.append((f"devices {units.count(health.devices)}{of_them}", False))
         if health.restarts:
             second.append((f"restarts {health.restarts}", False))
         not_keyed = [f"{why} {units.amount(n)}" for why, n in health.not_keyed.items() if n]
@@ -373,27 +465,14 @@ class TopApp(App[None]):
             most=_MOST_LINES,
         )  # fmt: skip
         self._found = found
-        table = self._table
-        columns = fitting(view, self.size.width - 1)
-        at, kept = table.cursor_row, self._key_at(table.cursor_row)
-        scrolled = table.scroll_y
-        table.clear(columns=True)
-        self._columns = columns
+        columns = fitting(view, self.size.width)
+        titles = []
         for n, column in columns:
             mark = ("▼" if falling else "▲") if n == by else ""
-            title = f"{column.title}{mark}"
-            cut = _cut(title, column.width)
-            padded = f"{cut:>{column.width}}" if column.right else f"{cut:<{column.width}}"
-            table.add_column(Text(f"{padded} ", end=""), width=column.width + 1, key=str(n))
-        for line in self._matching:
-            table.add_row(*(_cell(column, line.values[n]) for n, column in columns), key=line.key)
-        self._drawn = [line.key for line in self._matching]
-        place = self._drawn.index(kept) if kept in self._drawn and at > 0 else at
-        table.move_cursor(row=min(place, max(0, len(self._drawn) - 1)), animate=False, scroll=False)
-        table.scroll_to(y=scrolled, animate=False, force=True)
-
-    def _key_at(self, row: int) -> str | None:
-        return self._drawn[row] if 0 <= row < len(self._drawn) else None
+            cut = _cut(f"{column.title}{mark}", column.width)
+            titles.append(f"{cut:>{column.width}}" if column.right else f"{cut:<{column.width}}")
+        self._columns = columns
+        self._table.show(columns, self._matching, " ".join(titles))
 
     def _draw_keys(self) -> None:
         wanted = self._words[self._view]
@@ -404,7 +483,7 @@ class TopApp(App[None]):
             drawn.append(f"{len(self._matching)} of {len(self._lines)}  ")
         for key, what in _KEYS:
             drawn.append(key, Style(bold=True, reverse=True))
-            drawn.append(f" {what}  ")
+            drawn.append(f" {what} ")
         drawn.truncate(self.size.width)
         self._key_line.update(drawn)
 
@@ -414,9 +493,8 @@ class TopApp(App[None]):
         """Show another table."""
         if n != self._view:
             self._view = n
-            self._drawn = []
             self._lines = list(VIEWS[n].lines(self._model))
-            self._table.move_cursor(row=0, animate=False)
+            self._table.to_top()
             self.draw(everything=True)
 
     def action_step(self, by: int) -> None:
@@ -436,11 +514,9 @@ class TopApp(App[None]):
         self._sorts[self._view] = n, not (values and isinstance(values[0], str))
         self.draw(everything=True)
 
-    @on(DataTable.HeaderSelected)
-    def _on_header(self, event: DataTable.HeaderSelected) -> None:
-        n = int(event.column_key.value or 0)
-        by, _ = self._sorts[self._view]
-        if n == by:
+    def action_sort_by(self, n: int) -> None:
+        """Sort by this column, or turn its order around."""
+        if n == self._sorts[self._view][0]:
             self.action_reverse()
         else:
             self._sort_by(n)
@@ -489,12 +565,11 @@ class TopApp(App[None]):
         self._words[self._view] = ""
         self.draw(everything=True)
 
-    @on(DataTable.RowSelected)
-    def _on_line(self, event: DataTable.RowSelected) -> None:
-        line = next((one for one in self._matching if one.key == event.row_key.value), None)
+    def action_details(self) -> None:
+        """Show all that is known of the line under the cursor."""
+        line = self._table.chosen_line
         if line is not None:
-            title = VIEWS[self._view].title.removesuffix("s")
-            self._show(title, line.detail)
+            self._show(VIEWS[self._view].title.removesuffix("s"), line.detail)
 
     def action_books(self) -> None:
         """Show all counters."""
@@ -516,10 +591,10 @@ def _tab(n: int, view: View) -> str:
     return f" {n + 1} {view.title}"
 
 
-def _cell(column: Column, value: object) -> Text:
+def _cell(column: Column, value: object) -> str:
     shown = _cut(printable(column.show(value)), column.width)  # the one door of all cells
     space = " " * (column.width - cell_len(shown))
-    return Text(f"{space}{shown} " if column.right else f"{shown}{space} ", no_wrap=True, end="")
+    return f"{space}{shown}" if column.right else f"{shown}{space}"
 
 
 def _cut(text: str, width: int) -> str:

@@ -39,12 +39,16 @@ if TYPE_CHECKING:
 __all__ = ["BrokerSource"]
 
 _LARGEST: Final = 1 << 25  # bytes of a packet: no message of a sink is larger
-_ANSWER: Final = 5.0  # seconds for the answer to a subscription
+_ANSWER: Final = 30.0  # seconds for the answer to a subscription
 _PAUSES: Final = (1.0, 2.0, 5.0, 10.0)  # seconds between attempts to connect
 _MOST_NODES: Final = 1000
 _LONGEST: Final = 256  # characters
 _MOST_ROWS: Final = 1000
 _MOST_FIELDS: Final = 100
+# What the readers of values raise for what is none.
+_NOT_UNDERSTOOD: Final = (
+    ValueError, TypeError, LookupError, AttributeError, RecursionError, OverflowError,
+)  # fmt: skip
 _TIME: Final = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\.(\d{9})Z", re.ASCII)
 _SECOND: Final = 1_000_000_000
 
@@ -230,7 +234,7 @@ class BrokerSource:
             self._counts[kind if kind in VERSIONS or kind == "flows" else "other"] += 1
             try:
                 self._take(kind, rest, payload)
-            except (ValueError, TypeError, AttributeError, RecursionError, OverflowError):
+            except _NOT_UNDERSTOOD:
                 self._counts["not understood"] += 1
                 self._model.version += 1
 
@@ -332,6 +336,7 @@ def _health(record: Mapping[str, Any]) -> Health:
         cpu=_number(record, "cpu"),
         devices=_count(record, "devices") if "devices" in record else None,
         restarts=_count(record, "restarts"),
+        devices_online=_count(record, "devices_online") if "devices_online" in record else None,
     )
 
 

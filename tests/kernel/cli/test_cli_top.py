@@ -91,6 +91,26 @@ def test_a_signal_ends_it_and_gives_the_terminal_back(
         assert ended(process, terminal) == 0
 
 
+def test_a_capture_of_standard_input_leaves_the_keys_to_the_terminal(
+    namespace: Namespace, tmp_path: Path
+) -> None:
+    path = tmp_path / "home.pcap"
+    path.write_bytes(pcap(home_frames(5)))
+    piped = ["setsid", "--ctty", "--wait", "sh", "-c", f"cat {path} | {COMMAND} top -r -"]
+    with Terminal(100) as terminal:
+        process = namespace.popen(
+            piped, stdin=terminal.line, stdout=terminal.line, stderr=terminal.line
+        )
+        terminal.hand_over()
+        try:
+            terminal.wait_for("203.0.113.10:443")
+            terminal.type(b"q")
+            assert ended(process, terminal) == 0
+        finally:
+            process.kill()
+            process.wait()
+
+
 def test_the_duration_ends_it(namespace: Namespace) -> None:
     with top(namespace, ["-i", PORT, *LISTEN, "--duration", "0.5"]) as (process, terminal):
         assert ended(process, terminal) == 0

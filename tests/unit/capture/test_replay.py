@@ -372,20 +372,34 @@ def test_contradictions_are_refused(arguments: tuple[str, ...]) -> None:
     assert run(*arguments).returncode == 2
 
 
-def test_a_bar_shows_the_progress_on_a_terminal(tmp_path: Path) -> None:
+@pytest.mark.parametrize("output", ["nothing", "file", "pipe", "terminal"])
+def test_a_bar_shows_the_progress_where_it_cannot_meet_lines_of_the_output(
+    tmp_path: Path, output: str
+) -> None:
     path, count = tmp_path / "long.pcap", size(20_000, 100_000)
     path.write_bytes(pcap([Frame(udp(A, B, 1024 + n % 9, 9), START + n) for n in range(count)]))
     here, there = os.openpty()
     command = [COMMAND, "flows", "-r", str(path), "--format", "csv"]
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
-    with subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=there, env=environment
-    ) as process:
-        os.close(there)
-        seen = b""
-        with contextlib.suppress(OSError), os.fdopen(here, "rb", buffering=0) as terminal:
-            while data := terminal.read(4096):  # EIO once the other end is closed
-                seen += data
-        assert process.wait(PATIENCE) == 0
-    assert "━".encode() in seen
+    with (tmp_path / "flows.csv").open("wb") as file:
+        stdout = {
+            "nothing": subprocess.DEVNULL,
+            "file": file.fileno(),
+            "pipe": subprocess.PIPE,
+            "terminal": there,
+        }[output]
+        with subprocess.Popen(command, stdout=stdout, stderr=there, env=environment) as process:
+            os.close(there)
+            seen = b""
+            with contextlib.suppress(OSError), os.fdopen(here, "rb", buffering=0) as terminal:
+                while data := terminal.read(4096):  # EIO once the other end is closed
+                    seen += data
+            printed = process.stdout.read() if process.stdout is not None else b""
+            assert process.wait(PATIENCE) == 0
+    is_apart = output in {"nothing", "file"}
+    assert ("━".encode() in seen) == is_apart
+    assert (b"\x1b" in seen) == is_apart
     assert f"{count} frames read".encode() in seen
+    written = (tmp_path / "flows.csv").read_bytes()
+    lines = {"nothing": b"", "file": written, "pipe": printed, "terminal": seen}[output]
+    assert lines.count(b",idle,") + lines.count(b",shutdown,") == (9 if lines else 0)

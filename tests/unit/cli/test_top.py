@@ -11,6 +11,7 @@ from typing import TypeAlias
 import pytest
 from rich.cells import cell_len
 from textual.pilot import Pilot
+from textual.strip import Strip
 from textual.widgets import Static
 
 from netring_bpf import FlowOptions, Netring, StatsOptions, StatsUpdated
@@ -68,7 +69,7 @@ def screen(app: TopApp) -> list[str]:
 def column(app: TopApp, n: int = 0) -> list[str]:
     """The texts of a column of the table on the screen."""
     table = app.query_one(Lines)
-    return [str(table.get_cell_at((row, n))).strip() for row in range(table.row_count)]  # type: ignore[arg-type]
+    return [table.text_at(row, n).strip() for row in range(table.row_count)]
 
 
 @pytest.mark.parametrize("size", [(80, 24), (120, 36), (200, 50)])
@@ -127,6 +128,34 @@ def test_the_keys_sort_by_a_column_and_turn_the_order_around(home: Path) -> None
         assert flows == sorted(flows, reverse=True)
 
     on_screen(home, use)
+
+
+def test_the_cursor_moves_through_more_lines_than_the_screen_has(home: Path) -> None:
+    async def use(app: TopApp, pilot: Pilot[None]) -> None:
+        table = app.query_one(Lines)
+        ends = column(app, 2)
+        assert table.row_count > 50
+        for keys, at in (
+            (["down", "down"], 2), (["end"], table.row_count - 1), (["down"], table.row_count - 1),
+            (["up"], table.row_count - 2), (["home"], 0), (["up"], 0),
+            (["pagedown"], table.size.height - 1),
+        ):  # fmt: skip
+            await pilot.press(*keys)
+            await pilot.pause()
+            assert table.cursor == at
+            [marked] = [
+                y for y in range(1, table.size.height) if _is_reversed(table.render_line(y))
+            ]
+            assert ends[at] in table.render_line(marked).text
+        chosen = table.chosen_line
+        await pilot.press("r")
+        assert table.chosen_line == chosen  # wherever it stands now
+
+    on_screen(home, use)
+
+
+def _is_reversed(strip: Strip) -> bool:
+    return any(segment.style is not None and segment.style.reverse for segment in strip)
 
 
 def test_the_filter_keeps_lines_with_all_words_until_escape(home: Path) -> None:
