@@ -17,8 +17,8 @@ enum { DONE, SHORT, BAD };
 /* -- the parts -- */
 
 /* Takes a vector whose length is checked even if its bytes are not there yet. */
-static int read_vector(struct nr_span *rest, uint32_t size, uint32_t least, uint32_t most,
-                       struct nr_span *vector) {
+NR_INLINE int read_vector(struct nr_span *rest, uint32_t size, uint32_t least, uint32_t most,
+                          struct nr_span *vector) {
     if (rest->length < size) {
         return SHORT;
     }
@@ -49,25 +49,25 @@ static bool is_version(uint16_t version, uint8_t type, char transport) {
 static void index_extensions(struct nr_hello *hello) {
     const uint8_t *const bytes = hello->extensions.at;
     const uint32_t length = hello->extensions.length;
-    uint32_t at = 0, count = 0;
-    while (length - at >= NR_EXTENSION_HEAD) {
-        const uint32_t head = nr_be32(bytes + at), type = head >> 16, size = head & 0xffff;
+    uint32_t at = NR_EXTENSION_HEAD, count = 0; /* `at`: the body, which `length` may not reach */
+    for (; at <= length; at += NR_EXTENSION_HEAD) {
+        const uint32_t head = nr_be32(bytes + at - NR_EXTENSION_HEAD);
+        const uint32_t type = head >> 16, size = head & 0xffff;
         const uint32_t place = nr_extension_place((uint16_t)type);
-        if (size > length - at - NR_EXTENSION_HEAD) {
+        if (size > length - at) {
             break;
         }
-        at += NR_EXTENSION_HEAD;
-        if (hello->extension[place] == 0) {
+        if (place != NR_AT_UNKNOWN && hello->extension[place] == 0) {
             hello->extension[place] = at << 16 | size;
         }
-        if (count < NR_TYPES_KEPT) {
+        if (NR_LIKELY(count < NR_TYPES_KEPT)) {
             hello->types[count] = (uint16_t)type;
         }
         count++;
         at += size;
     }
     hello->type_count = count;
-    hello->is_whole = at == length;
+    hello->is_whole = at == length + NR_EXTENSION_HEAD;
 }
 
 /* Reads the extensions, `wire` bytes before the end of the message, as far as they are there. */
@@ -117,7 +117,8 @@ static int read_server(struct nr_span *rest, struct nr_hello *hello) {
     return is_bare || nr_take(rest, 1, &compression) ? DONE : SHORT;
 }
 
-static int read_body(struct nr_span rest, uint32_t wire, char transport, struct nr_hello *hello) {
+NR_INLINE int read_body(struct nr_span rest, uint32_t wire, char transport,
+                        struct nr_hello *hello) {
     struct nr_span random;
     const uint8_t *const begin = rest.at;
     if (!nr_take16(&rest, &hello->version)) {

@@ -34,7 +34,7 @@ struct record_head {
 /* -- records -- */
 
 /* Reads the head of a record, as far as it is there. */
-static int read_head(const uint8_t *at, uint32_t left, struct record_head *head) {
+NR_INLINE int read_head(const uint8_t *at, uint32_t left, struct record_head *head) {
     if ((left > 0 && (at[0] < CHANGE_CIPHER || at[0] > HANDSHAKE)) || (left > 1 && at[1] != 3) ||
         (left > 2 && at[2] > 4)) {
         return NR_NOT_THIS;
