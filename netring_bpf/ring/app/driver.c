@@ -179,8 +179,9 @@ static bool is_cut(const struct nr_message *m) {
 
 /* Reads the messages in the bytes at hand. Returns how many bytes are done with; those of a message
  * may lie beyond. */
-static uint64_t read_messages(struct nr_app *app, struct nr_reading *r,
-                              const struct nr_app_packet *p, const uint8_t *at, uint32_t length) {
+NR_INLINE uint64_t read_messages(struct nr_app *app, struct nr_reading *r,
+                                 const struct nr_app_packet *p, const uint8_t *at,
+                                 uint32_t length) {
     struct nr_app_side *s = &r->side[p->side];
     uint64_t done = 0;
     for (uint32_t n = 0; n < MESSAGES_AT_ONCE && done < length; n++) {

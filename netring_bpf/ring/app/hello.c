@@ -17,8 +17,8 @@ enum { DONE, SHORT, BAD };
 /* -- the parts -- */
 
 /* Takes a vector whose length is checked even if its bytes are not there yet. */
-static int read_vector(struct nr_span *rest, uint32_t size, uint32_t least, uint32_t most,
-                       struct nr_span *vector) {
+NR_INLINE int read_vector(struct nr_span *rest, uint32_t size, uint32_t least, uint32_t most,
+                          struct nr_span *vector) {
     if (rest->length < size) {
         return SHORT;
     }
@@ -49,25 +49,25 @@ static bool is_version(uint16_t version, uint8_t type, char transport) {
 static void index_extensions(struct nr_hello *hello) {
     const uint8_t *const bytes = hello->extensions.at;
     const uint32_t length = hello->extensions.length;
-    uint32_t at = 0, count = 0;
-    while (length - at >= NR_EXTENSION_HEAD) {
-        const uint32_t head = nr_be32(bytes + at), type = head >> 16, size = head & 0xffff;
+    uint32_t at = NR_EXTENSION_HEAD, count = 0; /* `at`: the body, which `length` may not reach */
+    for (; at <= length; at += NR_EXTENSION_HEAD) {
+        const uint32_t head = nr_be32(bytes + at - NR_EXTENSION_HEAD);
+        const uint32_t type = head >> 16, size = head & 0xffff;
         const uint32_t place = nr_extension_place((uint16_t)type);
-        if (size > length - at - NR_EXTENSION_HEAD) {
+        if (size > length - at) {
             break;
         }
-        at += NR_EXTENSION_HEAD;
-        if (hello->extension[place] == 0) {
+        if (place != NR_AT_UNKNOWN && hello->extension[place] == 0) {
             hello->extension[place] = at << 16 | size;
         }
-        if (count < NR_TYPES_KEPT) {
+        if (NR_LIKELY(count < NR_TYPES_KEPT)) {
             hello->types[count] = (uint16_t)type;
         }
         count++;
         at += size;
     }
     hello->type_count = count;
-    hello->is_whole = at == length;
+    hello->is_whole = at == length + NR_EXTENSION_HEAD;
 }
 
 /* Reads the extensions, `wire` bytes before the end of the message, as far as they are there. */
@@ -117,7 +117,8 @@ static int read_server(struct nr_span *rest, struct nr_hello *hello) {
     return is_bare || nr_take(rest, 1, &compression) ? DONE : SHORT;
 }
 
-static int read_body(struct nr_span rest, uint32_t wire, char transport, struct nr_hello *hello) {
+NR_INLINE int read_body(struct nr_span rest, uint32_t wire, char transport,
+                        struct nr_hello *hello) {
     struct nr_span random;
     const uint8_t *const begin = rest.at;
     if (!nr_take16(&rest, &hello->version)) {
@@ -136,8 +137,8 @@ static int read_body(struct nr_span rest, uint32_t wire, char transport, struct 
 }
 
 /* Does as nr_hello_open does, but for the extensions. */
-static int open_parts(const uint8_t *bytes, uint32_t length, char transport,
-                      struct nr_hello *hello) {
+NR_INLINE int open_parts(const uint8_t *bytes, uint32_t length, char transport,
+                         struct nr_hello *hello) {
     memset(hello, 0, offsetof(struct nr_hello, types));
     if (length > 0 && bytes[0] != NR_CLIENT_HELLO && bytes[0] != NR_SERVER_HELLO) {
         return NR_NOT_THIS;
@@ -261,8 +262,7 @@ static void add_client(const struct nr_hello *hello, char transport, struct nr_r
     }
 }
 
-/* Reads the version that a server chose. Returns false if the bytes that tell it are not there. */
-static bool chosen_version(const struct nr_hello *hello, uint16_t *version) {
+bool nr_hello_chosen(const struct nr_hello *hello, uint16_t *version) {
     struct nr_span body;
     *version = hello->version;
     if (nr_hello_find(hello, NR_AT_VERSIONS, &body)) {
@@ -275,7 +275,7 @@ static void add_server(const struct nr_hello *hello, char transport, struct nr_r
     struct nr_span body, list, name;
     uint16_t number;
     /* QUIC has TLS 1.3 always, and a version of its own. */
-    if (transport != 'q' && chosen_version(hello, &number)) {
+    if (transport != 'q' && nr_hello_chosen(hello, &number)) {
         nr_record_number(record, NR_FIELD_VERSION, number);
     }
     if (hello->ciphers.at != NULL) {
@@ -355,29 +355,29 @@ int nr_hello_parse_cut(const uint8_t *bytes, uint32_t length, char transport,
 }
 
 /* Newer servers send any ID back. */
-static bool sends_any_session(uint32_t version) {
-    return version == TLS_13 || version == DTLS_13 ||
-           (version <= UINT16_MAX && is_draft((uint16_t)version));
+static bool sends_any_session(uint16_t version) {
+    return version == TLS_13 || version == DTLS_13 || is_draft(version);
+}
+
+void nr_hello_compare_opened(const struct nr_hello *hello, const uint8_t *asked,
+                             uint32_t asked_size, struct nr_record *record) {
+    struct nr_field wanted;
+    uint16_t version;
+    if (asked == NULL || !nr_hello_chosen(hello, &version) || sends_any_session(version)) {
+        return;
+    }
+    if (nr_record_find(asked, asked_size, NR_FIELD_SESSION_ID, &wanted) && wanted.length > 0 &&
+        hello->session.length == wanted.length &&
+        memcmp(hello->session.at, wanted.value, wanted.length) == 0) {
+        nr_record_number(record, NR_FIELD_RESUMED, 1);
+    }
 }
 
 void nr_hello_compare(const uint8_t *bytes, uint32_t length, char transport, const uint8_t *asked,
                       uint32_t asked_size, struct nr_record *record) {
     struct nr_hello hello;
-    struct nr_field wanted;
-    uint16_t version;
-    if (sends_any_session(nr_record_value(record->bytes, record->size, NR_FIELD_VERSION, 0))) {
-        return;
-    }
-    if (asked == NULL || nr_hello_open(bytes, length, transport, &hello) == NR_NOT_THIS ||
-        hello.type != NR_SERVER_HELLO || !chosen_version(&hello, &version)) {
-        return;
-    }
-    if (sends_any_session(version)) {
-        return;
-    }
-    if (nr_record_find(asked, asked_size, NR_FIELD_SESSION_ID, &wanted) && wanted.length > 0 &&
-        hello.session.length == wanted.length &&
-        memcmp(hello.session.at, wanted.value, wanted.length) == 0) {
-        nr_record_number(record, NR_FIELD_RESUMED, 1);
+    if (asked != NULL && nr_hello_open(bytes, length, transport, &hello) != NR_NOT_THIS &&
+        hello.type == NR_SERVER_HELLO) {
+        nr_hello_compare_opened(&hello, asked, asked_size, record);
     }
 }

@@ -153,6 +153,12 @@ static inline bool nr_hello_find(const struct nr_hello *hello, uint32_t place,
  * `as_ja4`: by its number alone, so that drafts are above TLS 1.3. */
 uint16_t nr_hello_newest(const struct nr_hello *hello, char transport, bool as_ja4);
 
+/* Reads the version that a server chose. Returns false if the bytes that tell it are not there. */
+bool nr_hello_chosen(const struct nr_hello *hello, uint16_t *version);
+/* Does as nr_hello_compare does, of a server's hello. */
+void nr_hello_compare_opened(const struct nr_hello *hello, const uint8_t *asked,
+                             uint32_t asked_size, struct nr_record *record);
+
 /* Reads a hello as nr_hello_parse does, or if `is_all` as nr_hello_parse_cut; with NR_MESSAGE its
  * parts are in *hello. */
 int nr_hello_fill(const uint8_t *bytes, uint32_t length, char transport, bool is_all,

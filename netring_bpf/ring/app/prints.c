@@ -9,8 +9,13 @@ enum { UNIT = sizeof(nr_numbers) };
 
 /* Makes each GREASE the same one. It reads the same in either order of its bytes. */
 static inline nr_numbers level(nr_numbers numbers) {
-    const nr_numbers is_grease =
-        (nr_numbers)((numbers & 0x0f0f) == 0x0a0a) & (nr_numbers)(numbers >> 8 == (numbers & 0xff));
+    const nr_numbers may_be = (nr_numbers)((numbers & 0x0f0f) == 0x0a0a);
+    uint64_t halves[2];
+    memcpy(halves, &may_be, sizeof halves);
+    if (NR_LIKELY((halves[0] | halves[1]) == 0)) {
+        return numbers;
+    }
+    const nr_numbers is_grease = may_be & (nr_numbers)(numbers >> 8 == (numbers & 0xff));
     return (numbers & ~is_grease) | (is_grease & 0x0a0a);
 }
 

@@ -34,7 +34,7 @@ struct record_head {
 /* -- records -- */
 
 /* Reads the head of a record, as far as it is there. */
-static int read_head(const uint8_t *at, uint32_t left, struct record_head *head) {
+NR_INLINE int read_head(const uint8_t *at, uint32_t left, struct record_head *head) {
     if ((left > 0 && (at[0] < CHANGE_CIPHER || at[0] > HANDSHAKE)) || (left > 1 && at[1] != 3) ||
         (left > 2 && at[2] > 4)) {
         return NR_NOT_THIS;
@@ -206,12 +206,11 @@ static int next_type(const struct nr_app_bytes *bytes, struct gathered *got) {
 
 /* Adds that a session was taken up by a ticket without an ID: RFC 5077 3.4. Returns false if that
  * is not clear yet. */
-static bool compare_ticket(const struct nr_app_bytes *bytes, struct gathered *got,
-                           struct nr_record *record) {
+static bool compare_ticket(const struct nr_app_bytes *bytes, const struct nr_hello *hello,
+                           struct gathered *got, struct nr_record *record) {
     struct nr_field session;
-    const uint32_t version =
-        nr_record_value(record->bytes, record->size, NR_FIELD_VERSION, UINT32_MAX);
-    if (bytes->asked == NULL || version > 0x0303 ||
+    uint16_t version;
+    if (bytes->asked == NULL || !nr_hello_chosen(hello, &version) || version > 0x0303 ||
         !nr_record_find(bytes->asked, bytes->asked_size, NR_FIELD_SESSION_ID, &session) ||
         session.length > 0) {
         return true;
@@ -238,10 +237,10 @@ static int answer_alert(const struct nr_app_bytes *bytes, const struct gathered 
     return NR_MESSAGE;
 }
 
-static int parse_hello(const struct nr_app_bytes *bytes, struct gathered *got,
-                       struct nr_message *message) {
-    const int verdict =
-        nr_hello_read(got->at, got->length, 't', bytes->is_all, bytes->crypto, message);
+NR_INLINE int parse_hello(const struct nr_app_bytes *bytes, struct gathered *got,
+                          struct nr_message *message) {
+    struct nr_hello hello;
+    const int verdict = nr_hello_fill(got->at, got->length, 't', bytes->is_all, &hello, message);
     if (verdict == NR_MORE) {
         message->needs = got->needs;
     }
@@ -249,10 +248,11 @@ static int parse_hello(const struct nr_app_bytes *bytes, struct gathered *got,
         return verdict;
     }
     message->used = message->role == NR_SILENT ? got->record_end : got->end;
-    if (message->role == NR_ANSWERS) {
-        nr_hello_compare(got->at, got->length, 't', bytes->asked, bytes->asked_size,
-                         &message->record);
-        if (!compare_ticket(bytes, got, &message->record)) {
+    if (message->role == NR_ASKS && got->length >= hello.size) {
+        nr_ja4_add_opened(&hello, 't', bytes->crypto, &message->record);
+    } else if (message->role == NR_ANSWERS) {
+        nr_hello_compare_opened(&hello, bytes->asked, bytes->asked_size, &message->record);
+        if (!compare_ticket(bytes, &hello, got, &message->record)) {
             nr_record_clear(&message->record);
             message->used = 0;
             message->needs = got->needs;

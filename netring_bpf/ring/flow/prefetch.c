@@ -37,8 +37,8 @@ static void prefetch_readings(const struct nr_table *t, struct nr_dissected *con
                               uint32_t count) {
     uint32_t flows[NR_BATCH], reads = 0;
     for (uint32_t n = 0; n < count; n++) {
-        const uint32_t i = packets[n]->maybe;
-        if (i != NIL && packets[n]->payload > 0 && reads < NR_BATCH &&
+        const uint32_t i = packets[n]->payload > 0 ? packets[n]->maybe : NIL;
+        if (i != NIL && reads < NR_BATCH &&
             (t->flows[i].stream[ORIG].reads || t->flows[i].stream[RESP].reads)) {
             __builtin_prefetch(&t->insides[i], 1);
             flows[reads++] = i;
