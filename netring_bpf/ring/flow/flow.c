@@ -304,7 +304,7 @@ NR_INLINE int count_packet(struct nr_table *t, uint32_t i, int side, bool is_fir
     if (is_first) {
         s->timed = true; /* the flow's start is its time */
     } else if (NR_UNLIKELY(!s->timed || s->reads)) {
-        reads = !s->timed || p->payload > 0 ? note_beginning(t, i, side, p, ts) : 0;
+        reads = note_beginning(t, i, side, p, ts);
     }
     if (!nr_is_tcp(f)) {
         s->payload += p->payload;
