@@ -4,7 +4,8 @@ Our commands and the tools that users would otherwise take read files of a milli
 million packets (``captures.py``), which lie in the page cache. The floor is tcpdump, which reads
 the file and keeps no flows; it takes its turn in every round. Slow peers read the smaller file
 twice, and the patient ones read the larger file once. A slow peer gives one record a flow at most,
-so it is compared with the command of ours that does the same.
+so it is compared with the command of ours that does the same. A third file has the traffic of the
+web (``web.py``), which our command reads with names on and off.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.captures import CaptureFile, make
+from benchmarks.captures import CaptureFile, make, make_web
 from benchmarks.harness import Case, Options, Report, Results, Table, interleave
 from benchmarks.peers import install, is_installed
 from benchmarks.process import run as run_process
@@ -28,6 +29,7 @@ __all__ = ["run"]
 _HERE = Path(__file__).resolve().parent
 _COMMAND = Path(sys.executable).with_name("netring-bpf")
 _SIZES = (1_000_000, 10_000_000)
+_WEB = 500_000  # packets of the web
 _SLICE = 50_000  # packets for scapy
 _PACKAGE = _HERE.parent / "netring_bpf"
 _ALL = "netring-bpf json"
@@ -78,6 +80,15 @@ _JSON = _ours(
 )  # fmt: skip
 _JSON_ENDED = _ours(_ENDED, ["--format", "json", "--events", "ended"], rb'\{"event":"ended"')
 _ZEEK = _ours("netring-bpf zeek", ["--format", "zeek"], rb"[^#]")
+_NAMES = ("off", "service", "all")
+_BY_NAMES = [
+    _ours(
+        f"{_ENDED}, names {names}",
+        ["--format", "json", "--events", "ended", "--names", names],
+        rb'\{"event":"ended"',
+    )
+    for names in _NAMES
+]
 
 
 def _peer(name: str) -> _Contender:
@@ -204,7 +215,7 @@ def _race(contenders: Sequence[_Contender], file: CaptureFile, rounds: int) -> R
 
 
 def _rows(
-    contenders: Sequence[_Contender], file: CaptureFile, results: Results, first: str
+    contenders: Sequence[_Contender], file: CaptureFile, results: Results, first: str, what: str
 ) -> Table:
     """One row a contender, with its times of the floor's and of the time of ``first``."""
 
@@ -233,12 +244,12 @@ def _rows(
         "", "times tcpdump's reading", f"times {first}", "seconds", "CPU seconds",
         "million packets/s", "peak MB", "flows",
     )  # fmt: skip
-    title = f"{file.packets:,} packets, {file.flows:,} flows, {file.size / (1 << 20):,.0f} MB"
+    title = f"{file.packets:,} packets{what}, {file.flows:,} flows, {file.size / (1 << 20):,.0f} MB"
     return Table(title, columns, tuple(rows))
 
 
 def run(options: Options) -> Report:
-    """Race every contender on the smaller file, and the fast ones on the larger one as well."""
+    """Race all on the smaller file, the fast ones on the larger one, ours on that of the web."""
     # pip compiles the peers' modules when it installs them. Each run would compile our modules anew
     # if Python writes no byte code.
     compileall.compile_dir(_PACKAGE, quiet=1)
@@ -258,11 +269,15 @@ def run(options: Options) -> Report:
     patient = [peer for peer in peers if peer.is_patient]
     if patient:
         races.append(([*floor, _JSON, _JSON_ENDED, *patient], sizes[1], 1, _ENDED))
-    for contenders, size, rounds, first in races:
-        file = make(size)
+    files = [(*race, make(race[1]), "") for race in races]
+    size = sizes[0] if options.quick else _WEB
+    contenders, first = [*floor, *_BY_NAMES], _BY_NAMES[0].name
+    files.append((contenders, size, options.rounds, first, make_web(size), " of the web"))
+    for contenders, size, rounds, first, file, what in files:
         results = _race(contenders, file, rounds)
-        tables.append(_rows(contenders, file, results, first))
+        tables.append(_rows(contenders, file, results, first, what))
         for name, values in results.values.items():
-            figures.setdefault(f"{name}, {size} packets", values)
-    notes = [f"- {contender.name}: {contender.what}." for contender in (*floor, *ours, *peers)]
+            figures.setdefault(f"{name}, {size} packets{what}", values)
+    shown = (*floor, *ours, *_BY_NAMES, *peers)
+    notes = [f"- {contender.name}: {contender.what}." for contender in shown]
     return Report("file", tuple(tables), (*notes, *([] if floor else [_NO_FLOOR])), figures)

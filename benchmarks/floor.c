@@ -2,7 +2,8 @@
  * gives it back.
  *
  *     floor xsk INTERFACE HOW native|generic     descriptors of an AF_XDP socket on queue 0
- *     floor tpacket INTERFACE HOW                frames of the blocks of a TPACKET_V3 ring
+ *     floor tpacket INTERFACE HOW [latency]      frames of the blocks of a TPACKET_V3 ring, in the
+ *                                                sizes of the default or of the latency preset
  *
  * HOW is "pass", "look" or "age":
  *
@@ -72,13 +73,13 @@ static struct nr_source *open_xsk(uint32_t ifindex, bool native) {
     return source;
 }
 
-static struct nr_source *open_tpacket(uint32_t ifindex) {
+static struct nr_source *open_tpacket(uint32_t ifindex, bool is_quick) {
     const nr_bpf_insn accept = {.code = 6, .k = ALL};
     const nr_tpacket_options options = {
         .ifindex = ifindex,
-        .block_size = 1 << 20,
-        .block_count = 64,
-        .retire_ms = 20,
+        .block_size = is_quick ? 1 << 16 : 1 << 20,
+        .block_count = is_quick ? 256 : 64,
+        .retire_ms = is_quick ? 1 : 20,
         .insns = &accept,
         .insn_count = 1,
         .program_fd = -1,
@@ -176,8 +177,8 @@ int main(int argc, char **argv) {
     struct rusage used;
     if (argc == 5 && strcmp(argv[1], "xsk") == 0 && ifindex > 0) {
         source = open_xsk(ifindex, strcmp(argv[4], "native") == 0);
-    } else if (argc == 4 && strcmp(argv[1], "tpacket") == 0 && ifindex > 0) {
-        source = open_tpacket(ifindex);
+    } else if (argc >= 4 && strcmp(argv[1], "tpacket") == 0 && ifindex > 0) {
+        source = open_tpacket(ifindex, argc == 5 && strcmp(argv[4], "latency") == 0);
     } else {
         return 2;
     }

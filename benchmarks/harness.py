@@ -24,6 +24,7 @@ class Options:
     rounds: int = 5
     against: tuple[str, ...] = ()  #: names of peers, beside our own cases
     quick: bool = False  #: a load so small that its figures mean nothing
+    every: bool = False  #: the settings that a run leaves out because they take long
 
 
 @dataclass(frozen=True, slots=True)

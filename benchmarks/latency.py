@@ -6,11 +6,12 @@ table, hand-off, event loop and decoding all count. On two CPUs the generator ha
 reader's thread and the event loop share the other.
 
 The floor is a loop in C that reads the same ring and compares the same times when it has the frame:
-kernel and wake-up count, but neither a flow table nor Python. It is there for the default settings
-of both backends, beside an idle event loop.
+kernel and wake-up count, but neither a flow table nor Python. Each setting has the floor of its
+ring beside it.
 
-The first table gives sender and receiver a real-time priority (SCHED_FIFO), so that they wait for
-no other program. The second runs them as ordinary programs, which may have to wait for a CPU.
+The table has sender and receiver run as ordinary programs, in line for a CPU. With ``--every``, a
+second one gives them a real-time priority (SCHED_FIFO), so that they wait for no other program, at
+more rates and beside a busy event loop as well.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import tempfile
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,18 +34,24 @@ from tests.support.rig import PORT
 __all__ = ["run"]
 
 _BUSY_POLLING = "af_xdp, busy polling"
-_FLOORS = {"af_xdp": "af_xdp native", "tpacket_v3": "tpacket_v3"}
+_FLOORS = {
+    "af_xdp": "af_xdp native",
+    BESIDE_SENDER: "af_xdp native",
+    _BUSY_POLLING: "af_xdp native",
+    "tpacket_v3": "tpacket_v3",
+    "tpacket_v3, 1 ms": "tpacket_v3 latency",
+}
 _WAYS = ("af_xdp", BESIDE_SENDER, "tpacket_v3", "tpacket_v3, 1 ms")
 #: Frames a second; one frame in so many begins a flow.
 _RATES = ((1_000, 1), (10_000, 1), (100_000, 10), (100_000, 1))
-_SECONDS = 3
+_SECONDS = 1
 _COLUMNS = (
     "capture", "event loop", "frames/s", "new flows/s", "p50, times the floor",
     "p99, times the floor", "p50", "p99", "p99.9", "missed",
 )  # fmt: skip
 _NOTES = (
-    "The floor is a loop in C that compares the same times when it has the frame. Other settings "
-    "and the busy event loop have no floor.",
+    "The floor is a loop in C that compares the same times when it has the frame, beside no event "
+    "loop.",
     "Another task keeps the busy event loop for a millisecond at a time: an event waits for the "
     "callback that takes it, and once more for its subscriber's turn.",
     "The kernel keeps 50 ms of each second for ordinary programs that want to run, before any "
@@ -66,23 +74,26 @@ class _Row:
 
     @property
     def name(self) -> str:
-        place = "first" if self.favoured else "in line"
-        return f"{self.way}, {self.beside}, {self.rate} of {self.every}, {place}"
+        return f"{self.way}, {self.beside}, {self.rate} of {self.every}, {self.place}"
 
     @property
-    def floor(self) -> str | None:
-        """The name of the case below this one."""
-        if self.way not in _FLOORS or self.beside != "idle":
-            return None
-        return f"floor: {self.name}"
+    def floor(self) -> str:
+        """The name of the case below this one; several rows share it."""
+        return f"floor: {_FLOORS[self.way]}, {self.rate} of {self.every}, {self.place}"
+
+    @property
+    def place(self) -> str:
+        return "first" if self.favoured else "in line"
 
     def cases(self, seconds: float) -> list[Case]:
+        """The floor and the row itself."""
         load = Load(int(self.rate * seconds), per_flow=1, rate=self.rate, stamp=self.every)
         command = python_on(RECEIVER, "benchmarks.latency_capture", PORT, self.way, self.beside)
-        receivers = [Receiver(self.name, command, native=self.way.startswith("af_xdp"))]
-        if self.floor is not None:
-            least = floor(PORT, _FLOORS[self.way], self.program, "age")
-            receivers.insert(0, dataclasses.replace(least, name=self.floor))
+        least = floor(PORT, _FLOORS[self.way], self.program, "age")
+        receivers = (
+            dataclasses.replace(least, name=self.floor),
+            Receiver(self.name, command, native=self.way.startswith("af_xdp")),
+        )
         return [
             Case(
                 receiver.name,
@@ -94,50 +105,57 @@ class _Row:
             for receiver in receivers
         ]
 
-    def rows(self, results: Results) -> list[tuple[str, ...]]:
-        if self.floor is None:
-            return [self._cells(results, self.way, self.name, ("none", "none"))]
-        ratios = (results.ratio(self.name, self.floor, p).text(1) for p in ("p50", "p99"))
-        return [
-            self._cells(results, f"floor: {self.way}", self.floor, ("", "")),
-            self._cells(results, self.way, self.name, tuple(ratios)),
-        ]
-
-    def _cells(
-        self, results: Results, shown: str, name: str, ratios: tuple[str, ...]
-    ) -> tuple[str, ...]:
+    def cells(self, results: Results, *, is_floor: bool) -> tuple[str, ...]:
+        """Its line in the table, or that of its floor."""
+        name = self.floor if is_floor else self.name
+        ratios = tuple(
+            "" if is_floor else results.ratio(name, self.floor, p).text(1) for p in ("p50", "p99")
+        )
         spreads = (results.spread(name, p).text(3, 1e6) for p in ("p50", "p99", "p99.9"))
         offered = results.median(name, "offered") // self.every
         missed = f"{offered - results.median(name, 'heard'):,.0f}"
-        beside = "" if name == self.floor else self.beside
+        shown = f"floor: {_FLOORS[self.way]}" if is_floor else self.way
+        beside = "" if is_floor else self.beside
         new = f"{self.rate // self.every:,}"
         return (shown, beside, f"{self.rate:,}", new, *ratios, *spreads, missed)
 
 
+def _lines(rows: Sequence[_Row], results: Results) -> Iterator[tuple[str, ...]]:
+    """Each row, and in front of the first that has it, its floor."""
+    shown: set[str] = set()
+    for row in rows:
+        if row.floor not in shown:
+            yield row.cells(results, is_floor=True)
+            shown.add(row.floor)
+        yield row.cells(results, is_floor=False)
+
+
 def run(options: Options) -> Report:
-    """Measure all ways at all rates, beside an idle and a busy event loop, first and in line."""
+    """Measure all ways in line; with ``every``, also first, at all rates, beside both loops."""
     with tempfile.TemporaryDirectory() as folder:
         return _run(options, build(Path(folder), "floor"))
 
 
 def _run(options: Options, program: Path) -> Report:
     rates, seconds = (((10_000, 1),), 0.2) if options.quick else (_RATES, _SECONDS)
-    first = [
-        _Row(way, beside, *rate, favoured=True, program=program)
-        for rate in rates
-        for beside in ("idle", "busy")
-        for way in _WAYS
-    ]
     in_line = [
         _Row(way, "idle", *rate, favoured=False, program=program)
         for rate in rates[-2:]
         for way in (*_WAYS, _BUSY_POLLING)
     ]
-    cases = [case for row in (*first, *in_line) for case in row.cases(seconds)]
-    results = interleave(cases, options.rounds)
+    first = [
+        _Row(way, beside, *rate, favoured=True, program=program)
+        for rate in rates
+        for beside in ("idle", "busy")
+        for way in _WAYS
+        if options.every
+    ]
+    cases = {case.name: case for row in (*in_line, *first) for case in row.cases(seconds)}
+    results = interleave([*cases.values()], options.rounds)
     title = "Milliseconds from the wire to the coroutine"
     tables = tuple(
-        Table(f"{title}, {how}", _COLUMNS, tuple(c for row in rows for c in row.rows(results)), 2)
-        for how, rows in (("before all else on the CPUs", first), ("in line for them", in_line))
+        Table(f"{title}, {how}", _COLUMNS, tuple(_lines(rows, results)), 2)
+        for how, rows in (("in line for the CPUs", in_line), ("before all else on them", first))
+        if rows
     )
     return Report("latency", tables, _NOTES, results.values)

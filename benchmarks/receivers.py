@@ -173,9 +173,13 @@ def ours(interface: str, way: str, flows: int, names: str = "all") -> Receiver:
 
 
 def floor(interface: str, way: str, program: Path, how: str = "pass") -> Receiver:
-    """A loop in C that reads the same ring; ``floor.c`` has the other ways, "look" and "age"."""
-    mode = way.partition(" ")[2]
-    arguments = ["xsk" if mode else "tpacket", interface, how, *([mode] if mode else ())]
+    """A loop in C that reads the same ring; ``floor.c`` has the other ways, "look" and "age".
+
+    ``way``: one of ``WAYS``, or TPACKET_V3 with its latency preset.
+    """
+    backend, _, mode = way.partition(" ")
+    kind = "tpacket" if backend == "tpacket_v3" else "xsk"
+    arguments = [kind, interface, how, *([mode] if mode else ())]
     name = f"floor, {how}: {way}"
     command = command_on(RECEIVER, str(program), *arguments)
     return Receiver(name, command, native=mode == "native")

@@ -10,8 +10,9 @@
  *     table torrent PACKETS CAP how   new connections with a hello each, a million a minute, among
  *                                  which some go on; how: whole, or half (the rest never comes)
  *
- * The word "names" behind these has names read. Prints "name value" lines. benchmarks/table.py and
- * the tests build and run it. */
+ * The word "names" behind these has names read. "stats" before it sums all flows up every ten
+ * seconds, and "paced" has the packets of eight in a flow come for 10,000 flows a second. Prints
+ * "name value" lines. benchmarks/table.py and the tests build and run it. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,12 +27,14 @@
 
 enum { FRAME = 64, SEGMENT = 6, KNOWN = 1000, EVERY = 100, EVENT_SLOTS = 4096 };
 enum { HEADERS = 54, LARGE = 1536 };
-enum { NAMES_BYTES = 16 << 20, DATAGRAMS = 3 };
+enum { NAMES_BYTES = 16 << 20, DATAGRAMS = 3, STEP_COST = 512, PACED_NS = 12500 };
 
 static uint64_t state = 88172645463325252u;
 static uint64_t clock_packets = 1000000000; /* packet time */
 static uint64_t clock_step = 1000;
 static uint32_t names = NR_NAMES_OFF;
+static nr_aggregate *aggregate;    /* NULL: nothing is summed up */
+static uint64_t intervals, taking; /* taken, and the time of that */
 
 static uint32_t next_random(void) {
     state ^= state << 13;
@@ -108,6 +111,7 @@ static nr_reader *create(uint32_t flows) {
         .decode = {.tunnel_depth = 4, .key_vlan = 1},
         .names = names,
         .names_bytes = NAMES_BYTES,
+        .aggregate = aggregate,
         .hash_key = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16},
     };
     nr_reader *reader = nr_reader_create(&options);
@@ -205,11 +209,26 @@ static void describe(struct ring *ring) {
     }
 }
 
+/* Does the consumer's part for an interval that is over. */
+static void take_interval(nr_reader *reader) {
+    const uint64_t before = now_ns();
+    nr_interval_span span;
+    if (nr_reader_take_interval(reader, &span)) {
+        nr_aggregate_add_up(aggregate);
+        nr_aggregate_clear(aggregate);
+        intervals++;
+        taking += now_ns() - before;
+    }
+}
+
 static uint64_t run_frames(nr_reader *reader, const struct nr_frame *frames) {
     const uint64_t before = now_ns();
     nr_reader_dissect(reader, frames, NR_BATCH);
+    (void)nr_table_count(reader->table, STEP_COST);
     nr_handoff_pass_over(&reader->handoff); /* the consumer keeps up */
-    return now_ns() - before;
+    const uint64_t took = now_ns() - before;
+    take_interval(reader);
+    return took;
 }
 
 static uint64_t run(nr_reader *reader, struct ring *ring) {
@@ -649,11 +668,24 @@ static int torrent(uint32_t packets, uint32_t cap, bool is_half) {
     return 0;
 }
 
-int main(int argc, char **argv) {
-    if (argc > 1 && strcmp(argv[argc - 1], "names") == 0) {
-        names = NR_NAMES_ALL;
-        argc--;
-    }
+static nr_aggregate *create_aggregate(void) {
+    const nr_aggregate_options options = {
+        .interval_ns = 10000000000,
+        .capacity = 1024,
+        .network_count = 3,
+        .networks = {{{192, 168}, 4, 16}, {{172, 16}, 4, 12}, {{10}, 4, 8}},
+    };
+    return nr_aggregate_create(&options);
+}
+
+/* Takes the last argument if it is this word. */
+static bool has_word(int *argc, char **argv, const char *word) {
+    const bool is_there = *argc > 1 && strcmp(argv[*argc - 1], word) == 0;
+    *argc -= is_there;
+    return is_there;
+}
+
+static int measure(int argc, char **argv) {
     if (argc == 5 && strcmp(argv[1], "hellos") == 0) {
         return hellos((uint32_t)atol(argv[2]), (uint32_t)atol(argv[3]), (uint32_t)atol(argv[4]));
     }
@@ -675,4 +707,19 @@ int main(int argc, char **argv) {
                      strcmp(argv[4], "collide") == 0);
     }
     return 2;
+}
+
+int main(int argc, char **argv) {
+    names = has_word(&argc, argv, "names") ? NR_NAMES_ALL : NR_NAMES_OFF;
+    aggregate = has_word(&argc, argv, "stats") ? create_aggregate() : NULL;
+    if (has_word(&argc, argv, "paced")) {
+        clock_step = PACED_NS;
+    }
+    const int rc = measure(argc, argv);
+    if (aggregate != NULL) {
+        printf("intervals %" PRIu64 "\nns_per_interval %.0f\n", intervals,
+               intervals > 0 ? (double)taking / (double)intervals : 0.0);
+        nr_aggregate_destroy(aggregate);
+    }
+    return rc;
 }

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from benchmarks.harness import Case, Options, Report, Results, Table, interleave
 
-__all__ = ["build", "run", "run_once"]
+__all__ = ["build", "instructions", "run", "run_once"]
 
 _HERE = Path(__file__).resolve().parent
 _RING = _HERE.parent / "netring_bpf" / "ring"
@@ -95,18 +95,19 @@ def profile(program: Path) -> Table | None:
 def _by_function(program: Path, mode: str, kind: str = "tcp", *more: str) -> dict[str, float]:
     """Instructions a packet: the difference of two runs, so that opening the flows drops out."""
     few, many = (
-        _instructions(program, mode, packets, kind, *more) for packets in (64_000, 192_000)
+        instructions(program, mode, 64, packets, kind, *more) for packets in (64_000, 192_000)
     )
     return {
         name: (many[name] - few.get(name, 0)) / 128_000 for name in many if name not in _HARNESS
     }
 
 
-def _instructions(program: Path, mode: str, packets: int, *more: str) -> Counter[str]:
+def instructions(program: Path, *arguments: object) -> Counter[str]:
+    """Return the instructions of a run by function, by callgrind."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out"
         command = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={out}", str(program)]
-        command += [mode, "64", str(packets), *more]
+        command += map(str, arguments)
         subprocess.run(command, check=True, capture_output=True)
         listing = subprocess.run(
             ["callgrind_annotate", "--threshold=100", str(out)],

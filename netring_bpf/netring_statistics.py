@@ -18,8 +18,8 @@ class NetringStatistics:
 
     ``streams``: the books of each sink's subscriber, in the order of ``sinks``. They stay when
     the sink has ended, while ``broadcast.subscribers`` has only the open ones.
-    ``announced``: the number of link changes, changes of the backend and errors, published beside
-    the flow events.
+    ``announced``: the number of aggregates, events about devices, link changes, changes of the
+    backend and errors, published beside the flow events.
     ``failed_sinks``: the sinks that ended by an error, with its message.
     """
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import functools
 import gc
 import os
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _GRACE = 20.0  # seconds, for what ends by itself a moment after a test
+_M_MMAP_THRESHOLD = -3  # of <malloc.h>
 # Descriptors matter in these folders.
 _FD_CHECKED = tuple(ROOT / "tests" / name for name in ("broker", "kernel", "native"))
 
@@ -49,6 +52,10 @@ def _lack_of_broker() -> str | None:
 
 def _lack_of_tcpdump() -> str | None:
     return None if shutil.which("tcpdump") else "tcpdump is not installed"
+
+
+def _lack_of_tshark() -> str | None:
+    return None if shutil.which("tshark") else "tshark is not installed"
 
 
 def _lack_of_clients() -> str | None:
@@ -100,6 +107,7 @@ _FEATURES: dict[str, Callable[[], str | None]] = {
     "broker": _lack_of_broker,
     "oracles": _lack_of_oracles,
     "tcpdump": _lack_of_tcpdump,
+    "tshark": _lack_of_tshark,
     "clang": _lack_of_clang,
     "clients": _lack_of_clients,
     "browser": _lack_of_browser,
@@ -138,6 +146,10 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     settings.load_profile("patient")
     _check_names(_required(), "NETRING_REQUIRE")
+    # The kernel's blocks are zero already. Once a large block has been freed, glibc takes the next
+    # ones from its heap, and fills all of a table with zeros of which a test uses a few rows.
+    with contextlib.suppress(AttributeError):  # another libc
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 128 << 10)
     if hasattr(config, "workerinput"):  # a worker has the cache of the process that started it
         return
     cache = tempfile.mkdtemp(prefix="netring-cache-")

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final, Protocol
 
 import netring_bpf
-from netring_bpf.cli import devices, flows, mqtt, record, serve
+from netring_bpf.cli import devices, flows, mqtt, record, serve, top
 from netring_bpf.cli import filter as filter_command
 from netring_bpf.cli.flags import CommandParser, Formatter, OverviewFormatter, Parser, say
 from netring_bpf.errors import NetringError, limits_explained
@@ -24,6 +24,7 @@ for example:
   netring-bpf flows -i eth1 tcp port 443
   netring-bpf flows -r file.pcap --format zeek
   netring-bpf devices -i eth1
+  netring-bpf top -i eth1
   netring-bpf record -i eth1 -w file.pcapng udp
   netring-bpf serve -i eth1
 
@@ -49,6 +50,7 @@ class _Command(Protocol):
 _COMMANDS: Final[Mapping[str, _Command]] = {
     "flows": flows,
     "devices": devices,
+    "top": top,
     "filter": filter_command,
     "record": record,
     "serve": serve,

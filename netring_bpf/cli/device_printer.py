@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Iterator
 
 from netring_bpf.broadcast.broadcast import BatchSubscriber
+from netring_bpf.cli import units
 from netring_bpf.cli.flags import say
 from netring_bpf.cli.output import Output
 from netring_bpf.cli.printer import opening, stop_on_signals
@@ -29,7 +30,6 @@ HEADER = _LINE.format(
     "mac", "address", "name", "vendor", "sent", "received", "flows", "last", "and"
 ).rstrip()
 _INTERVAL = 1.0  # seconds between two drawings of the table
-_UNITS = ("", "k", "M", "G", "T", "P", "E")
 
 
 async def print_devices(
@@ -105,8 +105,8 @@ def row(device: Device) -> str:
         str(first),
         _short(device.name or "", 24),
         "random" if device.random else _short(device.vendor or "", 24),
-        _size(device.sent),
-        _size(device.received),
+        units.size(device.sent),
+        units.size(device.received),
         device.flows,
         time.strftime("%H:%M:%S", time.localtime(device.last // 1_000_000_000)),
         " ".join(notes),
@@ -116,14 +116,6 @@ def row(device: Device) -> str:
 def _short(text: str, width: int) -> str:
     shown = printable(text)
     return shown if len(shown) <= width else shown[: width - 1] + "…"
-
-
-def _size(count: float) -> str:
-    for unit in _UNITS:
-        if count < 1000 or unit == _UNITS[-1]:
-            break
-        count /= 1000
-    return f"{count:.0f} {unit}B" if unit in ("", _UNITS[-1]) else f"{count:.1f} {unit}B"
 
 
 @contextlib.contextmanager

@@ -114,7 +114,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--stats-interval",
         type=float,
         metavar="SECONDS",
-        help="make the statistics that --mqtt publishes of so many seconds "
+        help="make the statistics that --mqtt and --metrics publish of so many seconds "
         f"[default: {StatsOptions().interval:g}]",
     )
     add(
@@ -267,7 +267,9 @@ def run(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
         shown,
         compress_ipv6=given.compress_ipv6,
         # The sink has events made that are for nobody else.
-        kinds=(*flow.events, LinkDown, LinkUp, BackendChanged) if given.mqtt else None,
+        kinds=(*flow.events, LinkDown, LinkUp, BackendChanged)
+        if given.mqtt or given.metrics
+        else None,
         instead=logs,
         expression=expression(wanted),
         duration=given.duration,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from netring_bpf.events.batch import EventBatch
 from netring_bpf.events.event import Event
 
 __all__ = ["Lines", "open_lines"]
+
+_STDOUT: Final = 1
 
 
 class Lines(Protocol):
@@ -50,15 +52,19 @@ class _Lines:
 
 class _TableLines(_Lines):
     def __init__(self) -> None:
+        from netring_bpf.cli.screen import has_colours, screen_of
         from netring_bpf.cli.table import Table
 
-        self._table = Table()
+        self._table = Table(
+            lambda: screen_of(_STDOUT),
+            colours=has_colours(_STDOUT),
+        )
 
     def header(self) -> bytes:
         return self._table.header()
 
     def of(self, events: Sequence[Event]) -> Iterable[bytes | memoryview]:
-        return (b"".join(map(self._table.line, events)),)
+        return (self._table.lines(events),)
 
 
 class _JsonLines(_Lines):

@@ -166,9 +166,10 @@ def check_mqtt_flags(parser: argparse.ArgumentParser, given: argparse.Namespace)
         for name in _set_options(given):
             flag = next(flag for flag, option in _OPTIONS.items() if option == name)
             parser.error(f"--{flag.replace('_', '-')} needs --mqtt and a URL")
-        for flag in ("home_assistant", "stats_interval"):
-            if getattr(given, flag):
-                parser.error(f"--{flag.replace('_', '-')} needs --mqtt and a URL")
+        if given.home_assistant:
+            parser.error("--home-assistant needs --mqtt and a URL")
+        if given.stats_interval is not None and not given.metrics:
+            parser.error("--stats-interval needs --mqtt or --metrics, which publish statistics")
     for flag in _OF_HOME_ASSISTANT:
         if getattr(given, flag) is not None and not given.home_assistant:
             parser.error(f"--{flag.replace('_', '-')} needs --home-assistant")

@@ -12,6 +12,7 @@ from netring_bpf.broadcast.broadcast import BatchSubscriber
 from netring_bpf.cli.flags import has_rich, say
 from netring_bpf.cli.lines import Lines, open_lines
 from netring_bpf.cli.output import Output
+from netring_bpf.cli.screen import is_apart
 from netring_bpf.cli.signals import ending_signals
 from netring_bpf.errors import ClosedError, NetringError, SyscallError, printable
 from netring_bpf.events.batch import EventBatch
@@ -56,7 +57,9 @@ async def print_events(
             ring.subscribe_batches(kinds=kinds, errors="event", name="stdout")
         )
         say(opening(ring, expression))
-        if ring.progress is not None and sys.stderr.isatty() and has_rich():
+        # Nothing of what the bar is drawn over may be a line of the output.
+        is_alone = instead is not None or is_apart(sys.stdout.fileno())
+        if ring.progress is not None and sys.stderr.isatty() and is_alone and has_rich():
             from netring_bpf.cli.progress import show_progress
 
             stack.enter_context(show_progress(ring))

@@ -7,6 +7,7 @@ Device-based discovery (Home Assistant 2024.11 and newer): one retained message 
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from netring_bpf.sinks.topic import is_mqtt_text, topic_level
 __all__ = ["MAX_DEVICE_ENTITIES", "Discovery", "HomeAssistantOptions", "Shown"]
 
 MAX_DEVICE_ENTITIES: Final = 256
+_MAX_RETIRED: Final = 256
+_PLATFORMS: Final = ("sensor", "binary_sensor")
 _PLAIN: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _LONGEST_NAME: Final = 64
 _LONGEST_PREFIX: Final = 1024
@@ -99,6 +102,23 @@ class Discovery:
         """The topic of the message."""
         return f"{self._options.prefix}/device/{self.identity}/config"
 
+    def inherit(self, payload: bytes) -> bool:
+        """Take the message of an earlier run; return whether it had any component.
+
+        Those that the next message has not are told to be removed: Home Assistant keeps them else.
+        """
+        try:
+            components = json.loads(payload)["components"]
+            found = {
+                key: component["platform"]
+                for key, component in components.items()
+                if len(component) > 1 and component["platform"] in _PLATFORMS
+            }
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+            return False
+        self._known |= {k: p for k, p in found.items() if _PLAIN.fullmatch(k)}
+        return bool(found)
+
     def message(
         self,
         info: CaptureInfo | None,
@@ -114,11 +134,9 @@ class Discovery:
         """
         components = self._components(info, devices[: self._options.devices], has_devices)
         gone = {key: platform for key, platform in self._known.items() if key not in components}
-        self._retired = {
-            key: platform
-            for key, platform in (self._retired | gone).items()
-            if key not in components
-        }
+        retired = self._retired | gone
+        kept = [key for key in retired if key not in components][-_MAX_RETIRED:]
+        self._retired = {key: retired[key] for key in kept}
         self._known = {key: str(made["platform"]) for key, made in components.items()}
         version = "" if info is None else info.version
         device: dict[str, object] = {

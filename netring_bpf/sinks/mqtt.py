@@ -56,6 +56,7 @@ _log = logging.getLogger("netring_bpf.sinks.mqtt")
 _FIRST_PAUSE: Final = 0.5  # seconds; doubles with each failure
 _STEADY: Final = 10.0  # seconds after which a connection counts as a success
 _LISTEN_TIMEOUT: Final = 2.0
+_ARRIVING: Final = 0.3  # seconds
 _LOOK_BACK: Final = 3.0  # seconds in which the broker sends what it retains
 _REMEMBERED: Final = 7 * 86_400 * 1_000_000_000  # ns: a device of an earlier run is kept so long
 _SUSPICIOUS: Final = 2  # connections that broke over one message: it may be too large
@@ -113,8 +114,11 @@ class MqttSink:
         self._availability = Availability(self._tell, self._tell_refused)
         self._board = StateBoard()
         self._sender = StateSender(self._board, self._tell, self._tell_refused)
+        self._looking: asyncio.Task[None] | None = None
+        self._has_looked = False
         self._looked_at: tuple[str, ...] = ()  # beginnings of topics that an earlier run may have
-        self._denied: set[str] = set()  # topics that may not be listened to
+        self._asked: set[str] = set()  # topics that are listened to
+        self._denied: set[str] = set()  # and those that may not be
         self._connections = 0
         self._connected = False
         self._unasked = 0
@@ -333,8 +337,7 @@ class MqttSink:
         self._connections += 1
         self._connected = True
         self._board.repeat()
-        telling = tasks.create_task(self._tell_state(connection))
-        looking = tasks.create_task(self._look_back(connection))
+        telling = tasks.create_task(self._tell_state(connection, tasks))
         while True:
             await self._outbox.wait_batch(self._options.flush_interval)
             before = self._outbox.dropped.get("too_large", 0)
@@ -351,13 +354,27 @@ class MqttSink:
             elif self._outbox.finished:
                 break
         await telling
-        looking.cancel()
+        if self._looking is not None:
+            self._looking.cancel()
         await self._availability.announce(connection, b"offline")
+        # A socket that is closed with something unread in it takes along what the broker has not
+        # read yet.
+        listened = {self._availability.topic, *self._asked}
+        await connection.unsubscribe(sorted(listened), patience=_LISTEN_TIMEOUT)
 
-    async def _tell_state(self, connection: Connection) -> None:
+    async def _tell_state(self, connection: Connection, tasks: asyncio.TaskGroup) -> None:
         """Send the topics besides flows."""
         if self._status_topic is not None:
             await self._listen(connection, [self._status_topic])
+        if not self._has_looked and self._node.retained:
+            asked = self._node.retained
+            self._looked_at = tuple(topic.removesuffix("+") for topic in asked)
+            await self._listen(connection, asked)
+            self._looking = tasks.create_task(self._look_back(connection))
+            if self._status_topic is not None:
+                # The earlier discovery message has to come before the present one goes out.
+                await asyncio.sleep(_ARRIVING)
+            self._has_looked = True
         await self._sender.send_all(connection)
 
     async def _publish(self, connection: Connection, batch: Sequence[bytes]) -> None:
@@ -466,14 +483,17 @@ class MqttSink:
             if topic not in self._denied:
                 # A broker may break the connection instead of refusing: then never ask again.
                 self._denied.add(topic)
+                self._asked.add(topic)  # its answer may come behind the first message
                 if await connection.subscribe(topic, patience=_LISTEN_TIMEOUT):
                     self._denied.discard(topic)
+                else:
+                    self._asked.discard(topic)
 
     def _on_message(self, topic: str, payload: bytes, retained: bool) -> None:
         status = self._status_topic
-        if topic == self._availability.topic and topic not in self._denied:
+        if topic == self._availability.topic and topic in self._asked:
             self._availability.on_message(payload, retained)
-        elif status is not None and topic == status and topic not in self._denied:
+        elif topic == status and topic in self._asked:
             if payload == b"online" and not retained:
                 loop = asyncio.get_running_loop()
                 self._node.on_birth(loop.time() + _SETTLING, retained=self._retains)
@@ -486,15 +506,10 @@ class MqttSink:
             self._tell("unasked", "the broker sends messages without being asked; ignoring them")
 
     async def _look_back(self, connection: Connection) -> None:
-        """Look once at what an earlier run has left, to clear what is no more."""
-        if self._looked_at:
-            return
-        asked = self._node.retained
-        self._looked_at = tuple(topic.removesuffix("+") for topic in asked)
-        await self._listen(connection, asked)
+        """Take what an earlier run has left, to clear what is no more."""
         await asyncio.sleep(_LOOK_BACK)
-        for topic in asked:
-            await connection.unsubscribe(topic, patience=_LISTEN_TIMEOUT)
+        await connection.unsubscribe(self._node.retained, patience=_LISTEN_TIMEOUT)
+        self._asked.difference_update(self._node.retained)
 
     # -- the connection --
 

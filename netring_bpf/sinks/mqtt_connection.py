@@ -14,7 +14,7 @@ import logging
 import socket
 import ssl
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -295,10 +295,13 @@ class Connection:
             return False
         return all((code if isinstance(code, int) else code.value) < 0x80 for code in codes)
 
-    async def unsubscribe(self, topic: str, *, patience: float) -> None:
-        """Ask for the messages on a topic no more."""
+    async def unsubscribe(self, topics: Sequence[str], *, patience: float) -> None:
+        """Ask for the messages on these topics no more.
+
+        The answer shows that the broker has read everything before it, also messages of QoS 0.
+        """
         try:
-            await self._client.unsubscribe(topic, timeout=patience)
+            await self._client.unsubscribe(list(topics), timeout=patience)
         except aiomqtt.MqttError:
             if self._lost.done():
                 raise self._lost.result() from None

@@ -124,8 +124,7 @@ class _Forgetting:
                 f"the broker lets this client not publish on {self._topics.availability}, or not "
                 f"read {self._topics.all}"
             )
-        for topic in self._filters:
-            await connection.unsubscribe(topic, patience=_ANSWER)
+        await connection.unsubscribe(self._filters, patience=_ANSWER)
 
     async def _wait_quiet(self, least: float = _QUIET) -> None:
         """Wait until nothing has come for a while."""

@@ -140,6 +140,8 @@ class NodeTopics:
             found.append(self._topics.device_filter)
         if self._options.link.enabled and self._options.link.retain and self._info is not None:
             found.append(self._topics.link_filter)
+        if self._discovery is not None:
+            found.append(self._discovery.topic)
         return tuple(found)
 
     def inherit(self, topic: str, payload: bytes, oldest: str) -> None:
@@ -148,6 +150,10 @@ class NodeTopics:
         A link that is not of this capture is cleared, and so is a device that was not seen since
         ``oldest``. Beyond ``max_devices`` those go first that were unseen for the longest time.
         """
+        if self._discovery is not None and topic == self._discovery.topic:
+            if self._discovery.inherit(payload):
+                self._put_discovery()
+            return
         if topic.startswith(self._topics.link_filter.removesuffix("+")):
             if self._info is not None and topic != self._topics.link(self._info.interface):
                 self._clear_unknown("link", topic, self._options.link)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import json
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
+from netring_bpf.errors import PackageMissingError
+from netring_bpf.sinks.metrics import CONTENT_TYPE, exposition, metrics_of
 from netring_bpf.web.guard import Guard
 from netring_bpf.web.openapi import document
 from netring_bpf.web.state import MAX_FLOWS, MAX_ROWS, State
@@ -18,10 +19,11 @@ from netring_bpf.web.viewers import Viewer, Viewers, message
 if TYPE_CHECKING:
     from netring_bpf.netring import Netring
 
-__all__ = ["OPEN_PATHS", "Api"]
+__all__ = ["MAX_BODY", "OPEN_FOLDER", "OPEN_PATHS", "Api"]
 
 #: The paths that need no token: the door, and what the door is made of.
-OPEN_PATHS: Final = ("/", "/login", "/static/")
+OPEN_PATHS: Final = ("/", "/login")
+OPEN_FOLDER: Final = "/static/"
 VERSION: Final = 1  # of the payloads
 MAX_BODY: Final = 4096  # bytes of a request
 _MAX_SEARCH: Final = 200  # characters
@@ -149,15 +151,17 @@ class Api:
         )
 
     async def _metrics(self, _: web.Request) -> web.Response:
+        told = metrics_of(
+            self._ring.statistics(), self._ring.interface, self._state.capture, self._state.latest
+        )
         try:
-            metrics = importlib.import_module("netring_bpf.sinks.metrics")
-        except ImportError:
+            body = exposition(told)
+        except PackageMissingError:
             return web.Response(
                 status=501,
-                text='501 metrics need prometheus_client: pip install "netring-bpf[prometheus]"\n',
+                text='501 metrics need prometheus_client: pip install "netring-bpf[metrics]"\n',
             )
-        body, kind = metrics.exposition(self._ring)
-        return web.Response(body=body, headers={"Content-Type": kind})
+        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE})
 
     # -- events --
 

@@ -37,15 +37,21 @@ class Guard:
     """Checks each request before a handler sees it.
 
     ``names``: host names under which the server may be asked for, besides its addresses; each is
-    ``NAME`` (any port) or ``NAME:PORT``. ``open_paths``: those that need no token.
+    ``NAME`` (any port) or ``NAME:PORT``. ``open_paths`` and what is in ``open_folder`` need no
+    token.
     """
 
     def __init__(
-        self, token: Token | None, names: Iterable[str], open_paths: Iterable[str]
+        self,
+        token: Token | None,
+        names: Iterable[str],
+        open_paths: Iterable[str],
+        open_folder: str,
     ) -> None:
         self._token = token
         self._names = frozenset(name.lower() for name in names)
-        self._open = tuple(open_paths)
+        self._open = frozenset(open_paths)
+        self._open_folder = open_folder
 
     @web.middleware
     async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -65,6 +71,8 @@ class Guard:
     def _refusal(self, request: web.Request) -> web.StreamResponse | None:
         if request.method not in {"GET", "HEAD", "POST"}:
             return _text(405, "405 only GET is served here\n", {"Allow": "GET, HEAD"})
+        if not request.raw_path.startswith("/"):  # another server's, as proxies are asked
+            return _text(400, "400 this is no proxy\n")
         host = request.headers.getall("Host", [])
         if len(host) != 1 or not self._is_ours(host[0], request.transport):
             return _text(
@@ -83,10 +91,7 @@ class Guard:
         return None
 
     def _needs_token(self, request: web.Request) -> bool:
-        return not any(
-            request.path == path or (path.endswith("/") and request.path.startswith(path))
-            for path in self._open
-        )
+        return request.path not in self._open and not request.path.startswith(self._open_folder)
 
     # -- who asks --
 

@@ -56,7 +56,8 @@ def _schemas() -> Schema:
     )  # fmt: skip
     health: Schema = {
         **_all(("received", "lost", "flows_live", "flows_capacity", "flows_evicted"), _COUNT),
-        **_all(("events_lost", "events_lagged", "memory", "restarts", "devices"), _COUNT),
+        **_all(("events_lost", "events_lagged", "memory", "restarts"), _COUNT),
+        **_all(("devices", "devices_online"), _COUNT),
         **_all(("loss", "table_fill"), _SHARE),
         "not_keyed": {"type": "object", "additionalProperties": _COUNT},
         "balanced": _YES,
@@ -66,7 +67,7 @@ def _schemas() -> Schema:
         "Sums": _object(_all(("packets", "bytes", "flows"), _COUNT)),
         "Traffic": _object(_all(("total", "in", "out", "internal", "transit"), _ref("Sums"))),
         "Rates": _object(rates),
-        "Health": _object(health, optional=["devices"]),
+        "Health": _object(health, optional=["devices", "devices_online"]),
         "Stats": _object(
             {
                 "event": {"const": "stats"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, Self
 
@@ -13,13 +14,14 @@ from netring_bpf.web.token import Token
 
 try:
     from aiohttp import web
+    from aiohttp.http import HttpProcessingError
 except ImportError as error:
     raise PackageMissingError(
         'serve a page: aiohttp is not installed; pip install "netring-bpf[web]"',
         package="aiohttp",
     ) from error
 
-from netring_bpf.web.api import MAX_BODY, OPEN_PATHS, Api
+from netring_bpf.web.api import MAX_BODY, OPEN_FOLDER, OPEN_PATHS, Api
 from netring_bpf.web.guard import Guard
 from netring_bpf.web.state import State
 from netring_bpf.web.viewers import Viewers
@@ -35,6 +37,15 @@ _SPARE: Final = 64  # connections beside those of viewers
 _IDLE: Final = 20.0  # seconds that a connection may wait between two requests
 _GRACE: Final = 2.0  # seconds for the last answers
 _MAX_LINE: Final = 4096  # bytes
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    """Whether a record tells of a fault in here, not of a request that is none."""
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+
+
+_http_log = logging.getLogger("netring_bpf.web.http")
+_http_log.addFilter(_is_ours)
 
 
 def serve(
@@ -84,7 +95,7 @@ class WebServer:
             )
         self._listen = listen
         self._token = None if token is None else Token(token)
-        guard = Guard(self._token, names, OPEN_PATHS)
+        guard = Guard(self._token, names, OPEN_PATHS, OPEN_FOLDER)
         self._viewers = Viewers(max_viewers)
         self._most = max_viewers + _SPARE
         self._state = State(ring, self._viewers)
@@ -94,6 +105,7 @@ class WebServer:
         self._runner = web.AppRunner(
             app,
             access_log=None,
+            logger=_http_log,
             handle_signals=False,
             keepalive_timeout=_IDLE,
             shutdown_timeout=_GRACE,

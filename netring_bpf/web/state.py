@@ -27,6 +27,7 @@ from netring_bpf.events.event import (
     LinkUp,
     SinkFailed,
     StatsUpdated,
+    TopRow,
 )
 from netring_bpf.events.plain import time_text
 from netring_bpf.events.select import LazyBatch
@@ -41,7 +42,7 @@ from netring_bpf.web.records import (
     stats_record,
 )
 from netring_bpf.web.viewers import Viewers
-from netring_bpf.web.window import KINDS, Window
+from netring_bpf.web.window import Window
 
 if TYPE_CHECKING:
     from netring_bpf.devices import DeviceTable
@@ -84,7 +85,7 @@ class State:
         self._since = time.time_ns()
         self._latest: StatsUpdated | None = None
         self._history: deque[tuple[object, ...]] = deque(maxlen=_HISTORY)
-        self._window = Window(MAX_ROWS)
+        self._window = Window()
         self._flows: deque[FlowRecord] = deque(maxlen=MAX_FLOWS)
         self._left_out = 0
         self._ended_flows = 0
@@ -97,6 +98,7 @@ class State:
         self._new_rows: deque[tuple[object, ...]] = deque(maxlen=_HISTORY)
         self._new_flows: list[FlowRecord] = []
         self._new_left_out = 0
+        self._new_notes: deque[dict[str, object]] = deque(maxlen=_LOG)
         self._is_top_new = False
         self._top_at = self._devices_at = 0.0
         self._order: list[Device] = []
@@ -107,12 +109,17 @@ class State:
 
     async def run(self) -> None:
         """Read the ring to its end."""
-        async with self._events:
-            async for batch in self._events:
-                self._take(batch)
-        if self._status != "failed":
-            self._turn("ended", "the capture has ended")
-        self.ended.set()
+        try:
+            async with self._events:
+                async for batch in self._events:
+                    self._take(batch)
+            if self._status != "failed":
+                self._turn("ended", "the capture has ended")
+        except Exception as error:  # noqa: BLE001 - the page says so, and the log says more
+            _log.exception("the page fails")
+            self._turn("failed", f"the page itself failed: {type(error).__name__}")
+        finally:
+            self.ended.set()
 
     def _take(self, batch: Sequence[Event]) -> None:
         if isinstance(batch, LazyBatch):  # it has ended flows alone
@@ -175,7 +182,7 @@ class State:
     def _note(self, ts: int, level: str, text: str) -> None:
         note: dict[str, object] = {"ts": time_text(ts), "level": level, "text": clean_text(text)}
         self._log.append(note)
-        self._viewers.send("note", note)
+        self._new_notes.append(note)
 
     # -- telling --
 
@@ -194,8 +201,11 @@ class State:
         flows, self._new_flows = self._new_flows, []
         left_out, self._new_left_out = self._new_left_out, 0
         rows, self._new_rows = self._new_rows, deque(maxlen=_HISTORY)
+        notes, self._new_notes = self._new_notes, deque(maxlen=_LOG)
         if not self._viewers:
             return
+        if notes:
+            self._viewers.send("notes", {"notes": list(notes)})
         if rows and self._latest is not None:
             self._viewers.send("stats", {"stats": stats_record(self._latest), "rows": list(rows)})
         if flows or left_out:
@@ -234,10 +244,14 @@ class State:
         """Return how the capture fares."""
         return {"status": self._status, "message": self._message}
 
+    @property
+    def capture(self) -> CaptureInfo:
+        """The capture as it was opened."""
+        return self._events.info or self._described()
+
     def info(self) -> dict[str, object]:
         """Return what the capture is."""
-        info = self._events.info or self._described()
-        record = clean(info.to_dict())
+        record = clean(self.capture.to_dict())
         assert isinstance(record, dict)
         record["is_file"] = self._ring.progress is not None
         return record
@@ -271,10 +285,30 @@ class State:
         empty = Top()
         return {
             "seconds": round(self._window.seconds, 6),
-            "interval": _tables(empty if latest is None else latest.top, limit),
-            "minute": _tables(self._window.top(limit), limit),
-            "since_start": _tables(empty if latest is None else latest.top_since_start, limit),
+            "interval": self._tables(empty if latest is None else latest.top, limit),
+            "minute": self._tables(self._window.top(limit), limit),
+            "since_start": self._tables(empty if latest is None else latest.top_since_start, limit),
         }
+
+    def _tables(self, top: Top, limit: int) -> dict[str, list[dict[str, object]]]:
+        return {
+            "devices": [_row(row) for row in top.devices[:limit]],
+            "hosts": [_row(self._with_device(row)) for row in top.hosts[:limit]],
+            "names": [_row(row) for row in top.names[:limit]],
+            "services": [_row(row) for row in top.services[:limit]],
+            "ports": [_row(row) for row in top.ports[:limit]],
+            "prefixes": [_row(row) for row in top.prefixes[:limit]],
+        }
+
+    def _with_device(self, host: TopRow) -> TopRow:
+        """Give a host without a name that of the device which has the address."""
+        if host.name is not None or self._devices is None:
+            return host
+        try:
+            device = self._devices.of(host.key)
+        except ValueError:  # flows of pairs of stations have no IP addresses
+            return host
+        return host if device is None else host._replace(name=device.name)
 
     def _top_shown(self) -> dict[str, object]:
         tables = self.top(_SHOWN_ROWS)
@@ -347,16 +381,15 @@ def _devices_of(ring: Netring) -> DeviceTable | None:
         return None
 
 
+def _row(row: TopRow) -> dict[str, object]:
+    record = clean(row.to_dict())
+    assert isinstance(record, dict)
+    return record
+
+
 def _called(device: Device) -> str:
-    return device.mac if device.name is None else f"{device.name} ({device.mac})"
-
-
-def _tables(top: Top, limit: int) -> dict[str, list[dict[str, object]]]:
-    made: dict[str, list[dict[str, object]]] = {}
-    for kind in KINDS:
-        rows = (clean(row.to_dict()) for row in getattr(top, kind)[:limit])
-        made[kind] = [row for row in rows if isinstance(row, dict)]
-    return made
+    known_as = device.name or device.vendor
+    return device.mac if known_as is None else f"{known_as} ({device.mac})"
 
 
 _SEARCHED: Final = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from operator import attrgetter
 from typing import Final, NamedTuple
 
@@ -15,6 +15,10 @@ __all__ = ["KINDS", "Window"]
 
 KINDS: Final = Top._fields
 _SIZE = attrgetter("bytes")
+
+
+def _floor(rows: Sequence[TopRow], most: int) -> int:
+    return rows[-1].bytes + rows[-1].error if rows and len(rows) >= most else 0
 
 
 class _Interval(NamedTuple):
@@ -35,6 +39,12 @@ class _Sum:
         self.error = 0
         self.covered = 0  # the sum of the floors of these intervals
 
+    def row(self, key: str, floor: int) -> TopRow:
+        """Return the row of the window. ``floor``: the sum of all its intervals."""
+        error = self.error + floor - self.covered
+        sent, received, bytes_sent, bytes_received, flows = self.numbers
+        return TopRow(key, self.name, sent, received, bytes_sent, bytes_received, flows, error)
+
     def add(self, row: TopRow, floor: int, sign: int) -> None:
         if sign > 0:
             self.name = row.name
@@ -52,13 +62,11 @@ class _Sum:
 class Window:
     """Adds up the tables of the intervals of the last ``seconds``, within a fixed size.
 
-    ``rows``: the rows that a table of an interval has at most. A key that is missing in a full
-    table may have had as many bytes as its smallest row: that is part of the row's ``error``.
-    ``intervals``: how many it keeps at most.
+    A key that is missing in a full table may have had as many bytes as its smallest row: that is
+    part of the row's ``error``. ``intervals``: how many it keeps at most.
     """
 
-    def __init__(self, rows: int, *, seconds: float = 60.0, intervals: int = 120) -> None:
-        self._most = rows
+    def __init__(self, *, seconds: float = 60.0, intervals: int = 120) -> None:
         self._length = seconds
         self._intervals: deque[_Interval] = deque()
         self._kept = intervals
@@ -68,12 +76,13 @@ class Window:
 
     def add(self, stats: StatsUpdated) -> None:
         """Take an interval in, and forget those that are too old."""
-        tables = stats.top._asdict()
+        tables, all_of_it = stats.top._asdict(), stats.top_since_start._asdict()
         interval = _Interval(
             stats.seconds,
             {kind: {row.key: row for row in rows} for kind, rows in tables.items()},
             {
-                kind: rows[-1].bytes + rows[-1].error if len(rows) >= self._most else 0
+                # A table that is shorter than that of the whole capture has room for more.
+                kind: _floor(rows, len(all_of_it[kind]))
                 for kind, rows in tables.items()
             },
         )
@@ -103,10 +112,7 @@ class Window:
 
     def _rows(self, kind: str, limit: int) -> tuple[TopRow, ...]:
         floor = self._floors[kind]
-        rows = (
-            TopRow(key, made.name, *made.numbers, made.error + floor - made.covered)
-            for key, made in self._sums[kind].items()
-        )
+        rows = (made.row(key, floor) for key, made in self._sums[kind].items())
         return tuple(heapq.nlargest(limit, rows, key=_SIZE))
 
     def recent(self, kind: str, key: str, points: int = 30) -> list[int]:

@@ -154,6 +154,27 @@ def test_devices_come_and_go_as_entities_within_their_bound() -> None:
     assert last["components"]["device_020000000001"] == {"platform": "sensor"}
 
 
+def test_entities_of_an_earlier_run_that_are_no_more_are_told_to_be_removed() -> None:
+    async def run(broker: Broker, *numbers: int) -> None:
+        sink = sink_of(broker, devices=3)
+        async with capturing(sink) as broadcast:
+            broadcast.publish([DeviceSeen(START, device(n, last=1 << 62)) for n in numbers])
+            await told(sink, "devices", len(numbers))
+
+    with Broker() as broker:
+        removed = []
+        for numbers in ((1, 2), (2, 3), (3,)):
+            asyncio.run(run(broker, *numbers))
+            [message] = discoveries(retained(broker.port, "#"))
+            entities = check_discovery(message)
+            assert [key[-1] for key in entities if key.startswith("device_")] == [
+                str(number) for number in numbers
+            ]
+            removed.append([key[-1] for key in message["components"] if key not in entities])
+    # One that was told to be removed is not told again.
+    assert removed == [[], ["1"], ["2"]]
+
+
 def test_a_message_that_is_too_long_leaves_out_the_devices(tmp_path: Path) -> None:
     async def run(broker: Broker) -> None:
         sink = sink_of(broker, devices=50)

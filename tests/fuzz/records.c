@@ -4,7 +4,7 @@
 
 #include "formats/text_record.h"
 
-enum { HEAD = 8, FORMATS = NR_FORMAT_CSV + 1 };
+enum { HEAD = 8, FORMATS = NR_FORMAT_ZEEK_SSH + 1 };
 
 static void check(bool holds) {
     if (!holds) {

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import re
+import struct
 import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+from netring_bpf._core import lib
 from netring_bpf.filter.libpcap import Savefile
 from tests.fuzz import text_seeds
 from tests.native.app.hellos import (
@@ -28,6 +30,8 @@ from tests.native.app.test_dns import mdns, query
 from tests.native.app.test_neighbours import MESSAGES
 from tests.native.app.test_ssdp import ANSWER, NOTICE, SEARCH
 from tests.native.source.test_savefile import FORMS
+from tests.support.app_records import answer
+from tests.support.app_records import record as fields
 from tests.support.apps import EXAMPLES
 from tests.support.encapsulations import LINKS, MACS, TAGS, TUNNELS
 from tests.support.frames import icmp_echo, tcp, udp
@@ -137,6 +141,29 @@ def records() -> Iterator[bytes]:
             yield bytes([native["app_protocol"], 0, 0, kind, 1, 3, 2, 0]) + sent
 
 
+def taught() -> Iterator[bytes]:
+    """Exchanges that tell names, each behind what names.c of this folder reads."""
+
+    def exchange(protocol: int, sent: bytes, step: int = 0, flags: int = 0) -> bytes:
+        return struct.pack("<4B2H", protocol, flags, 1, 2, step, len(sent)) + sent
+
+    asked = fields(
+        ("QUERY", "A.Example."),
+        ("ANSWER", answer(1, bytes([192, 0, 2, 2]), ttl=3600)),
+        ("ANSWER", answer(28, bytes([192, 0, 2, 2]) + bytes(12))),
+        ("ASKED_TS", bytes(8)),
+    )
+    told = fields(("ANSWER", answer(1, bytes([192, 0, 2, 2]), owner=b"lamp.local")))
+    lease = fields(("HOST_NAME", "lamp"), ("ASSIGNED", bytes([192, 0, 2, 2])), ("LEASE", 60))
+    server = fields(("SERVER_NAME", "b.example"), ("CIPHER", 0x1301))
+    request = fields(("HOST", "c.example:80"), ("PATH", "/"), ("STATUS", 200))
+    yield exchange(lib.NR_APP_DNS, asked) + exchange(lib.NR_APP_DNS, asked, 7, 1)
+    yield exchange(lib.NR_APP_MDNS, told) + exchange(lib.NR_APP_NETBIOS, told, 9000)
+    yield exchange(lib.NR_APP_DHCP, lease) + exchange(lib.NR_APP_DHCPV6, lease, 1, 2)
+    yield exchange(lib.NR_APP_TLS, server) + exchange(lib.NR_APP_HTTP, request, 1)
+    yield from (exchange(native["app_protocol"], sent) for native, sent in EXAMPLES.values())
+
+
 def conversations() -> Iterator[bytes]:
     """Packets of flows, each behind the four bytes that app.c of this folder reads."""
 
@@ -159,6 +186,7 @@ SEEDS = {
     "app": conversations,
     "dissect": packets,
     "dns": messages,
+    "names": taught,
     "neighbours": neighbours,
     "quic": datagrams,
     "records": records,

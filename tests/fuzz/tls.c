@@ -56,8 +56,8 @@ static int run(char what, const struct nr_app_bytes *bytes, struct nr_message *m
     copy.at = at;
     memset(m, 0, sizeof *m);
     if (what == 's') {
+        copy.crypto = crypto;
         verdict = nr_tls_parse(&copy, m);
-        nr_tls_add_ja4(&copy, crypto, &m->record);
     } else {
         verdict = copy.is_all ? nr_hello_parse_cut(at, copy.length, what, m)
                               : nr_hello_parse(at, copy.length, what, m);

@@ -36,10 +36,11 @@ class Browser:
     async def __aenter__(self) -> Self:
         self._folder = Path(tempfile.mkdtemp(prefix="netring-browser-"))
         self._session = aiohttp.ClientSession()
-        self._process = spawn(
-            [*self._before, "chromium", *FLAGS, f"--user-data-dir={self._folder}", "about:blank"],
-            stderr=(self._folder / "stderr").open("w"),
-        )
+        with (self._folder / "stderr").open("w") as stderr:
+            self._process = spawn(
+                [*self._before, "chromium", *FLAGS, f"--user-data-dir={self._folder}"],
+                stderr=stderr,
+            )
         try:
             self._address = await self._listening()
         except BaseException:
@@ -162,11 +163,13 @@ class Page:
 
     async def press(self, key: str) -> None:
         """Press a key and let it go."""
-        for kind in ("rawKeyDown", "keyUp"):
-            code = {"Tab": 9, "ArrowLeft": 37, "ArrowRight": 39, "Enter": 13, " ": 32}[key]
+        code = {"Tab": 9, "ArrowLeft": 37, "ArrowRight": 39, "Enter": 13}[key]
+        text = {"text": "\r"} if key == "Enter" else {}
+        for kind, given in (("keyDown", text), ("keyUp", {})):
             await self.call(
-                "Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code
-            )
+                "Input.dispatchKeyEvent",
+                type=kind, key=key, code=key, windowsVirtualKeyCode=code, **given,
+            )  # fmt: skip
 
     async def type(self, text: str) -> None:
         """Type a text into what has the focus."""

@@ -163,7 +163,7 @@ def _denied(call: int, error: int, **only: int) -> Callable[[Failure, str], None
 
 
 def _plain(outcome: Failure, way: str) -> None:
-    _attempts(outcome, lambda: _open(way))
+    _attempts(outcome, lambda: _open(way), 2)  # each may compile the program
 
 
 def _entered(outcome: Failure, way: str) -> None:

@@ -7,6 +7,7 @@ are padded, as a network card would.
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import struct
 
@@ -14,6 +15,7 @@ SMAC = "02:00:00:00:00:0a"
 DMAC = "02:00:00:00:00:0b"
 
 _ICMP, _TCP, _UDP, _ICMP6 = 1, 6, 17, 58
+_address = functools.lru_cache(maxsize=1024)(ipaddress.ip_address)
 _TCP_FLAGS = {"F": 1, "S": 2, "R": 4, "P": 8, "A": 16, "U": 32, "E": 64, "C": 128}
 
 
@@ -72,7 +74,7 @@ def icmp_echo(
     dmac: str = DMAC,
 ) -> bytes:
     """Build an echo request's frame, or a reply's; ICMPv6 between IPv6 addresses."""
-    if ipaddress.ip_address(src).version == 4:
+    if _address(src).version == 4:
         proto, kind, pseudo = _ICMP, 0 if reply else 8, b""
     else:
         proto, kind = _ICMP6, 129 if reply else 128
@@ -93,7 +95,7 @@ def ip(
     dmac: str = DMAC,
 ) -> bytes:
     """Wrap ``body``, any IP protocol's message, into an IP packet and a frame."""
-    source, target = ipaddress.ip_address(src), ipaddress.ip_address(dst)
+    source, target = _address(src), _address(dst)
     if source.version != target.version:
         raise ValueError(f"{src} and {dst} are of different IP versions")
     if source.version == 6:
@@ -131,7 +133,7 @@ def checksum(data: bytes) -> int:
 
 
 def _pseudo(src: str, dst: str, proto: int, length: int) -> bytes:
-    source, target = ipaddress.ip_address(src), ipaddress.ip_address(dst)
+    source, target = _address(src), _address(dst)
     tail = "!BBH" if source.version == 4 else "!I3xB"
     fields = (0, proto, length) if source.version == 4 else (length, proto)
     return source.packed + target.packed + struct.pack(tail, *fields)

@@ -115,6 +115,9 @@ class House:
             path for path in (self._package / "ring").rglob("*") if path.suffix in {".c", ".h"}
         )
         self.files: Final = [path.relative_to(self._package).as_posix() for path in files]
+        self._imports: Final = {
+            file: list(self._read_imports(file)) for file in self.files if file.endswith(".py")
+        }
         self.arrows: Final = list(self._arrows())
 
     def room(self, file: str) -> str:
@@ -136,9 +139,8 @@ class House:
         """Return the Python files that import this package, or a module of it."""
         return {
             file
-            for file in self.files
-            if file.endswith(".py")
-            and any(m == name or m.startswith(f"{name}.") for m, _ in self._imports(file))
+            for file, imports in self._imports.items()
+            if any(m == name or m.startswith(f"{name}.") for m, _ in imports)
         }
 
     # -- graphs --
@@ -191,7 +193,7 @@ class House:
             yield f"ring/{name}"
 
     def _imported(self, file: str) -> Iterator[str]:
-        for module, name in self._imports(file):
+        for module, name in self._imports[file]:
             if module != "netring_bpf" and not module.startswith("netring_bpf."):
                 continue
             path = module.removeprefix("netring_bpf").replace(".", "/").lstrip("/")
@@ -206,7 +208,7 @@ class House:
                     yield f"{found}/__init__.py".lstrip("/")
                     break
 
-    def _imports(self, file: str) -> Iterator[tuple[str, str | None]]:
+    def _read_imports(self, file: str) -> Iterator[tuple[str, str | None]]:
         """The modules a file imports, wherever in the file, with the names it takes from them."""
         tree = ast.parse((self._package / file).read_text(encoding="utf-8"))
         for node in ast.walk(tree):

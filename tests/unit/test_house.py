@@ -20,7 +20,8 @@ DOORS = {
     "lz4": {"capture/packings.py"},
     "aiooui": {"devices/vendors.py"},
     "aiohttp": {"web/api.py", "web/guard.py", "web/server.py"},
-    "rich": {"cli/device_printer.py", "cli/progress.py", "cli/table.py"},
+    "rich": {"cli/device_printer.py", "cli/progress.py", "cli/table.py", "cli/top_app.py"},
+    "textual": {"cli/top_app.py"},
     "netring_bpf._core": {
         "aggregate/totals.py",
         "bpf/attach_filter.py",

@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.support.savefiles import pcap
 
 HEAVY = (
-    "bcc", "aiomqtt", "paho", "rich", "pyroute2", "numpy", "pyarrow", "lz4", "backports",
+    "bcc", "aiomqtt", "paho", "rich", "pyroute2", "numpy", "pyarrow", "lz4", "backports", "aiohttp",
     "netring_bpf._core",
 )  # fmt: skip
 

@@ -37,16 +37,18 @@ static int take_chunks(struct nr_pool *pool, struct nr_backlog *b, uint32_t allo
                        uint32_t end) {
     const uint32_t last = (b->phase + end - 1) / NR_CHUNK;
     for (uint32_t n = (b->phase + start) / NR_CHUNK; n <= last; n++) {
-        if (b->chunk[n] != 0) {
+        if (b->held >> n & 1) {
             continue;
         }
         if (b->chunks >= allowed) {
             return NR_BACKLOG_TOO_LONG;
         }
-        b->chunk[n] = nr_pool_take(pool);
-        if (b->chunk[n] == 0) {
+        const uint32_t chunk = nr_pool_take(pool);
+        if (chunk == 0) {
             return NR_BACKLOG_FULL;
         }
+        b->chunk[n] = chunk;
+        b->held |= (uint16_t)(1u << n);
         b->chunks++;
     }
     return NR_BACKLOG_PUT;
@@ -113,23 +115,24 @@ uint32_t nr_backlog_copy(const struct nr_pool *pool, const struct nr_backlog *b,
 }
 
 void nr_backlog_clear(struct nr_pool *pool, struct nr_backlog *b) {
-    for (uint32_t n = 0; n < NR_BACKLOG_CHUNKS; n++) {
-        if (b->chunk[n] != 0) {
+    for (uint32_t n = 0; b->held >> n != 0; n++) {
+        if (b->held >> n & 1) {
             nr_pool_give(pool, b->chunk[n]);
         }
     }
-    *b = (struct nr_backlog){0};
+    memset(b, 0, offsetof(struct nr_backlog, chunk));
 }
 
 /* Gives the first chunks back, and moves the others to the front. */
 static void drop_chunks(struct nr_pool *pool, struct nr_backlog *b, uint32_t count) {
-    for (uint32_t n = 0; n < NR_BACKLOG_CHUNKS; n++) {
-        if (n < count && b->chunk[n] != 0) {
+    for (uint32_t n = 0; n < count; n++) {
+        if (b->held >> n & 1) {
             nr_pool_give(pool, b->chunk[n]);
             b->chunks--;
         }
-        b->chunk[n] = n + count < NR_BACKLOG_CHUNKS ? b->chunk[n + count] : 0;
     }
+    b->held = (uint16_t)(b->held >> count);
+    memmove(b->chunk, b->chunk + count, (NR_BACKLOG_CHUNKS - count) * sizeof *b->chunk);
 }
 
 void nr_backlog_drop(struct nr_pool *pool, struct nr_backlog *b, uint64_t length) {

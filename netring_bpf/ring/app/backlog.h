@@ -1,6 +1,6 @@
 /* The bytes of one side that wait for others: a window of 16 KiB over the side's stream, in chunks
  * of a pool. It may have holes, which later bytes fill; where bytes come twice, the first ones
- * stay. A backlog of zeros is empty. */
+ * stay. A backlog is empty if all before `chunk` is 0. */
 #ifndef NR_APP_BACKLOG_H
 #define NR_APP_BACKLOG_H
 
@@ -8,16 +8,17 @@
 
 #define NR_BACKLOG_CHUNKS 16u
 #define NR_BACKLOG_SIZE (NR_BACKLOG_CHUNKS * NR_CHUNK)
-#define NR_BACKLOG_RANGES 6u
+#define NR_BACKLOG_RANGES 16u /* so that 32 pieces may come in any order */
 
 struct nr_backlog {
     uint16_t phase; /* where the window begins in its first chunk */
     uint8_t count;
     uint8_t chunks; /* in use */
+    uint16_t held;  /* a bit for each chunk in use */
     struct {
         uint16_t start, end;    /* in the window */
     } range[NR_BACKLOG_RANGES]; /* of bytes that are there; in order, and they do not touch */
-    uint32_t chunk[NR_BACKLOG_CHUNKS]; /* numbers in the pool; 0: none */
+    uint32_t chunk[NR_BACKLOG_CHUNKS]; /* numbers in the pool */
 };
 
 enum {

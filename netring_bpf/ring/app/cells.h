@@ -35,6 +35,8 @@ uint32_t nr_cells_put(struct nr_cells *cells, const uint8_t *record, uint32_t si
 void nr_cells_free(struct nr_cells *cells, uint32_t record);
 struct nr_cell_head nr_cells_head(const struct nr_cells *cells, uint32_t record);
 void nr_cells_set_count(struct nr_cells *cells, uint32_t record, uint32_t count);
+/* Prefetches a record. Most often its cells lie side by side. */
+void nr_cells_prefetch(const struct nr_cells *cells, uint32_t record);
 /* Copies a record to `out`, which has room for NR_RECORD_SIZE bytes. Returns its size. */
 uint32_t nr_cells_copy(const struct nr_cells *cells, uint32_t record, uint8_t *out);
 

@@ -9,7 +9,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
-#include <sys/random.h>
 #include <unistd.h>
 
 #define SET_TAG 0x11 /* EVP_CTRL_AEAD_SET_TAG */
@@ -188,13 +187,6 @@ static bool try_all(struct nr_crypto *crypto) {
     return crypto->errors == 0;
 }
 
-/* Early at boot there may be no randomness: the place of a mapping is some. */
-static void make_secret(uint64_t *secret, size_t size) {
-    if (getrandom(secret, size, GRND_NONBLOCK) != (ssize_t)size) {
-        secret[0] = (uint64_t)(uintptr_t)secret;
-    }
-}
-
 struct nr_crypto *nr_crypto_open(void) {
     struct nr_crypto *crypto = calloc(1, sizeof *crypto);
     struct nr_libcrypto *library = calloc(1, sizeof *library);
@@ -204,7 +196,6 @@ struct nr_crypto *nr_crypto_open(void) {
     }
     crypto->per_second = crypto->left = NR_CRYPTO_PER_SECOND;
     crypto->library = library;
-    make_secret(crypto->prints.secret, sizeof crypto->prints.secret);
     library->handle = open_any();
     reason = errno;
     if (library->handle == NULL) {

@@ -43,20 +43,30 @@ void nr_app_destroy(struct nr_app *app) {
     free(app);
 }
 
-uint32_t nr_app_take_reading(struct nr_app *app, const struct nr_reading *first) {
+/* Clears what is looked at before it is written. */
+static void clear_reading(struct nr_reading *r) {
+    memset(r, 0, offsetof(struct nr_reading, ask));
+    for (int side = 0; side < 2; side++) {
+        memset(&r->side[side], 0, offsetof(struct nr_app_side, backlog.chunk));
+    }
+}
+
+uint32_t nr_app_take_reading(struct nr_app *app) {
     uint32_t number = app->reading_free;
+    app->readings_used++;
     if (number != 0) {
         app->reading_free = nr_app_reading(app, number)->next_free;
     } else {
         number = ++app->reading_fresh;
     }
-    *nr_app_reading(app, number) = *first;
+    clear_reading(nr_app_reading(app, number));
     return number;
 }
 
 void nr_app_free_reading(struct nr_app *app, uint32_t number) {
     nr_app_reading(app, number)->next_free = app->reading_free;
     app->reading_free = number;
+    app->readings_used--;
 }
 
 static bool is_bare(const struct nr_app_side *s) {
@@ -118,8 +128,8 @@ static int parse_any(struct nr_app *app, struct nr_reading *r, int side,
 }
 
 /* Asks the side's parser for the message that begins here; it is in app->message. */
-static int parse(struct nr_app *app, struct nr_reading *r, const struct nr_app_packet *p,
-                 const uint8_t *at, uint32_t length, bool is_all) {
+NR_INLINE int parse(struct nr_app *app, struct nr_reading *r, const struct nr_app_packet *p,
+                    const uint8_t *at, uint32_t length, bool is_all) {
     const struct nr_app_side *s = &r->side[p->side];
     const uint32_t asked_size = nr_app_oldest_ask(app, r);
     const struct nr_app_bytes bytes = {
@@ -131,6 +141,7 @@ static int parse(struct nr_app *app, struct nr_reading *r, const struct nr_app_p
         .asked = asked_size > 0 ? app->asked : NULL,
         .asked_size = asked_size,
         .from_orig = p->from_orig,
+        .crypto = app->crypto,
         .note = r->note,
     };
     struct nr_message *m = &app->message;
@@ -143,9 +154,6 @@ static int parse(struct nr_app *app, struct nr_reading *r, const struct nr_app_p
     }
     if (verdict == NR_MESSAGE && m->used == 0) {
         verdict = NR_NOT_THIS; /* no parser does that */
-    }
-    if (verdict == NR_MESSAGE && m->protocol == NR_APP_TLS && m->role == NR_ASKS) {
-        nr_tls_add_ja4(&bytes, app->crypto, &m->record);
     }
     return verdict;
 }

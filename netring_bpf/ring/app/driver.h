@@ -16,7 +16,6 @@
 
 /* One side of a flow that is read. */
 struct nr_app_side {
-    struct nr_backlog backlog;
     uint64_t skip;    /* bytes from `base` on that belong to a message which was read; QUIC: bytes
                          of the handshake before the backlog */
     uint32_t base;    /* sequence number of the first byte that no message had */
@@ -28,21 +27,22 @@ struct nr_app_side {
     bool is_lost;     /* bytes are missing: a message may begin with any segment */
     bool had_gap;     /* whole messages may be missing too */
     bool begins;      /* `base` is where the next segment begins */
+    struct nr_backlog backlog;
 };
 enum { NR_READ_ANY = 0, NR_READ_NOTHING = 255 };
 
 struct nr_reading {
-    struct nr_app_side side[2];
-    struct nr_quic quic;
-    uint32_t ask[NR_ASKS_MAX]; /* records in the cells, the oldest first */
-    uint32_t ask_pair[NR_ASKS_MAX];
+    uint32_t next_free;
     uint32_t ask_sides; /* a bit each: the side that asked */
     uint32_t asks;
     uint32_t note;    /* of the last message */
     uint8_t carrier;  /* NR_APP_* that handed over */
     uint8_t protocol; /* the last that was told */
     bool is_renewed;  /* QUIC: the questions that wait are of an earlier connection */
-    uint32_t next_free;
+    struct nr_quic quic;
+    uint32_t ask[NR_ASKS_MAX]; /* records in the cells, the oldest first */
+    uint32_t ask_pair[NR_ASKS_MAX];
+    struct nr_app_side side[2];
 };
 
 /* The payload of a packet. */
@@ -68,9 +68,18 @@ struct nr_app_listener {
     void (*exchange)(void *owner, uint32_t flow, uint8_t protocol, const struct nr_record *record);
 };
 
+/* What a client said that asked for an address; the answer comes in another flow. */
+#define NR_CLIENTS 32u
+struct nr_client {
+    uint64_t ts;
+    uint32_t pair;
+    uint8_t protocol; /* 0: free */
+    struct nr_record record;
+};
+
 struct nr_app {
     struct nr_reading *readings; /* the owner maps them */
-    uint32_t reading_fresh, reading_free;
+    uint32_t reading_fresh, reading_free, readings_used;
     struct nr_cells cells;
     struct nr_pool pool;
     struct nr_crypto *crypto; /* NULL: there is no libcrypto, or nobody needs it */
@@ -78,11 +87,12 @@ struct nr_app {
     struct nr_app_listener listener;
     uint64_t missed[NR_MISSED_COUNT];
     uint64_t exchanges;
+    struct nr_client clients[NR_CLIENTS]; /* by their pairs; a later one takes the place */
     /* For one packet. */
-    struct nr_reading first; /* of a flow that has none yet */
     struct nr_message message;
     struct nr_record told;
     uint8_t asked[NR_RECORD_SIZE];
+    uint32_t asked_record; /* whose bytes those are, as long as it waits; 0: nobody's */
     uint8_t scratch[NR_BACKLOG_SIZE];
     uint8_t opened[NR_BACKLOG_SIZE]; /* what a cipher or a record layer has hidden */
 };
@@ -91,8 +101,8 @@ struct nr_app {
 struct nr_app *nr_app_create(uint64_t pool_size, bool only_labels, struct nr_app_listener listener);
 void nr_app_destroy(struct nr_app *app);
 
-/* Readings have numbers from 1 on. */
-uint32_t nr_app_take_reading(struct nr_app *app, const struct nr_reading *first);
+/* Readings have numbers from 1 on. Nothing was read in a new one. */
+uint32_t nr_app_take_reading(struct nr_app *app);
 void nr_app_free_reading(struct nr_app *app, uint32_t reading);
 static inline struct nr_reading *nr_app_reading(const struct nr_app *app, uint32_t number) {
     return &app->readings[number - 1];

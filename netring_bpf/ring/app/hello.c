@@ -44,6 +44,32 @@ static bool is_version(uint16_t version, uint8_t type, char transport) {
     return version >> 8 == 3 ? version <= TLS_13 : type == NR_SERVER_HELLO && is_draft(version);
 }
 
+/* Notes the types of the extensions, and where those are that are looked at. It walks as
+ * nr_take_extension() does. */
+static void index_extensions(struct nr_hello *hello) {
+    const uint8_t *const bytes = hello->extensions.at;
+    const uint32_t length = hello->extensions.length;
+    uint32_t at = 0, count = 0;
+    while (length - at >= NR_EXTENSION_HEAD) {
+        const uint32_t head = nr_be32(bytes + at), type = head >> 16, size = head & 0xffff;
+        const uint32_t place = nr_extension_place((uint16_t)type);
+        if (size > length - at - NR_EXTENSION_HEAD) {
+            break;
+        }
+        at += NR_EXTENSION_HEAD;
+        if (hello->extension[place] == 0) {
+            hello->extension[place] = at << 16 | size;
+        }
+        if (count < NR_TYPES_KEPT) {
+            hello->types[count] = (uint16_t)type;
+        }
+        count++;
+        at += size;
+    }
+    hello->type_count = count;
+    hello->is_whole = at == length;
+}
+
 /* Reads the extensions, `wire` bytes before the end of the message, as far as they are there. */
 static int read_extensions(struct nr_span *rest, uint32_t wire, struct nr_hello *hello) {
     if (wire == 0) { /* an old hello may end here */
@@ -109,8 +135,10 @@ static int read_body(struct nr_span rest, uint32_t wire, char transport, struct 
     return got == DONE ? read_extensions(&rest, wire - (uint32_t)(rest.at - begin), hello) : got;
 }
 
-int nr_hello_open(const uint8_t *bytes, uint32_t length, char transport, struct nr_hello *hello) {
-    memset(hello, 0, sizeof *hello);
+/* Does as nr_hello_open does, but for the extensions. */
+static int open_parts(const uint8_t *bytes, uint32_t length, char transport,
+                      struct nr_hello *hello) {
+    memset(hello, 0, offsetof(struct nr_hello, types));
     if (length > 0 && bytes[0] != NR_CLIENT_HELLO && bytes[0] != NR_SERVER_HELLO) {
         return NR_NOT_THIS;
     }
@@ -132,6 +160,12 @@ int nr_hello_open(const uint8_t *bytes, uint32_t length, char transport, struct 
     return there < wire ? NR_MORE : NR_MESSAGE;
 }
 
+int nr_hello_open(const uint8_t *bytes, uint32_t length, char transport, struct nr_hello *hello) {
+    const int verdict = open_parts(bytes, length, transport, hello);
+    index_extensions(hello);
+    return verdict;
+}
+
 /* -- versions -- */
 
 /* Returns a number that is higher for newer versions. The numbers of DTLS go down; drafts of
@@ -144,30 +178,21 @@ static uint32_t age_of(uint16_t version, char transport, bool as_ja4) {
     return is_final && !as_ja4 ? 0x10000u + version : version;
 }
 
-bool nr_hello_find(const struct nr_hello *hello, uint16_t wanted, struct nr_span *body) {
-    struct nr_span rest = hello->extensions;
-    uint16_t type;
-    while (nr_take_extension(&rest, &type, body)) {
-        if (type == wanted) {
-            return true;
-        }
-    }
-    return false;
-}
-
 uint16_t nr_hello_newest(const struct nr_hello *hello, char transport, bool as_ja4) {
     struct nr_span body, list;
     uint16_t newest = 0, version;
-    if (!nr_hello_find(hello, NR_EXT_VERSIONS, &body)) {
+    uint32_t highest = 0;
+    if (!nr_hello_find(hello, NR_AT_VERSIONS, &body)) {
         return hello->version;
     }
     if (!nr_take_vector(&body, 1, &list)) {
         return 0;
     }
     while (nr_take16(&list, &version)) {
-        if (!nr_is_grease(version) && (newest == 0 || age_of(version, transport, as_ja4) >
-                                                          age_of(newest, transport, as_ja4))) {
+        const uint32_t age = age_of(version, transport, as_ja4);
+        if (age > highest && !nr_is_grease(version)) {
             newest = version;
+            highest = age;
         }
     }
     return newest;
@@ -208,7 +233,7 @@ static void add_session(const struct nr_hello *hello, struct nr_record *record) 
     const struct nr_span *const id = &hello->session;
     const bool is_none = id->length == SESSION_MAX && memcmp(id->at, none, SESSION_MAX) == 0;
     const bool has_ticket =
-        id->length == 0 && nr_hello_find(hello, NR_EXT_TICKET, &ticket) && ticket.length > 0;
+        id->length == 0 && nr_hello_find(hello, NR_AT_TICKET, &ticket) && ticket.length > 0;
     if (has_ticket || (id->length > 0 && !is_none)) {
         nr_record_bytes(record, NR_FIELD_SESSION_ID, id->at, id->length);
     }
@@ -216,22 +241,22 @@ static void add_session(const struct nr_hello *hello, struct nr_record *record) 
 
 static void add_client(const struct nr_hello *hello, char transport, struct nr_record *record) {
     struct nr_span body;
-    if (nr_hello_find(hello, NR_EXT_SERVER_NAME, &body)) {
+    if (nr_hello_find(hello, NR_AT_SERVER_NAME, &body)) {
         add_server_name(body, record);
     }
     /* The old field tells the newest version only if no extension can tell another. */
     const bool is_old = hello->version < TLS_12 || hello->version == 0xfeff;
-    if (hello->has_extensions || is_old || nr_hello_find(hello, NR_EXT_VERSIONS, &body)) {
+    if (hello->has_extensions || is_old || nr_hello_find(hello, NR_AT_VERSIONS, &body)) {
         const uint16_t newest = nr_hello_newest(hello, transport, false);
         if (newest != 0) {
             nr_record_number(record, NR_FIELD_CLIENT_VERSION, newest);
         }
     }
-    if (nr_hello_find(hello, NR_EXT_ECH, &body) && body.length > 0 && body.at[0] == ECH_OUTER) {
+    if (nr_hello_find(hello, NR_AT_ECH, &body) && body.length > 0 && body.at[0] == ECH_OUTER) {
         nr_record_number(record, NR_FIELD_ECH, 1);
     }
     add_session(hello, record);
-    if (nr_hello_find(hello, NR_EXT_ALPN, &body)) {
+    if (nr_hello_find(hello, NR_AT_ALPN, &body)) {
         add_offered(body, record);
     }
 }
@@ -240,7 +265,7 @@ static void add_client(const struct nr_hello *hello, char transport, struct nr_r
 static bool chosen_version(const struct nr_hello *hello, uint16_t *version) {
     struct nr_span body;
     *version = hello->version;
-    if (nr_hello_find(hello, NR_EXT_VERSIONS, &body)) {
+    if (nr_hello_find(hello, NR_AT_VERSIONS, &body)) {
         return nr_take16(&body, version);
     }
     return hello->has_extensions || (*version != TLS_12 && *version != DTLS_12);
@@ -256,13 +281,13 @@ static void add_server(const struct nr_hello *hello, char transport, struct nr_r
     if (hello->ciphers.at != NULL) {
         nr_record_number(record, NR_FIELD_CIPHER, nr_be16(hello->ciphers.at));
     }
-    if (nr_hello_find(hello, NR_EXT_KEY_SHARE, &body) && nr_take16(&body, &number)) {
+    if (nr_hello_find(hello, NR_AT_KEY_SHARE, &body) && nr_take16(&body, &number)) {
         nr_record_number(record, NR_FIELD_GROUP, number);
     }
-    if (nr_hello_find(hello, NR_EXT_PRE_SHARED_KEY, &body)) {
+    if (nr_hello_find(hello, NR_AT_PRE_SHARED_KEY, &body)) {
         nr_record_number(record, NR_FIELD_RESUMED, 1);
     }
-    if (nr_hello_find(hello, NR_EXT_ALPN, &body) && nr_take_vector(&body, 2, &list) &&
+    if (nr_hello_find(hello, NR_AT_ALPN, &body) && nr_take_vector(&body, 2, &list) &&
         nr_take_vector(&list, 1, &name)) {
         nr_record_text(record, NR_FIELD_ALPN, name.at, name.length);
     }
@@ -293,23 +318,23 @@ static void fill_message(const struct nr_hello *hello, char transport, struct nr
     }
 }
 
-static int parse(const uint8_t *bytes, uint32_t length, char transport, bool is_all,
-                 struct nr_message *message) {
-    struct nr_hello hello;
-    const int verdict = nr_hello_open(bytes, length, transport, &hello);
+int nr_hello_fill(const uint8_t *bytes, uint32_t length, char transport, bool is_all,
+                  struct nr_hello *hello, struct nr_message *message) {
+    const int verdict = open_parts(bytes, length, transport, hello);
     if (verdict == NR_NOT_THIS) {
         return NR_NOT_THIS;
     }
-    if (hello.version != 0) {
+    if (hello->version != 0) {
         message->protocol = transport == 'd'   ? NR_APP_DTLS
                             : transport == 'q' ? NR_APP_QUIC
                                                : NR_APP_TLS;
     }
-    if (verdict == NR_MORE && (!is_all || hello.random == NULL)) {
-        message->needs = hello.size > 0 ? hello.size : NR_HELLO_HEAD;
+    if (verdict == NR_MORE && (!is_all || hello->random == NULL)) {
+        message->needs = hello->size > 0 ? hello->size : NR_HELLO_HEAD;
         return NR_MORE;
     }
-    fill_message(&hello, transport, message);
+    index_extensions(hello);
+    fill_message(hello, transport, message);
     if (verdict == NR_MORE) {
         message->used = length;
         nr_record_number(&message->record, NR_FIELD_CUT, 1);
@@ -319,12 +344,20 @@ static int parse(const uint8_t *bytes, uint32_t length, char transport, bool is_
 
 int nr_hello_parse(const uint8_t *bytes, uint32_t length, char transport,
                    struct nr_message *message) {
-    return parse(bytes, length, transport, false, message);
+    struct nr_hello hello;
+    return nr_hello_fill(bytes, length, transport, false, &hello, message);
 }
 
 int nr_hello_parse_cut(const uint8_t *bytes, uint32_t length, char transport,
                        struct nr_message *message) {
-    return parse(bytes, length, transport, true, message);
+    struct nr_hello hello;
+    return nr_hello_fill(bytes, length, transport, true, &hello, message);
+}
+
+/* Newer servers send any ID back. */
+static bool sends_any_session(uint32_t version) {
+    return version == TLS_13 || version == DTLS_13 ||
+           (version <= UINT16_MAX && is_draft((uint16_t)version));
 }
 
 void nr_hello_compare(const uint8_t *bytes, uint32_t length, char transport, const uint8_t *asked,
@@ -332,12 +365,14 @@ void nr_hello_compare(const uint8_t *bytes, uint32_t length, char transport, con
     struct nr_hello hello;
     struct nr_field wanted;
     uint16_t version;
+    if (sends_any_session(nr_record_value(record->bytes, record->size, NR_FIELD_VERSION, 0))) {
+        return;
+    }
     if (asked == NULL || nr_hello_open(bytes, length, transport, &hello) == NR_NOT_THIS ||
         hello.type != NR_SERVER_HELLO || !chosen_version(&hello, &version)) {
         return;
     }
-    /* Newer servers send any ID back. */
-    if (version == TLS_13 || version == DTLS_13 || is_draft(version)) {
+    if (sends_any_session(version)) {
         return;
     }
     if (nr_record_find(asked, asked_size, NR_FIELD_SESSION_ID, &wanted) && wanted.length > 0 &&

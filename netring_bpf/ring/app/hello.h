@@ -7,7 +7,7 @@
 #include "dissect/cursor.h"
 
 enum { NR_CLIENT_HELLO = 1, NR_SERVER_HELLO = 2 };
-enum { NR_HELLO_HEAD = 4, NR_HELLO_RANDOM = 32 };
+enum { NR_HELLO_HEAD = 4, NR_HELLO_RANDOM = 32, NR_EXTENSION_HEAD = 4 };
 /* Longer messages are not believed: hellos with the largest keys and tickets are much shorter. */
 #define NR_HELLO_MAX 0x1ffffu
 
@@ -43,12 +43,16 @@ static inline bool nr_take(struct nr_span *from, uint32_t count, struct nr_span 
 }
 /* Takes a vector behind its length of one or two bytes. Returns false if it is not all there. */
 static inline bool nr_take_vector(struct nr_span *from, uint32_t size, struct nr_span *vector) {
-    struct nr_span left = *from, head;
-    if (!nr_take(&left, size, &head) ||
-        !nr_take(&left, size == 1 ? head.at[0] : nr_be16(head.at), vector)) {
+    if (from->length < size) {
         return false;
     }
-    *from = left;
+    const uint32_t length = size == 1 ? from->at[0] : nr_be16(from->at);
+    if (length > from->length - size) {
+        return false;
+    }
+    *vector = (struct nr_span){from->at + size, length};
+    from->at += size + length;
+    from->length -= size + length;
     return true;
 }
 /* Takes a number of two bytes. */
@@ -62,11 +66,18 @@ static inline bool nr_take16(struct nr_span *from, uint16_t *number) {
 }
 /* Takes an extension. Returns false at the end, or if the rest of it is not there. */
 static inline bool nr_take_extension(struct nr_span *from, uint16_t *type, struct nr_span *body) {
-    struct nr_span left = *from;
-    if (!nr_take16(&left, type) || !nr_take_vector(&left, 2, body)) {
+    enum { HEAD = NR_EXTENSION_HEAD };
+    if (from->length < HEAD) {
         return false;
     }
-    *from = left;
+    const uint32_t size = nr_be16(from->at + 2);
+    if (size > from->length - HEAD) {
+        return false;
+    }
+    *type = nr_be16(from->at);
+    *body = (struct nr_span){from->at + HEAD, size};
+    from->at += HEAD + size;
+    from->length -= HEAD + size;
     return true;
 }
 
@@ -74,6 +85,38 @@ static inline bool nr_take_extension(struct nr_span *from, uint16_t *type, struc
 static inline bool nr_is_grease(uint16_t number) {
     return (number & 0x0f0f) == 0x0a0a && number >> 8 == (number & 0xff);
 }
+
+/* Places of the extensions that are looked at. */
+enum {
+    NR_AT_UNKNOWN, /* all others */
+    NR_AT_SERVER_NAME,
+    NR_AT_GROUPS,
+    NR_AT_POINT_FORMATS,
+    NR_AT_SIGNATURES,
+    NR_AT_ALPN,
+    NR_AT_TICKET,
+    NR_AT_PRE_SHARED_KEY,
+    NR_AT_VERSIONS,
+    NR_AT_KEY_SHARE,
+    NR_AT_ECH,
+    NR_EXTENSIONS_KNOWN
+};
+static inline uint32_t nr_extension_place(uint16_t type) {
+    static const uint8_t places[NR_EXT_KEY_SHARE + 1] = {
+        [NR_EXT_SERVER_NAME] = NR_AT_SERVER_NAME,
+        [NR_EXT_GROUPS] = NR_AT_GROUPS,
+        [NR_EXT_POINT_FORMATS] = NR_AT_POINT_FORMATS,
+        [NR_EXT_SIGNATURES] = NR_AT_SIGNATURES,
+        [NR_EXT_ALPN] = NR_AT_ALPN,
+        [NR_EXT_TICKET] = NR_AT_TICKET,
+        [NR_EXT_PRE_SHARED_KEY] = NR_AT_PRE_SHARED_KEY,
+        [NR_EXT_VERSIONS] = NR_AT_VERSIONS,
+        [NR_EXT_KEY_SHARE] = NR_AT_KEY_SHARE,
+    };
+    return type <= NR_EXT_KEY_SHARE ? places[type] : type == NR_EXT_ECH ? NR_AT_ECH : NR_AT_UNKNOWN;
+}
+
+#define NR_TYPES_KEPT 40u
 
 /* The parts of a hello. A part that was not there yet is at NULL. */
 struct nr_hello {
@@ -85,17 +128,41 @@ struct nr_hello {
     struct nr_span ciphers;    /* a server's has one */
     struct nr_span extensions; /* as far as they are there */
     bool has_extensions;       /* all of them are there, or there are none */
+    bool is_whole;             /* they are well-formed up to their end */
+    uint32_t type_count;       /* of extensions that are all there */
+    /* The body of the first one of each kind: 65536 times where it begins in `extensions`, and its
+     * size. 0: there is none. */
+    uint32_t extension[NR_EXTENSIONS_KNOWN];
+    uint16_t types[NR_TYPES_KEPT]; /* of the first extensions */
 };
 
 /* Cuts a hello into its parts. Returns as nr_hello_parse does; with NR_MORE the parts that are
  * there. */
 int nr_hello_open(const uint8_t *bytes, uint32_t length, char transport, struct nr_hello *hello);
-/* Finds an extension that is all there. */
-bool nr_hello_find(const struct nr_hello *hello, uint16_t wanted, struct nr_span *body);
+/* Finds an extension that is all there, by its place (NR_AT_*). */
+static inline bool nr_hello_find(const struct nr_hello *hello, uint32_t place,
+                                 struct nr_span *body) {
+    const uint32_t found = hello->extension[place];
+    if (found == 0) {
+        return false;
+    }
+    *body = (struct nr_span){hello->extensions.at + (found >> 16), found & 0xffff};
+    return true;
+}
 /* Returns the newest version that a client offers, GREASE apart; 0: none is in the list.
  * `as_ja4`: by its number alone, so that drafts are above TLS 1.3. */
 uint16_t nr_hello_newest(const struct nr_hello *hello, char transport, bool as_ja4);
 
+/* Reads a hello as nr_hello_parse does, or if `is_all` as nr_hello_parse_cut; with NR_MESSAGE its
+ * parts are in *hello. */
+int nr_hello_fill(const uint8_t *bytes, uint32_t length, char transport, bool is_all,
+                  struct nr_hello *hello, struct nr_message *message);
+/* ja4.c: reads a hello likewise, and adds what nr_ja4_add does. */
+int nr_hello_read(const uint8_t *bytes, uint32_t length, char transport, bool is_all,
+                  struct nr_crypto *crypto, struct nr_message *message);
+/* ja4.c: the same as nr_ja4_add, of a hello that is complete. */
+void nr_ja4_add_opened(const struct nr_hello *hello, char transport, struct nr_crypto *crypto,
+                       struct nr_record *record);
 /* ja4.c: the texts that JA4 and JA3 are digests of. */
 enum { NR_JA4_HEAD = 10, NR_RAW_MAX = 8192 };
 struct nr_raw {

@@ -1,10 +1,15 @@
 /* Hellos of TLS that come in pieces: CRYPTO frames of QUIC, and fragments of DTLS. The pieces of a
  * side go to its backlog, by their place in the handshake. */
 #include "app/driver.h"
+#include "app/hello.h"
 
 #define DATAGRAMS_MAX 16u /* of a side, without a hello in them */
 
 /* -- QUIC and DTLS -- */
+
+static char transport_of(uint8_t protocol) {
+    return protocol == NR_APP_QUIC ? 'q' : 'd';
+}
 
 /* Makes the hello's record one of QUIC. */
 static void tell_version(struct nr_message *m, uint32_t version) {
@@ -28,15 +33,12 @@ static void tell_version(struct nr_message *m, uint32_t version) {
 static void take_hello(struct nr_app *app, struct nr_reading *r, const struct nr_app_packet *p,
                        uint8_t protocol, uint32_t length) {
     struct nr_message *m = &app->message;
-    const char transport = protocol == NR_APP_QUIC ? 'q' : 'd';
     if (r->is_renewed && m->role == NR_ANSWERS) {
         nr_app_give_up_asks(app, r, p, 3);
     }
-    if (nr_is_client_hello(app->scratch, length)) {
-        nr_ja4_add(app->scratch, length, transport, app->crypto, &m->record);
-    } else if (m->role == NR_ANSWERS) {
-        nr_hello_compare(app->scratch, length, transport, app->asked, nr_app_oldest_ask(app, r),
-                         &m->record);
+    if (m->role == NR_ANSWERS) {
+        nr_hello_compare(app->scratch, length, transport_of(protocol), app->asked,
+                         nr_app_oldest_ask(app, r), &m->record);
     }
     m->protocol = protocol;
     if (protocol == NR_APP_QUIC) {
@@ -63,7 +65,7 @@ static void read_hellos(struct nr_app *app, struct nr_reading *r, const struct n
         nr_backlog_copy(&app->pool, &s->backlog, app->scratch);
         nr_message_clear(m);
         const int verdict =
-            nr_hello_parse(app->scratch, ready, protocol == NR_APP_QUIC ? 'q' : 'd', m);
+            nr_hello_read(app->scratch, ready, transport_of(protocol), false, app->crypto, m);
         if (verdict == NR_MORE) {
             s->needs = m->needs > ready ? m->needs : ready + 1;
             return;
@@ -105,8 +107,8 @@ static void read_hello_beginning(struct nr_app *app, struct nr_reading *r,
         return; /* a part of what was read before */
     }
     nr_message_clear(&app->message);
-    if (nr_hello_parse_cut(app->scratch, ready, protocol == NR_APP_QUIC ? 'q' : 'd',
-                           &app->message) == NR_MESSAGE) {
+    if (nr_hello_read(app->scratch, ready, transport_of(protocol), true, app->crypto,
+                      &app->message) == NR_MESSAGE) {
         take_hello(app, r, p, protocol, ready);
     }
 }

@@ -405,6 +405,17 @@ static int end_cut(const struct nr_app_bytes *bytes, const struct head *head,
 
 /* -- parsers -- */
 
+/* Takes the beginning of a version off the end of a target. */
+static struct nr_span without_version(struct nr_span target) {
+    uint32_t last = target.length;
+    while (last > 0 && !nr_is_blank(target.at[last - 1])) {
+        last--;
+    }
+    const bool begins =
+        last > 0 && nr_fits(target.at + last, target.length - last, "HTTP/1.", 7);
+    return begins ? nr_strip((struct nr_span){target.at, last}) : target;
+}
+
 /* A first line without its end. It is given up if it will not come, but for a request whose method
  * and target leave no doubt. */
 static int read_piece(const struct nr_app_bytes *bytes, struct nr_span text, bool is_last,
@@ -426,6 +437,7 @@ static int read_piece(const struct nr_app_bytes *bytes, struct nr_span text, boo
     }
     if (head.version == VERSION_0_9) {
         head.version = 0; /* it may stand in the rest of the line */
+        head.target = without_version(head.target);
     }
     return end_cut(bytes, &head, message);
 }

@@ -3,7 +3,6 @@
 #include "app/hello.h"
 
 enum { SHA256_SIZE = 32, MD5_SIZE = 16 };
-enum { HASH_KEPT = 12 }; /* digits of SHA-256 in JA4 */
 enum { MAX_COUNT = 99 };
 enum { MAX_SORTED = NR_RAW_MAX / 5 }; /* each takes four digits and a comma */
 
@@ -102,7 +101,7 @@ static bool is_alphanumeric(uint8_t c) {
 static void put_alpn(const struct nr_hello *hello, char out[2]) {
     struct nr_span body, list, name;
     out[0] = out[1] = '0';
-    if (!nr_hello_find(hello, NR_EXT_ALPN, &body) || !nr_take_vector(&body, 2, &list) ||
+    if (!nr_hello_find(hello, NR_AT_ALPN, &body) || !nr_take_vector(&body, 2, &list) ||
         !nr_take_vector(&list, 1, &name) || name.length == 0) {
         return;
     }
@@ -116,7 +115,7 @@ void nr_ja4_head(const struct nr_hello *hello, char transport, char head[NR_JA4_
     struct nr_span name;
     head[0] = transport;
     memcpy(head + 1, version_name(nr_hello_newest(hello, transport, true)), 2);
-    head[3] = nr_hello_find(hello, NR_EXT_SERVER_NAME, &name) ? 'd' : 'i';
+    head[3] = nr_hello_find(hello, NR_AT_SERVER_NAME, &name) ? 'd' : 'i';
     put_pair(head + 4, count_ciphers(hello->ciphers));
     put_pair(head + 6, count_extensions(hello->extensions));
     put_alpn(hello, head + 8);
@@ -170,7 +169,7 @@ static void put_signatures(const struct nr_hello *hello, struct nr_raw *raw) {
     struct nr_span body, list;
     uint16_t number;
     char before = '_';
-    if (!nr_hello_find(hello, NR_EXT_SIGNATURES, &body) || !nr_take_vector(&body, 2, &list)) {
+    if (!nr_hello_find(hello, NR_AT_SIGNATURES, &body) || !nr_take_vector(&body, 2, &list)) {
         return;
     }
     while (nr_take16(&list, &number)) {
@@ -202,37 +201,49 @@ void nr_ja4_extensions(const struct nr_hello *hello, struct nr_raw *raw) {
     }
 }
 
-static bool put_hash(struct nr_crypto *crypto, const struct nr_raw *raw, char out[HASH_KEPT]) {
+/* Writes the first digits of SHA-256 of the text, and of zeros if there is none. */
+static bool put_digest(struct nr_crypto *crypto, const struct nr_raw *raw, char out[NR_JA4_PART]) {
     uint8_t digest[SHA256_SIZE];
     if (raw->is_full) {
         return false;
     }
     if (raw->size == 0) {
-        memset(out, '0', HASH_KEPT);
+        memset(out, '0', NR_JA4_PART);
+        return true;
+    }
+    struct nr_part *known = nr_parts_at(&crypto->prints, raw->text, raw->size);
+    if (known != NULL && known->size == raw->size &&
+        memcmp(known->text, raw->text, raw->size) == 0) {
+        memcpy(out, known->digest, NR_JA4_PART);
         return true;
     }
     if (!nr_crypto_sha256(crypto, raw->text, raw->size, digest)) {
         return false;
     }
-    to_hex(digest, HASH_KEPT / 2, out);
+    to_hex(digest, NR_JA4_PART / 2, out);
+    if (known != NULL) {
+        known->size = raw->size;
+        memcpy(known->text, raw->text, raw->size);
+        memcpy(known->digest, out, NR_JA4_PART);
+    }
     return true;
 }
 
 static bool make_ja4(const struct nr_hello *hello, char transport, struct nr_crypto *crypto,
                      char text[NR_JA4_SIZE]) {
-    enum { CIPHERS = NR_JA4_HEAD + 1, EXTENSIONS = CIPHERS + HASH_KEPT + 1 };
-    _Static_assert(EXTENSIONS + HASH_KEPT == NR_JA4_SIZE, "three parts");
+    enum { CIPHERS = NR_JA4_HEAD + 1, EXTENSIONS = CIPHERS + NR_JA4_PART + 1 };
+    _Static_assert(EXTENSIONS + NR_JA4_PART == NR_JA4_SIZE, "three parts");
     struct nr_raw raw;
     nr_ja4_head(hello, transport, text);
     text[CIPHERS - 1] = text[EXTENSIONS - 1] = '_';
     raw.size = 0, raw.is_full = false;
     nr_ja4_ciphers(hello, &raw);
-    if (!put_hash(crypto, &raw, text + CIPHERS)) {
+    if (!put_digest(crypto, &raw, text + CIPHERS)) {
         return false;
     }
     raw.size = 0, raw.is_full = false;
     nr_ja4_extensions(hello, &raw);
-    return put_hash(crypto, &raw, text + EXTENSIONS);
+    return put_digest(crypto, &raw, text + EXTENSIONS);
 }
 
 /* -- JA3 -- */
@@ -271,10 +282,10 @@ static void put_types(struct nr_span rest, struct nr_raw *raw) {
 
 void nr_ja3(const struct nr_hello *hello, struct nr_raw *raw) {
     struct nr_span body, groups = {NULL, 0}, points = {NULL, 0};
-    if (nr_hello_find(hello, NR_EXT_GROUPS, &body) && !nr_take_vector(&body, 2, &groups)) {
+    if (nr_hello_find(hello, NR_AT_GROUPS, &body) && !nr_take_vector(&body, 2, &groups)) {
         groups.length = 0;
     }
-    if (nr_hello_find(hello, NR_EXT_POINT_FORMATS, &body) && !nr_take_vector(&body, 1, &points)) {
+    if (nr_hello_find(hello, NR_AT_POINT_FORMATS, &body) && !nr_take_vector(&body, 1, &points)) {
         points.length = 0;
     }
     put_decimal(raw, hello->version);
@@ -303,42 +314,51 @@ static bool make_ja3(const struct nr_hello *hello, struct nr_crypto *crypto,
     return true;
 }
 
-static void add_print(const struct nr_print *print, struct nr_record *record) {
-    nr_record_text(record, NR_FIELD_JA4, (const uint8_t *)print->ja4, NR_JA4_SIZE);
-    if (print->has_ja3) {
-        nr_record_text(record, NR_FIELD_JA3, (const uint8_t *)print->ja3, NR_JA3_SIZE);
+void nr_ja4_add_opened(const struct nr_hello *hello, char transport, struct nr_crypto *crypto,
+                       struct nr_record *record) {
+    struct nr_shape shape;
+    if (crypto == NULL || hello->type != NR_CLIENT_HELLO || !hello->is_whole) {
+        return; /* a fingerprint of some of the extensions would be another client's */
     }
-}
-
-/* Returns whether the extensions are well-formed up to their end. A fingerprint of some of them
- * would be another client's. */
-static bool are_whole(struct nr_span rest) {
-    uint16_t type;
-    struct nr_span body;
-    while (nr_take_extension(&rest, &type, &body)) {
+    nr_shape_of(hello, transport, &shape);
+    struct nr_print *known = nr_prints_at(&crypto->prints, &shape);
+    if (shape.count > 0 && nr_is_shape(known, &shape)) {
+        nr_record_append(record, known->fields, known->size);
+        return;
     }
-    return rest.length == 0;
+    enum { JA4_FIELD = NR_FIELD_HEAD + NR_JA4_SIZE };
+    char ja4[NR_JA4_SIZE], ja3[NR_JA3_SIZE];
+    const uint32_t before = record->size;
+    const bool has_ja4 = make_ja4(hello, transport, crypto, ja4);
+    if (has_ja4) {
+        nr_record_bytes(record, NR_FIELD_JA4, (const uint8_t *)ja4, sizeof ja4);
+    }
+    const bool has_ja3 = make_ja3(hello, crypto, ja3);
+    if (has_ja3) {
+        nr_record_bytes(record, NR_FIELD_JA3, (const uint8_t *)ja3, sizeof ja3);
+    }
+    const uint32_t size = record->size - before;
+    if (has_ja4 && shape.count > 0 && size == (has_ja3 ? NR_PRINT_FIELDS : JA4_FIELD)) {
+        known->shape = shape;
+        known->size = size;
+        memcpy(known->fields, record->bytes + before, known->size);
+    }
 }
 
 void nr_ja4_add(const uint8_t *bytes, uint32_t length, char transport, struct nr_crypto *crypto,
                 struct nr_record *record) {
     struct nr_hello hello;
-    if (crypto == NULL || nr_hello_open(bytes, length, transport, &hello) != NR_MESSAGE ||
-        hello.type != NR_CLIENT_HELLO || !are_whole(hello.extensions)) {
-        return;
+    if (crypto != NULL && nr_hello_open(bytes, length, transport, &hello) == NR_MESSAGE) {
+        nr_ja4_add_opened(&hello, transport, crypto, record);
     }
-    const uint64_t key = nr_prints_key(&crypto->prints, &hello, transport);
-    struct nr_print *known = nr_prints_at(&crypto->prints, key);
-    if (key != 0 && known->key == key) {
-        add_print(known, record);
-        return;
+}
+
+int nr_hello_read(const uint8_t *bytes, uint32_t length, char transport, bool is_all,
+                  struct nr_crypto *crypto, struct nr_message *message) {
+    struct nr_hello hello;
+    const int verdict = nr_hello_fill(bytes, length, transport, is_all, &hello, message);
+    if (verdict == NR_MESSAGE && length >= hello.size) {
+        nr_ja4_add_opened(&hello, transport, crypto, &message->record);
     }
-    struct nr_print made = {.key = key};
-    made.has_ja3 = make_ja3(&hello, crypto, made.ja3);
-    if (make_ja4(&hello, transport, crypto, made.ja4)) {
-        add_print(&made, record);
-        *known = made;
-    } else if (made.has_ja3) {
-        nr_record_text(record, NR_FIELD_JA3, (const uint8_t *)made.ja3, NR_JA3_SIZE);
-    }
+    return verdict;
 }

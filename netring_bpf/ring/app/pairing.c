@@ -10,14 +10,19 @@ static bool may_repeat(uint8_t field) {
 /* Adds the fields of a question, but those that the answer tells anew. */
 static void append_question(struct nr_record *record, const uint8_t *question, uint32_t size,
                             const struct nr_record *answer) {
-    uint32_t at = 0;
-    struct nr_field field, other;
-    while (nr_record_next(question, size, &at, &field)) {
-        if (may_repeat(field.field) ||
-            !nr_record_find(answer->bytes, answer->size, field.field, &other)) {
-            nr_record_bytes(record, field.field, field.value, field.length);
+    uint64_t anew[(UINT8_MAX + 1) / 64] = {0}; /* a bit for each number of a field */
+    uint32_t at = 0, begin = 0, before = 0;
+    struct nr_field field;
+    while (nr_record_next(answer->bytes, answer->size, &at, &field)) {
+        anew[field.field / 64] |= (uint64_t)!may_repeat(field.field) << field.field % 64;
+    }
+    for (at = 0; nr_record_next(question, size, &at, &field); before = at) {
+        if (anew[field.field / 64] >> field.field % 64 & 1) {
+            nr_record_append(record, question + begin, before - begin);
+            begin = at;
         }
     }
+    nr_record_append(record, question + begin, before - begin);
 }
 
 static bool has(const uint8_t *bytes, uint32_t size, uint8_t number) {
@@ -42,12 +47,22 @@ static void tell(struct nr_app *app, const struct nr_app_packet *p, uint8_t prot
     app->listener.exchange(app->listener.owner, p->flow, protocol, &app->told);
 }
 
+/* Copies the record of a question to app->asked, unless it is there. Returns its size. */
+static uint32_t copy_ask(struct nr_app *app, uint32_t record) {
+    if (app->asked_record == record) {
+        return nr_cells_head(&app->cells, record).size;
+    }
+    app->asked_record = record;
+    return nr_cells_copy(&app->cells, record, app->asked);
+}
+
 /* Takes the record of a question out of the list, to app->asked. Returns its size. */
 static uint32_t take_ask(struct nr_app *app, struct nr_reading *r, uint32_t n, uint8_t *protocol) {
     const uint32_t record = r->ask[n], below = (1u << n) - 1;
     *protocol = nr_cells_head(&app->cells, record).protocol;
-    const uint32_t size = nr_cells_copy(&app->cells, record, app->asked);
+    const uint32_t size = copy_ask(app, record);
     nr_cells_free(&app->cells, record);
+    app->asked_record = 0;
     r->asks--;
     for (uint32_t j = n; j < r->asks; j++) {
         r->ask[j] = r->ask[j + 1];
@@ -78,7 +93,7 @@ void nr_app_give_up_asks(struct nr_app *app, struct nr_reading *r, const struct 
 }
 
 uint32_t nr_app_oldest_ask(struct nr_app *app, const struct nr_reading *r) {
-    return r->asks > 0 ? nr_cells_copy(&app->cells, r->ask[0], app->asked) : 0;
+    return r->asks > 0 ? copy_ask(app, r->ask[0]) : 0;
 }
 
 /* Returns the oldest question of the pair; NR_ASKS_MAX: there is none. */
@@ -98,7 +113,7 @@ static uint32_t find_ask(const struct nr_reading *r, uint32_t pair) {
 static bool is_asked_again(struct nr_app *app, const struct nr_reading *r, uint32_t pair) {
     const uint32_t n = find_ask(r, pair), size = app->told.size;
     return n < NR_ASKS_MAX && nr_cells_head(&app->cells, r->ask[n]).size == size + TIME_FIELD &&
-           nr_cells_copy(&app->cells, r->ask[n], app->asked) == size + TIME_FIELD &&
+           copy_ask(app, r->ask[n]) == size + TIME_FIELD &&
            memcmp(app->asked, app->told.bytes, size) == 0;
 }
 
@@ -148,15 +163,69 @@ static void join(struct nr_app *app, const struct nr_reading *r, uint32_t asked_
     nr_record_append(&app->told, answer->bytes, answer->size);
 }
 
+/* -- clients without an address: their flow is not that of the answer -- */
+
+#define CLIENT_NS (30 * 1000000000ull)
+#define OFFER 2 /* also ADVERTISE of DHCPv6: another server's answer may count */
+
+static const uint8_t OF_CLIENT[] = {NR_FIELD_HOST_NAME, NR_FIELD_CLIENT_FQDN, NR_FIELD_VENDOR_CLASS,
+                                    NR_FIELD_REQUESTED};
+
+static bool is_dhcp(uint8_t protocol) {
+    return protocol == NR_APP_DHCP || protocol == NR_APP_DHCPV6;
+}
+
+static void keep_client(struct nr_app *app, const struct nr_app_packet *p,
+                        const struct nr_message *m) {
+    struct nr_client *client = &app->clients[m->pair % NR_CLIENTS];
+    client->ts = p->ts;
+    client->pair = m->pair;
+    client->protocol = m->protocol;
+    nr_record_clear(&client->record);
+    nr_record_append(&client->record, m->record.bytes, m->record.size);
+}
+
+/* Returns whether the answer goes to this client, as far as both tell its MAC address. */
+static bool is_for(const struct nr_client *client, const struct nr_record *answer) {
+    struct nr_field mac, other;
+    return !nr_record_find(client->record.bytes, client->record.size, NR_FIELD_MAC, &mac) ||
+           !nr_record_find(answer->bytes, answer->size, NR_FIELD_MAC, &other) ||
+           (mac.length == other.length && memcmp(mac.value, other.value, mac.length) == 0);
+}
+
+/* Adds what the client told to app->told, an answer that gives it an address. */
+static void add_client(struct nr_app *app, const struct nr_app_packet *p,
+                       const struct nr_message *m) {
+    const struct nr_client *client = &app->clients[m->pair % NR_CLIENTS];
+    struct nr_field field, other;
+    uint32_t at = 0;
+    if (client->protocol != m->protocol || client->pair != m->pair ||
+        p->ts - client->ts > CLIENT_NS || !is_for(client, &m->record) ||
+        nr_record_value(m->record.bytes, m->record.size, NR_FIELD_MESSAGE_TYPE, OFFER) == OFFER) {
+        return;
+    }
+    while (nr_record_next(client->record.bytes, client->record.size, &at, &field)) {
+        if (memchr(OF_CLIENT, field.field, sizeof OF_CLIENT) != NULL &&
+            !nr_record_find(app->told.bytes, app->told.size, field.field, &other)) {
+            nr_record_bytes(&app->told, field.field, field.value, field.length);
+        }
+    }
+}
+
 static void pair_answer(struct nr_app *app, struct nr_reading *r, const struct nr_app_packet *p,
                         const struct nr_message *m) {
     const uint32_t n = m->role == NR_ANSWERS ? find_ask(r, m->pair) : NR_ASKS_MAX;
     uint8_t protocol = m->protocol;
     const uint32_t size = n < NR_ASKS_MAX ? take_ask(app, r, n, &protocol) : 0;
-    const bool says_cut = has(m->record.bytes, m->record.size, NR_FIELD_CUT);
-    join(app, r, size, &m->record, m->record.is_cut && !says_cut);
+    const bool is_cut = m->record.is_cut && !has(m->record.bytes, m->record.size, NR_FIELD_CUT);
+    join(app, r, size, &m->record, is_cut);
     if (app->told.is_cut && !has(app->told.bytes, app->told.size, NR_FIELD_CUT)) {
         join(app, r, size, &m->record, true); /* both together are too long */
+    }
+    if (is_dhcp(m->protocol) && m->role == NR_ALONE) {
+        keep_client(app, p, m);
+    } else if (is_dhcp(m->protocol) && size == 0) {
+        add_client(app, p, m);
     }
     tell(app, p, protocol);
 }

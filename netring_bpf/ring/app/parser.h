@@ -20,9 +20,10 @@ struct nr_app_bytes {
     /* The record of the oldest question of this flow without an answer; NULL: there is none. */
     const uint8_t *asked;
     uint32_t asked_size;
-    bool from_orig; /* the originator of the flow sent them */
-    uint32_t note;  /* of the last message of this flow, whichever side sent it; 0: there was none
-                       since both sides began, or began anew */
+    bool from_orig;           /* the originator of the flow sent them */
+    struct nr_crypto *crypto; /* for JA4 and JA3; NULL: they are left out */
+    uint32_t note; /* of the last message of this flow, whichever side sent it; 0: there was none
+                      since both sides began, or began anew */
 };
 
 /* Verdicts of a parser. */
@@ -65,7 +66,8 @@ typedef int nr_app_parser(const struct nr_app_bytes *bytes, struct nr_message *m
 
 /* tls.c: a record layer with a ClientHello or ServerHello, of a stream. */
 nr_app_parser nr_tls_parse;
-/* Adds JA4 and JA3 of the ClientHello that nr_tls_parse has read from these bytes. */
+/* Adds JA4 and JA3 of the ClientHello that nr_tls_parse has read from these bytes, where they came
+ * without `crypto`. */
 void nr_tls_add_ja4(const struct nr_app_bytes *bytes, struct nr_crypto *crypto,
                     struct nr_record *record);
 /* dtls.c: one datagram; hellos in several fragments are put together by the caller. */

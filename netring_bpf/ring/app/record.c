@@ -29,13 +29,25 @@ void nr_record_bytes(struct nr_record *record, uint8_t field, const uint8_t *byt
 }
 
 void nr_record_number(struct nr_record *record, uint8_t field, uint32_t value) {
-    uint8_t bytes[sizeof value];
-    memcpy(bytes, &value, sizeof value);
-    nr_record_bytes(record, field, bytes, sizeof bytes);
+    const uint16_t length = sizeof value;
+    uint8_t *at = record->bytes + record->size;
+    if (NR_RECORD_SIZE - record->size < NR_FIELD_HEAD + sizeof value) {
+        record->is_cut = true;
+        return;
+    }
+    at[0] = field;
+    at[1] = 0;
+    memcpy(at + 2, &length, sizeof length);
+    memcpy(at + NR_FIELD_HEAD, &value, sizeof value);
+    record->size += NR_FIELD_HEAD + sizeof value;
 }
 
 void nr_record_text(struct nr_record *record, uint8_t field, const uint8_t *text, uint32_t length) {
     const uint32_t room = room_of(record);
+    if (NR_LIKELY(length <= NR_TEXT_MAX && length < room)) {
+        put_field(record, field, text, length);
+        return;
+    }
     uint32_t taken = length < NR_TEXT_MAX ? length : NR_TEXT_MAX;
     taken = taken < room ? taken : room;
     record->is_cut = record->is_cut || taken < length;
@@ -45,23 +57,14 @@ void nr_record_text(struct nr_record *record, uint8_t field, const uint8_t *text
 void nr_record_append(struct nr_record *record, const uint8_t *bytes, uint32_t size) {
     uint32_t at = 0;
     struct nr_field field;
+    if (size <= NR_RECORD_SIZE - record->size) {
+        memcpy(record->bytes + record->size, bytes, size);
+        record->size += size;
+        return;
+    }
     while (nr_record_next(bytes, size, &at, &field)) {
         nr_record_bytes(record, field.field, field.value, field.length);
     }
-}
-
-bool nr_record_next(const uint8_t *bytes, uint32_t size, uint32_t *at, struct nr_field *field) {
-    uint16_t length;
-    if (size - *at < NR_FIELD_HEAD) {
-        return false;
-    }
-    memcpy(&length, bytes + *at + 2, sizeof length);
-    if (length > size - *at - NR_FIELD_HEAD) {
-        return false;
-    }
-    *field = (struct nr_field){bytes + *at + NR_FIELD_HEAD, length, bytes[*at]};
-    *at += NR_FIELD_HEAD + length;
-    return true;
 }
 
 bool nr_record_find(const uint8_t *bytes, uint32_t size, uint8_t number, struct nr_field *field) {

@@ -35,7 +35,20 @@ struct nr_field {
     uint16_t length;
     uint8_t field;
 };
-bool nr_record_next(const uint8_t *bytes, uint32_t size, uint32_t *at, struct nr_field *field);
+static inline bool nr_record_next(const uint8_t *bytes, uint32_t size, uint32_t *at,
+                                  struct nr_field *field) {
+    uint16_t length;
+    if (size - *at < NR_FIELD_HEAD) {
+        return false;
+    }
+    memcpy(&length, bytes + *at + 2, sizeof length);
+    if (length > size - *at - NR_FIELD_HEAD) {
+        return false;
+    }
+    *field = (struct nr_field){bytes + *at + NR_FIELD_HEAD, length, bytes[*at]};
+    *at += NR_FIELD_HEAD + length;
+    return true;
+}
 /* Finds the first field of this number; returns false if there is none. */
 bool nr_record_find(const uint8_t *bytes, uint32_t size, uint8_t number, struct nr_field *field);
 /* Returns the value of a number's first field; `none` if there is no such field. */

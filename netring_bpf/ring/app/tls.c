@@ -141,6 +141,30 @@ static int read_record(const struct nr_app_bytes *bytes, uint32_t *at, uint8_t *
     return verdict;
 }
 
+/* Gathers a message that is whole in the first record, as most are. Returns false if it is not. */
+static bool gather_one(const struct nr_app_bytes *bytes, struct gathered *got) {
+    struct record_head head;
+    if (bytes->length < RECORD_HEAD + NR_HELLO_HEAD || bytes->at[0] != HANDSHAKE ||
+        read_head(bytes->at, bytes->length, &head) != NR_MESSAGE) {
+        return false;
+    }
+    const uint8_t *const body = bytes->at + RECORD_HEAD;
+    const uint32_t left = bytes->length - RECORD_HEAD;
+    const uint32_t size = NR_HELLO_HEAD + nr_be24(body + 1);
+    if (size > left || size > head.size) {
+        return false;
+    }
+    *got = (struct gathered){
+        .at = body,
+        .length = size,
+        .end = RECORD_HEAD + size,
+        .record_end = RECORD_HEAD + head.size,
+        .needs = bytes->length,
+        .records = 1,
+    };
+    return true;
+}
+
 /* Gathers the first handshake message, as far as it is there. */
 static int gather(const struct nr_app_bytes *bytes, uint8_t *scratch, struct gathered *got) {
     uint32_t at = 0;
@@ -216,8 +240,8 @@ static int answer_alert(const struct nr_app_bytes *bytes, const struct gathered 
 
 static int parse_hello(const struct nr_app_bytes *bytes, struct gathered *got,
                        struct nr_message *message) {
-    const int verdict = bytes->is_all ? nr_hello_parse_cut(got->at, got->length, 't', message)
-                                      : nr_hello_parse(got->at, got->length, 't', message);
+    const int verdict =
+        nr_hello_read(got->at, got->length, 't', bytes->is_all, bytes->crypto, message);
     if (verdict == NR_MORE) {
         message->needs = got->needs;
     }
@@ -279,16 +303,23 @@ static int parse_v2(const struct nr_app_bytes *bytes, struct nr_message *message
     return NR_MESSAGE;
 }
 
-int nr_tls_parse(const struct nr_app_bytes *bytes, struct nr_message *message) {
+static __attribute__((noinline)) int parse_gathered(const struct nr_app_bytes *bytes,
+                                                    struct nr_message *message) {
     uint8_t scratch[SCRATCH];
     struct gathered got;
-    if (bytes->length > 0 && bytes->at[0] & 0x80) {
-        return parse_v2(bytes, message);
-    }
     if (gather(bytes, scratch, &got) == NR_NOT_THIS) {
         return NR_NOT_THIS;
     }
     return got.is_alert ? answer_alert(bytes, &got, message) : parse_hello(bytes, &got, message);
+}
+
+int nr_tls_parse(const struct nr_app_bytes *bytes, struct nr_message *message) {
+    struct gathered got;
+    if (gather_one(bytes, &got)) {
+        return parse_hello(bytes, &got, message);
+    }
+    return bytes->length > 0 && bytes->at[0] & 0x80 ? parse_v2(bytes, message)
+                                                    : parse_gathered(bytes, message);
 }
 
 void nr_tls_add_ja4(const struct nr_app_bytes *bytes, struct nr_crypto *crypto,

@@ -128,10 +128,10 @@ static void fill_inside(struct nr_table *t, uint32_t i, nr_event *event) {
     event->app_protocol = t->insides[i].protocol;
     if (record != 0) {
         const struct nr_cell_head head = nr_cells_head(&t->app->cells, record);
+        uint8_t bytes[NR_RECORD_SIZE];
         event->app_count = head.count;
         if (nr_handoff_give_text(t->handoff, event, head.size)) {
-            nr_handoff_put_text(t->handoff, t->app->asked,
-                                nr_cells_copy(&t->app->cells, record, t->app->asked));
+            nr_handoff_put_text(t->handoff, bytes, nr_cells_copy(&t->app->cells, record, bytes));
         }
     }
 }

@@ -282,15 +282,15 @@ NR_INLINE void touch_flow(struct nr_table *t, uint32_t i, bool changed) {
     }
 }
 
-/* Notes the time of a side's first packet. Returns NR_STEP_READS if the side's payload is looked
+/* Notes the time of a side's first packet. Returns NR_STEP_READS if the packet's payload is looked
  * at. */
 static __attribute__((noinline)) int note_beginning(struct nr_table *t, uint32_t i, int side,
-                                                    uint64_t ts) {
+                                                    const struct nr_dissected *p, uint64_t ts) {
     const struct stream *s = &t->flows[i].stream[side];
     if (!s->timed) {
         nr_note_first_ts(t, i, side, ts);
     }
-    return s->reads ? NR_STEP_READS : NR_STEP_SAME;
+    return s->reads && p->payload > 0 ? NR_STEP_READS : NR_STEP_SAME;
 }
 
 /* Returns as note_beginning, which few packets need. */
@@ -304,7 +304,7 @@ NR_INLINE int count_packet(struct nr_table *t, uint32_t i, int side, bool is_fir
     if (is_first) {
         s->timed = true; /* the flow's start is its time */
     } else if (NR_UNLIKELY(!s->timed || s->reads)) {
-        reads = note_beginning(t, i, side, ts);
+        reads = note_beginning(t, i, side, p, ts);
     }
     if (!nr_is_tcp(f)) {
         s->payload += p->payload;

@@ -94,13 +94,17 @@ static void keep_first(struct nr_table *t, uint32_t i, uint8_t protocol,
     if (whole.size == 0) {
         add_name(t, i, &whole); /* perhaps the exchange itself told it */
     }
+    t->insides[i].protocol = protocol;
+    if (whole.size == 0) {
+        keep_record(t, i, protocol, record);
+        return;
+    }
     if (whole.size + record->size > NR_RECORD_SIZE &&
         nr_record_value(record->bytes, record->size, NR_FIELD_CUT, 0) == 0) {
         nr_record_number(&whole, NR_FIELD_CUT, 1);
     }
     nr_record_append(&whole, record->bytes, record->size);
     keep_record(t, i, protocol, &whole);
-    t->insides[i].protocol = protocol;
 }
 
 /* Keeps the first exchange of a flow, and counts the others. Returns their number. */
@@ -188,9 +192,9 @@ static struct nr_app_packet packet_of(const struct nr_table *t, uint32_t i, int 
 
 /* Makes a reading for a flow that has none. */
 static struct nr_reading *begin_reading(struct nr_table *t, uint32_t i) {
-    struct nr_reading *r = &t->app->first;
     const struct flow *f = &t->flows[i];
-    memset(r, 0, sizeof *r);
+    t->insides[i].reading = nr_app_take_reading(t->app) & NR_INSIDE_READING;
+    struct nr_reading *r = nr_app_reading(t->app, t->insides[i].reading);
     for (int side = ORIG; side <= RESP; side++) {
         const struct stream *s = &f->stream[side];
         r->side[side].parser = s->reads ? NR_READ_ANY : NR_READ_NOTHING;
@@ -204,13 +208,10 @@ static struct nr_reading *begin_reading(struct nr_table *t, uint32_t i) {
 static void keep_reading(struct nr_table *t, uint32_t i, const struct nr_reading *r) {
     struct inside *inside = &t->insides[i];
     struct flow *f = &t->flows[i];
-    const bool is_kept = !nr_reading_is_bare(r);
     for (int side = ORIG; side <= RESP; side++) {
         f->stream[side].reads = r->side[side].parser != NR_READ_NOTHING;
     }
-    if (is_kept && inside->reading == 0) {
-        inside->reading = nr_app_take_reading(t->app, r) & NR_INSIDE_READING;
-    } else if (!is_kept && inside->reading != 0) {
+    if (nr_reading_is_bare(r)) {
         nr_app_free_reading(t->app, inside->reading);
         inside->reading = 0;
     }
@@ -246,6 +247,29 @@ void nr_payload_read(struct nr_table *t, uint32_t i, int side, const struct nr_d
         nr_app_segment(t->app, r, &packet);
     }
     keep_reading(t, i, r);
+}
+
+void nr_payload_prefetch(const struct nr_table *t, uint32_t i) {
+    const uint32_t reading = t->insides[i].reading;
+    if (reading != 0) {
+        const struct nr_reading *r = nr_app_reading(t->app, reading);
+        __builtin_prefetch(r, 1);
+        __builtin_prefetch(&r->side[ORIG], 1);
+        __builtin_prefetch(&r->side[RESP], 1);
+    }
+}
+
+void nr_payload_prefetch_ask(const struct nr_table *t, uint32_t i) {
+    const uint32_t reading = t->insides[i].reading;
+    if (reading != 0 && nr_app_reading(t->app, reading)->asks > 0) {
+        nr_cells_prefetch(&t->app->cells, nr_app_reading(t->app, reading)->ask[0]);
+    }
+}
+
+void nr_payload_prefetch_end(const struct nr_table *t, uint32_t i) {
+    if (t->insides[i].record != 0) {
+        nr_cells_prefetch(&t->app->cells, t->insides[i].record);
+    }
 }
 
 void nr_payload_flip(struct nr_table *t, uint32_t i) {

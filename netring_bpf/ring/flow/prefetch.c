@@ -32,11 +32,34 @@ static void prefetch_flows(const struct nr_table *t, struct nr_dissected *const 
     }
 }
 
+/* The same for flows whose payload is looked at. */
+static void prefetch_readings(const struct nr_table *t, struct nr_dissected *const *packets,
+                              uint32_t count) {
+    uint32_t flows[NR_BATCH], reads = 0;
+    for (uint32_t n = 0; n < count; n++) {
+        const uint32_t i = packets[n]->maybe;
+        if (i != NIL && packets[n]->payload > 0 && reads < NR_BATCH &&
+            (t->flows[i].stream[ORIG].reads || t->flows[i].stream[RESP].reads)) {
+            __builtin_prefetch(&t->insides[i], 1);
+            flows[reads++] = i;
+        }
+    }
+    for (uint32_t n = 0; n < reads; n++) {
+        nr_payload_prefetch(t, flows[n]);
+    }
+    for (uint32_t n = 0; n < reads; n++) {
+        nr_payload_prefetch_ask(t, flows[n]);
+    }
+}
+
 void nr_table_prepare(struct nr_table *t, struct nr_dissected *const *packets, uint32_t count) {
     for (uint32_t n = 0; n < count; n++) {
         packets[n]->hash = nr_hash_key(&t->secret, &packets[n]->key);
     }
     if (t->live > LARGE && count > 1) {
         prefetch_flows(t, packets, count);
+        if (t->app != NULL && t->app->readings_used > 0) {
+            prefetch_readings(t, packets, count);
+        }
     }
 }

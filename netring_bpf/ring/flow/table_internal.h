@@ -491,6 +491,12 @@ bool nr_payload_create(struct nr_table *t, const nr_flow_options *options);
 void nr_payload_begin(struct nr_table *t, uint32_t i);
 /* Reads the payload of a packet of this side, which `reads`. */
 void nr_payload_read(struct nr_table *t, uint32_t i, int side, const struct nr_dissected *p);
+/* Prefetches what is needed to read the next packet of a flow: its reading, then the question that
+ * it waits for an answer to. */
+void nr_payload_prefetch(const struct nr_table *t, uint32_t i);
+void nr_payload_prefetch_ask(const struct nr_table *t, uint32_t i);
+/* Prefetches what is needed to end this flow. */
+void nr_payload_prefetch_end(const struct nr_table *t, uint32_t i);
 void nr_payload_flip(struct nr_table *t, uint32_t i);
 /* Tells what is left, before the flow's last event. */
 void nr_payload_end(struct nr_table *t, uint32_t i);

@@ -10,7 +10,6 @@
 
 #define DRAIN_NS (2000ull * 1000 * 1000)
 #define DRAIN_POLL_MS 5
-#define TICK_MS ((int)(NR_TICK_NS / 1000000))
 #define NAP_NS 50000
 #define MANY 256           /* frames since the last nap that make the next one long */
 #define REPLAY_PASSES 256  /* between two publications of the books */
@@ -21,33 +20,9 @@
 
 /* -- one pass over one source -- */
 
-/* Returns how many frames of a file may be taken when the consumer has come to `tail`. There must
- * be room for all events of these frames, and for all that the timers may report before each
- * packet. Then no event is put off, and a file gives the same events however slow its consumer is.
- * A hand-off too small for that has room for the events of the packets themselves. The frames that
- * wait in stamps.c have their share, or an empty hand-off. */
-static uint32_t replay_allowance(const nr_reader *r, uint64_t tail) {
-    const uint32_t slots = r->handoff.mask + 1;
-    const uint32_t room = slots - (uint32_t)(r->handoff.head - tail);
-    /* Room that the timers do not use. */
-    const uint32_t reserve =
-        NR_BATCH * (NR_EVENTS_PER_PACKET * (1 + r->decode.tunnel_depth) + NR_APP_EVENTS);
-    const uint32_t each =
-        nr_events_per_frame(&r->decode) + NR_SWEEP_MAX * (1 + r->decode.tunnel_depth);
-    uint32_t frames = room > reserve ? (room - reserve) / each : 0;
-    if (slots < reserve + each) {
-        frames = room / nr_events_per_frame(&r->decode);
-    }
-    if (NR_UNLIKELY(r->stamps.count > 0)) {
-        const uint32_t one = frames > 0 && room == slots ? 1 : 0;
-        frames = frames > r->stamps.count ? frames - r->stamps.count : one;
-    }
-    return frames < NR_BATCH ? frames : NR_BATCH;
-}
-
 /* Returns how many frames may be taken now: a replay waits for room, a live ring does not. */
 static uint32_t frame_allowance(const nr_reader *r, const struct nr_source *source) {
-    return source->finite ? replay_allowance(r, nr_load_acquire(&r->handoff.tail)) : NR_BATCH;
+    return source->finite ? nr_replay_allowance(r, nr_load_acquire(&r->handoff.tail)) : NR_BATCH;
 }
 
 /* Prefetches a whole batch of frames, which another CPU wrote. The hint says that they are needed
@@ -95,7 +70,7 @@ static uint32_t read_source(nr_reader *r, struct nr_source *source) {
 /* Reads a batch of several files, in the order of time. */
 static uint32_t read_merged(nr_reader *r) {
     struct nr_frame frames[NR_BATCH];
-    const uint32_t max = replay_allowance(r, nr_load_acquire(&r->handoff.tail));
+    const uint32_t max = nr_replay_allowance(r, nr_load_acquire(&r->handoff.tail));
     const uint32_t count = max > 0 ? nr_merge_next(r, frames, max) : 0;
     if (count > 0) {
         if (NR_UNLIKELY(r->id_by_frame)) {
@@ -165,15 +140,6 @@ int nr_reader_tick(nr_reader *r, uint64_t now) {
     return check_sources(r);
 }
 
-/* Answers the bell: it tells of the stop (1), or of a source that was added (0). */
-static int answer_bell(const nr_reader *r) {
-    uint64_t rung;
-    if (read(r->bell_fd, &rung, sizeof rung) < 0 && errno != EAGAIN) {
-        return -errno;
-    }
-    return nr_load_acquire(&r->stopping) ? 1 : 0;
-}
-
 int nr_reader_wait(nr_reader *r, int timeout_ms) {
     const struct timespec breath = {.tv_nsec = 1000 * 1000};
     bool error = false;
@@ -195,87 +161,13 @@ int nr_reader_wait(nr_reader *r, int timeout_ms) {
         }
         nanosleep(&breath, NULL); /* an error that does not clear must not spin */
     }
-    return r->fds[0].revents & POLLIN ? answer_bell(r) : 0;
+    return r->fds[0].revents & POLLIN ? nr_reader_answer_bell(r) : 0;
 }
 
 /* As nr_reader_wait, in a thread that has no signals to act upon. */
 static int wait_through_signals(nr_reader *r, int timeout_ms) {
     const int rc = nr_reader_wait(r, timeout_ms);
     return rc == -EINTR ? 0 : rc;
-}
-
-static bool has_frames(const nr_reader *r, uint64_t tail) {
-    return replay_allowance(r, tail) > 0;
-}
-
-/* Waits until the consumer has made room for a replay, as `has_room` says when the consumer has
- * come to a tail. */
-static int wait_for_room(nr_reader *r, bool (*has_room)(const nr_reader *r, uint64_t tail)) {
-    struct pollfd fds[2] = {{.fd = r->bell_fd, .events = POLLIN},
-                            {.fd = r->handoff.space_fd, .events = POLLIN}};
-    uint64_t bell;
-    __atomic_store_n(&r->handoff.waiting, 1, __ATOMIC_SEQ_CST);
-    if (!has_room(r, __atomic_load_n(&r->handoff.tail, __ATOMIC_SEQ_CST))) {
-        (void)poll(fds, 2, TICK_MS);
-    }
-    __atomic_store_n(&r->handoff.waiting, 0, __ATOMIC_SEQ_CST);
-    if (read(r->handoff.space_fd, &bell, sizeof bell) < 0 && errno != EAGAIN) {
-        return -errno;
-    }
-    return fds[0].revents & POLLIN ? answer_bell(r) : 0;
-}
-
-/* Returns the bytes that have to be free for records before a frame of a replay: those of the
- * frame, behind all that its timers report, so that none is put off. A hand-off too small for that
- * has room for those of the frame. */
-static uint32_t texts_needed(const nr_reader *r) {
-    const struct nr_handoff *h = &r->handoff;
-    const uint32_t size = h->text_mask + 1;
-    const uint32_t all = nr_handoff_text_kept(h) + NR_SWEEP_MAX * NR_RECORD_SIZE;
-    return all < size - size / 4 ? all : h->text_reserve;
-}
-
-static bool has_texts(const nr_reader *r, uint64_t tail) {
-    (void)tail; /* nr_handoff_take() moves the records' tail before this one */
-    return nr_handoff_text_room(&r->handoff) >= texts_needed(r);
-}
-
-void nr_reader_await_texts(nr_reader *r) {
-    struct nr_handoff *h = &r->handoff;
-    int rc = 0;
-    h->text_pause = UINT64_MAX;
-    while (rc >= 0 && !nr_load_relaxed(&r->stopping)) {
-        if (has_texts(r, h->tail)) {
-            h->text_pause = h->text_head + nr_handoff_text_room(h) - texts_needed(r) + 1;
-            return;
-        }
-        nr_handoff_publish(h);
-        rc = wait_for_room(r, has_texts);
-    }
-}
-
-/* Waits until the consumer has taken the interval before. Returns false after the stop. */
-static bool wait_for_interval(void *reader) {
-    nr_reader *r = reader;
-    struct pollfd fds[2] = {{.fd = r->bell_fd, .events = POLLIN},
-                            {.fd = r->handoff.space_fd, .events = POLLIN}};
-    uint64_t bell;
-    if (nr_load_acquire(&r->stopping)) {
-        return false;
-    }
-    nr_handoff_publish(&r->handoff);
-    __atomic_store_n(&r->handoff.waiting, 1, __ATOMIC_SEQ_CST);
-    if (nr_table_has_interval(r->table)) {
-        (void)poll(fds, 2, TICK_MS);
-    }
-    __atomic_store_n(&r->handoff.waiting, 0, __ATOMIC_SEQ_CST);
-    if (read(r->handoff.space_fd, &bell, sizeof bell) < 0 && errno != EAGAIN) {
-        return false;
-    }
-    if (fds[0].revents & POLLIN) {
-        (void)answer_bell(r);
-    }
-    return !nr_load_acquire(&r->stopping);
 }
 
 /* -- the loop -- */
@@ -308,8 +200,8 @@ static bool wait_for_pipes(nr_reader *r, int *rc) {
             fds[count++] = r->fds[1 + i];
         }
     }
-    if (count > 1 && poll(fds, count, TICK_MS) > 0 && fds[0].revents & POLLIN) {
-        *rc = answer_bell(r);
+    if (count > 1 && poll(fds, count, NR_TICK_MS) > 0 && fds[0].revents & POLLIN) {
+        *rc = nr_reader_answer_bell(r);
     }
     return count > 1;
 }
@@ -350,7 +242,7 @@ static int run_replay(nr_reader *r) {
             nr_reader_account(r);
             nr_reader_publish_books(r);
             if (!wait_for_pipes(r, &rc)) {
-                rc = wait_for_room(r, has_frames);
+                rc = nr_replay_wait(r);
             }
         }
         if (++passes % REPLAY_PASSES == 0) {
@@ -359,13 +251,13 @@ static int run_replay(nr_reader *r) {
         }
     }
     while (rc == 0 && r->stamps.count > 0 && !nr_load_relaxed(&r->stopping) &&
-           replay_allowance(r, nr_load_acquire(&r->handoff.tail)) == 0) {
+           nr_replay_allowance(r, nr_load_acquire(&r->handoff.tail)) == 0) {
         nr_handoff_publish(&r->handoff);
-        rc = wait_for_room(r, has_frames);
+        rc = nr_replay_wait(r);
     }
     nr_stamps_settle(r);
     nr_reader_account(r);
-    return rc < 0 ? rc : 0; /* 1: answer_bell() told of the stop */
+    return rc < 0 ? rc : 0; /* 1: nr_reader_answer_bell() told of the stop */
 }
 
 void nr_reader_quiesce(nr_reader *r) {
@@ -438,7 +330,7 @@ static int run_live(nr_reader *r) {
             take_nap(nap_ns, frames);
             frames = 0;
         } else if (rc == 0 && !drive_sources(r, now)) {
-            rc = wait_through_signals(r, TICK_MS);
+            rc = wait_through_signals(r, NR_TICK_MS);
         }
     }
     return rc;
@@ -447,7 +339,7 @@ static int run_live(nr_reader *r) {
 int nr_reader_run(nr_reader *r) {
     nr_store_relaxed(&r->clock.is_used, true);
     if (r->finite) {
-        nr_table_waits(r->table, wait_for_interval, r);
+        nr_table_waits(r->table, nr_reader_await_interval, r);
     }
     const int rc = r->finite ? run_replay(r) : run_live(r);
     if (!r->finite) {

@@ -12,6 +12,7 @@
 #include "source/source.h"
 
 #define NR_TICK_NS (100ull * 1000 * 1000) /* timers, kernel counters, watchdog */
+#define NR_TICK_MS ((int)(NR_TICK_NS / 1000000))
 #define NR_BOOK_WORDS (sizeof(nr_statistics) / sizeof(uint64_t))
 
 /* The frames of a file whose time stamps wait for the next ones to bear them out: stamps.c. */
@@ -96,8 +97,22 @@ static inline uint32_t nr_events_per_frame(const nr_decode_options *options) {
            NR_APP_EVENTS;
 }
 
-/* loop.c: waits until a replay's consumer has made room for the records of the next frame. */
+/* room.c: answers the bell: it tells of the stop (1), or of a source that was added (0). */
+int nr_reader_answer_bell(const nr_reader *reader);
+/* Returns how many frames of a file may be taken when the consumer has come to `tail`. There must
+ * be room for all events of these frames, and for all that the timers may report before each
+ * packet. Then no event is put off, and a file gives the same events however slow its consumer is.
+ * A hand-off too small for that has room for the events of the packets themselves. The frames that
+ * wait in stamps.c have their share, or an empty hand-off. */
+uint32_t nr_replay_allowance(const nr_reader *reader, uint64_t tail);
+/* Waits for a while until the consumer has made room for a frame of a replay; returns as
+ * nr_reader_answer_bell, 0 if the bell was silent. */
+int nr_replay_wait(nr_reader *reader);
+/* Waits until a replay's consumer has made room for the records of the next frame. */
 void nr_reader_await_texts(nr_reader *reader);
+/* Waits for a while until a replay's consumer has taken the interval before: an nr_table_wait.
+ * Returns false after the stop. */
+bool nr_reader_await_interval(void *reader);
 
 /* packet_path.c: dissects frames and accounts for them; they are not needed afterwards. */
 void nr_reader_dissect(nr_reader *reader, const struct nr_frame *frames, uint32_t count);

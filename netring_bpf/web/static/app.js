@@ -91,12 +91,12 @@ const ACTS = {
     showCounts();
   },
   state: showState,
-  note(data) {
-    kept.log = [...kept.log, data].slice(-MOST_LOG);
+  notes(data) {
+    kept.log = [...kept.log, ...data.notes].slice(-MOST_LOG);
     showLog();
   },
-  missed: (data) => ACTS.note({
-    ts: new Date().toISOString(), level: "warning", text: `this page was too slow for ${data.count} updates`,
+  missed: (data) => ACTS.notes({
+    notes: [{ ts: new Date().toISOString(), level: "warning", text: `this page was too slow for ${data.count} updates` }],
   }),
 };
 
@@ -195,6 +195,9 @@ function showFacts() {
     ["CPU", share(health.cpu)],
     ["Without a flow", unkeyed.length ? unkeyed.map(([why, n]) => `${n} ${why.replaceAll("_", " ")}`).join(", ") : "none"],
   ];
+  if (health.devices_online !== undefined) {
+    facts.splice(4, 0, ["Devices online", [`${health.devices_online} of ${health.devices}`, ""]]);
+  }
   if (kept.info.filter) facts.unshift(["Filter", kept.info.filter]);
   const list = at("facts");
   if (list.children.length !== facts.length) {
@@ -216,6 +219,7 @@ function showLog() {
   at("log").replaceChildren(...kept.log.slice().reverse().map((note) => {
     const line = element("li", "", element("time", "", clock(time(note.ts))), isolated(note.text));
     line.dataset.level = note.level;
+    line.title = note.text;
     return line;
   }));
 }
@@ -280,7 +284,8 @@ function showTop(data) {
 
 function deviceRow() {
   const row = cell("tr", "", "row");
-  const title = cell("th", "who", "rowheader", isolated("", "key"), element("span", "badges"), isolated("", "sub"));
+  const line = element("div", "line", isolated("", "key"), element("span", "badges"));
+  const title = cell("th", "who", "rowheader", line, isolated("", "sub"));
   title.scope = "row";
   row.append(
     title,
@@ -294,7 +299,8 @@ function deviceRow() {
 
 function fillDeviceRow(row, device) {
   const [who, address, activity, sent, received, flows, seen] = row.children;
-  const [name, badges, below] = who.children;
+  const [line, below] = who.children;
+  const [name, badges] = line.children;
   say(name, device.name ?? device.vendor ?? device.mac);
   const vendor = device.vendor ?? (device.random ? "private address" : null);
   say(below, [device.name && vendor, device.name || device.vendor ? device.mac : vendor].filter(Boolean).join(" · "));
@@ -411,7 +417,9 @@ async function search() {
     waiting = 0;
     showFlows();
     showCounts();
-    if (query()) announce(`${found.flows.length === MOST_FLOWS ? "At least " : ""}${found.flows.length} flows found`);
+    const size = found.flows.length;
+    const least = size === MOST_FLOWS ? "At least " : "";
+    if (query()) announce(`${least}${size} ${size === 1 ? "flow" : "flows"} found`);
   } catch {
     // the stream tells that the server is away
   }

@@ -2,9 +2,9 @@
 
 import { bits, clock, count, element, show } from "./format.js";
 
-const LEFT = 64, RIGHT = 8, TOP = 8, AXIS = 22, STRIP = 10, GAP = 6;
+const LEFT = 64, RIGHT = 8, TOP = 8, AXIS = 22, STRIP = 10, GAP = 12;
 
-const NICE = [1, 2, 5, 10];
+const NICE = [1, 1.5, 2, 3, 4, 6, 8, 10];
 
 function nice(most) {
   const size = 10 ** Math.floor(Math.log10(Math.max(most, 1)));
@@ -240,7 +240,7 @@ export class Chart {
     const last = Math.max(0, this.#shown.length - 1);
     this.range.max = last;
     const n = this.#cursor === null ? last : this.#shown.findIndex((point) => point.at === this.#cursor);
-    if (document.activeElement !== this.range || this.#cursor === null) this.range.value = n;
+    this.range.value = Math.max(0, n);
     const point = this.#shown[n < 0 ? last : n];
     if (point === undefined) return;
     const said = ["in", "out", "other"].map((kind) => `${kind} ${bits(point[kind]).join(" ")}`);
@@ -249,7 +249,7 @@ export class Chart {
     const gone = this.#shown.reduce((sum, found) => sum + found.lost, 0);
     this.canvas.setAttribute(
       "aria-label",
-      `Throughput of the last ${Math.round(this.#span / 60)} minutes: at most ${bits(peak).join(" ")}; ${gone} frames lost`,
+      `Throughput of the last ${this.#span} seconds: at most ${bits(peak).join(" ")}; ${gone} frames lost`,
     );
   }
 }

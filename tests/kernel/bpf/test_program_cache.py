@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -30,6 +31,24 @@ NOBODY = 65_534
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "cache"
     monkeypatch.setenv("NETRING_BPF_CACHE", str(path))
+    return path
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache whose one entry is the program of ``tcp``."""
+    path = tmp_path_factory.mktemp("compiled") / "cache"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NETRING_BPF_CACHE", str(path))
+        assert not is_cached("tcp")
+    return path
+
+
+@pytest.fixture
+def entry(folder: Path, compiled: Path) -> Path:
+    """The entry of ``tcp``, put into the test's own cache."""
+    shutil.copytree(compiled, folder)
+    [path] = folder.iterdir()
     return path
 
 
@@ -61,10 +80,9 @@ def test_another_program_is_another_entry(folder: Path) -> None:
     assert len(list(folder.iterdir())) == 3
 
 
-def test_another_bcc_or_another_header_tree_compiles_anew(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert not is_cached("tcp")
+@pytest.mark.usefixtures("entry")
+def test_another_bcc_or_another_header_tree_compiles_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert is_cached("tcp")
     original = compiler._fingerprints
     with monkeypatch.context() as patch:
         patch.setattr(
@@ -78,10 +96,11 @@ def test_another_bcc_or_another_header_tree_compiles_anew(
         assert not is_cached("tcp")
 
 
+@pytest.mark.usefixtures("entry")
 def test_a_directory_that_others_can_write_is_not_used(
     folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert not is_cached("tcp")
+    assert is_cached("tcp")
     folder.chmod(0o777)
     assert not is_cached("tcp")
     assert "must belong to user 0 and be closed to others" in caplog.text
@@ -100,9 +119,10 @@ def test_a_link_in_the_place_of_the_directory_is_not_followed(folder: Path, tmp_
 
 
 @pytest.mark.parametrize("harm", ["other owner", "writable", "cut", "changed", "link", "not JSON"])
-def test_an_entry_that_is_not_as_we_wrote_it_is_compiled_anew(folder: Path, harm: str) -> None:
-    assert not is_cached("tcp")
-    [entry] = folder.iterdir()
+def test_an_entry_that_is_not_as_we_wrote_it_is_compiled_anew(
+    folder: Path, entry: Path, harm: str
+) -> None:
+    assert is_cached("tcp")
     whole = entry.read_bytes()
     match harm:
         case "other owner":
@@ -122,9 +142,8 @@ def test_an_entry_that_is_not_as_we_wrote_it_is_compiled_anew(folder: Path, harm
     assert is_cached("tcp")
 
 
-def test_an_entry_the_verifier_refuses_is_compiled_anew(folder: Path) -> None:
-    assert not is_cached("tcp")
-    [entry] = folder.iterdir()
+def test_an_entry_the_verifier_refuses_is_compiled_anew(folder: Path, entry: Path) -> None:
+    assert is_cached("tcp")
     content = Cache(folder).get(entry.name)
     assert content is not None
     made_by = content[: content.index(b'"code"')]

@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 
 from netring_bpf import DeviceOptions, DeviceSeen, FlowOptions, Netring
-from tests.kernel.cli.command import COMMAND
+from netring_bpf.cli.device_printer import HEADER
+from tests.kernel.cli.command import COMMAND, LIMIT
+from tests.kernel.cli.terminal import Terminal
 from tests.support.lab import Namespace
 
 pytestmark = pytest.mark.requires("root", "netns")
@@ -145,3 +147,34 @@ def test_the_command_prints_them(link: Link) -> None:
     out, _ = running.communicate(timeout=60)
     macs = {json.loads(line)["mac"] for line in out.splitlines()}
     assert macs >= {ROUTER, *STATIONS}
+
+
+def test_on_a_terminal_the_table_is_drawn_again_as_it_changes(
+    link: Link, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    command = ["setsid", "--ctty", COMMAND, "devices", "-i", "eth0", "--backend", "tpacket_v3"]
+    with Terminal(200) as terminal:
+        running = link.listener.popen(
+            command, stdin=terminal.line, stdout=terminal.line, stderr=subprocess.PIPE
+        )
+        terminal.hand_over()
+        try:
+            terminal.wait_for(HEADER[:60])  # an empty table comes first
+            talk(link)
+            for mac in (ROUTER, *STATIONS):
+                terminal.wait_for(mac)
+            live = terminal.shown
+            terminal.type(b"\x03")
+            terminal.read_to_the_end()
+            assert running.wait(LIMIT) == 0
+        finally:
+            running.kill()
+            _, said = running.communicate()
+        shown = terminal.shown
+    assert "capturing on eth0" in said
+    assert live.count(HEADER[:60]) >= 2
+    assert "\x1b[2K" in live  # the one before was erased
+    table = shown[shown.rindex(HEADER) :].splitlines()  # printed a last time
+    assert {line.split()[0] for line in table[1:]} >= {ROUTER, *STATIONS}
+    assert not any("\x1b" in line for line in table)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import ipaddress
 import os
 import subprocess
@@ -54,6 +55,11 @@ def frames(count: int, source: str = "10.0.0.1", port: int = 7, **more: Any) -> 
     return [udp(source, target, 4000 + n, port, **more) for n in range(count)]
 
 
+@functools.cache
+def drawn(seed: int) -> tuple[bytes, ...]:
+    return tuple(Frames(seed).batch(size(1500, 15_000)))
+
+
 def held_by(engine: EngineName) -> list[int]:
     return [-1, THREE_CAPABILITIES] if engine == "xdp" else [-1]
 
@@ -64,8 +70,8 @@ def test_in_the_kernel_a_set_decides_as_on_bytes(
     name: str, engine: EngineName, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wanted = CASES[name]
-    some = Frames(3).batch(size(1500, 15_000))
-    some += [ethernet(0x0806, bytes(14) + bytes(map(int, V4[1].split("."))) + bytes(12))]
+    arp = ethernet(0x0806, bytes(14) + bytes(map(int, V4[1].split("."))) + bytes(12))
+    some = [*drawn(3), arp]
     expected = [wanted.matches(frame) for frame in some]
     assert any(expected)
     for held in held_by(engine):
@@ -77,7 +83,7 @@ def test_in_the_kernel_a_set_decides_as_on_bytes(
 @pytest.mark.parametrize("name", size(["hosts", "behind a tag"], list(CASES)))
 def test_a_live_filter_with_a_set_sees_frames_without_their_tag(name: str) -> None:
     wanted = CASES[name].for_interface("lo")
-    some = Frames(4).batch(size(1500, 15_000))
+    some = drawn(4)
     with open_engine("xdp", wanted) as runs:
         said = [runs.matches(frame, len(frame)) for frame in some]
     assert said == [wanted.matches(frame) for frame in some]

@@ -450,6 +450,36 @@ def test_many_pieces_of_a_quic_hello_in_an_order_of_many_holes() -> None:
     assert sum(books.names_missed.values()) == 0
 
 
+def _scattered(hello: bytes, order: list[int], each: int) -> list[Frame]:
+    """A hello of QUIC in as many CRYPTO frames as `order` has, `each` of them in a datagram."""
+    cuts = [len(hello) * n // len(order) for n in range(len(order) + 1)]
+    pieces = [crypto(cuts[n], hello[cuts[n] : cuts[n + 1]]) for n in order]
+    datagrams = [b"".join(pieces[n : n + each]) for n in range(0, len(pieces), each)]
+    return [
+        Frame(udp(CLIENT, SERVER, PORT, 443, seal(padded(data), packet_number=n)), START + n * MS)
+        for n, data in enumerate(datagrams)
+    ]
+
+
+@settings(max_examples=size(30, 1000), deadline=None)
+@given(st.integers(12, 32).flatmap(lambda n: st.permutations(range(n))), st.integers(3, 9))
+def test_pieces_of_a_quic_hello_come_in_any_order(order: list[int], each: int) -> None:
+    hello = client_hello(server_name(b"quic.example") + extension(21, bytes(1300)))
+    events, books = told(_scattered(hello, order, each))
+    [exchange] = exchanges(events)
+    assert (exchange.fields["SERVER_NAME"], "CUT" in exchange.fields) == (b"quic.example", False)
+    assert sum(books.names_missed.values()) == 0
+
+
+def test_too_many_holes_in_a_quic_hello_are_counted() -> None:
+    hello = client_hello(server_name(b"quic.example") + extension(21, bytes(1300)))
+    frames = _scattered(hello, [*range(0, 36, 2), *range(1, 36, 2)], 9)
+    events, books = told(frames)
+    assert books.names_missed["gap"] == 1
+    [exchange] = exchanges(events)  # the first piece is certain
+    assert exchange.fields.keys() == {"VERSION", "CUT"}
+
+
 def test_ldap_in_a_datagram_gives_the_flow_its_label() -> None:
     events, _ = told([Frame(udp(CLIENT, SERVER, PORT, 389, LDAP_SEARCH), START)])
     assert events[-1].protocol == lib.NR_APP_LDAP

@@ -143,6 +143,18 @@ def test_a_head_beyond_the_limit_gives_what_is_there(sides: Sides) -> None:
     assert asked(sides, line) == [Exchange("http", fields)]
 
 
+@pytest.mark.parametrize("version", [b"", b" ", b" H", b" HTTP", b" HTTP/1", b" HTTP/1."])
+def test_the_beginning_of_a_version_is_no_part_of_a_path(sides: Sides, version: bytes) -> None:
+    fields: dict[str, Value] = {"method": b"GET", "path": b"/a b", "cut": 1}
+    assert asked(sides, b"GET /a b" + version) == [Exchange("http", fields)]
+
+
+@pytest.mark.parametrize("path", [b"/HTT", b"/a h", b"/a HTTP/2"])
+def test_other_ends_of_a_path_stay(sides: Sides, path: bytes) -> None:
+    fields: dict[str, Value] = {"method": b"GET", "path": path, "cut": 1}
+    assert asked(sides, b"GET " + path) == [Exchange("http", fields)]
+
+
 @pytest.mark.parametrize(
     ("headers", "count"),
     [

@@ -210,3 +210,19 @@ def test_a_fingerprint_that_is_kept_goes_to_no_other_hello(program: Program) -> 
     for hello in [*hellos, *hellos]:
         message = program.parse(record(hello))
         assert (message.get(JA4), message.get(JA3)) == _expected(program.raw(hello))
+
+
+def test_a_byte_behind_the_numbers_of_a_list_hides_no_difference(program: Program) -> None:
+    for low, high in ((0x001A, 0x1A01), (0x002A, 0x2A01), (0x001A, 0x2A01)):
+        groups = vector(numbers([*range(1, 9), low, high, *range(11, 16)]) + b"\x0a", 2)
+        hello = client_hello(extension(0x000A, groups), ciphers=CIPHERS)
+        message = program.parse(record(hello))
+        assert (message.get(JA4), message.get(JA3)) == _expected(program.raw(hello))
+
+
+def test_long_lists_have_fingerprints_whether_they_are_kept_or_not(program: Program) -> None:
+    for count in [*range(1, 200), 1000]:
+        hello = client_hello(EXTENSIONS, ciphers=[0x1301, *range(0xC000, 0xC000 + count)])
+        for _ in range(2):
+            message = program.parse(record(hello))
+            assert (message.get(JA4), message.get(JA3)) == _expected(program.raw(hello))

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import struct
 
+import pytest
+from scapy.layers.dhcp import BOOTP, DHCP
 from scapy.layers.dns import DNS, DNSQR, DNSRR
 from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet
 
-from netring_bpf import FlowEnded, FlowOptions
+from netring_bpf import AppEvent, FlowEnded, FlowOptions
 from netring_bpf._core import ffi, lib
+from netring_bpf.events.app import DhcpDetails
 from netring_bpf.ring.reader import Reader
-from tests.support.replay import SECOND, START, Frame
+from tests.support.replay import SECOND, START, Frame, replay
 
 ALICE, BOB, RESOLVER, SERVER = "10.0.0.1", "10.0.0.2", "10.0.0.53", "192.0.2.9"
 
@@ -106,3 +109,72 @@ def test_nothing_is_learned_where_only_services_are_wanted() -> None:
         found, reader = responders(frames, names)
         assert found == {ALICE: None}
         assert reader.names.statistics().learned == 0
+
+
+# -- a client that has no address yet --
+
+MAC = bytes.fromhex("020000000077")
+
+
+def dhcp(kind: str, seconds: int = 0, *, id: int = 7, mac: bytes = MAC, **options: str) -> Frame:
+    """A message of a client in search of an address, or of its server."""
+    answers = kind in {"offer", "ack", "nak"}
+    ends = ("10.0.0.254", ALICE) if answers else ("0.0.0.0", "255.255.255.255")
+    ports = {"sport": 67, "dport": 68} if answers else {"sport": 68, "dport": 67}
+    given = ALICE if kind in {"offer", "ack"} else "0.0.0.0"
+    message = BOOTP(op=2 if answers else 1, chaddr=mac + bytes(10), xid=id, yiaddr=given)
+    told = [("message-type", kind), *options.items(), "end"]
+    head = IP(src=ends[0], dst=ends[1]) / UDP(**ports)
+    return frame(head / message / DHCP(options=told), seconds)
+
+
+def exchanges(*frames: Frame) -> list[DhcpDetails]:
+    events, _ = replay(frames, FlowOptions(update_interval=None))
+    apps = [event.app for event in events if isinstance(event, AppEvent)]
+    return [app.details for app in apps if isinstance(app.details, DhcpDetails)]
+
+
+def asked_and_given(**options: str) -> list[Frame]:
+    return [dhcp("request", hostname="pi", vendor_class_id="busybox"), dhcp("ack", 1, **options)]
+
+
+def test_the_answer_to_a_client_without_an_address_has_its_names() -> None:
+    asked, given = exchanges(*asked_and_given())
+    assert (asked.message_types, given.message_types) == (("REQUEST",), ("ACK",))
+    assert (given.host_name, given.vendor_class) == ("pi", "busybox")
+    assert given.assigned == (ALICE,)
+    assert asked.assigned == ()
+
+
+def test_what_the_server_calls_the_client_counts_first() -> None:
+    _, given = exchanges(*asked_and_given(hostname="lamp"))
+    assert (given.host_name, given.vendor_class) == ("lamp", "busybox")
+
+
+def test_an_address_is_learned_under_that_name() -> None:
+    reader = Reader(FlowOptions(update_interval=None))
+    with reader:
+        reader.add_replay(b"".join(f.record() for f in asked_and_given()))
+        assert reader.run() == 0
+        assert [(name.name, name.source) for name in reader.names.of(ALICE)] == [("pi", "dhcp")]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        dhcp("ack", 1, id=8),
+        dhcp("ack", 1, id=7 + 32),  # in the same place
+        dhcp("ack", 1, mac=bytes.fromhex("020000000078")),
+        dhcp("ack", 31),
+        dhcp("offer", 1),
+    ],
+    ids=["transaction", "place", "mac", "late", "offer"],
+)
+def test_other_answers_have_no_names_of_that_client(given: Frame) -> None:
+    assert [said.host_name for said in exchanges(asked_and_given()[0], given)] == ["pi", None]
+
+
+def test_of_two_clients_at_one_place_the_later_one_is_remembered() -> None:
+    first, second = dhcp("request", id=7, hostname="one"), dhcp("request", id=39, hostname="two")
+    said = exchanges(first, second, dhcp("ack", 1, id=7), dhcp("ack", 1, id=39))
+    assert [details.host_name for details in said] == ["one", "two", None, "two"]

@@ -47,7 +47,7 @@ def look(
     is_last: bool = False,
     **more: Any,
 ) -> Health:
-    more = {"lagged": 0, "devices": None, "restarts": 0, **more}
+    more = {"lagged": 0, "devices": None, "devices_online": None, "restarts": 0, **more}
     return meter.measure(books, equations, is_last=is_last, **more)
 
 

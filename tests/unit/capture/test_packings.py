@@ -104,12 +104,12 @@ def test_a_skippable_frame_of_zstd_is_passed_over(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("packing", PACK)
 def test_little_input_gives_much_output_in_pieces(packing: str) -> None:
-    data = PACK[packing](bytes(30_000_000))
+    data = PACK[packing](bytes(8_000_000))
     found = recognise(data)
     assert found is not None
     assert found.name == packing
     sizes = [len(piece) for piece in Unpacker(found).feed(data)]
-    assert sum(sizes) == 30_000_000
+    assert sum(sizes) == 8_000_000
     assert max(sizes) <= 1 << 18
 
 
@@ -159,13 +159,14 @@ def test_a_wrong_checksum_of_gzip_costs_no_frame_of_a_pipe(tmp_path: Path) -> No
     assert "damaged as gzip: " in str(story.error)
 
 
-def good_bytes(data: bytes) -> int:
-    """Unpack the bytes one by one, as slow as can be, and count those that are right."""
+def good_bytes(data: bytes, intact: int) -> int:
+    """Unpack the bytes behind the intact ones one by one, and count those that come out right."""
     found = recognise(data)
     assert found is not None
-    unpacker, content = Unpacker(found), b""
+    unpacker = Unpacker(found)
+    content = b"".join(unpacker.feed(data[:intact]))
     with contextlib.suppress(DamagedError):
-        for at in range(len(data)):
+        for at in range(intact, len(data)):
             content += b"".join(unpacker.feed(data[at : at + 1]))
     pairs = zip(content, WHOLE, strict=False)
     return next((at for at, (got, right) in enumerate(pairs) if got != right), len(content))
@@ -183,7 +184,7 @@ def test_damage_in_the_middle_costs_nothing_before_it(
         data[middle + n] ^= 0xA5
     story = read(tmp_path / "file", bytes(data))
     assert isinstance(story.error, CaptureFileError)
-    assert story.books.file_frames >= complete(good_bytes(bytes(data)))
+    assert story.books.file_frames >= complete(good_bytes(bytes(data), middle))
 
 
 @pytest.mark.parametrize("packing", PACK)

@@ -86,6 +86,29 @@ def test_an_entity_that_is_no_more_is_told_to_be_removed() -> None:
     assert len(third["components"]["device_020000000001"]) > 1
 
 
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"", b"[]", b"5", b"\xff", b"{", b'{"components":[]}', b'{"components":{"a":5}}',
+        b'{"components":{"a":{"x":1,"y":2}}}', b'{"components":{"a":{"platform":[],"y":2}}}',
+        b'{"components":{"a":{"platform":"lock","y":2}}}', b"[" * 100_000,
+        b'{"components":{"link":{"platform":"sensor"}}}',
+    ],
+)  # fmt: skip
+def test_a_message_of_others_removes_nothing(payload: bytes) -> None:
+    made = discovery()
+    assert made.inherit(payload) is False
+    assert made.message(INFO) == discovery().message(INFO)
+
+
+def test_no_more_than_some_entities_are_told_to_be_removed() -> None:
+    made = discovery(devices=1)
+    for number in range(600):
+        message: Any = made.message(INFO, devices=[device(number)])
+    entities = check_discovery(message)
+    assert len(message["components"]) - len(entities) == 256
+
+
 NODES = [
     ("netring", "box"), ("netring", "box/a"), ("netring", "box_a"), ("netring", "box a"),
     ("netring", "Box"), ("site", "box"), ("netring", "site/box"), ("netring", "büro"),

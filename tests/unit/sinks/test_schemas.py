@@ -18,7 +18,7 @@ DIGESTS = {
     ("availability", 1): "8a639dda1242ee19b23f26a6894ce7857d6775ccde04ca9ea41aafdb343621e7",
     ("devices", 1): "319571e9d63c31a7fe19292f48a7d8aad8d90b38c633b827ba7d612f68fa13dd",
     ("events", 1): "e60ba59f5ce2ad1769925b04b0aaafd47452806bad9fa7f7f93e1412ed9e53f9",
-    ("flows", 1): "f2531ce2a33a974649b3cbcb5f8dedd00834a1f031127815da7ed955d2e7f73c",
+    ("flows", 1): "5c81c7b3e45c9b1dbfdc0f4d9613292d58af1169028a569158404aa2fb3bf864",
     ("info", 1): "75dde0a77a26b4aed0af6d5b713e1233fbffe27695ce70a07c4382c8012d4ca3",
     ("link", 1): "502adbac3403f61850a3792d3c8b0b7783f5e6ee9f10f30342659e97a325ca72",
     ("stats", 1): "d8d354559aac2bfa7650a629a8b31dcfc5170b4766e78faaa52ec2603f343fe7",
