@@ -14,11 +14,8 @@ from benchmarks.harness import Options
 from benchmarks.peers import PEERS
 
 NAMES = (
-NAMES = (
     "aggregate", "fanout", "file", "filters", "group", "latency", "live", "mqtt", "pipe", "scale",
     "start", "table",
-)  # fmt: skip
-    "table",
 )  # fmt: skip
 
 

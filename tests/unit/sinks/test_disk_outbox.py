@@ -212,6 +212,14 @@ def test_a_second_owner_is_refused_in_this_process_and_in_another(tmp_path: Path
     subprocess.run(argv, check=True)
 
 
+def test_a_sink_that_is_not_run_leaves_the_folder_to_others(tmp_path: Path) -> None:
+    options = MqttOptions(outbox_dir=tmp_path / "box")
+    first = MqttSink("mqtt://127.0.0.1", options)
+    MqttSink("mqtt://127.0.0.1", options)
+    assert first.statistics().outbox is None
+    box(tmp_path / "box")
+
+
 def test_a_forked_child_does_not_keep_the_folder(tmp_path: Path) -> None:
     outbox = box(tmp_path / "box")
     ready, go = os.pipe()
