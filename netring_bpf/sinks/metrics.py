@@ -132,6 +132,17 @@ _SINK_NOW: Final = {
     "pending": ("sink_pending", "Flows that wait in a sink."),
     "connected": ("sink_connected", "Whether a sink has its connection."),
 }
+_OUTBOX: Final = {
+    "accepted": ("outbox_accepted", "Flows that an outbox on disk took in, over all runs."),
+    "acknowledged": ("outbox_acknowledged", "Flows of an outbox that arrived, over all runs."),
+    "dropped": ("outbox_dropped", "Flows that an outbox gave up, over all runs."),
+    "failures": ("outbox_failures", "Writes that the disk of an outbox refused."),
+}
+_OUTBOX_NOW: Final = {
+    "pending": ("outbox_pending", "Flows that wait in an outbox on disk."),
+    "restored": ("outbox_restored", "Flows that an earlier run had left in an outbox."),
+    "size": ("outbox_size_bytes", "What an outbox takes on the disk."),
+}
 _TOPIC: Final = {
     "offered": ("sink_topic_offered", "Values and events to tell besides flows."),
     "published": ("sink_topic_published", "Messages sent besides flows."),
@@ -235,6 +246,9 @@ def _add_sinks(family: _Family, books: Books) -> None:
             continue
         family.add_all(_SINK, "counter", sink, labels)
         family.add_all(_SINK_NOW, "gauge", sink, labels)
+        if sink.outbox is not None:
+            family.add_all(_OUTBOX, "counter", sink.outbox, labels)
+            family.add_all(_OUTBOX_NOW, "gauge", sink.outbox, labels)
         for topic, told in sink.topics.items():
             family.add_all(_TOPIC, "counter", told, {**labels, "topic": topic})
             family.add_all(_TOPIC_NOW, "gauge", told, {**labels, "topic": topic})

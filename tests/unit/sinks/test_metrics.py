@@ -20,6 +20,7 @@ from netring_bpf import (
 )
 from netring_bpf.sinks.base import TopicStatistics
 from netring_bpf.sinks.metrics import exposition, metrics_of
+from netring_bpf.sinks.outbox import OutboxStatistics
 
 _TEXTS = {"backend", "attach", "name", "takes_flows"}
 
@@ -56,15 +57,16 @@ def test_each_counter_of_the_books_is_a_metric() -> None:
         flows := _numbered(FlowStatistics, 2000),
         queue := _numbered(QueueStatistics, 3000),
         stream := _numbered(SubscriberStatistics, 4000),
-        sink := dataclasses.replace(_numbered(SinkStatistics, 5000), topics={}),  # type: ignore[type-var]
+        sink := dataclasses.replace(_numbered(SinkStatistics, 5000), topics={}, outbox=None),  # type: ignore[type-var]
         capture := dataclasses.replace(
             _numbered(CaptureStatistics, 1000),
             flows=flows,
             queues=(queue,),  # type: ignore[type-var]
         ),
         topic,
+        outbox := _numbered(OutboxStatistics, 8000),
     ]
-    sink = dataclasses.replace(sink, topics={"stats": topic})
+    sink = dataclasses.replace(sink, topics={"stats": topic}, outbox=outbox)  # type: ignore[arg-type]
     books = NetringStatistics(capture, BroadcastStatistics(7000, 1, ()), (sink,), (stream,), 0)  # type: ignore[arg-type]
     told = {
         int(number)
