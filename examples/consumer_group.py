@@ -28,6 +28,11 @@ CREATE TABLE IF NOT EXISTS flows (
 """
 
 
+def say(line: str) -> None:
+    """Print a line in one piece: the processes share the output."""
+    os.write(1, f"{line}\n".encode())
+
+
 def open_table(path: str) -> sqlite3.Connection:
     table = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
     table.execute("PRAGMA journal_mode = WAL")  # readers and a writer do not wait for each other
@@ -55,7 +60,7 @@ def consume(host: str, port: int, node: str, path: str, number: int) -> None:
         client.subscribe(topic, qos=1)
 
     def on_subscribe(*_: object) -> None:
-        print("consumer", number, "subscribed", flush=True)
+        say(f"consumer {number} subscribed")
 
     def on_message(_client: Client, _data: object, message: MQTTMessage) -> None:
         rows = [
@@ -101,7 +106,7 @@ def main(broker: str, node: str, path: str, processes: str = "2") -> None:
                 arguments = (host, int(port or 1883), node, path, number)
                 group[number] = start(target=consume, args=arguments)
                 group[number].start()
-                print("consumer", number, "is process", group[number].pid, flush=True)
+                say(f"consumer {number} is process {group[number].pid}")
         multiprocessing.connection.wait([woken, *(one.sentinel for one in group.values())])
     for one in group.values():
         one.terminate()
@@ -110,7 +115,7 @@ def main(broker: str, node: str, path: str, processes: str = "2") -> None:
     with open_table(path) as table:
         query = "SELECT consumer, count(*) FROM flows GROUP BY consumer"
         for number, count in table.execute(query):
-            print("consumer", number, "took", count, "flows", flush=True)
+            say(f"consumer {number} took {count} flows")
 
 
 if __name__ == "__main__":
