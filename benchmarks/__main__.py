@@ -15,8 +15,7 @@ from benchmarks.peers import PEERS
 
 NAMES = (
     "aggregate", "fanout", "file", "filters", "group", "latency", "live", "mqtt", "pipe", "scale",
-    "start",
-    "table",
+    "start", "table",
 )  # fmt: skip
 
 

@@ -28,7 +28,7 @@ from tests.support.broker import Broker
 
 __all__ = ["run"]
 
-_FLOWS = 200_000
+_FLOWS = 50_000
 _BATCH = 100
 _MEMBERS = (1, 2, 4)
 _FLOOR = "floor: mosquitto_sub"

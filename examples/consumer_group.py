@@ -12,6 +12,7 @@ import os
 import signal
 import sqlite3
 import sys
+import threading
 
 from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
@@ -27,8 +28,13 @@ CREATE TABLE IF NOT EXISTS flows (
 """
 
 
+def say(line: str) -> None:
+    """Print a line in one piece: the processes share the output."""
+    os.write(1, f"{line}\n".encode())
+
+
 def open_table(path: str) -> sqlite3.Connection:
-    table = sqlite3.connect(path, timeout=60, isolation_level=None)
+    table = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
     table.execute("PRAGMA journal_mode = WAL")  # readers and a writer do not wait for each other
     table.execute("PRAGMA synchronous = NORMAL")
     table.execute(SCHEMA)
@@ -37,6 +43,9 @@ def open_table(path: str) -> sqlite3.Connection:
 
 def consume(host: str, port: int, node: str, path: str, number: int) -> None:
     """Take messages until SIGTERM. This is one process of the group."""
+    # A handler of signals could come while paho holds a lock, so this waits for them instead. The
+    # parent passes SIGINT on as SIGTERM.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     table = open_table(path)
     topic = f"$share/{GROUP}/netring/{node}/flows"
     # The session outlives the process: the next one with this name gets what this one has not
@@ -51,7 +60,7 @@ def consume(host: str, port: int, node: str, path: str, number: int) -> None:
         client.subscribe(topic, qos=1)
 
     def on_subscribe(*_: object) -> None:
-        print("consumer", number, "subscribed", flush=True)
+        say(f"consumer {number} subscribed")
 
     def on_message(_client: Client, _data: object, message: MQTTMessage) -> None:
         rows = [
@@ -66,11 +75,13 @@ def consume(host: str, port: int, node: str, path: str, number: int) -> None:
     client.on_connect = on_connect
     client.on_subscribe = on_subscribe
     client.on_message = on_message
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent sends SIGTERM
-    signal.signal(signal.SIGTERM, lambda *_: client.disconnect())
     client.connect_async(host, port, clean_start=False, properties=session)
-    client.loop_forever(retry_first_connection=True)
-    table.close()
+    network = threading.Thread(target=client.loop_forever, args=(1.0, True), daemon=True)
+    network.start()
+    while network.is_alive() and signal.sigtimedwait({signal.SIGTERM}, 1.0) is None:
+        continue
+    client.disconnect()
+    network.join(10.0)
 
 
 def main(broker: str, node: str, path: str, processes: str = "2") -> None:
@@ -95,7 +106,7 @@ def main(broker: str, node: str, path: str, processes: str = "2") -> None:
                 arguments = (host, int(port or 1883), node, path, number)
                 group[number] = start(target=consume, args=arguments)
                 group[number].start()
-                print("consumer", number, "is process", group[number].pid, flush=True)
+                say(f"consumer {number} is process {group[number].pid}")
         multiprocessing.connection.wait([woken, *(one.sentinel for one in group.values())])
     for one in group.values():
         one.terminate()
@@ -104,7 +115,7 @@ def main(broker: str, node: str, path: str, processes: str = "2") -> None:
     with open_table(path) as table:
         query = "SELECT consumer, count(*) FROM flows GROUP BY consumer"
         for number, count in table.execute(query):
-            print("consumer", number, "took", count, "flows", flush=True)
+            say(f"consumer {number} took {count} flows")
 
 
 if __name__ == "__main__":

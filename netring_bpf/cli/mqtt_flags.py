@@ -170,6 +170,8 @@ def check_mqtt_flags(parser: argparse.ArgumentParser, given: argparse.Namespace)
             parser.error("--home-assistant needs --mqtt and a URL")
         if given.stats_interval is not None and not given.metrics:
             parser.error("--stats-interval needs --mqtt or --metrics, which publish statistics")
+    if given.mqtt_outbox_bytes is not None and given.mqtt_outbox_dir is None:
+        parser.error("--mqtt-outbox-bytes needs --mqtt-outbox-dir")
     for flag in _OF_HOME_ASSISTANT:
         if getattr(given, flag) is not None and not given.home_assistant:
             parser.error(f"--{flag.replace('_', '-')} needs --home-assistant")

@@ -33,6 +33,7 @@ from netring_bpf.sinks.outbox_folder import (
     OutboxFolder,
     Saved,
     Segment,
+    Synced,
 )
 
 __all__ = ["DiskOutbox"]
@@ -102,10 +103,14 @@ class DiskOutbox(Outbox):
         self._next = found.end  # the number of the next record that is written
         self._saved_mark: Mark | None = None
         self._saving: asyncio.Future[Saved] | None = None
+        self._syncing: asyncio.Future[Synced] | None = None
+        self._unsynced = False
+        self._removable: tuple[int, ...] = ()  # garbage, by the word of a mark that is written
         self._more = False  # whether the latest write was too small for all that waits
         self._failures = 0
         self._failing = False
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="netring-outbox")
+        self._syncer = ThreadPoolExecutor(1, thread_name_prefix="netring-outbox-sync")
         self._hurry = asyncio.Event()
         self._hungry = asyncio.Event()
         self._restored = self._accepted = self._on_disk + found.torn
@@ -152,13 +157,17 @@ class DiskOutbox(Outbox):
                 await self._save()
                 while not self._failing and await self._save():
                     pass
+                while self._syncing is not None:
+                    await asyncio.shield(self._syncing)
         except TimeoutError:
             _log.warning("outbox %s: the disk does not answer", self._shown)
         finally:
             # A disk that hangs keeps the folder until it answers.
+            answers = self._saving is None and self._syncing is None
             closing = loop.run_in_executor(self._executor, self._folder.close)
             self._executor.shutdown(wait=False)
-        if self._saving is None:
+            self._syncer.shutdown(wait=False)
+        if answers:
             await closing
 
     def give_back(self) -> None:
@@ -307,7 +316,7 @@ class DiskOutbox(Outbox):
         self._passed = 0
         loop = asyncio.get_running_loop()
         self._saving = loop.run_in_executor(
-            self._executor, self._folder.save, segment.serial, mark, records, tuple(self._garbage)
+            self._executor, self._folder.save, segment.serial, mark, records
         )
         self._saving.add_done_callback(
             lambda saving: self._saved(saving.result(), segment, mark, len(records))
@@ -335,8 +344,7 @@ class DiskOutbox(Outbox):
     def _saved(self, saved: Saved, segment: Segment, mark: Mark, count: int) -> None:
         """Take over how a write ended."""
         self._saving = None
-        for serial in saved.removed:
-            self._garbage.pop(serial, None)
+        self._removable = tuple(self._garbage)
         self._growing = saved.error is None
         if saved.error is None:
             segment.size += saved.written
@@ -359,6 +367,25 @@ class DiskOutbox(Outbox):
                 self._garbage.setdefault(segment.serial, saved.written)
         self._writing = self._passed = self._tail_writing = 0
         self._signal()
+        self._unsynced = True
+        self._begin_sync()
+
+    def _begin_sync(self) -> None:
+        """Let the disk take what was written, one sync at a time."""
+        if self._syncing is None and self._unsynced:
+            self._unsynced = False
+            loop = asyncio.get_running_loop()
+            self._syncing = loop.run_in_executor(self._syncer, self._folder.sync, self._removable)
+            self._syncing.add_done_callback(lambda syncing: self._synced(syncing.result()))
+
+    def _synced(self, synced: Synced) -> None:
+        self._syncing = None
+        for serial in synced.removed:
+            self._garbage.pop(serial, None)
+        if synced.error is not None:
+            self._failed(synced.error)
+            self._growing = False
+        self._begin_sync()
 
     def _failed(self, error: OSError) -> None:
         self._failures += 1

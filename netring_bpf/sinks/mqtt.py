@@ -48,6 +48,7 @@ from netring_bpf.sinks.mqtt_state import StateBoard
 from netring_bpf.sinks.mqtt_tls import tls_context
 from netring_bpf.sinks.mqtt_topics import Topics
 from netring_bpf.sinks.outbox import Outbox
+from netring_bpf.sinks.outbox_folder import OutboxFolder
 from netring_bpf.sinks.topic import LONGEST_TOPIC
 
 __all__ = ["MqttOptions", "MqttSink"]
@@ -83,7 +84,7 @@ class MqttSink:
     limits that the broker sets. With ``mqtts://`` and ``wss://`` it verifies the certificate and
     the host name.
 
-    Raises ``SinkError`` for a URL, credentials or certificates that it cannot use.
+    Raises ``SinkError`` for a URL, credentials, certificates or a folder that it cannot use.
     """
 
     def __init__(self, url: str, options: MqttOptions | None = None) -> None:
@@ -97,7 +98,14 @@ class MqttSink:
                 self,
                 self._broker.secure_scheme,
             )
-        self._outbox = self._new_outbox()
+        self._outbox = Outbox(
+            self._options.outbox,
+            batch_records=self._options.batch_flows,
+            batch_bytes=self._options.batch_bytes,
+        )
+        if self._options.outbox_dir is not None:
+            # Only tried: a sink that is never run must not keep the folder from another.
+            OutboxFolder(Path(self._options.outbox_dir)).close()
         self._flows_topic = ""
         self._node: NodeTopics
         self._interface: str | None = None
@@ -167,6 +175,8 @@ class MqttSink:
         self._used = True
         self._set_topics(events.interface)
         try:
+            if self._options.outbox_dir is not None:
+                self._outbox = await asyncio.to_thread(self._open_outbox)
             await self._run(events)
         except NetringError:
             raise
@@ -196,7 +206,8 @@ class MqttSink:
         finally:
             await self._outbox.end()
         if self._outbox.pending:
-            _log.warning("%s: closed with %d flows not sent", self, self._outbox.pending)
+            where = "" if self._options.outbox_dir is None else "; they stay on the disk"
+            _log.warning("%s: closed with %d flows not sent%s", self, self._outbox.pending, where)
 
     @property
     def _status_topic(self) -> str | None:
@@ -224,12 +235,9 @@ class MqttSink:
 
     # -- stream → outbox --
 
-    def _new_outbox(self) -> Outbox:
+    def _open_outbox(self) -> DiskOutbox:
         options = self._options
-        if options.outbox_dir is None:
-            return Outbox(
-                options.outbox, batch_records=options.batch_flows, batch_bytes=options.batch_bytes
-            )
+        assert options.outbox_dir is not None
         return DiskOutbox(
             Path(options.outbox_dir),
             options.outbox_bytes,

@@ -24,7 +24,16 @@ from typing import Any, Final
 from netring_bpf.errors import OutboxError, OutboxInUseError
 from netring_bpf.fork import close_in_child
 
-__all__ = ["ENTRY_BYTES", "MARK_BYTES", "Mark", "OutboxFolder", "Recovered", "Saved", "Segment"]
+__all__ = [
+    "ENTRY_BYTES",
+    "MARK_BYTES",
+    "Mark",
+    "OutboxFolder",
+    "Recovered",
+    "Saved",
+    "Segment",
+    "Synced",
+]
 
 _VERSION: Final = 1
 # No text has this first byte in it (0xF5 is no UTF-8): a search for the next entry cannot end
@@ -94,12 +103,18 @@ class Saved:
     """The outcome of ``save``; ``error`` is None if all was written.
 
     ``left``: after an error, whether a new segment without worth could not be removed.
-    ``removed``: the serials of the segments that are gone.
     """
 
     error: OSError | None
     written: int
     left: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Synced:
+    """The outcome of ``sync``. ``removed``: the serials of the segments that are gone."""
+
+    error: OSError | None
     removed: frozenset[int]
 
 
@@ -115,6 +130,7 @@ class OutboxFolder:
         self._current = -1  # the segment that grows
         self._serial = -1
         self._size = 0
+        self._unsynced: list[int] = []  # descriptors, to be closed by who syncs
         self._cache = _Parsed(-1, b"", [], [])
         close_in_child(self)
 
@@ -124,6 +140,9 @@ class OutboxFolder:
     def abandon(self) -> None:
         """In a forked child: close the copies; the parent keeps the lock."""
         self._close_segment()
+        unsynced, self._unsynced = getattr(self, "_unsynced", []), []
+        for descriptor in unsynced:
+            os.close(descriptor)
         folder, self._folder = getattr(self, "_folder", -1), -1
         if folder >= 0:
             os.close(folder)
@@ -201,10 +220,8 @@ class OutboxFolder:
         """The serial of a new segment."""
         return self._serial + 1
 
-    def save(
-        self, serial: int, mark: Mark, records: Sequence[bytes], garbage: Sequence[int]
-    ) -> Saved:
-        """Append the mark and the records to a segment, sync it, then remove others.
+    def save(self, serial: int, mark: Mark, records: Sequence[bytes]) -> Saved:
+        """Append the mark and the records to a segment.
 
         After an error the file is as before, if the kernel lets it. The next call must name a new
         segment then.
@@ -218,7 +235,23 @@ class OutboxFolder:
             self._append(serial, data)
         except OSError as failure:
             error, left = failure, not self._undo()
-        return Saved(error, len(data), left, frozenset(filter(self._remove, garbage)))
+        return Saved(error, len(data), left)
+
+    def sync(self, garbage: Sequence[int]) -> Synced:
+        """Wait until the disk has what was written, then remove segments.
+
+        This may run in another thread than the rest: a slow disk must not hold up writes.
+        """
+        unsynced, self._unsynced = self._unsynced, []
+        error: OSError | None = None
+        for descriptor in unsynced:
+            try:
+                os.fdatasync(descriptor)
+            except OSError as failure:
+                error = failure
+            finally:
+                os.close(descriptor)
+        return Synced(error, frozenset(filter(self._remove, garbage)))
 
     def _append(self, serial: int, data: bytes) -> None:
         if serial != self._serial or self._current < 0:
@@ -226,11 +259,11 @@ class OutboxFolder:
             self._serial, self._size = serial, 0
             flags = _WRITE | os.O_CREAT | os.O_EXCL
             self._current = os.open(_name(serial), flags, 0o600, dir_fd=self._folder)
-            os.fsync(self._folder)
+            self._unsynced.append(os.dup(self._folder))
         view = memoryview(data)
         while view:
             view = view[os.write(self._current, view) :]
-        os.fdatasync(self._current)
+        self._unsynced.append(os.dup(self._current))
         self._size += len(data)
 
     def _undo(self) -> bool:
@@ -245,7 +278,6 @@ class OutboxFolder:
                 os.unlink(_name(self._serial), dir_fd=self._folder)
             elif self._current >= 0:
                 os.ftruncate(self._current, self._size)
-                os.fdatasync(self._current)
         except OSError:
             return not new
         finally:
@@ -258,8 +290,6 @@ class OutboxFolder:
             os.close(descriptor)
 
     def _remove(self, serial: int) -> bool:
-        if self._cache.serial == serial:
-            self._cache = _Parsed(-1, b"", [], [])
         try:
             os.unlink(_name(serial), dir_fd=self._folder)
         except FileNotFoundError:

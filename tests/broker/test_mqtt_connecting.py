@@ -390,9 +390,10 @@ def test_no_callback_fails_and_no_descriptor_stays_when_the_broker_dies_under_lo
             offering = asyncio.create_task(offer())
             for _ in range(12):
                 await until_more(lambda: sink.statistics().acknowledged, 500)
+                goal = sink.statistics().reconnects + 1
                 broker.kill()
                 await asyncio.to_thread(broker.start)
-                await until_more(lambda: sink.statistics().reconnects, 1)
+                await until(lambda goal=goal: sink.statistics().reconnects >= goal)
             offering.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await offering

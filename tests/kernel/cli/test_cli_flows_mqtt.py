@@ -185,6 +185,29 @@ def test_flags_name_the_certificates(namespace: Namespace, tmp_path: Path) -> No
     assert f"{broker.url}: 1 flows accepted, 1 acknowledged, 0 dropped" in said
 
 
+@pytest.mark.requires("broker")
+def test_flows_of_a_command_without_a_broker_are_sent_by_the_next(
+    namespace: Namespace, tmp_path: Path
+) -> None:
+    namespace.ip("link set lo up")
+    flags = ["--mqtt-node", "left", "--mqtt-outbox-dir", str(tmp_path / "outbox")]
+    with Broker(namespace=namespace) as broker:
+        broker.stop()
+        with Flows(namespace, *LISTEN, "--mqtt", broker.url, *flags).capturing() as command:
+            send(namespace, query(1001))
+            command.printed("started", 1001)
+            done = command.finish(signal.SIGINT)
+        assert "closed with 1 flows not sent; they stay on the disk" in " ".join(done.err)
+        broker.start()
+        with (
+            MosquittoSub(broker.port, "netring/left/flows", namespace=namespace) as subscriber,
+            Flows(namespace, *LISTEN, "--mqtt", broker.url, *flags).capturing() as command,
+        ):
+            messages = subscriber.wait_for(lambda got: len(got) == 1)
+            command.finish(signal.SIGINT)
+    assert [record["orig_port"] for record in records_of(messages)] == [1001]
+
+
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
@@ -193,6 +216,15 @@ def test_flags_name_the_certificates(namespace: Namespace, tmp_path: Path) -> No
         (["--mqtt", "mqtt://x", "--mqtt-prefix", "$SYS"], "must be the beginning of a topic"),
         (["--mqtt", "mqtt://x", "--mqtt-key", "k"], "must be the key of a certfile"),
         (["--mqtt", "mqtt://x", "--mqtt-version", "4"], "invalid choice: '4'"),
+        (["--mqtt-outbox-dir", "d"], "--mqtt-outbox-dir needs --mqtt and a URL"),
+        (
+            ["--mqtt", "mqtt://x", "--mqtt-outbox-bytes", "2097152"],
+            "--mqtt-outbox-bytes needs --mqtt-outbox-dir",
+        ),
+        (
+            ["--mqtt", "mqtt://x", "--mqtt-outbox-dir", "d", "--mqtt-outbox-bytes", "1"],
+            "must be from 1 MiB",
+        ),
     ],
 )
 def test_flags_that_do_not_fit_are_refused(

@@ -58,7 +58,9 @@ def in_time(work: Coroutine[Any, Any, None]) -> None:
 
 async def saved(outbox: DiskOutbox) -> None:
     """Wait until all that was accepted is on the disk."""
-    await until(lambda: outbox._unwritten == 0 and outbox._saving is None)
+    await until(
+        lambda: outbox._unwritten == 0 and outbox._saving is None and outbox._syncing is None
+    )
 
 
 class Kept:
@@ -84,6 +86,7 @@ async def kill(outbox: DiskOutbox, tasks: Kept) -> None:
     if outbox._saving is not None:
         await asyncio.wait([outbox._saving])
     outbox._executor.shutdown()
+    outbox._syncer.shutdown()
     outbox._folder.close()
 
 
@@ -212,6 +215,14 @@ def test_a_second_owner_is_refused_in_this_process_and_in_another(tmp_path: Path
     subprocess.run(argv, check=True)
 
 
+def test_a_sink_that_is_not_run_leaves_the_folder_to_others(tmp_path: Path) -> None:
+    options = MqttOptions(outbox_dir=tmp_path / "box")
+    first = MqttSink("mqtt://127.0.0.1", options)
+    MqttSink("mqtt://127.0.0.1", options)
+    assert first.statistics().outbox is None
+    box(tmp_path / "box")
+
+
 def test_a_forked_child_does_not_keep_the_folder(tmp_path: Path) -> None:
     outbox = box(tmp_path / "box")
     ready, go = os.pipe()
@@ -282,7 +293,7 @@ def test_a_link_in_the_place_of_a_segment_is_not_followed(tmp_path: Path) -> Non
 
 def test_an_outbox_of_another_version_is_left_alone(tmp_path: Path) -> None:
     folder = OutboxFolder(tmp_path / "box")
-    folder.save(1, Mark(end=1), [b"1"], ())
+    folder.save(1, Mark(end=1), [b"1"])
     folder.close()
     (segment,) = (tmp_path / "box").iterdir()
     whole = segment.read_bytes()
@@ -405,7 +416,7 @@ def left_behind(folder: Path, saves: list[int], head: int = 0) -> list[Path]:
         records = numbered(total, total + count, 20)
         total += count
         serial = 1 + at // 3
-        done = owner.save(serial, Mark(min(head, total), {}, min(head, total), total), records, ())
+        done = owner.save(serial, Mark(min(head, total), {}, min(head, total), total), records)
         assert done.error is None
     owner.close()
     return sorted(folder.iterdir())

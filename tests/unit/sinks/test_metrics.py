@@ -68,7 +68,7 @@ def test_each_counter_of_the_books_is_a_metric() -> None:
         flows := _numbered(FlowStatistics, 2000),
         queue := _numbered(QueueStatistics, 3000),
         stream := _numbered(SubscriberStatistics, 4000),
-        sink := dataclasses.replace(_numbered(SinkStatistics, 5000), topics={}),  # type: ignore[type-var]
+        sink := dataclasses.replace(_numbered(SinkStatistics, 5000), topics={}, outbox=None),  # type: ignore[type-var]
         capture := dataclasses.replace(
             _numbered(CaptureStatistics, 1000),
             flows=flows,
