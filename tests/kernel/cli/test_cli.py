@@ -14,6 +14,8 @@ from netring_bpf.cli.app import parser
 from tests.kernel.cli.command import COMMAND, LIMIT
 from tests.support.rig import PORT
 
+COMMANDS = ["flows", "devices", "top", "filter", "record", "serve", "mqtt"]
+
 
 @pytest.mark.parametrize(
     "arguments",
@@ -55,7 +57,7 @@ def test_without_a_command_the_help_lists_the_commands(
     assert shown.startswith("Usage: netring-bpf [-h] [--version] COMMAND ...\n")
     listed = shown.partition("commands:\n")[2].partition("\n\n")[0]
     named = [line.split()[0] for line in listed.splitlines() if not line.startswith("   ")]
-    assert named == ["flows", "devices", "top", "filter", "record", "serve", "mqtt"]
+    assert named == COMMANDS
     assert "netring-bpf flows -i eth1 tcp port 443\n" in shown
     assert "COMMAND --help" in shown
 
@@ -84,7 +86,15 @@ def test_the_parser_has_a_subparser_for_each_command() -> None:
     whole = parser()
     [commands] = [action for action in whole._actions if action.nargs == argparse.PARSER]
     assert isinstance(commands.choices, dict)
-    assert list(commands.choices) == ["flows", "devices", "top", "filter", "record", "serve", "mqtt"]
+    assert list(commands.choices) == [
+        "flows",
+        "devices",
+        "top",
+        "filter",
+        "record",
+        "serve",
+        "mqtt",
+    ]
     for name, command in commands.choices.items():
         assert command.prog == f"netring-bpf {name}"
         flags = [flag for action in command._actions for flag in action.option_strings]
