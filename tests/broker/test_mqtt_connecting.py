@@ -392,7 +392,7 @@ def test_no_callback_fails_and_no_descriptor_stays_when_the_broker_dies_under_lo
                 await until_more(lambda: sink.statistics().acknowledged, 500)
                 goal = sink.statistics().reconnects + 1
                 broker.kill()
-                await asyncio.to_thread(broker.start)
+                broker.start()
                 await until(lambda goal=goal: sink.statistics().reconnects >= goal)
             offering.cancel()
             with contextlib.suppress(asyncio.CancelledError):
