@@ -23,11 +23,11 @@ from tests.support.events import ended
 from tests.support.paths import ROOT
 from tests.support.patience import until, wait_until
 from tests.support.process import spawn
-from tests.support.sizes import size
+from tests.support.sizes import soak
 
 pytestmark = pytest.mark.requires("broker")
 
-FLOWS = size(8000, 100_000)
+FLOWS = soak(8000, 20_000, 100_000)
 
 
 class Group:
@@ -114,7 +114,7 @@ def test_each_flow_is_taken_once_by_one_of_the_processes(tmp_path: Path) -> None
 def test_no_flow_is_lost_where_processes_are_killed_in_the_middle(tmp_path: Path) -> None:
     with Broker() as broker, group(broker, tmp_path, 3) as running:
         sink = MqttSink(broker.url, MqttOptions(**FAST))
-        kills = size(2, 10)
+        kills = soak(2, 4, 10)
 
         async def script(broadcast: FlowBroadcast) -> None:
             await connected(sink)

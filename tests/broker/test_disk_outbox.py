@@ -24,11 +24,11 @@ from tests.support.broker import Broker, MosquittoSub
 from tests.support.paths import ROOT
 from tests.support.patience import wait_until
 from tests.support.process import spawn
-from tests.support.sizes import size
+from tests.support.sizes import size, soak
 
 pytestmark = pytest.mark.requires("broker")
 
-KILLS = size(6, 200)
+KILLS = soak(6, 20, 200)
 BOUND = 0.5  # seconds, as docs/outbox.md promises
 MARKER = "netring/box/marker"
 _ENTRY = struct.Struct("<Qd")

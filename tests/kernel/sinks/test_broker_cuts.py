@@ -25,11 +25,11 @@ from tests.support.frames import udp
 from tests.support.patience import until
 from tests.support.rig import PORT, SENDER, assert_balanced, wire
 from tests.support.sender import send_frames
-from tests.support.sizes import size
+from tests.support.sizes import soak
 
 pytestmark = pytest.mark.requires("root", "netns", "bcc", "broker")
 
-CUTS = size(5, 500)
+CUTS = soak(5, 40, 500)
 FLOWS = 200  # between two cuts
 
 

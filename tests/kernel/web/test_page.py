@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
 import time
 from collections.abc import Iterator
@@ -23,13 +22,13 @@ from tests.support.household import DEVICES, client_hello, dhcp, download, looku
 from tests.support.lab import Namespace
 from tests.support.patience import until
 from tests.support.rig import assert_balanced
-from tests.support.sizes import size
+from tests.support.sizes import size, soak
 from tests.support.web import TOKEN
 
 pytestmark = pytest.mark.requires("root", "netns", "browser")
 
 # Seconds of events for the page: an hour with NETRING_SOAK, which CI does not set.
-EVENT_SECONDS = 3600 if os.environ.get("NETRING_SOAK") else 1200
+EVENT_SECONDS = soak(1200, 1200, 3600)
 
 TELEVISION = DEVICES[0][1:]
 SERVER = "198.51.100.7"

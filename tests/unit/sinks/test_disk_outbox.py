@@ -25,7 +25,7 @@ from netring_bpf.sinks.mqtt import MqttOptions, MqttSink
 from netring_bpf.sinks.outbox import OutboxStatistics
 from netring_bpf.sinks.outbox_folder import Mark, OutboxFolder
 from tests.support.patience import PATIENCE, until
-from tests.support.sizes import size
+from tests.support.sizes import soak
 
 MIB = 1 << 20
 
@@ -444,7 +444,7 @@ def read_all(folder: Path) -> tuple[list[bytes], DiskOutbox]:
     return got, result[0]
 
 
-@settings(max_examples=size(40, 1000), deadline=None)
+@settings(max_examples=soak(40, 150, 1000), deadline=None)
 @given(saves=st.lists(st.integers(1, 5), min_size=1, max_size=7), cut=st.floats(0, 1))
 def test_a_tail_torn_at_any_byte_is_cut_and_what_is_before_it_is_read(
     saves: list[int], cut: float
@@ -468,7 +468,7 @@ def test_a_tail_torn_at_any_byte_is_cut_and_what_is_before_it_is_read(
         assert all(record in got for record in numbered(0, total, 20) if record in kept)
 
 
-@settings(max_examples=size(60, 2000), deadline=None)
+@settings(max_examples=soak(60, 150, 2000), deadline=None)
 @given(
     saves=st.lists(st.integers(1, 5), min_size=1, max_size=7),
     head=st.integers(0, 3),
@@ -495,7 +495,7 @@ def test_a_byte_changed_anywhere_costs_one_entry_and_is_counted(
             assert sum(outbox.dropped.values()) <= 1
 
 
-@settings(max_examples=size(40, 1000), deadline=None)
+@settings(max_examples=soak(40, 150, 1000), deadline=None)
 @given(
     saves=st.lists(st.integers(1, 5), min_size=1, max_size=9),
     noise=st.lists(st.tuples(st.floats(0, 1), st.binary(max_size=60)), max_size=6),
@@ -550,7 +550,7 @@ STEPS = [
 ]  # fmt: skip
 
 
-@settings(max_examples=size(40, 1000), deadline=None)
+@settings(max_examples=soak(40, 150, 1000), deadline=None)
 @given(limit=st.integers(4, 40), steps=st.lists(st.sampled_from(STEPS), max_size=60))
 def test_the_books_balance_whatever_happens(limit: int, steps: list[str]) -> None:
     async def main(folder: Path, disk: Disk) -> None:
