@@ -12,6 +12,7 @@ from netring_bpf import (
     Event,
     FlowEnd,
     FlowEnded,
+    FlowOptions,
     FlowStarted,
     FlowSubscriber,
     LinkDown,
@@ -54,7 +55,9 @@ async def share_of_a_cpu(events: FlowSubscriber) -> float:
 @pytest.mark.parametrize("way", WAYS)
 def test_down_up_and_deletion_reach_every_subscriber(way: str) -> None:
     async def run(namespace: Namespace) -> None:
-        ring = Netring(PORT, netns=namespace.path, **WAYS[way].options())
+        # No flow times out, however slow the machine is.
+        flow = FlowOptions(idle_udp=3600, port_timeouts=())
+        ring = Netring(PORT, netns=namespace.path, flow=flow, **WAYS[way].options())
         events, other = ring.subscribe(errors="event"), ring.subscribe(errors="event")
         async with ring, events, other:
             await send_one(namespace, 1)

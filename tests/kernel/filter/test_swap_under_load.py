@@ -25,7 +25,7 @@ TICK = 1 << 22  # ns: what the frames say of the time they were sent
 # TPACKET_V3 has a frame's time from a moment before its filter. A filter comes back after seven
 # others, so its times stay far apart from each other by comparison.
 SLACK = 20_000_000  # ns
-DWELL = 0.01
+DWELL = size(0.05, 0.01)
 
 
 async def swap_under_load(namespace: Namespace, way: Way, swaps: int) -> None:
