@@ -27,7 +27,7 @@ from tests.native.app.hellos import client_hello, record, server_name
 from tests.support.frames import ethernet, icmp_echo, tcp, udp
 from tests.support.replay import SECOND, START, Frame
 from tests.support.savefiles import pcap
-from tests.support.sizes import size
+from tests.support.sizes import soak
 from tests.support.stats import flow_rows, flow_traffic, rows_of, stats_of, sum_of_tops, traffic_of
 
 A, B, FAR = "10.0.0.1", "10.0.0.2", "203.0.113.9"
@@ -87,7 +87,7 @@ def without_health(stats: Sequence[StatsUpdated]) -> list[tuple[object, ...]]:
 
 @pytest.mark.parametrize("interval", [0.25, 3.0, 3600.0])
 def test_sums_of_a_large_capture_are_those_of_its_flows(interval: float) -> None:
-    capture = captures.make(size(50_000, 1_000_000))
+    capture = captures.make(soak(50_000, 200_000, 1_000_000))
     options = StatsOptions(interval=interval, top=1000, capacity=65_536)
     events = read(capture.path, options)
     stats = stats_of(events)
