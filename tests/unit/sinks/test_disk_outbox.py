@@ -129,6 +129,30 @@ def test_records_leave_in_order_and_the_books_go_on_over_restarts(tmp_path: Path
     assert (total.accepted, total.acknowledged, total.pending, total.restored) == (111, 110, 0, 0)
 
 
+@pytest.mark.parametrize("part", ["write", "sync"])
+def test_closing_lets_the_loop_tell_that_the_disk_is_done(tmp_path: Path, part: str) -> None:
+    async def main() -> None:
+        outbox = box(tmp_path)
+        outbox.accept([b"one"])
+        if part == "write":
+            assert outbox._begin_save()
+            thread, working = outbox._executor, outbox._saving
+        else:
+            assert outbox._begin_save()
+            while outbox._syncing is None:
+                await asyncio.sleep(0)
+            thread, working = outbox._syncer, outbox._syncing
+        assert working is not None
+        thread.submit(int).result()  # the thread is done, and the loop has not run since
+        while not working.done():
+            await asyncio.sleep(0)
+        # Done, and its callback comes in the loop's next round.
+        await outbox.end()
+        assert (outbox._saving, outbox._syncing, outbox.pending) == (None, None, 1)
+
+    in_time(main())
+
+
 def test_a_backlog_beyond_memory_waits_on_the_disk_alone(tmp_path: Path) -> None:
     async def main() -> None:
         async with Kept(tmp_path / "box", limit=100) as outbox:
