@@ -70,7 +70,7 @@ def _page(made: Certificates, dice: random.Random) -> _Page:
     ports = iter(range(40_000, 50_000))
 
     def sizes(count: int) -> list[tuple[int, int]]:
-        """Of requests and their answers: most are small, few are large."""
+        """Draw the sizes of requests and answers: most are small, few are large."""
         return [(dice.randint(200, 900), int(dice.lognormvariate(8.6, 1.4))) for _ in range(count)]
 
     laid: list[Iterator[bytes]] = []

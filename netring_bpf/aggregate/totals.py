@@ -31,7 +31,7 @@ _CACHED: Final = 4096  # texts of addresses: much the same ones are on top in th
 
 
 class Totals:
-    """What the flows of a capture have counted, in the present interval and since the start.
+    """The counts of all flows of a capture, in the present interval and since the start.
 
     All memory is taken here. One thread uses it; ``set_local()`` may be called from any. Raises
     ``ResourceLimitError``.

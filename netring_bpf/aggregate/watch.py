@@ -16,7 +16,7 @@ __all__ = ["Knowledge", "StatsWatch"]
 
 
 class Knowledge(Protocol):
-    """What a capture knows beside its sums."""
+    """The knowledge of a capture beside its sums."""
 
     @property
     def interface(self) -> str:

@@ -117,7 +117,7 @@ class Point(NamedTuple):
 
 @dataclass(slots=True)
 class Sums:
-    """What the books have come to since the first interval that was seen."""
+    """The books since the first interval that was seen."""
 
     received: int = 0
     lost: int = 0

@@ -158,7 +158,7 @@ class DiskOutbox(Outbox):
                 while not self._failing and await self._save():
                     pass
                 while self._syncing is not None:
-                    await asyncio.wait([self._syncing])  # lets _synced run, which awaiting may not
+                    await asyncio.wait([self._syncing])  # lets _synced run first
         except TimeoutError:
             _log.warning("outbox %s: the disk does not answer", self._shown)
         finally:
@@ -288,8 +288,8 @@ class DiskOutbox(Outbox):
         if self._saving is None and not self._begin_save():
             return False
         assert self._saving is not None
-        # The thread goes on if this task is cancelled, and _saved must hear how it ended: wait() lets
-        # it run first, while awaiting a future that is done goes on at once.
+        # The thread goes on if this task is cancelled, and _saved hears how it ended. wait() lets it
+        # run first: to await a future that is done does not.
         await asyncio.wait([self._saving])
         return True
 

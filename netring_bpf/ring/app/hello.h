@@ -130,8 +130,8 @@ struct nr_hello {
     bool has_extensions;       /* all of them are there, or there are none */
     bool is_whole;             /* they are well-formed up to their end */
     uint32_t type_count;       /* of extensions that are all there */
-    /* The body of the first one of each kind: 65536 times where it begins in `extensions`, and its
-     * size. 0: there is none. */
+    /* The body of the first one of each kind: in the upper half where it begins in `extensions`, in
+     * the lower half its size. 0: there is none. */
     uint32_t extension[NR_EXTENSIONS_KNOWN];
     uint16_t types[NR_TYPES_KEPT]; /* of the first extensions */
 };
