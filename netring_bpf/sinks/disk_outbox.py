@@ -288,8 +288,8 @@ class DiskOutbox(Outbox):
         if self._saving is None and not self._begin_save():
             return False
         assert self._saving is not None
-        # The thread goes on if this task is cancelled, and _saved hears how it ended. wait() lets it
-        # run first: to await a future that is done does not.
+        # The thread goes on if this task is cancelled, and _saved hears how it ended. wait() lets
+        # that run first: to await a future that is done does not.
         await asyncio.wait([self._saving])
         return True
 
