@@ -8,6 +8,7 @@ books as of the moment before the records behind it were written. docs/outbox.md
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -228,13 +229,16 @@ class OutboxFolder:
         """
         first = mark.end - len(records)
         numbered = enumerate(records, first)
-        data = mark.encode() + b"".join(_entry(_RECORD, n, record) for n, record in numbered)
+        data = b""
         error: OSError | None = None
         left = False
         try:
+            data = mark.encode() + b"".join(_entry(_RECORD, n, record) for n, record in numbered)
             self._append(serial, data)
         except OSError as failure:
             error, left = failure, not self._undo()
+        except MemoryError:
+            error, left = OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)), not self._undo()
         return Saved(error, len(data), left)
 
     def sync(self, garbage: Sequence[int]) -> Synced:

@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -338,18 +339,29 @@ class Disk:
     """Makes os.write of segments fail, as a full disk does, behind so many bytes."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
-        self.room: int | None = None
+        self._room: int | None = None
+        self._lock = threading.Lock()  # the loop changes what the outbox's thread reads
         self._write = os.write
         patch.setattr("netring_bpf.sinks.outbox_folder.os.write", self.write)
 
+    @property
+    def room(self) -> int | None:
+        return self._room
+
+    @room.setter
+    def room(self, room: int | None) -> None:
+        with self._lock:
+            self._room = room
+
     def write(self, descriptor: int, data: Any) -> int:
-        if self.room is None:
-            return self._write(descriptor, data)
-        if self.room == 0:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        done = self._write(descriptor, data[: self.room])
-        self.room -= done
-        return done
+        with self._lock:
+            if self._room is None:
+                return self._write(descriptor, data)
+            if self._room == 0:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            done = self._write(descriptor, data[: self._room])
+            self._room -= done
+            return done
 
 
 def test_a_full_disk_is_told_and_memory_goes_on(
@@ -375,6 +387,31 @@ def test_a_full_disk_is_told_and_memory_goes_on(
         f"outbox {tmp_path}/box: cannot write: No space left on device; flows wait in memory, up "
         "to 300"
     ]
+
+
+def test_a_write_without_memory_is_a_failure_of_the_disk_and_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("netring_bpf.sinks.disk_outbox._AFTER_FAILURE", 0.01)
+    write = os.write
+    failures = iter([MemoryError()])
+
+    def fail_once(descriptor: int, data: Any) -> int:
+        for failure in failures:
+            raise failure
+        return write(descriptor, data)
+
+    async def main() -> None:
+        async with Kept(tmp_path / "box") as outbox:
+            with monkeypatch.context() as patch:
+                patch.setattr("netring_bpf.sinks.outbox_folder.os.write", fail_once)
+                outbox.accept(numbered(0, 10))
+                await until(lambda: outbox.statistics().failures == 1)
+                await saved(outbox)
+            assert await drain(outbox) == numbered(0, 10)
+            assert books(outbox).acknowledged == 10
+
+    in_time(main())
 
 
 def test_what_a_full_disk_holds_stays_and_new_flows_are_counted(
