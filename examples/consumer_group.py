@@ -89,7 +89,7 @@ def main(broker: str, node: str, path: str, processes: str = "2") -> None:
     host, _, port = broker.partition(":")
     open_table(path).close()
     start = multiprocessing.get_context("spawn").Process
-    group = {}
+    group: dict[int, multiprocessing.process.BaseProcess] = {}
     stop = False
 
     def on_signal(*_: object) -> None:
