@@ -74,6 +74,7 @@ __all__ = ["Netring", "NetringStatistics"]
 
 _log = logging.getLogger("netring_bpf")
 _BUFFER: Final = 4096  # events
+_NO_LINK: Final = "the link is down; frames come when it is up"
 _ONLINE: Final = 300 * 1_000_000_000  # ns since a device was seen, within which it is online
 
 
@@ -409,19 +410,24 @@ class Netring(HasOpened):
                 self._opening = self._loop.run_in_executor(None, self._capture.open)
                 await asyncio.shield(self._opening)
                 if self._nameless is not None:
-                    self._notices = (self._nameless,)
-                    _log.warning("%s: %s", printable(self.interface), self._nameless)
+                    self._notice(self._nameless)
                 if self._watch is not None:
                     await self._watch.open()
                 self._since = time.time_ns()
                 watch = self._capture.watch
                 self._link_up = watch is None or watch.running
+                if not self._link_up:
+                    self._notice(_NO_LINK)
                 self._describe()
                 self._start(self._loop)
         except BaseException:
             await self.close()
             raise
         return self
+
+    def _notice(self, notice: str) -> None:
+        self._notices += (notice,)
+        _log.warning("%s: %s", printable(self.interface), notice)
 
     def _describe(self) -> None:
         """Tell the subscribers what the capture is by now."""

@@ -112,6 +112,8 @@ class State:
         """Read the ring to its end."""
         try:
             async with self._events:
+                if not self.capture.link_up:
+                    self._turn("link_down", "the link was down when the capture began")
                 async for batch in self._events:
                     self._take(batch)
             if self._status != "failed":

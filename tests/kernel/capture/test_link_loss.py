@@ -93,6 +93,23 @@ def test_down_up_and_deletion_reach_every_subscriber(way: str) -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
+def test_a_link_that_is_down_at_the_start_is_told(way: str) -> None:
+    async def run(namespace: Namespace) -> None:
+        await asyncio.to_thread(namespace.ip, f"link set {SENDER} down")  # takes PORT's carrier
+        ring = Netring(PORT, netns=namespace.path, **WAYS[way].options())
+        async with ring, ring.subscribe() as events:
+            assert [notice for notice in ring.notices if "the link is down" in notice]
+            assert events.info is not None
+            assert not events.info.link_up
+            await asyncio.to_thread(namespace.ip, f"link set {SENDER} up")
+            await expect(events, LinkUp)
+        assert_balanced(ring.statistics())
+
+    with wire() as namespace:
+        asyncio.run(run(namespace))
+
+
+@pytest.mark.parametrize("way", WAYS)
 def test_deletion_is_raised_whatever_a_subscriber_asks_for(way: str) -> None:
     async def run(namespace: Namespace) -> None:
         ring = Netring(PORT, netns=namespace.path, **WAYS[way].options())

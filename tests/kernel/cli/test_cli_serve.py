@@ -15,7 +15,7 @@ import pytest
 
 from tests.kernel.cli.command import COMMAND, LISTEN, Lines, query, run, send
 from tests.support.patience import wait_until
-from tests.support.rig import PORT
+from tests.support.rig import PORT, SENDER
 from tests.support.savefiles import pcap
 from tests.support.web import TOKEN, timed
 
@@ -79,6 +79,17 @@ def test_an_interface_is_served_until_a_signal(namespace: Namespace) -> None:
         assert 'id="chart"' in at.get("")[1]
         assert at.end() == 0
     assert [line for line in at.err.all() if "Traceback" in line] == []
+
+
+def test_a_page_says_that_the_link_was_down_at_the_start(namespace: Namespace) -> None:
+    namespace.ip(f"link set {SENDER} down")
+    with serving(namespace, "-i", PORT, *LISTEN, "--listen", "127.0.0.1:0") as at:
+        wait_until(lambda: at.get("healthz")[0] == 503)
+        assert at.get("healthz")[1]["status"] == "link_down"
+        namespace.ip(f"link set {SENDER} up")
+        wait_until(lambda: at.get("healthz")[0] == 200)
+        assert at.end() == 0
+    assert any("the link is down" in line for line in at.err.all())
 
 
 def test_a_file_is_served_after_its_end(namespace: Namespace, tmp_path: Path) -> None:
