@@ -8,6 +8,7 @@ import functools
 import gc
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import threading
@@ -146,6 +147,11 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     settings.load_profile("patient")
     _check_names(_required(), "NETRING_REQUIRE")
+    # nohup, and a shell's background jobs, leave signals ignored, and the programs under test would
+    # inherit that.
+    for number in (signal.SIGHUP, signal.SIGINT):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
     # The kernel's blocks are zero already. Once a large block has been freed, glibc takes the next
     # ones from its heap, and fills all of a table with zeros of which a test uses a few rows.
     with contextlib.suppress(AttributeError):  # another libc
