@@ -231,6 +231,7 @@ void nr_payload_read(struct nr_table *t, uint32_t i, int side, const struct nr_d
         p->part != 0 || (p->tcp_flags & NR_FLAG_RST && nr_is_tcp(&t->flows[i]))) {
         return;
     }
+    t->reads_payload = true;
     struct nr_app_packet packet = packet_of(t, i, side);
     const uint32_t kept = t->insides[i].reading;
     struct nr_reading *r = kept != 0 ? nr_app_reading(t->app, kept) : begin_reading(t, i);

@@ -6,7 +6,7 @@
 #define LARGE 4096u /* flows: more do not fit into the cache of one core */
 
 static void prefetch_flows(const struct nr_table *t, struct nr_dissected *const *packets,
-                           uint32_t count) {
+                           uint32_t count, bool with_payload) {
     for (uint32_t n = 0; n < count; n++) {
         __builtin_prefetch(&t->slots[nr_slots_home(t, packets[n]->hash)]);
     }
@@ -20,6 +20,9 @@ static void prefetch_flows(const struct nr_table *t, struct nr_dissected *const 
             __builtin_prefetch(&f->touched, 1);
             __builtin_prefetch(&f->stream, 1);
             __builtin_prefetch(&t->idle_links[packets[n]->maybe], 1);
+            if (with_payload) {
+                __builtin_prefetch(&t->insides[packets[n]->maybe], 1);
+            }
         }
     }
     /* Each packet unlinks its flow from its neighbours in the idle list. */
@@ -40,7 +43,6 @@ static void prefetch_readings(const struct nr_table *t, struct nr_dissected *con
         const uint32_t i = packets[n]->payload > 0 ? packets[n]->maybe : NIL;
         if (i != NIL && reads < NR_BATCH &&
             (t->flows[i].stream[ORIG].reads || t->flows[i].stream[RESP].reads)) {
-            __builtin_prefetch(&t->insides[i], 1);
             flows[reads++] = i;
         }
     }
@@ -57,8 +59,10 @@ void nr_table_prepare(struct nr_table *t, struct nr_dissected *const *packets, u
         packets[n]->hash = nr_hash_key(&t->secret, &packets[n]->key);
     }
     if (t->live > LARGE && count > 1) {
-        prefetch_flows(t, packets, count);
-        if (t->app != NULL && t->app->readings_used > 0) {
+        const bool has_readings = t->app != NULL && t->app->readings_used > 0;
+        prefetch_flows(t, packets, count, has_readings || t->reads_payload);
+        t->reads_payload = false;
+        if (has_readings) {
             prefetch_readings(t, packets, count);
         }
     }

@@ -261,6 +261,7 @@ struct nr_table {
     struct nr_handoff *handoff;
     struct nr_app *app;     /* NULL: no payload is looked at */
     struct inside *insides; /* NULL, likewise */
+    bool reads_payload;     /* payload was looked at since memory was last fetched ahead */
     nr_names *names;        /* of addresses; NULL: nobody wants them */
     struct nr_counting *counting; /* NULL: nothing is summed up */
     struct counted *counted;      /* NULL, likewise */
