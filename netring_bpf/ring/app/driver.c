@@ -505,10 +505,10 @@ void nr_app_segment(struct nr_app *app, struct nr_reading *r, const struct nr_ap
 
 /* -- datagrams -- */
 
-static int parse_datagram(struct nr_app *app, struct nr_reading *r, const struct nr_app_packet *p,
-                          nr_app_parser *parser) {
+static struct nr_app_bytes bytes_of(struct nr_app *app, const struct nr_reading *r,
+                                    const struct nr_app_packet *p) {
     const uint32_t asked_size = nr_app_oldest_ask(app, r);
-    const struct nr_app_bytes bytes = {
+    return (struct nr_app_bytes){
         .at = p->at,
         .length = p->captured,
         .is_datagram = true,
@@ -521,8 +521,12 @@ static int parse_datagram(struct nr_app *app, struct nr_reading *r, const struct
         .from_orig = p->from_orig,
         .note = r->note,
     };
+}
+
+static int parse_datagram(struct nr_app *app, struct nr_reading *r, const struct nr_app_packet *p,
+                          const struct nr_app_bytes *bytes, nr_app_parser *parser) {
     nr_message_clear(&app->message);
-    if (parser(&bytes, &app->message) != NR_MESSAGE) {
+    if (parser(bytes, &app->message) != NR_MESSAGE) {
         return NR_NOT_THIS;
     }
     nr_app_take(app, r, p, &app->message);
@@ -531,6 +535,7 @@ static int parse_datagram(struct nr_app *app, struct nr_reading *r, const struct
 
 bool nr_app_datagram(struct nr_app *app, struct nr_reading *r, const struct nr_app_packet *p) {
     const struct nr_app_side *s = &r->side[p->side];
+    const struct nr_app_bytes bytes = bytes_of(app, r, p);
     tell_time(app, p);
     for (uint32_t n = 0; n < nr_datagram_row_count; n++) {
         const struct nr_app_row *row = &nr_datagram_rows[n];
@@ -539,7 +544,7 @@ bool nr_app_datagram(struct nr_app *app, struct nr_reading *r, const struct nr_a
             continue;
         }
         const int said = row->read != NULL ? row->read(app, r, p, (uint8_t)(1 + n))
-                                           : parse_datagram(app, r, p, row->parse);
+                                           : parse_datagram(app, r, p, &bytes, row->parse);
         if (said != NR_NOT_THIS) {
             app->missed[NR_MISSED_CUT] += p->captured < p->length;
             return true;

@@ -124,7 +124,7 @@ static bool read_record(const struct record *record, struct nr_hello_pieces *pie
 int nr_dtls_pieces(const uint8_t *datagram, uint32_t length, struct nr_hello_pieces *pieces) {
     struct nr_span rest = {datagram, length};
     struct record record;
-    memset(pieces, 0, sizeof *pieces);
+    nr_hello_pieces_clear(pieces);
     if (!take_record(&rest, &record) || !read_record(&record, pieces)) {
         return NR_NOT_THIS;
     }

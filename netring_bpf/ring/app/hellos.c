@@ -184,7 +184,7 @@ static void count_datagram(struct nr_app *app, struct nr_reading *r, const struc
 int nr_app_quic(struct nr_app *app, struct nr_reading *r, const struct nr_app_packet *p,
                 uint8_t row) {
     static const struct nr_quic none;
-    struct nr_hello_pieces pieces = {.count = 0};
+    struct nr_hello_pieces pieces;
     const bool is_known = r->side[p->side].parser == row;
     if (!is_known) {
         r->quic = none;
@@ -232,7 +232,7 @@ static void take_alert(struct nr_app *app, struct nr_reading *r, const struct nr
 int nr_app_dtls(struct nr_app *app, struct nr_reading *r, const struct nr_app_packet *p,
                 uint8_t row) {
     struct nr_app_side *s = &r->side[p->side];
-    struct nr_hello_pieces pieces = {.count = 0};
+    struct nr_hello_pieces pieces;
     const int verdict = nr_dtls_pieces(p->at, p->captured, &pieces);
     if (verdict == NR_NOT_THIS) {
         return NR_NOT_THIS; /* STUN and RTP may come on the same ports */

@@ -56,8 +56,11 @@ static const char *const METHODS[] = {
  * beginning of one, all bytes that there are. Else it returns 0. */
 static uint32_t known_method(const uint8_t *at, uint32_t length) {
     for (size_t i = 0; i < sizeof METHODS / sizeof *METHODS; i++) {
+        if ((uint8_t)METHODS[i][0] != at[0]) {
+            continue;
+        }
         const uint32_t size = (uint32_t)strlen(METHODS[i]);
-        if (METHODS[i][0] == at[0] && nr_fits(at, length, METHODS[i], size)) {
+        if (nr_fits(at, length, METHODS[i], size)) {
             return length < size ? length : size;
         }
     }

@@ -116,13 +116,17 @@ struct nr_hello_piece {
 };
 #define NR_HELLO_PIECES 32u
 struct nr_hello_pieces {
-    struct nr_hello_piece piece[NR_HELLO_PIECES];
     uint32_t count;
     uint16_t sequence; /* DTLS: of the message that the pieces belong to */
     bool is_cut;       /* there were more pieces, or some that were not all there */
     bool is_refused;   /* DTLS: an alert in place of the hello ends the handshake */
     uint8_t alert;     /* then: its description */
+    struct nr_hello_piece piece[NR_HELLO_PIECES];
 };
+/* Leaves the pieces themselves as they are: most datagrams have none. */
+static inline void nr_hello_pieces_clear(struct nr_hello_pieces *pieces) {
+    memset(pieces, 0, offsetof(struct nr_hello_pieces, piece));
+}
 
 /* dtls.c: reads a datagram's handshake fragments of the first flight (message_seq 0 and 1; the
  * hello after a HelloVerifyRequest begins anew). Returns NR_NOT_THIS, or NR_MESSAGE with pieces

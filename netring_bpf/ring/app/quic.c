@@ -446,7 +446,7 @@ int nr_quic_pieces(const uint8_t *datagram, uint32_t length, struct nr_quic *sta
                         .pieces = pieces};
     struct span s = {datagram, length};
     uint32_t packets = 0;
-    pieces->count = 0;
+    nr_hello_pieces_clear(pieces);
     state->begins = false;
     while (packets < MAX_PACKETS && read_packet(&r, &s)) {
         packets++;

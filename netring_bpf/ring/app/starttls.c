@@ -227,6 +227,9 @@ enum {
 };
 
 static bool fits_beginning(const struct side *side, const struct beginning *beginning) {
+    if ((uint8_t)beginning->first[0] != side->at[0]) {
+        return false;
+    }
     const uint32_t size = (uint32_t)strlen(beginning->first);
     return (beginning->port == 0 || beginning->port == side->port) &&
            nr_fits(side->at, side->length, beginning->first, size) &&
