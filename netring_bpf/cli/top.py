@@ -101,7 +101,7 @@ def run(parser: Parser, given: argparse.Namespace) -> int:
     if sum(way is not None for way in ways) != 1:
         parser.error("give one of -i and an interface, -r and a file, or --mqtt and a URL")
     if given.mqtt is None:
-        check_source(parser, given)
+        _check_here(parser, given)
     else:
         _check_elsewhere(parser, given)
     if given.files is not None:
@@ -116,13 +116,21 @@ def run(parser: Parser, given: argparse.Namespace) -> int:
         )
     from netring_bpf.cli.top_model import TopModel
 
-    source = _source(parser, given)
+    source = _elsewhere(parser, given) if given.mqtt is not None else _here(parser, given)
     model = TopModel(keeps_all=given.files is not None, with_names=not given.no_names)
     try:
         return 0 if asyncio.run(_show(source, model, given.duration)) else 1
     except asyncio.CancelledError:
         say("stopped by a second signal, before everything was closed")
         return 1
+
+
+def _check_here(parser: Parser, given: argparse.Namespace) -> None:
+    """Exit with a message for flags that make no sense for a capture of our own."""
+    check_source(parser, given)
+    for name, flag in parser.given(given):
+        if name.startswith("mqtt"):
+            parser.error(f"{flag} needs --mqtt and a URL")
 
 
 def _check_elsewhere(parser: Parser, given: argparse.Namespace) -> None:
@@ -149,21 +157,20 @@ def _is_terminal(stream: object) -> bool:
     return bool(getattr(stream, "isatty", bool)())
 
 
-def _source(parser: Parser, given: argparse.Namespace) -> TopSource:
+def _elsewhere(parser: Parser, given: argparse.Namespace) -> TopSource:
     """Raises ``NetringError``."""
-    if given.mqtt is not None:
-        from netring_bpf.cli.top_remote import BrokerSource
+    from netring_bpf.cli.top_remote import BrokerSource
 
-        try:
-            return BrokerSource(given.mqtt, broker_options(given))
-        except OptionError as error:
-            parser.error(str(error))
+    try:
+        return BrokerSource(given.mqtt, broker_options(given))
+    except OptionError as error:
+        parser.error(str(error))
 
+
+def _here(parser: Parser, given: argparse.Namespace) -> TopSource:
+    """Raises ``NetringError``."""
     from netring_bpf.cli.top_source import KINDS_LIVE, KINDS_OF_A_FILE, RingSource
 
-    for name, flag in parser.given(given):
-        if name.startswith("mqtt"):
-            parser.error(f"{flag} needs --mqtt and a URL")
     events = KINDS_LIVE if given.files is None else KINDS_OF_A_FILE
     check_updates(parser, given, events)
     interval = _INTERVAL if given.stats_interval is None else given.stats_interval
