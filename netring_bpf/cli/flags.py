@@ -30,7 +30,7 @@ from netring_bpf.ring.flow_options import (
     FlowOptions,
     TunnelPort,
 )
-from netring_bpf.ring.options import PRESETS, TpacketOptions, XdpOptions
+from netring_bpf.ring.options import PRESETS, Preset, TpacketOptions, XdpOptions
 
 if TYPE_CHECKING:
     from netring_bpf.capture.capture import Capture
@@ -642,7 +642,7 @@ def ring_options(given: argparse.Namespace) -> tuple[XdpOptions, TpacketOptions]
 
     AF_XDP runs several threads only with symmetric RSS.
     """
-    preset = given.preset or "default"
+    preset: Preset = given.preset or "default"
     threads = given.threads or 1
     xdp = _set(given, ("queues", "ring_size", "chunk_size", "chunks", "huge_pages", "busy_poll"))
     if given.mode is not None:

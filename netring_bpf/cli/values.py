@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import math
 from collections.abc import Callable
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar, cast
 
 from netring_bpf.errors import OptionError, did_you_mean
 from netring_bpf.events.flow import TunnelKind
@@ -96,16 +96,16 @@ def port_timeout(text: str) -> tuple[str, int, PortTimeout | None]:
     where, _, seconds = text.partition("=")
     proto, _, port = where.partition("/")
     try:
-        if seconds == "none":
-            kept = PortTimeout(proto, int(port), 1.0)  # type: ignore[arg-type] - it checks
-            return kept.proto, kept.port, None
-        made = PortTimeout(proto, int(port), float(seconds))  # type: ignore[arg-type]
+        # The class checks the protocol, too.
+        made = PortTimeout(
+            cast("Any", proto), int(port), 1.0 if seconds == "none" else float(seconds)
+        )
     except OptionError as error:
         name = {"timeout": "SECONDS", "proto": "PROTO", "port": "PORT"}[error.option]
         raise argparse.ArgumentTypeError(f"{text}: {name} must be {_rule(error)}") from None
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text}: must be {_FORM_OF_A_TIMEOUT}") from None
-    return made.proto, made.port, made
+    return made.proto, made.port, None if seconds == "none" else made
 
 
 def busy_poll(text: str) -> BusyPoll:

@@ -78,7 +78,7 @@ def refused(capsys: pytest.CaptureFixture[str], *words: str) -> list[str]:
         ("devices -i x --event",
          "netring-bpf devices: error: unrecognized arguments: --event; did you mean --events?"),
         ("flows -i x --format tabel", "netring-bpf flows: error: argument --format: tabel: must be "
-         "table, json, eve, zeek, zeek-json, csv, zeek-ssl, zeek-http, zeek-dns, zeek-quic, "
+         "table, json, zeek, zeek-json, eve, csv, zeek-ssl, zeek-http, zeek-dns, zeek-quic, "
          "zeek-dhcp or zeek-ssh; did you mean table?"),
         ("record -i x -w a --backend tpacket", "netring-bpf record: error: argument --backend: "
          "tpacket: must be auto, af_xdp or tpacket_v3; did you mean tpacket_v3?"),
@@ -275,8 +275,8 @@ def test_the_defaults_are_the_library_s() -> None:
     ):  # fmt: skip
         shown = text[text.index(f"{flag} ", text.index("FILTER the words")) :].partition("]")[0]
         assert shown.endswith(f"[default: {value:g}" if value < 1000 else f"[default: {value}")
-    assert "from 0.001 to 1000000 seconds [default: 300]" in text
-    assert "0.001 to 1000000 seconds, or never [default: 30]" in text
+    assert "(from 0.001 to 1000000 seconds) [default: 300]" in text
+    assert "0.001 to 1000000 seconds, or never) [default: 30]" in text
 
 
 def test_flags_set_the_options_of_the_flow_table() -> None:
