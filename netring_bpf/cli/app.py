@@ -12,10 +12,10 @@ import sys
 from collections.abc import Sequence
 from typing import Any, Final, Protocol, cast
 
+from netring_bpf import __version__
 from netring_bpf.cli.parsers import CommandParser, Formatter, OverviewFormatter, Parser
 from netring_bpf.cli.say import QUIET, say, set_volume
 from netring_bpf.errors import NetringError, limits_explained
-from netring_bpf.version import __version__
 
 __all__ = ["COMMANDS", "parser", "run"]
 

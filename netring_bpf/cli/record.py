@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import signal
 from pathlib import Path
@@ -146,7 +147,7 @@ def _record(parser: Parser, given: argparse.Namespace) -> int:
     opened = False
     try:
         with (
-            Listener(actions, every=given.stats_interval, report=lambda: _report(recorder, tell)),
+            Listener(actions, every=given.stats_interval, report=lambda: _repeat(recorder)),
             recorder,
         ):
             opened = True
@@ -224,7 +225,14 @@ def _trigger(recorder: Recorder) -> None:
     )
 
 
-def _report(recorder: Recorder, told: Callable[[str], None] = say) -> None:
+def _repeat(recorder: Recorder) -> None:
+    """Print the counts unless there are none yet."""
+    with contextlib.suppress(NetringError):
+        for line in _summary(recorder.statistics(), laws=False):
+            tell(line)
+
+
+def _report(recorder: Recorder) -> None:
     try:
         books = recorder.statistics()
     except ClosedError:
@@ -234,7 +242,7 @@ def _report(recorder: Recorder, told: Callable[[str], None] = say) -> None:
         say(str(error))
         return
     for line in _summary(books, laws=False):
-        told(line)
+        say(line)
 
 
 def _summary(books: RecordStatistics, *, laws: bool = True) -> list[str]:
