@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from netring_bpf.filter.libpcap import Savefile
-from tests.kernel.cli.command import COMMAND, LIMIT, Lines, query, run, send
+from tests.kernel.cli.command import COMMAND, LIMIT, NO_LOSSES_OF_FRAMES, Lines, query, run, send
 from tests.support.frames import tcp
 from tests.support.rig import PORT
 
@@ -56,7 +56,8 @@ def test_a_signal_ends_it_with_a_summary(namespace: Namespace, tmp_path: Path) -
         process.kill()
         process.wait()
         said = err.all()
-    assert [line.partition(" frames ")[0] for line in said[1:]] == ["netring-bpf: 0"] * 2
+    assert [line.partition(" frames ")[0] for line in said[1:3]] == ["netring-bpf: 0"] * 2
+    assert said[3:] == [f"netring-bpf: {NO_LOSSES_OF_FRAMES}"]
 
 
 @pytest.mark.parametrize(
