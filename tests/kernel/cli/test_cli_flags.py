@@ -131,7 +131,7 @@ def test_a_namespace_that_is_not_there_is_told_with_one_like_it(namespace: Names
 
 def test_an_interface_that_is_not_there_is_told_with_one_like_it(namespace: Namespace) -> None:
     namespace.ip("link add uplink0 type veth peer name other")
-    for words in (["flows"], ["record", "-w", "/dev/null"], ["devices"]):
+    for words in (["flows"], ["record", "-w", "/dev/null"]):
         done = run(namespace, *words, "-i", "upliink0")
         assert done.status == 1
         assert done.err == [
@@ -224,8 +224,9 @@ def test_quiet_says_nothing(namespace: Namespace, command: str) -> None:
     bounds = ["-q", "--duration", "0.2", "--stats-interval", "0.1"]
     done = run(namespace, command, "-i", PORT, *LISTEN, *words, *bounds)
     assert (done.status, done.err) == (0, [])
-    failed = run(namespace, command, "-i", "nothing0", *words, *bounds)
-    assert (failed.status, len(failed.err)) == (1, 1)
+    if command in {"flows", "record"}:
+        failed = run(namespace, command, "-i", "nothing0", *words, *bounds)
+        assert (failed.status, len(failed.err)) == (1, 1)
 
 
 def test_verbose_says_how_it_was_opened(namespace: Namespace) -> None:
@@ -233,7 +234,7 @@ def test_verbose_says_how_it_was_opened(namespace: Namespace) -> None:
     told = f"{PORT}: captured by tpacket_v3, with 1 readers; 16 blocks of 262144 bytes; a filter of"
     usual = run(namespace, "flows", "-i", PORT, *LISTEN, *words)
     assert not any(told in line for line in usual.err)
-    for flag in ("-v", "-vv", "--verbose"):
+    for flag in ("-v", "-vv"):
         done = run(namespace, "flows", "-i", PORT, *LISTEN, *words, flag)
         [line] = [line for line in done.err if told in line]
         count = len(Filter("udp", snaplen=128).instructions)
