@@ -31,7 +31,7 @@ class Parser(argparse.ArgumentParser):
         if flag is None:
             self.error(str(error))
         value, _, rule = str(error).partition(": ")
-        given = value.removeprefix(error.option).removeprefix("=").strip("(),")
+        given = value.removeprefix(error.option).removeprefix("=").strip("()[],'")
         told = re.sub(r"[a-z]+(_[a-z]+)+", lambda name: self.flag_of(name[0]) or name[0], rule)
         self.error(": ".join(filter(None, (f"argument {flag}", given, told))))
 

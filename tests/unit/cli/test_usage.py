@@ -152,6 +152,9 @@ def test_a_usage_error_has_two_lines_whatever_is_quoted(
         ("devices -r a --update-interval 3",
          "--update-interval is of updated flows, and here only ended ones are wanted"),
         ("flows -i a -q -v", "argument --verbose/-v: not allowed with argument --quiet/-q"),
+        ("devices -i a --prefix x/y",
+         "argument --prefix: x/y: 'x/y' does not appear to be an IPv4 or IPv6 network; a "
+         "network is written as 192.168.1.0/24"),
         ("record -i a -w b --ring-bytes 9999", "--ring-bytes needs --ring-time"),
         ("record -i a -w b --max-files 3",
          "argument --max-files: needs --rotate-size or --rotate-time"),
@@ -450,6 +453,14 @@ def test_quiet_says_nothing_but_errors(tmp_path: Path) -> None:
     assert len(out.splitlines()) == 1
     assert err.splitlines() == [line for line in err.splitlines() if "at byte" in line]
     assert err.startswith(f"netring-bpf: read capture file {path}: at byte")
+
+
+def test_verbose_tells_of_the_files(tmp_path: Path) -> None:
+    path = tmp_path / "a\x1b.pcap"
+    path.write_bytes(pcap([]))
+    shown = str(path).replace("\x1b", "\\x1b")
+    assert f"netring-bpf: {shown}: 24 bytes, not packed\n" in told(path, "-v")[1]
+    assert "24 bytes" not in told(path)[1]
 
 
 def test_the_module_is_the_command() -> None:
