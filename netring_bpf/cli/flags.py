@@ -203,7 +203,7 @@ def add_capture(parser: argparse.ArgumentParser, *, threads: bool = True) -> Non
             help="assume that the network card brings both directions of a flow to one queue",
         )
     else:
-        parser.set_defaults(threads=None, symmetric_rss=False)
+        parser.set_defaults(threads=None, symmetric_rss=False, own_thread=True)
     _add_rings(parser)
 
 
@@ -640,7 +640,8 @@ def _shown(value: float | None) -> str:
 def ring_options(given: argparse.Namespace) -> tuple[XdpOptions, TpacketOptions]:
     """Return the options of each backend's rings. Raises ``OptionError``.
 
-    AF_XDP runs several threads only with symmetric RSS.
+    AF_XDP runs several threads only with symmetric RSS. Where the command's own thread reads, CPUs
+    are not of the rings.
     """
     preset: Preset = given.preset or "default"
     threads = given.threads or 1
@@ -650,7 +651,7 @@ def ring_options(given: argparse.Namespace) -> tuple[XdpOptions, TpacketOptions]
     xdp["threads"] = threads if given.symmetric_rss else 1
     xdp["symmetric_rss"] = given.symmetric_rss
     tpacket = _set(given, _OF_TPACKET)
-    if given.cpus is not None:
+    if given.cpus is not None and not getattr(given, "own_thread", False):
         xdp["cpus"] = given.cpus[: xdp["threads"]]
         tpacket["cpus"] = given.cpus
     return (

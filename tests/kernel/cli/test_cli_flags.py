@@ -304,6 +304,9 @@ def test_the_thread_that_reads_runs_on_its_cpu(
     done = run(namespace, command, "-i", PORT, *LISTEN, "--cpus", "900", *more)
     assert done.status == 1
     assert "900" in done.err[-1]
+    if command == "record":
+        both = ["--cpus", "0,900", "--duration", "0.1"]
+        assert run(namespace, command, "-i", PORT, *LISTEN, *more, *both).status == 0
 
 
 def test_timeouts_of_ports_end_flows(namespace: Namespace) -> None:
