@@ -47,7 +47,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 __all__ = [
@@ -86,6 +86,7 @@ __all__ = [
     "UnavailableError",
     "VerifierError",
     "XdpBusyError",
+    "did_you_mean",
     "limits_explained",
     "printable",
 ]
@@ -107,6 +108,20 @@ def _shown(code: int) -> str:
     if code <= 0xFF:
         return f"\\x{code:02x}"
     return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
+
+
+def did_you_mean(wrong: str, known: Iterable[str]) -> str:
+    """Return ``; did you mean NAME?`` if a known name is like the wrong one, else ``""``.
+
+    For the end of a message.
+    """
+    import difflib  # noqa: PLC0415 - only a mistake needs it
+
+    names = list(known)
+    near = difflib.get_close_matches(wrong, names, 1) or [
+        name for name in names if len(wrong.lstrip("-")) > 1 and name.startswith(wrong)
+    ]
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 class NetringError(Exception):

@@ -31,6 +31,7 @@ from netring_bpf.errors import (
     NetringError,
     SyscallError,
     limits_explained,
+    printable,
 )
 from netring_bpf.events.batch import EventBatch
 from netring_bpf.events.event import BackendChanged, Event, Packet
@@ -172,6 +173,7 @@ class Capture(HasOpened):
             self._owner = os.getpid()
             self._rings = rings
             self._names = rings.readers.names
+            _log.info("%s", printable(f"{self._name}: {self._how(rings)}"))
             me = weakref.ref(self)  # the guard's thread must not keep a capture that was dropped
 
             def answer(before: Sight, now: Sight) -> bool:
@@ -184,6 +186,24 @@ class Capture(HasOpened):
                 self._rings = None
                 raise
             self._stack = undo.pop_all()
+
+    def _how(self, rings: Rings) -> str:
+        """Say how the capture was opened."""
+        opened, wanted = rings.opened, self._options.filter
+        told = [f"captured by {opened.backend}, with {len(rings.readers.each)} readers"]
+        if opened.attach is not None:
+            told.append(f"XDP is {opened.attach}" + (", zero copy" if opened.zero_copy else ""))
+        if opened.xdp is not None:
+            xdp = opened.xdp
+            told.append(
+                f"{xdp.ring_size} descriptors, {xdp.chunks} chunks of {xdp.chunk_size} bytes"
+            )
+        else:
+            ring = self._options.tpacket
+            told.append(f"{ring.block_count} blocks of {ring.block_size} bytes")
+        count = sum(len(one.instructions) for one in wanted.filters)
+        told.append(f"a filter of {count} instructions, {wanted.snaplen} bytes of a frame")
+        return "; ".join(told)
 
     def _find(self) -> Interface:
         interface = Interface.find(self._name)

@@ -168,6 +168,9 @@ class Replay:
         beginnings = []
         for file in self._files:
             file.open()
+            kind = "packed" if file.is_packed else "not packed"
+            size = "a pipe, or empty" if file.is_pipe else f"{file.size} bytes, {kind}"
+            _log.info("%s", printable(f"{file.path}: {size}"))
             if not file.is_pipe:
                 beginnings.append(file.beginning())
                 if len(self._files) > 1:

@@ -5,29 +5,33 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from netring_bpf.cli.flags import (
-    add_backend,
+    USAGE,
+    add_capture,
     add_filter,
-    add_names,
+    add_flow_options,
+    add_messages,
+    add_no_names,
+    add_source,
+    add_stats_interval,
     add_time,
-    count,
+    check_source,
+    check_updates,
     expression,
     filter_of,
+    flow_options,
     has_rich,
+    netring_of,
     say,
 )
+from netring_bpf.cli.parsers import Parser
+from netring_bpf.cli.values import OptionReader
 from netring_bpf.devices.options import DeviceOptions
 from netring_bpf.errors import OptionError
 from netring_bpf.events.event import FlowEnded, FlowStarted, FlowUpdated
-from netring_bpf.ring.flow_options import FlowOptions
 
-if TYPE_CHECKING:
-    from netring_bpf.filter.filter import Filter
-    from netring_bpf.netring import Netring
-
-__all__ = ["DESCRIPTION", "SUMMARY", "add_flags", "run"]
+__all__ = ["DESCRIPTION", "SUMMARY", "USAGE", "add_flags", "run"]
 
 SUMMARY = "print the devices behind an interface, or in a capture file"
 DESCRIPTION = (
@@ -36,22 +40,16 @@ DESCRIPTION = (
     "stops the capture and prints the table a last time."
 )
 _FRESH = 2.0  # seconds between two updates of a live flow
+_LIVE = (FlowStarted, FlowUpdated, FlowEnded)
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of this command."""
-    add = parser.add_argument
+    add_source(parser)
+    add_time(parser)
     add_filter(parser)
-    add("--interface", "-i", metavar="IFACE", help="capture on this interface")
-    add(
-        "-r",
-        dest="files",
-        action="append",
-        type=Path,
-        metavar="FILE",
-        help="read this capture file instead, packed or not; - reads standard input; several "
-        "files are read as one capture",
-    )
+    group = parser.add_argument_group("output")
+    add = group.add_argument
     add("--json", action="store_true", help="print a JSON object for each device, at the end")
     add(
         "--events",
@@ -69,7 +67,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--max-devices",
-        type=count,
+        type=OptionReader(DeviceOptions, "max_devices", int),
         default=DeviceOptions().max_devices,
         metavar="N",
         help="keep at most N devices [default: %(default)s]",
@@ -81,12 +79,14 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         help="load the devices of this file first, if it is there, and save them to it at the end "
         "and from time to time",
     )
-    add_names(parser)
-    add_backend(parser)
-    add_time(parser)
+    add_no_names(group)
+    add_stats_interval(group)
+    add_messages(parser)
+    add_capture(parser)
+    add_flow_options(parser, update_interval=_FRESH)
 
 
-def run(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
+def run(parser: Parser, given: argparse.Namespace) -> int:
     """Print devices until a signal or the duration; returns the exit status.
 
     Raises ``NetringError``.
@@ -94,8 +94,7 @@ def run(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
     if sys.stdout is None:
         say("standard output is closed, so the devices cannot be printed")
         return 1
-    if (given.interface is None) == (given.files is None):
-        parser.error("give either -i and an interface, or -r and a file")
+    check_source(parser, given)
     if given.json and given.events:
         parser.error("--json and --events exclude each other")
 
@@ -109,16 +108,23 @@ def run(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
         devices = DeviceOptions(
             max_devices=given.max_devices, prefixes=given.prefix, state=given.state
         )
+        events = (FlowEnded,) if given.files is not None else _LIVE
+        check_updates(parser, given, events)
+        flow = flow_options(
+            given, events=events, update_interval=_FRESH if given.files is None else None
+        )
     except OptionError as error:
-        parser.error(str(error))
+        parser.option_error(error)
     wanted = filter_of(given)
     shown = "events" if given.events else "json" if given.json else "table"
     printing = print_devices(
-        _netring(given, wanted, devices),
+        netring_of(given, wanted, flow, devices=devices),
         shown,
         live=shown == "table" and given.files is None and sys.stdout.isatty() and has_rich(),
         expression=expression(wanted),
         duration=given.duration,
+        stats_interval=given.stats_interval,
+        with_names=not given.no_names,
     )
     try:
         return 0 if asyncio.run(printing) else 1
@@ -127,27 +133,3 @@ def run(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
         return 1
     finally:
         printing.close()  # it has not begun if there can be no event loop
-
-
-def _netring(
-    given: argparse.Namespace, wanted: str | Filter | None, devices: DeviceOptions
-) -> Netring:
-    """Raises ``NetringError``."""
-    from netring_bpf.netring import Netring
-
-    if given.files is not None:
-        files = given.files if len(given.files) > 1 else given.files[0]
-        flow = FlowOptions(update_interval=None, events=(FlowEnded,), names=given.names)
-        return Netring.replay(files, filter=wanted, flow=flow, devices=devices)
-    return Netring(
-        given.interface,
-        filter=wanted,
-        backend=given.backend,
-        steal=given.steal,
-        flow=FlowOptions(
-            update_interval=_FRESH,
-            events=(FlowStarted, FlowUpdated, FlowEnded),
-            names=given.names,
-        ),
-        devices=devices,
-    )

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from netring_bpf.bpf.engine_names import ENGINES
-from netring_bpf.cli.flags import say
+from netring_bpf.cli.flags import add_filter_file, check_filter, say, words_of
+from netring_bpf.cli.parsers import Once, Parser
 from netring_bpf.errors import CaptureFileError, FilterError
 
 if TYPE_CHECKING:
@@ -32,13 +33,15 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add(
         "expression",
-        nargs="+",
+        nargs="*",
         metavar="FILTER",
         help="the words of a filter in tcpdump's language",
     )
+    add_filter_file(parser)
     add(
         "-r",
-        dest="file",
+        dest="files",
+        action=Once,
         type=Path,
         metavar="FILE",
         help="count the matching frames of this file, packed or not; - reads standard input",
@@ -46,6 +49,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add(
         "-i",
         dest="interface",
+        action=Once,
         metavar="IFACE",
         help="compile for live traffic of this interface",
     )
@@ -65,12 +69,15 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         help="list the instructions of the program, as tcpdump -d does")  # fmt: skip
 
 
-def run(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
+def run(parser: Parser, given: argparse.Namespace) -> int:
     """Run the command and return its exit status. Raises ``NetringError``."""
-    if given.file is not None and given.interface is not None:
+    if given.files is not None and given.interface is not None:
         parser.error("-r and -i exclude each other: a file is not live traffic")
+    check_filter(parser, given)
+    if not given.expression and given.filter_file is None:
+        parser.error("give the words of a filter, or -F and a file that has them")
     given.count = given.count or not given.explain
-    for text in _alone(given) if given.file is None else _on_file(given):
+    for text in _alone(given) if given.files is None else _on_file(given):
         print(text)
     return 0
 
@@ -78,7 +85,7 @@ def run(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
 def _alone(given: argparse.Namespace) -> Iterator[str]:
     from netring_bpf.filter.filter import Filter
 
-    program = Filter(" ".join(given.expression))
+    program = Filter(words_of(given))
     if given.interface is not None:
         program = program.for_interface(given.interface)
     if given.explain:
@@ -92,7 +99,7 @@ def _on_file(given: argparse.Namespace) -> Iterator[str]:
 
     frames = matches = 0
     damage: CaptureFileError | None = None
-    with FileReader(given.file) as file, _Engines(given, file) as engines:
+    with FileReader(given.files) as file, _Engines(given, file) as engines:
         try:
             for linktype, data, wire_length in file.frames():
                 frames += 1
@@ -117,7 +124,7 @@ class _Engines:
     """The filter for each link type of a file, which one engine runs. A context manager."""
 
     def __init__(self, given: argparse.Namespace, file: FileReader) -> None:
-        self._expression = " ".join(given.expression)
+        self._expression = words_of(given)
         self._name = given.engine
         self._file = file
         self._engines: dict[int, Engine | None] = {}

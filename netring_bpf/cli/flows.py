@@ -9,22 +9,28 @@ from typing import TYPE_CHECKING, Final
 
 from netring_bpf.aggregate.options import StatsOptions
 from netring_bpf.cli.flags import (
-    add_backend,
+    USAGE,
     add_bounds,
+    add_capture,
     add_filter,
-    add_names,
-    count,
-    cpus,
+    add_flow_options,
+    add_messages,
+    add_no_names,
+    add_source,
+    add_stats_interval,
+    check_source,
+    check_updates,
     expression,
     filter_of,
+    flow_options,
     has_rich,
-    names,
-    number,
+    netring_of,
     say,
-    tunnel_port,
 )
 from netring_bpf.cli.metrics_flags import add_metrics_flags, metrics_sinks
 from netring_bpf.cli.mqtt_flags import add_mqtt_flags, check_mqtt_flags, mqtt_sinks
+from netring_bpf.cli.parsers import Parser
+from netring_bpf.cli.values import names
 from netring_bpf.errors import OptionError, PackageMissingError
 from netring_bpf.events.event import (
     AppEvent,
@@ -36,49 +42,31 @@ from netring_bpf.events.event import (
     event_name,
 )
 from netring_bpf.formats.base import FORMATS
-from netring_bpf.ring.flow_options import (
-    DEFAULT_MAX_FLOWS,
-    MAX_TUNNEL_DEPTH,
-    SLICED,
-    FlowKey,
-    FlowOptions,
-    TunnelPort,
-)
-from netring_bpf.ring.options import PRESETS, TpacketOptions, XdpOptions
+from netring_bpf.ring.flow_options import FlowOptions
 
 if TYPE_CHECKING:
     from netring_bpf.filter.filter import Filter
     from netring_bpf.netring import Netring
     from netring_bpf.sinks.base import Sink
 
-__all__ = ["DESCRIPTION", "SUMMARY", "add_flags", "flow_options", "ring_options", "run"]
+__all__ = ["DESCRIPTION", "SUMMARY", "USAGE", "add_flags", "flow_options_of", "run"]
 
 SUMMARY = "print the flows of an interface or of a capture file"
 DESCRIPTION = (
     "Print the flows of an interface or of a capture file as events: a flow starts, is updated, "
     "ends. Ctrl-C stops the capture and prints a summary."
 )
-_DEFAULT: Final = FlowOptions()
-_EVENTS: Final = {event_name(kind): kind for kind in _DEFAULT.events}
-_KEYS: Final = {key.value.replace("_", "-"): key for key in FlowKey}
-_KEY: Final = next(name for name, key in _KEYS.items() if key is _DEFAULT.key)
+_ALL: Final = FlowOptions().events
+_EVENTS: Final = {event_name(kind): kind for kind in _ALL}
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of this command."""
-    add = parser.add_argument
+    add_source(parser)
+    add_bounds(parser, "flow events")
     add_filter(parser)
-    add("--interface", "-i", metavar="IFACE", help="capture on this interface")
-    add(
-        "-r",
-        dest="files",
-        action="append",
-        type=Path,
-        metavar="FILE",
-        help="read this capture file instead: pcap or pcapng, packed or not; - reads standard "
-        "input; several files, by more -r, more names after it or a pattern as 'cap-*.pcap', are "
-        "read as one capture, in the order of their times",
-    )
+    group = parser.add_argument_group("output")
+    add = group.add_argument
     add(
         "--format",
         choices=("table", *FORMATS),
@@ -107,128 +95,18 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--events ended gives one record per flow [default: all, or only ended where the format "
         "prints no others and --mqtt is absent]",
     )
-    add_backend(parser)
+    add_no_names(group)
+    add_stats_interval(
+        group, does=", and let --mqtt and --metrics publish statistics of so many seconds"
+    )
+    add_messages(parser)
+    add_capture(parser)
+    add_flow_options(parser, by_format=True)
     add_mqtt_flags(parser)
     add_metrics_flags(parser)
-    add(
-        "--stats-interval",
-        type=float,
-        metavar="SECONDS",
-        help="make the statistics that --mqtt and --metrics publish of so many seconds "
-        f"[default: {StatsOptions().interval:g}]",
-    )
-    add(
-        "--key",
-        choices=tuple(_KEYS),
-        default=_KEY,
-        help="the fields that the packets of a flow share [default: %(default)s]",
-    )
-    vlan = parser.add_mutually_exclusive_group()
-    vlan.add_argument(
-        "--ignore-vlan",
-        action="store_const",
-        const=True,
-        help="count packets of different VLANs as one flow [default of zeek and zeek-json, as in "
-        "Zeek]",
-    )
-    vlan.add_argument(
-        "--key-vlan",
-        dest="ignore_vlan",
-        action="store_const",
-        const=False,
-        help="keep flows of different VLANs apart [default of the other formats]",
-    )
-    add("--directional", action="store_true", help="count each direction as a flow of its own")
-    add(
-        "--no-server-ports",
-        action="store_true",
-        help="take the sender of a flow's first packet for the originator, even if it sends from a "
-        "server's port",
-    )
-    add(
-        "--tunnel-depth",
-        type=number(MAX_TUNNEL_DEPTH),
-        default=_DEFAULT.tunnel_depth,
-        metavar="N",
-        help=f"look into up to N nested tunnels, 0 to {MAX_TUNNEL_DEPTH} [default: %(default)s]",
-    )
-    add(
-        "--tunnel-port",
-        type=tunnel_port,
-        action="append",
-        default=[],
-        metavar="KIND=PORT",
-        help="look for tunnels of this kind on this port of UDP too, as vxlan=8472, or with "
-        "none=PORT for no tunnels there; may be given several times "
-        f"[default: {_ports_by_kind()}]",
-    )
-    add(
-        "--verify-checksums",
-        action="store_true",
-        help="verify checksums: a packet with a wrong one is counted, but its content ignored",
-    )
-    add(
-        "--active-timeout",
-        type=float,
-        metavar="SECONDS",
-        help="end a flow that has lasted this long, and continue it as a new one",
-    )
-    add(
-        "--half-open",
-        type=float,
-        default=_DEFAULT.half_open,
-        metavar="SECONDS",
-        help="end a TCP flow this long after its first SYN, if nothing but SYNs has come "
-        "[default: %(default)s]",
-    )
-    add(
-        "--one-sided",
-        action="store_true",
-        help="say in each flow that only one direction of the traffic is seen here",
-    )
-    add(
-        "--max-flows",
-        type=count,
-        metavar="N",
-        help="keep at most N live flows [default: "
-        f"{DEFAULT_MAX_FLOWS} of an interface; of a file as many as fit into half of the memory]",
-    )
-    add(
-        "--sliced",
-        choices=SLICED,
-        default=_DEFAULT.sliced,
-        help="refuse frames that a mirror has sliced, or trust their IP length "
-        "[default: %(default)s]",
-    )
-    add_names(parser)
-    add(
-        "--preset",
-        choices=PRESETS,
-        default="default",
-        help="tune the rings for this goal; docs/tuning.md has the values [default: %(default)s]",
-    )
-    add(
-        "--threads",
-        type=count,
-        default=TpacketOptions().threads,
-        metavar="N",
-        help="capture with N threads; AF_XDP needs --symmetric-rss for more than one "
-        "[default: %(default)s]",
-    )
-    add("--cpus", type=cpus, metavar="N,N,...", help="run each thread on its CPU, as 2,3")
-    add(
-        "--symmetric-rss",
-        action="store_true",
-        help="assume that the network card brings both directions of a flow to one queue",
-    )
-    add_bounds(parser, "flow events")
 
 
-def _ports_by_kind() -> str:
-    return " ".join(f"{tunnel.kind.value}={tunnel.port}" for tunnel in _DEFAULT.tunnel_ports)
-
-
-def run(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
+def run(parser: Parser, given: argparse.Namespace) -> int:
     """Print flow events until a signal, the duration or the count; returns the exit status.
 
     Raises ``NetringError``.
@@ -251,11 +129,10 @@ def run(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
 
     write_log()
     try:
-        flow = flow_options(given, shown)
-        xdp, tpacket = ring_options(given)
-        stats = _stats_options(given)
+        flow = flow_options_of(given, shown)
     except OptionError as error:
-        parser.error(str(error))
+        parser.option_error(error)
+    check_updates(parser, given, flow.events)
     wanted = filter_of(given)
     logs = None
     if given.zeek_logs is not None:
@@ -263,7 +140,7 @@ def run(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
 
         logs = ZeekLogs(given.zeek_logs)
     printing = print_events(
-        _netring(given, wanted, flow, xdp, tpacket, stats, metrics_sinks(parser, given)),
+        _netring(given, wanted, flow, metrics_sinks(parser, given)),
         shown,
         compress_ipv6=given.compress_ipv6,
         # The sink has events made that are for nobody else.
@@ -274,6 +151,8 @@ def run(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
         expression=expression(wanted),
         duration=given.duration,
         count=given.count,
+        stats_interval=given.stats_interval,
+        with_names=not given.no_names,
     )
     try:
         return 0 if asyncio.run(printing) else 1
@@ -284,10 +163,9 @@ def run(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
         printing.close()  # it has not begun if there can be no event loop
 
 
-def _format(parser: argparse.ArgumentParser, given: argparse.Namespace) -> str:
+def _format(parser: Parser, given: argparse.Namespace) -> str:
     """Check the flags against each other, and return the name of the format."""
-    if (given.interface is None) == (given.files is None):
-        parser.error("give either -i and an interface, or -r and a file")
+    check_source(parser, given)
     if given.json and given.format not in {None, "json"}:
         parser.error("--json and --format exclude each other")
     if given.zeek_logs is not None:
@@ -329,92 +207,33 @@ def _kinds(given: argparse.Namespace, shown: str) -> tuple[type[CoreEvent], ...]
     return FORMATS[shown].kinds if given.zeek_logs is None else (FlowEnded, AppEvent)
 
 
-def flow_options(given: argparse.Namespace, shown: str) -> FlowOptions:
+def flow_options_of(given: argparse.Namespace, shown: str) -> FlowOptions:
     """Return the options of the flow table for this format. Raises ``OptionError``."""
     if given.events is not None:
         events = tuple(_EVENTS[name] for name in given.events)
     else:
-        events = _DEFAULT.events if given.mqtt or _prints_all(shown) else _kinds(given, shown)
-    tunnels = {tunnel.port: tunnel for tunnel in _DEFAULT.tunnel_ports}
-    for kind, port in given.tunnel_port:
-        tunnels.pop(port, None)
-        if kind is not None:
-            tunnels[port] = TunnelPort(kind, port)
-    ignore_vlan = shown.startswith("zeek") if given.ignore_vlan is None else given.ignore_vlan
-    return FlowOptions(
-        key=_KEYS[given.key],
-        key_vlan=not ignore_vlan,
-        reassembled=shown.startswith("zeek"),
-        directional=given.directional,
-        server_ports=not given.no_server_ports,
-        tunnel_depth=given.tunnel_depth,
-        tunnel_ports=tuple(tunnels.values()),
-        verify_checksums=given.verify_checksums,
-        active_timeout=given.active_timeout,
-        half_open=given.half_open,
-        one_sided=given.one_sided,
-        max_flows=given.max_flows,
-        sliced=given.sliced,
-        names=given.names,
-        events=events,
-    )
+        events = _ALL if given.mqtt or _prints_all(shown) else _kinds(given, shown)
+    return flow_options(given, events=events, like_zeek=shown.startswith("zeek"))
 
 
 def _stats_options(given: argparse.Namespace) -> StatsOptions | None:
-    """Return the options of the aggregates; None: they are made if somebody publishes them.
-
-    Raises ``OptionError``.
-    """
+    """Return the options of the aggregates; None: they are made if somebody publishes them."""
     return None if given.stats_interval is None else StatsOptions(interval=given.stats_interval)
-
-
-def ring_options(given: argparse.Namespace) -> tuple[XdpOptions, TpacketOptions]:
-    """Return the options of each backend's rings. Raises ``OptionError``.
-
-    AF_XDP runs several threads only with symmetric RSS.
-    """
-    threads = given.threads if given.symmetric_rss else 1
-    cpus = None if given.cpus is None else given.cpus[:threads]
-    return (
-        XdpOptions.preset(
-            given.preset, threads=threads, cpus=cpus, symmetric_rss=given.symmetric_rss
-        ),
-        TpacketOptions.preset(given.preset, threads=given.threads, cpus=given.cpus),
-    )
 
 
 def _netring(
     given: argparse.Namespace,
     wanted: str | Filter | None,
     flow: FlowOptions,
-    xdp: XdpOptions,
-    tpacket: TpacketOptions,
-    stats: StatsOptions | None,
     metrics: tuple[Sink, ...],
 ) -> Netring:
     """Raises ``NetringError``."""
-    from netring_bpf.netring import Netring
-
-    sinks = (*mqtt_sinks(given, flow.events), *metrics)
-    if given.files is not None:
-        files = given.files if len(given.files) > 1 else given.files[0]
-        return Netring.replay(
-            files,
-            filter=wanted,
-            sinks=sinks,
-            flow=flow,
-            devices=given.home_assistant,
-            stats=stats,
-        )
-    return Netring(
-        given.interface,
-        filter=wanted,
-        backend=given.backend,
-        steal=given.steal,
-        sinks=sinks,
-        flow=flow,
-        xdp=xdp,
-        tpacket=tpacket,
+    published = given.mqtt or metrics
+    return netring_of(
+        given,
+        wanted,
+        flow,
+        sinks=(*mqtt_sinks(given, flow.events), *metrics),
         devices=given.home_assistant,
-        stats=stats,
+        stats=_stats_options(given) if published else None,
     )

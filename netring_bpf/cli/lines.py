@@ -30,14 +30,20 @@ class Lines(Protocol):
         """Finish what was begun. Idempotent."""
 
 
-def open_lines(format: str, *, interface: str | None = None, compress_ipv6: bool = False) -> Lines:
+def open_lines(
+    format: str,
+    *,
+    interface: str | None = None,
+    compress_ipv6: bool = False,
+    with_names: bool = True,
+) -> Lines:
     """Return the maker of the format's lines.
 
     ``interface``: of a live capture, for EVE and CSV. ``compress_ipv6``: EVE writes IPv6 addresses
-    as in RFC 5952.
+    as in RFC 5952. ``with_names``: the table has names of hosts.
     """
     if format == "table":
-        return _TableLines()
+        return _TableLines(with_names=with_names)
     if format == "json":
         return _JsonLines()
     return _FormatLines(format, interface, compress_ipv6)
@@ -51,13 +57,14 @@ class _Lines:
 
 
 class _TableLines(_Lines):
-    def __init__(self) -> None:
+    def __init__(self, *, with_names: bool) -> None:
         from netring_bpf.cli.screen import has_colours, screen_of
         from netring_bpf.cli.table import Table
 
         self._table = Table(
             lambda: screen_of(_STDOUT),
             colours=has_colours(_STDOUT),
+            with_names=with_names,
         )
 
     def header(self) -> bytes:

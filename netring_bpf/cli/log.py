@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import logging
+from typing import Final
 
+from netring_bpf.cli.say import QUIET, volume
 from netring_bpf.errors import printable
 
-__all__ = ["write_log"]
+__all__ = ["log_level", "write_log"]
+
+_LEVELS: Final = {QUIET: logging.ERROR, 0: logging.WARNING, 1: logging.INFO}
 
 
 class _Formatter(logging.Formatter):
@@ -17,7 +21,18 @@ class _Formatter(logging.Formatter):
 
 
 def write_log() -> None:
-    """Write warnings and errors of the library to standard error."""
+    """Write the log to standard error, as much of it as ``--quiet`` and ``--verbose`` ask for.
+
+    As usual these are warnings and errors. One ``--verbose`` adds what the library does, and two
+    add the libraries below it.
+    """
     handler = logging.StreamHandler()
     handler.setFormatter(_Formatter("netring-bpf: %(message)s"))
-    logging.basicConfig(handlers=[handler], level=logging.WARNING)
+    level = log_level()
+    logging.basicConfig(handlers=[handler], level=level if volume() > 1 else max(level, _LEVELS[0]))
+    logging.getLogger("netring_bpf").setLevel(level)
+
+
+def log_level() -> int:
+    """Return the level of ``logging`` from which on the library's records are written."""
+    return _LEVELS.get(volume(), logging.DEBUG)

@@ -13,7 +13,7 @@ __all__ = ["add_metrics_flags", "metrics_sinks"]
 
 def add_metrics_flags(parser: argparse.ArgumentParser) -> None:
     """Add ``--metrics``."""
-    parser.add_argument(
+    parser.add_argument_group("Prometheus").add_argument(
         "--metrics",
         metavar="ADDRESS:PORT",
         help="also serve all counters to Prometheus at http://ADDRESS:PORT/metrics, as "

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 
-from netring_bpf.cli.flags import say
+from netring_bpf.cli.flags import add_messages, tell
 from netring_bpf.cli.mqtt_flags import (
     add_broker_flags,
     add_discovery_prefix,
     add_node_flags,
     broker_options,
 )
+from netring_bpf.cli.parsers import Parser
 from netring_bpf.errors import OptionError, printable
 
 __all__ = ["DESCRIPTION", "SUMMARY", "add_flags", "run"]
@@ -36,9 +37,10 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add_broker_flags(parser)
     add_node_flags(parser, required=True)
     add_discovery_prefix(parser)
+    add_messages(parser)
 
 
-def run(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
+def run(parser: Parser, given: argparse.Namespace) -> int:
     """Do what was asked; returns the exit status. Raises ``NetringError``."""
     import asyncio
 
@@ -55,6 +57,6 @@ def run(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
         parser.error(str(error))
     removed = asyncio.run(forget(given.mqtt, options, given.mqtt_node, discovery))
     for topic in removed:
-        say(f"removed {printable(topic)}")
-    say(f"{len(removed)} retained topics removed")
+        tell(f"removed {printable(topic)}")
+    tell(f"{len(removed)} retained topics removed")
     return 0

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from netring_bpf.cli.flags import number
+from netring_bpf.cli.flags import FlagGroup
+from netring_bpf.cli.values import number
 
 if TYPE_CHECKING:
     from netring_bpf.events.event import Event
@@ -49,15 +50,16 @@ _LARGEST_OUTBOX: Final = 1 << 40  # bytes
 
 def add_mqtt_flags(parser: argparse.ArgumentParser) -> None:
     """Add ``--mqtt`` and the flags that say how."""
-    add = parser.add_argument
+    group = parser.add_argument_group("MQTT and Home Assistant")
+    add = group.add_argument
     add(
         "--mqtt",
         metavar="URL",
         help="also publish flows, statistics and events to this broker: mqtt://HOST[:PORT], "
         "mqtts:// with TLS, ws://HOST[:PORT]/PATH and wss:// over WebSocket",
     )
-    add_broker_flags(parser)
-    add_node_flags(parser)
+    add_broker_flags(group)
+    add_node_flags(group)
     add(
         "--mqtt-qos",
         type=int,
@@ -85,7 +87,7 @@ def add_mqtt_flags(parser: argparse.ArgumentParser) -> None:
         help="let Home Assistant find this capture at the broker of --mqtt, and show it as a "
         "device; also watch the devices of the link",
     )
-    add_discovery_prefix(parser)
+    add_discovery_prefix(group)
     add(
         "--home-assistant-devices",
         type=number(_MOST_DEVICES),
@@ -94,7 +96,7 @@ def add_mqtt_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_broker_flags(parser: argparse.ArgumentParser) -> None:
+def add_broker_flags(parser: FlagGroup) -> None:
     """Add the flags that say how to connect."""
     add = parser.add_argument
     add(
@@ -135,7 +137,7 @@ def add_broker_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_node_flags(parser: argparse.ArgumentParser, *, required: bool = False) -> None:
+def add_node_flags(parser: FlagGroup, *, required: bool = False) -> None:
     """Add the flags that name the topics."""
     parser.add_argument(
         "--mqtt-node",
@@ -151,7 +153,7 @@ def add_node_flags(parser: argparse.ArgumentParser, *, required: bool = False) -
     )
 
 
-def add_discovery_prefix(parser: argparse.ArgumentParser) -> None:
+def add_discovery_prefix(parser: FlagGroup) -> None:
     """Add the flag that says where Home Assistant looks."""
     parser.add_argument(
         "--home-assistant-prefix",
@@ -168,8 +170,6 @@ def check_mqtt_flags(parser: argparse.ArgumentParser, given: argparse.Namespace)
             parser.error(f"--{flag.replace('_', '-')} needs --mqtt and a URL")
         if given.home_assistant:
             parser.error("--home-assistant needs --mqtt and a URL")
-        if given.stats_interval is not None and not given.metrics:
-            parser.error("--stats-interval needs --mqtt or --metrics, which publish statistics")
     if given.mqtt_outbox_bytes is not None and given.mqtt_outbox_dir is None:
         parser.error("--mqtt-outbox-bytes needs --mqtt-outbox-dir")
     for flag in _OF_HOME_ASSISTANT:

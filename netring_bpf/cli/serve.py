@@ -10,27 +10,38 @@ from typing import TYPE_CHECKING
 
 from netring_bpf.aggregate.options import StatsOptions
 from netring_bpf.cli.flags import (
-    add_backend,
+    USAGE,
+    add_capture,
     add_filter,
+    add_flow_options,
+    add_messages,
+    add_source,
+    add_stats_interval,
     add_time,
-    count,
+    check_source,
+    check_updates,
     expression,
     filter_of,
+    flow_options,
+    netring_of,
     say,
+    tell,
 )
+from netring_bpf.cli.parsers import Parser
+from netring_bpf.cli.values import count
 from netring_bpf.devices.options import DeviceOptions
 from netring_bpf.errors import OptionError
 from netring_bpf.events.event import FlowEnded, FlowStarted, FlowUpdated
-from netring_bpf.ring.flow_options import FlowOptions
 from netring_bpf.web.listen import DEFAULT_LISTEN
 from netring_bpf.web.token import TOKEN_VARIABLE, read_token
 
 if TYPE_CHECKING:
     from netring_bpf.filter.filter import Filter
     from netring_bpf.netring import Netring
+    from netring_bpf.ring.flow_options import FlowOptions
     from netring_bpf.web.server import WebServer
 
-__all__ = ["DESCRIPTION", "SUMMARY", "add_flags", "run"]
+__all__ = ["DESCRIPTION", "SUMMARY", "USAGE", "add_flags", "run"]
 
 SUMMARY = "serve a page about the traffic of an interface or of a capture file"
 DESCRIPTION = (
@@ -39,22 +50,18 @@ DESCRIPTION = (
     "capture, live. /api/openapi.json tells of the same as JSON. Ctrl-C ends it."
 )
 _FRESH = 5.0  # seconds between two updates of a live flow, for the devices
+_LIVE = (FlowStarted, FlowUpdated, FlowEnded)
+_POINT = 1.0  # seconds between two points of the charts
 _ROWS = 50  # of each table of the largest: the page adds up those of a minute
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of this command."""
-    add = parser.add_argument
+    add_source(parser)
+    add_time(parser)
     add_filter(parser)
-    add("--interface", "-i", metavar="IFACE", help="capture on this interface")
-    add(
-        "-r",
-        dest="files",
-        action="append",
-        type=Path,
-        metavar="FILE",
-        help="read this capture file instead, packed or not; several files are read as one capture",
-    )
+    group = parser.add_argument_group("page")
+    add = group.add_argument
     add(
         "--listen",
         default=DEFAULT_LISTEN,
@@ -84,45 +91,47 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         help="keep at most N pages live at one time [default: %(default)s]",
     )
     add(
-        "--stats-interval",
-        type=float,
-        default=1.0,
-        metavar="SECONDS",
-        help="the time between two points of the page's charts [default: %(default)s]",
-    )
-    add(
         "--state",
         type=Path,
         metavar="FILE",
         help="load the devices of this file first, if it is there, and save them to it at the end "
         "and from time to time",
     )
-    add_backend(parser)
-    add_time(parser)
+    add_stats_interval(
+        group,
+        does=f", and let the page's charts have a point as often, instead of each {_POINT:g}",
+    )
+    add_messages(parser)
+    add_capture(parser)
+    add_flow_options(parser, update_interval=_FRESH)
 
 
-def run(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
+def run(parser: Parser, given: argparse.Namespace) -> int:
     """Serve until a signal, the duration or the end of the capture; returns the exit status.
 
     A capture file is shown on after its end. Raises ``NetringError``.
     """
-    if (given.interface is None) == (given.files is None):
-        parser.error("give either -i and an interface, or -r and a file")
+    check_source(parser, given)
 
     from netring_bpf.cli.log import write_log
     from netring_bpf.web.server import serve
 
     write_log()
+    events = (FlowEnded,) if given.files is not None else _LIVE
+    check_updates(parser, given, events)
     wanted = filter_of(given)
     token = read_token(given.token_file)
     try:
-        ring = _netring(given, wanted)
+        flow = flow_options(
+            given, events=events, update_interval=_FRESH if given.files is None else None
+        )
+        ring = _netring(given, wanted, flow)
         server = serve(
             ring, given.listen, token=token, names=given.name, max_viewers=given.max_viewers
         )
     except OptionError as error:
-        parser.error(str(error))
-    serving = _serve(ring, server, expression(wanted), given.duration)
+        parser.option_error(error)
+    serving = _serve(ring, server, expression(wanted), given.duration, given.stats_interval)
     try:
         return 0 if asyncio.run(serving) else 1
     except asyncio.CancelledError:
@@ -132,39 +141,39 @@ def run(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
         serving.close()  # it has not begun if there can be no event loop
 
 
-def _netring(given: argparse.Namespace, wanted: str | Filter | None) -> Netring:
+def _netring(given: argparse.Namespace, wanted: str | Filter | None, flow: FlowOptions) -> Netring:
     """Raises ``NetringError``."""
-    from netring_bpf.netring import Netring
-
-    devices = DeviceOptions(state=given.state)
-    stats = StatsOptions(interval=given.stats_interval, top=_ROWS)
-    if given.files is not None:
-        files = given.files if len(given.files) > 1 else given.files[0]
-        ended = FlowOptions(update_interval=None, events=(FlowEnded,))
-        return Netring.replay(files, filter=wanted, flow=ended, devices=devices, stats=stats)
-    return Netring(
-        given.interface,
-        filter=wanted,
-        backend=given.backend,
-        steal=given.steal,
-        flow=FlowOptions(update_interval=_FRESH, events=(FlowStarted, FlowUpdated, FlowEnded)),
-        devices=devices,
-        stats=stats,
+    interval = _POINT if given.stats_interval is None else given.stats_interval
+    return netring_of(
+        given,
+        wanted,
+        flow,
+        devices=DeviceOptions(state=given.state),
+        stats=StatsOptions(interval=interval, top=_ROWS),
     )
 
 
 async def _serve(
-    ring: Netring, server: WebServer, filtered: str | None, duration: float | None
+    ring: Netring,
+    server: WebServer,
+    filtered: str | None,
+    duration: float | None,
+    stats_interval: float | None,
 ) -> bool:
     """Return whether the capture and the page ended without an error."""
     from netring_bpf.cli.printer import opening, stop_on_signals
+    from netring_bpf.cli.reports import reported
+    from netring_bpf.cli.summary import summary
 
     stop = asyncio.Event()
     stop_on_signals(stop)
-    async with ring, server:
-        say(opening(ring, filtered))
-        say(f"listening on {', '.join(server.addresses)}")
-        say(f"serving on {server.url}")
+    async with contextlib.AsyncExitStack() as stack:
+        stack.enter_context(reported(ring, stats_interval))
+        await stack.enter_async_context(ring)
+        await stack.enter_async_context(server)
+        tell(opening(ring, filtered))
+        tell(f"listening on {', '.join(server.addresses)}")
+        tell(f"serving on {server.url}")
         waiting: list[asyncio.Future[object]] = [asyncio.ensure_future(stop.wait())]
         if ring.progress is None:
             waiting.append(asyncio.ensure_future(server.wait_end()))
@@ -174,4 +183,5 @@ async def _serve(
         for task in waiting:
             task.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
+    tell(summary(ring.statistics()), prefix="")
     return ring.error is None and server.error is None

@@ -125,11 +125,15 @@ def layout_of(width: int | None) -> Layout:
 class Table:
     """Makes lines as bytes. The names of the columns come again when they have scrolled away.
 
-    ``screen``: says how large it is now. ``colours``: whether it shows them.
+    ``screen``: says how large it is now. ``colours``: whether it shows them. ``with_names``: lines
+    of flows have the names of hosts.
     """
 
-    def __init__(self, screen: Callable[[], Screen], *, colours: bool = False) -> None:
+    def __init__(
+        self, screen: Callable[[], Screen], *, colours: bool = False, with_names: bool = True
+    ) -> None:
         self._screen = screen
+        self._with_names = with_names
         self._colours = colours
         self._layout: Layout | None = None
         self._since = 0  # lines since the header
@@ -140,7 +144,7 @@ class Table:
         layout = layout_of(screen.columns)
         made: list[str] = []
         for event in events:
-            text, style = row(event, layout)
+            text, style = row(event, layout, with_names=self._with_names)
             height = _height(text, screen.columns)
             if self._is_due(layout, screen, height):
                 made.append(self._styled(layout.header(), "bold"))
@@ -171,7 +175,7 @@ _STYLES: Final = {
 }
 
 
-def row(event: Event, layout: Layout | None = None) -> tuple[str, str]:
+def row(event: Event, layout: Layout | None = None, *, with_names: bool = True) -> tuple[str, str]:
     """Return the line of the event and its style, by rich's name."""
     match event:
         case Lagged(missed=missed):
@@ -191,19 +195,20 @@ def row(event: Event, layout: Layout | None = None) -> tuple[str, str]:
             return f"{_clock(event.ts)} {told} ({how.value})", "cyan"
         case DeviceSeen(device=device) | DeviceChanged(device=device) | DeviceGone(device=device):
             state = {DeviceSeen: "new", DeviceChanged: "changed", DeviceGone: "gone"}[type(event)]
-            known = ", ".join(filter(None, (device.name, device.vendor)))
+            known = ", ".join(filter(None, (device.name, device.vendor))) if with_names else ""
             return f"{_clock(event.ts)} device {device.mac} {state} {printable(known)}", "cyan"
         case StatsUpdated(traffic=traffic):
             bits = units.rate(event.per_second(traffic.total.bytes * 8))
             packets = event.per_second(traffic.total.packets)
             return f"{_clock(event.ts)} {bits}, {packets:.0f} packets/s", "cyan"
-    return _flow_row(event, layout or layout_of(None))
+    return _flow_row(event, layout or layout_of(None), with_names)
 
 
-def _flow_row(event: FlowEvent, layout: Layout) -> tuple[str, str]:
+def _flow_row(event: FlowEvent, layout: Layout, with_names: bool) -> tuple[str, str]:
     flow, key = event.flow, event.flow.key
     kind, style = _kind(event)
-    inside = _inside(event.app if isinstance(event, AppEvent) else flow.app, flow.resp.name)
+    app = event.app if isinstance(event, AppEvent) else flow.app
+    inside = _inside(app, flow.resp.name, with_names)
     clock = _clock(event.ts)
     sent, received = flow.orig, flow.resp
     amounts = [units.size(sent.bytes), units.size(received.bytes)]
@@ -239,11 +244,11 @@ def _how(event: FlowEvent, inside: list[str], layout: Layout) -> Iterator[str]:
         yield "vlan " + ".".join(map(str, flow.key.vlans))
 
 
-def _inside(app: App | None, resp_name: str | None) -> list[str]:
+def _inside(app: App | None, resp_name: str | None, with_names: bool) -> list[str]:
     """Return the protocol inside and the name: ``["tls", "www.example.org"]``."""
     words = [] if app is None or not app.protocol else [app.protocol]
     name = resp_name if app is None or app.name is None else app.name
-    if name:
+    if name and with_names:
         words.append(printable(name))
     return words
 

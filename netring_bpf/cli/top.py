@@ -14,26 +14,36 @@ from typing import TYPE_CHECKING, Final, Self
 
 from netring_bpf.aggregate.options import StatsOptions
 from netring_bpf.cli.flags import (
-    add_backend,
+    add_capture,
     add_filter,
-    add_names,
+    add_flow_options,
+    add_messages,
+    add_no_names,
+    add_source,
     add_time,
+    check_source,
+    check_updates,
     expression,
     filter_of,
+    flow_options,
+    netring_of,
     say,
 )
+from netring_bpf.cli.log import log_level
 from netring_bpf.cli.mqtt_flags import add_broker_flags, broker_options
+from netring_bpf.cli.parsers import Parser
+from netring_bpf.cli.values import OptionReader
 from netring_bpf.errors import OptionError, PackageMissingError, printable
-from netring_bpf.ring.flow_options import FlowOptions
 
 if TYPE_CHECKING:
     from netring_bpf.cli.top_app import TopApp
     from netring_bpf.cli.top_model import TopModel
     from netring_bpf.cli.top_source import TopSource
 
-__all__ = ["DESCRIPTION", "SUMMARY", "add_flags", "run"]
+__all__ = ["DESCRIPTION", "SUMMARY", "USAGE", "add_flags", "run"]
 
 SUMMARY = "show live what goes on: throughput, devices, names, services, flows"
+USAGE = "%(prog)s (-i IFACE | -r FILE | --mqtt URL) [FLAGS] [FILTER ...]"
 DESCRIPTION = (
     "Show on the terminal what goes on, as it changes: throughput with its history, the largest "
     "devices, hosts, names, services, ports and prefixes, the flows, and the books. A file is read "
@@ -42,30 +52,24 @@ DESCRIPTION = (
 _INTERVAL: Final = 1.0  # seconds
 _FRESH: Final = 2.0  # seconds between two updates of a live flow
 _ROWS: Final = 100
+_OF_THE_SCREEN: Final = ("duration", "no_names", "quiet", "verbose")
 _STDIN: Final = 0
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of this command."""
-    add = parser.add_argument
+    add_source(parser, reads=", and keys come from the terminal itself")
+    add_time(parser)
     add_filter(parser)
-    add("--interface", "-i", metavar="IFACE", help="capture on this interface")
-    add(
-        "-r",
-        dest="files",
-        action="append",
-        type=Path,
-        metavar="FILE",
-        help="read this capture file instead, packed or not; - reads standard input, and keys come "
-        "from the terminal itself; several files are read as one capture",
-    )
+    group = parser.add_argument_group("a capture elsewhere")
+    add = group.add_argument
     add(
         "--mqtt",
         metavar="URL",
         help="show instead what a capture elsewhere publishes to this broker: mqtt://HOST[:PORT], "
         "mqtts:// with TLS, ws://HOST[:PORT]/PATH and wss:// over WebSocket",
     )
-    add_broker_flags(parser)
+    add_broker_flags(group)
     add(
         "--mqtt-node",
         metavar="NAME",
@@ -77,22 +81,29 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         metavar="PREFIX",
         help="its topics begin with this instead of netring",
     )
-    add(
+    parser.add_argument(
         "--interval",
-        type=float,
+        "--stats-interval",
+        dest="stats_interval",
+        type=OptionReader(StatsOptions, "interval", float),
         metavar="SECONDS",
-        help="sum up so long, by the time of the capture [default: 1]",
+        help=f"sum up so long, by the time of the capture [default: {_INTERVAL:g}]",
     )
-    add_names(parser)
-    add_backend(parser)
-    add_time(parser)
+    add_no_names(parser)
+    add_messages(parser)
+    add_capture(parser)
+    add_flow_options(parser, update_interval=_FRESH)
 
 
-def run(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
+def run(parser: Parser, given: argparse.Namespace) -> int:
     """Show the screen until it is closed; returns the exit status. Raises ``NetringError``."""
     ways = (given.interface, given.files, given.mqtt)
     if sum(way is not None for way in ways) != 1:
         parser.error("give one of -i and an interface, -r and a file, or --mqtt and a URL")
+    if given.mqtt is None:
+        _check_here(parser, given)
+    else:
+        _check_elsewhere(parser, given)
     if given.files is not None:
         given.files = _without_standard_input(given.files)
     if not (_is_terminal(sys.__stdin__) and _is_terminal(sys.__stderr__)):
@@ -105,13 +116,28 @@ def run(parser: argparse.ArgumentParser, given: argparse.Namespace) -> int:
         )
     from netring_bpf.cli.top_model import TopModel
 
-    source = _source(parser, given)
-    model = TopModel(keeps_all=given.files is not None)
+    source = _elsewhere(parser, given) if given.mqtt is not None else _here(parser, given)
+    model = TopModel(keeps_all=given.files is not None, with_names=not given.no_names)
     try:
         return 0 if asyncio.run(_show(source, model, given.duration)) else 1
     except asyncio.CancelledError:
         say("stopped by a second signal, before everything was closed")
         return 1
+
+
+def _check_here(parser: Parser, given: argparse.Namespace) -> None:
+    """Exit with a message for flags that make no sense for a capture of our own."""
+    check_source(parser, given)
+    for name, flag in parser.given(given):
+        if name.startswith("mqtt"):
+            parser.error(f"{flag} needs --mqtt and a URL")
+
+
+def _check_elsewhere(parser: Parser, given: argparse.Namespace) -> None:
+    """Exit with a message for a flag that a capture elsewhere would have to be given."""
+    for name, flag in parser.given(given):
+        if not name.startswith("mqtt") and name not in _OF_THE_SCREEN:
+            parser.error(f"--mqtt shows what was captured elsewhere: {flag} is set there")
 
 
 def _without_standard_input(files: list[Path]) -> list[Path]:
@@ -131,41 +157,32 @@ def _is_terminal(stream: object) -> bool:
     return bool(getattr(stream, "isatty", bool)())
 
 
-def _source(parser: argparse.ArgumentParser, given: argparse.Namespace) -> TopSource:
+def _elsewhere(parser: Parser, given: argparse.Namespace) -> TopSource:
     """Raises ``NetringError``."""
+    from netring_bpf.cli.top_remote import BrokerSource
+
     try:
-        options = broker_options(given)
-        stats = StatsOptions(
-            interval=_INTERVAL if given.interval is None else given.interval, top=_ROWS
-        )
+        return BrokerSource(given.mqtt, broker_options(given))
     except OptionError as error:
         parser.error(str(error))
-    if given.mqtt is not None:
-        for name in ("expression", "hosts", "nets", "interval"):
-            if getattr(given, name):
-                parser.error("--mqtt shows what was captured: filters and --interval are set there")
-        from netring_bpf.cli.top_remote import BrokerSource
 
-        return BrokerSource(given.mqtt, options)
 
+def _here(parser: Parser, given: argparse.Namespace) -> TopSource:
+    """Raises ``NetringError``."""
     from netring_bpf.cli.top_source import KINDS_LIVE, KINDS_OF_A_FILE, RingSource
-    from netring_bpf.netring import Netring
 
-    wanted = filter_of(given)
-    if given.files is not None:
-        files = given.files if len(given.files) > 1 else given.files[0]
-        flow = FlowOptions(update_interval=None, events=KINDS_OF_A_FILE, names=given.names)
-        ring = Netring.replay(files, filter=wanted, flow=flow, devices=True, stats=stats)
-    else:
-        ring = Netring(
-            given.interface,
-            filter=wanted,
-            backend=given.backend,
-            steal=given.steal,
-            flow=FlowOptions(update_interval=_FRESH, events=KINDS_LIVE, names=given.names),
-            devices=True,
-            stats=stats,
+    events = KINDS_LIVE if given.files is None else KINDS_OF_A_FILE
+    check_updates(parser, given, events)
+    interval = _INTERVAL if given.stats_interval is None else given.stats_interval
+    try:
+        flow = flow_options(
+            given, events=events, update_interval=_FRESH if given.files is None else None
         )
+    except OptionError as error:
+        parser.option_error(error)
+    wanted = filter_of(given)
+    stats = StatsOptions(interval=interval, top=_ROWS)
+    ring = netring_of(given, wanted, flow, devices=True, stats=stats)
     return RingSource(ring, expression(wanted))
 
 
@@ -200,14 +217,16 @@ class _Log(logging.Handler):
     """Shows warnings and errors of the library among the events, not over the screen."""
 
     def __init__(self, model: TopModel) -> None:
-        super().__init__(logging.WARNING)
+        super().__init__(log_level())
         self._model = model
 
     def emit(self, record: logging.LogRecord) -> None:
         self._model.note(int(record.created * 1e9), printable(record.getMessage()))
 
     def __enter__(self) -> Self:
-        logging.getLogger("netring_bpf").addHandler(self)
+        log = logging.getLogger("netring_bpf")
+        log.setLevel(log_level())
+        log.addHandler(self)
         return self
 
     def __exit__(self, *_: object) -> None:

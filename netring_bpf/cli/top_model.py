@@ -132,11 +132,14 @@ class TopModel:
 
     ``version`` grows with each change. ``keeps_all``: every flow event is looked at, as of a file,
     which waits; else only as many as ``budget`` allows in an interval, and ``unseen`` counts the
-    others.
+    others. ``with_names``: flows, devices and hosts have names beside their addresses.
     """
 
-    def __init__(self, *, keeps_all: bool = False, budget: int = 2000) -> None:
+    def __init__(
+        self, *, keeps_all: bool = False, budget: int = 2000, with_names: bool = True
+    ) -> None:
         self.version = 0
+        self._with_names = with_names
         self.stats: StatsUpdated | None = None
         self.sums = Sums()
         self.notes: deque[tuple[int, str]] = deque(maxlen=_MOST_NOTES)
@@ -167,11 +170,11 @@ class TopModel:
                     self.add_stats(event)
                 case DeviceSeen(device=device) | DeviceChanged(device=device):
                     if isinstance(event, DeviceSeen):
-                        self.note(event.ts, f"new device {_device_title(device)}")
+                        self.note(event.ts, f"new device {self._title(device)}")
                     self.add_device(device_line(device))
                 case DeviceGone(device=device):
                     self.devices.pop(device.mac, None)
-                    self.note(event.ts, f"device {_device_title(device)} is gone")
+                    self.note(event.ts, f"device {self._title(device)} is gone")
                 case Lagged(missed=missed):
                     self.unseen += missed
                 case LinkUp(ts=ts, interface=interface):
@@ -184,6 +187,10 @@ class TopModel:
                     self.note(ts, str(error))
                 case _ if isinstance(event, _OF_FLOWS):
                     self.add_flow(_flow_line(event))
+
+    def _title(self, device: Device) -> str:
+        known = ", ".join(filter(None, (device.name, device.vendor))) if self._with_names else ""
+        return f"{device.mac} {known[:_LONGEST]}".rstrip()
 
     def _feed_flows(self, batch: EventBatch) -> None:
         events: Iterable[FlowEvent] = batch
@@ -200,6 +207,7 @@ class TopModel:
     def add_flow(self, line: FlowLine) -> None:
         """Take what is known of a flow by now."""
         self.version += 1
+        line = line if self._with_names else line._replace(name="")
         if line.is_live:
             self._live[line.key] = line
             self._live.move_to_end(line.key)
@@ -218,6 +226,7 @@ class TopModel:
     def add_device(self, line: DeviceLine) -> None:
         """Take what is known of a device by now."""
         self.version += 1
+        line = line if self._with_names else line._replace(name="", vendor="")
         self.devices[line.mac] = line
         self.devices.move_to_end(line.mac)
         if len(self.devices) > _MOST_DEVICES:
@@ -324,6 +333,12 @@ class TopModel:
 
     def table(self, kind: str) -> list[TableLine]:
         """Return the lines of one kind of ``Top``."""
+        lines = self._table(kind)
+        if self._with_names:
+            return lines
+        return [line._replace(row=line.row._replace(name=None)) for line in lines]
+
+    def _table(self, kind: str) -> list[TableLine]:
         event = self.stats
         if event is None:
             return []
@@ -413,8 +428,3 @@ def device_line(device: Device) -> DeviceLine:
         last=device.last,
         detail=device.to_dict,
     )
-
-
-def _device_title(device: Device) -> str:
-    known = ", ".join(filter(None, (device.name, device.vendor)))
-    return f"{device.mac} {known[:_LONGEST]}".rstrip()

@@ -64,10 +64,7 @@ class Filter(FilterWords):
         snaplen: int = 65_535,
         netmask: str | None = None,
     ) -> None:
-        if not 1 <= snaplen <= _MAX_SNAPLEN:
-            raise OptionError(
-                f"snaplen={snaplen!r}: must be from 1 to {_MAX_SNAPLEN} bytes", option="snaplen"
-            )
+        _check_snaplen(snaplen)
         mask = NETMASK_UNKNOWN if netmask is None else _netmask(netmask)
         self._set(expression, linktype, snaplen, mask)
         self.compile()  # a wrong expression raises here, not at its first use
@@ -197,6 +194,16 @@ class Filter(FilterWords):
             return self
         made = type(self).__new__(type(self))
         made._set(self._expression, linktype, self._snaplen, self._netmask, self._sets)
+        return made
+
+    def with_snaplen(self, snaplen: int) -> Self:
+        """Return the same filter with another snaplen; its first use compiles it.
+
+        Raises ``OptionError``.
+        """
+        _check_snaplen(snaplen)
+        made = type(self).__new__(type(self))
+        made._set(self._expression, self._linktype, snaplen, self._netmask, self._sets)
         return made
 
     def with_lists_as_sets(self) -> Self | None:
@@ -373,6 +380,13 @@ def _restore(cls: type[Filter], state: tuple[Any, ...]) -> Filter:
     made = cls.__new__(cls)
     made._set(expression, linktype, snaplen, netmask, sets, live, program)
     return made
+
+
+def _check_snaplen(snaplen: int) -> None:
+    if not 1 <= snaplen <= _MAX_SNAPLEN:
+        raise OptionError(
+            f"snaplen={snaplen!r}: must be from 1 to {_MAX_SNAPLEN} bytes", option="snaplen"
+        )
 
 
 def _netmask(text: str) -> int:

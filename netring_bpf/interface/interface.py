@@ -5,11 +5,13 @@ sysfs is of no use here: it shows the namespace that it was mounted in.
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import socket
 from dataclasses import dataclass
 from typing import Any, Self
 
-from netring_bpf.errors import InterfaceNotFoundError, SyscallError
+from netring_bpf.errors import InterfaceNotFoundError, SyscallError, did_you_mean
 from netring_bpf.interface.netlink import Netlink, link_speed, receive_queues
 
 __all__ = ["Interface", "kind_of", "program_on"]
@@ -95,9 +97,16 @@ def _find(kernel: Netlink, name: str) -> Any:
             raise SyscallError(f"look for the interface {name!r}", error.errno or 0) from error
     raise InterfaceNotFoundError(
         f"capture on {name!r}: there is no such interface in this network namespace; "
-        "`ip link` lists them",
+        f"`ip link` lists them{did_you_mean(name, _names())}",
         interface=name,
     )
+
+
+def _names() -> list[str]:
+    """Return the names of the interfaces of this namespace; none if the kernel does not tell."""
+    with contextlib.suppress(OSError):
+        return [name for _, name in socket.if_nameindex()]
+    return []
 
 
 def _is_name(name: str) -> bool:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from netring_bpf.errors import SyscallError
+from netring_bpf.errors import SyscallError, did_you_mean
 from netring_bpf.interface.netlink import enter_namespace
 from netring_bpf.privileges import explain_refusal
 
@@ -29,7 +29,8 @@ def in_namespace(namespace: str | None) -> Iterator[None]:
     try:
         target = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
-        raise SyscallError(f"open network namespace {path}", error.errno or 0) from error
+        what = f"open network namespace {path}{_meant(path)}"
+        raise SyscallError(what, error.errno or 0) from error
     home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
         _enter(target, str(path))
@@ -40,6 +41,15 @@ def in_namespace(namespace: str | None) -> Iterator[None]:
     finally:
         os.close(target)
         os.close(home)
+
+
+def _meant(path: Path) -> str:
+    """Return ``(did you mean NAME?)`` if there is a namespace of a name like this."""
+    try:
+        meant = did_you_mean(path.name, (one.name for one in path.parent.iterdir()))
+    except OSError:
+        return ""
+    return f" ({meant.removeprefix('; ')})" if meant else ""
 
 
 def _enter(descriptor: int, name: str) -> None:

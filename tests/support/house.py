@@ -56,6 +56,7 @@ MAY_IMPORT: Final[dict[str, frozenset[str]]] = {
         "errors lazy secret_file",
         "cli": "__init__ web netring netring_statistics sinks broadcast aggregate devices "
         "recording capture ring bpf formats filter events interface statistics errors",
+        "__main__": "cli",
         # The C core: the files that lie in ring/ itself are "core".
         "C core": "",
         "C bpf": "core",

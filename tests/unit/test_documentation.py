@@ -17,6 +17,7 @@ from netring_bpf.events.app import Details
 from netring_bpf.events.app_record import PROTOCOLS
 from netring_bpf.events.fields import RECORD
 from netring_bpf.ring.books import _MISSED
+from tests.support.command_line import PAGE, with_tables
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
@@ -99,6 +100,11 @@ def test_the_pages_tell_every_counter_of_names_and_devices() -> None:
     names = [field.name for field in dataclasses.fields(netring_bpf.NamesStatistics)]
     devices = [field.name for field in dataclasses.fields(netring_bpf.DeviceStatistics)]
     assert [name for name in (*names, *devices, *_MISSED.values()) if f"`{name}`" not in told] == []
+
+
+def test_the_page_of_the_command_line_has_every_flag_of_every_command() -> None:
+    page = PAGE.read_text()
+    assert page == with_tables(page), "scripts/command-line writes it"
 
 
 def test_the_pages_tell_every_protocol_and_every_field_of_it() -> None:

@@ -14,6 +14,7 @@ from netring_bpf.errors import (
     ResourceLimitError,
     SinkError,
     SyscallError,
+    did_you_mean,
     limits_explained,
     printable,
 )
@@ -92,3 +93,19 @@ def test_errors_that_have_a_place_or_are_no_limit_stay_as_they_are(raised: BaseE
     with pytest.raises(type(raised)) as caught, limits_explained("open it"):
         raise raised
     assert caught.value is raised
+
+
+@pytest.mark.parametrize(
+    ("wrong", "meant"),
+    [
+        ("eth", "; did you mean eth0?"),
+        ("eht0", "; did you mean eth0?"),
+        ("up", "; did you mean uplink-to-the-roof?"),  # its beginning
+        ("u", ""),
+        ("zzz", ""),
+        ("", ""),
+    ],
+)
+def test_a_wrong_name_leads_to_the_one_that_is_most_like_it(wrong: str, meant: str) -> None:
+    assert did_you_mean(wrong, ["lo", "eth0", "wlan0", "uplink-to-the-roof"]) == meant
+    assert did_you_mean(wrong, []) == ""

@@ -23,6 +23,10 @@ COMMAND = str(Path(sys.executable).with_name("netring-bpf"))
 HOW = {"af_xdp": "af_xdp, native XDP", "tpacket_v3": "tpacket_v3"}
 LISTEN = ("--backend", "tpacket_v3")
 A, B = "10.0.0.1", "10.0.0.2"
+NO_LOSSES = (
+    "losses: 0 rx_ring_full, 0 rx_dropped, 0 fill_ring_empty, 0 tp_drops, 0 events_lost, 0 evicted"
+)
+NO_LOSSES_OF_FRAMES = NO_LOSSES.partition(", 0 events_lost")[0]
 LIMIT = 60.0  # seconds; only a test that fails waits so long
 
 
@@ -162,6 +166,7 @@ def summary(
         f"{received} frames received, {keyed} with a flow",
         f"{seen} frames seen, {passed} passed to the host",
         "0 frames dropped by the kernel, 0 events lost",
+        NO_LOSSES,
         *([] if without is None else [f"without a flow: {without}"]),
         f"{started} flows started, {ended} ended",
     ]

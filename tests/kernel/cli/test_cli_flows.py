@@ -457,8 +457,8 @@ def test_threads_of_a_preset_share_the_flows(namespace: Namespace) -> None:
 
 def test_wrong_values_are_wrong_usage(namespace: Namespace) -> None:
     for flags, said in {
-        ("--threads", "0"): "--threads: 0: must be a number, at least 1",
-        ("--threads", "two"): "--threads: two: must be a number, at least 1",
+        ("--threads", "0"): "--threads: 0: must be from 1 to 64",
+        ("--threads", "two"): "--threads: two: must be a number, from 1 to 64",
         ("--threads", "2", "--cpus", "0"): "a CPU for each thread",
         ("--cpus", "0-3"): "--cpus: 0-3: must be numbers of CPUs, as 2,3",
         ("--duration", "long"): "--duration: long: must be a number of seconds, 0 or more",

@@ -215,7 +215,10 @@ def test_flows_of_a_command_without_a_broker_are_sent_by_the_next(
         (["--mqtt-qos", "0"], "--mqtt-qos needs --mqtt and a URL"),
         (["--mqtt", "mqtt://x", "--mqtt-prefix", "$SYS"], "must be the beginning of a topic"),
         (["--mqtt", "mqtt://x", "--mqtt-key", "k"], "must be the key of a certfile"),
-        (["--mqtt", "mqtt://x", "--mqtt-version", "4"], "invalid choice: '4'"),
+        (
+            ["--mqtt", "mqtt://x", "--mqtt-version", "4"],
+            "argument --mqtt-version: 4: must be 5 or 3.1.1",
+        ),
         (["--mqtt-outbox-dir", "d"], "--mqtt-outbox-dir needs --mqtt and a URL"),
         (
             ["--mqtt", "mqtt://x", "--mqtt-outbox-bytes", "2097152"],

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from netring_bpf.filter.libpcap import Savefile
-from tests.kernel.cli.command import COMMAND, LIMIT, Lines, query, run, send
+from tests.kernel.cli.command import COMMAND, LIMIT, NO_LOSSES_OF_FRAMES, Lines, query, run, send
 from tests.support.frames import tcp
 from tests.support.rig import PORT
 
@@ -56,16 +56,17 @@ def test_a_signal_ends_it_with_a_summary(namespace: Namespace, tmp_path: Path) -
         process.kill()
         process.wait()
         said = err.all()
-    assert [line.partition(" frames ")[0] for line in said[1:]] == ["netring-bpf: 0"] * 2
+    assert [line.partition(" frames ")[0] for line in said[1:3]] == ["netring-bpf: 0"] * 2
+    assert said[3:] == [f"netring-bpf: {NO_LOSSES_OF_FRAMES}"]
 
 
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--rotate-size", "0"], "rotate_size=0: must be at least 4096"),
-        (["--rotate-size", "big"], "argument --rotate-size: invalid int value: 'big'"),
-        (["--max-files", "2"], "max_files: needs rotate_size or rotate_time"),
-        (["--ring-time", "0"], "ring_time=0.0: must be at least 0.001"),
+        (["--rotate-size", "0"], "argument --rotate-size: 0: must be at least 4096"),
+        (["--rotate-size", "big"], "argument --rotate-size: big: must be a number, at least 4096"),
+        (["--max-files", "2"], "argument --max-files: needs --rotate-size or --rotate-time"),
+        (["--ring-time", "0"], "argument --ring-time: 0: must be at least 0.001"),
         (["-c", "none"], "argument -c: none: must be a number, at least 1"),
     ],
 )
@@ -75,7 +76,10 @@ def test_wrong_values_are_wrong_usage(
     path = tmp_path / "a.pcapng"
     done = run(namespace, "record", "-i", PORT, "-w", str(path), *flags)
     assert (done.status, done.out) == (2, [])
-    assert done.err[-1] == f"netring-bpf record: error: {message}"
+    assert done.err == [
+        f"netring-bpf record: error: {message}",
+        "try: netring-bpf record --help",
+    ]
     assert not path.exists()
 
 

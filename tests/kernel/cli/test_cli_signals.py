@@ -14,7 +14,17 @@ from typing import Self
 import pytest
 
 from netring_bpf.filter.libpcap import Savefile
-from tests.kernel.cli.command import COMMAND, LIMIT, Finished, Flows, Lines, query, send, summary
+from tests.kernel.cli.command import (
+    COMMAND,
+    LIMIT,
+    NO_LOSSES_OF_FRAMES,
+    Finished,
+    Flows,
+    Lines,
+    query,
+    send,
+    summary,
+)
 from tests.support.frames import udp
 from tests.support.lab import Namespace
 from tests.support.process import spawn
@@ -190,7 +200,7 @@ def test_sighup_ends_flows_with_closing_records_and_a_summary(namespace: Namespa
         done = command.finish(signal.SIGHUP)
     assert done.status == 0
     assert [record["orig_port"] for record in done.records] == [1001]
-    assert done.err[-4:] == summary(1, keyed=1, seen=1, passed=0, started=1, ended=1)
+    assert done.err[-5:] == summary(1, keyed=1, seen=1, passed=0, started=1, ended=1)
 
 
 @live
@@ -201,7 +211,7 @@ def test_more_hangups_do_not_cut_the_closing_short(namespace: Namespace) -> None
             command.process.send_signal(number)
         done = command.finish()
     assert done.status == 0
-    assert done.err[-4:] == summary(1, keyed=1, seen=1, passed=0, started=1, ended=1)
+    assert done.err[-5:] == summary(1, keyed=1, seen=1, passed=0, started=1, ended=1)
 
 
 @live
@@ -266,6 +276,7 @@ def test_a_signal_ends_a_recording_with_closing_blocks_and_a_summary(
     assert done.err[1:] == [
         f"netring-bpf: 300 frames written to 1 files, {path.stat().st_size} bytes",
         "netring-bpf: 300 frames seen, 0 dropped by the kernel",
+        f"netring-bpf: {NO_LOSSES_OF_FRAMES}",
     ]
     with Savefile(path) as file:
         assert len(list(file)) == 300
@@ -285,5 +296,5 @@ def test_sigusr1_prints_the_counts_of_a_recording(namespace: Namespace, tmp_path
         command.err.wait_for(lambda line: "frames seen" in line)
         done = command.finish(signal.SIGTERM)
     assert done.status == 0
-    assert done.err[-2].startswith("netring-bpf: 50 frames written to 1 files, ")
-    assert len(done.err) == 5
+    assert done.err[-3].startswith("netring-bpf: 50 frames written to 1 files, ")
+    assert len(done.err) == 7

@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import pytest
 
-from netring_bpf import FlowEnd, FlowEnded, FlowStarted, Lagged, Sums, Top, TopRow, Traffic
+from netring_bpf import (
+    DeviceSeen,
+    FlowEnd,
+    FlowEnded,
+    FlowStarted,
+    Lagged,
+    Sums,
+    Top,
+    TopRow,
+    Traffic,
+)
 from netring_bpf.cli import units
 from netring_bpf.cli.top_model import TopModel
 from netring_bpf.cli.top_views import VIEWS, chosen, fitting
 from tests.support.events import flow
 from tests.support.frames import udp
-from tests.support.made_stats import SECOND, START, stats
+from tests.support.made_stats import SECOND, START, device, stats
 from tests.support.replay import one_batch
 
-FLOWS, _, HOSTS = VIEWS[:3]
+FLOWS, DEVICES, HOSTS = VIEWS[:3]
 
 
 def test_flows_are_live_until_they_end() -> None:
@@ -57,6 +67,24 @@ def test_the_sums_of_the_books_are_those_of_all_intervals() -> None:
     off = stats(4)
     model.feed([off._replace(health=off.health._replace(balanced=False))])
     assert model.sums.unbalanced == 1
+
+
+def test_without_names_there_are_addresses_alone() -> None:
+    row = TopRow("10.0.9.9", "pc.example", 1, 1, 700, 300, 1)
+    named = flow(1)
+    named = named._replace(resp=named.resp._replace(name="www.example"))
+    for with_names in (True, False):
+        model = TopModel(with_names=with_names)
+        model.feed([stats()._replace(top=Top(hosts=(row,))), FlowStarted(10, named)])
+        model.feed([DeviceSeen(10, device(1, name="pc"))])
+        shown = repr(
+            [line.values for view in (FLOWS, DEVICES, HOSTS) for line in view.lines(model)]
+            + list(model.notes)
+        )
+        assert [name in shown for name in ("pc.example", "www.example", "'pc'", " pc'")] == (
+            [with_names] * 4
+        )
+        assert "10.0.0.1:1" in shown
 
 
 def test_a_line_has_the_rate_of_now_and_the_amounts_of_the_whole_time() -> None:

@@ -77,6 +77,18 @@ def test_the_snaplen_is_what_a_matching_frame_returns() -> None:
 def test_a_snaplen_out_of_range_is_refused(snaplen: int) -> None:
     with pytest.raises(OptionError, match="snaplen"):
         Filter("ip", snaplen=snaplen)
+    with pytest.raises(OptionError, match="snaplen"):
+        Filter("ip").with_snaplen(snaplen)
+
+
+def test_a_filter_with_another_snaplen_is_else_the_same() -> None:
+    for made in (Filter("ip"), Filter("ip and ip", linktype=12), Filter.deferred("ip")):
+        other = made.with_snaplen(96)
+        assert (other.snaplen, made.snaplen) == (96, 65_535)
+        assert (other.expression, other.linktype) == (made.expression, made.linktype)
+        assert other == Filter(made.expression, linktype=made.linktype, snaplen=96)
+    hosts = Filter.tcp & Filter.net("10.0.0.0/8")
+    assert hosts.with_snaplen(96).sets == hosts.sets
 
 
 def test_equal_programs_are_equal_filters_however_they_are_written() -> None:
