@@ -21,7 +21,13 @@ Rooms, from the wire to the user (tests/support/house.py: who may use whom):
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
+
+if sys.platform != "linux":  # before an import of something that only Linux has
+    from netring_bpf.errors import PlatformError
+
+    raise PlatformError(sys.platform)
 
 from netring_bpf.bpf.xdp_mode import XdpMode
 from netring_bpf.broadcast.broadcast import (

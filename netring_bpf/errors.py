@@ -7,7 +7,8 @@ NetringError
 │   ├── MemlockError              the UMEM is over the memory-lock limit      .needed .limit
 │   ├── KernelFeatureError        the kernel or the driver lacks it           .feature
 │   ├── BccMissingError           BCC is not installed, or another package has its name
-│   └── LibpcapMissingError       libpcap is not installed
+│   ├── LibpcapMissingError       libpcap is not installed
+│   └── PlatformError             not Linux (also an ImportError)             .platform
 ├── InterfaceError                the wrong interface, or a lost one          .interface
 │   ├── InterfaceNotFoundError    no interface has that name
 │   ├── InterfaceDownError        it is down
@@ -178,6 +179,20 @@ class BccMissingError(UnavailableError):
 
 class LibpcapMissingError(UnavailableError):
     """libpcap, which compiles filter expressions, is not installed."""
+
+
+class PlatformError(UnavailableError, ImportError):
+    """The machine does not run Linux; ``platform`` is Python's name for what it runs.
+
+    ``import netring_bpf`` raises it, so nothing of the package can be had there.
+    """
+
+    def __init__(self, platform: str) -> None:
+        super().__init__(
+            f"netring_bpf runs on Linux alone, and this is {platform}: use it in a Linux machine, "
+            "virtual machine or container"
+        )
+        self.platform = platform
 
 
 class InterfaceError(NetringError):

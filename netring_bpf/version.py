@@ -1,4 +1,4 @@
-"""The version of the package."""
+"""The version of the package: the one place that has it, for the build too."""
 
 from __future__ import annotations
 

@@ -26,6 +26,7 @@ from netring_bpf.errors import (
 )
 from netring_bpf.fork import close_in_child, held_off
 from netring_bpf.interface import Interface
+from netring_bpf.kernel_release import if_older
 from netring_bpf.privileges import explain_refusal
 
 __all__ = ["XdpLink"]
@@ -67,6 +68,8 @@ class XdpLink:
                 return link
             _raise_final(interface, -fd)
             refusals.append(_refusal(interface, candidate, -fd))
+        if too_old := if_older(5, 9, "attaching by a bpf_link"):
+            refusals.append(too_old)
         raise KernelFeatureError(
             f"attach XDP to {interface.name}: {'; '.join(refusals)}; choose backend='tpacket_v3'",
             feature="XDP",

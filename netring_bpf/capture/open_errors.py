@@ -15,6 +15,7 @@ from netring_bpf.errors import (
     SyscallError,
 )
 from netring_bpf.interface import Interface
+from netring_bpf.kernel_release import if_older
 from netring_bpf.privileges import explain_refusal
 
 __all__ = ["explain_busy_poll", "explain_queue", "explain_socket"]
@@ -27,9 +28,12 @@ def explain_socket(error: SyscallError, where: str) -> NetringError:
         return denied
     match number:
         case errno.EAFNOSUPPORT | errno.EOPNOTSUPP | errno.ENOPROTOOPT:
+            feature = error.call.removeprefix("open an ").removeprefix("open a ")
+            why = "this kernel was built without it"
+            if "AF_XDP" in error.call and (too_old := if_older(5, 11, "AF_XDP")):
+                why = f"{too_old}; choose backend='tpacket_v3'"
             return KernelFeatureError(
-                f"{error.call} on {where}: {error.strerror}; this kernel was built without it",
-                feature=error.call.removeprefix("open an ").removeprefix("open a "),
+                f"{error.call} on {where}: {error.strerror}; {why}", feature=feature
             )
         case _:
             return error
@@ -59,6 +63,14 @@ def explain_queue(
                 "its process, choose other queues, or backend='tpacket_v3'",
                 interface=interface.name,
                 queue=queue,
+            )
+        case errno.EINVAL if queue < interface.rx_queues() and (
+            too_old := if_older(5, 11, "AF_XDP")
+        ):
+            return KernelFeatureError(
+                f"{error.call} on {where}: {error.strerror}; {too_old}; choose "
+                "backend='tpacket_v3'",
+                feature="AF_XDP socket",
             )
         case errno.EINVAL:
             return OptionError(

@@ -27,7 +27,8 @@ from tests.support.seccomp import BPF, SOCKET, deny
 __all__ = ["Failure", "fail"]
 
 TIMES: Final = 10
-_AF_PACKET: Final = 17
+_AF_PACKET, _AF_XDP = 17, 44
+_BPF_LINK_CREATE: Final = 28
 _ROOT: Final = Path(__file__).resolve().parents[2]
 _SMALL: Final = FlowOptions(max_flows=1000, event_slots=1024)
 _WAYS: Final[dict[str, dict[str, Any]]] = {
@@ -188,6 +189,8 @@ _SITUATIONS: Final[dict[str, Callable[[Failure, str], None]]] = {
     "bpf denied": _denied(BPF, errno.EPERM),
     "bpf hidden": _denied(BPF, errno.ENOSYS),
     "packet sockets denied": _denied(SOCKET, errno.EPERM, first_argument=_AF_PACKET),
+    "links unknown": _denied(BPF, errno.EINVAL, first_argument=_BPF_LINK_CREATE),
+    "AF_XDP unknown": _denied(SOCKET, errno.EAFNOSUPPORT, first_argument=_AF_XDP),
     "closing": _while_closing,
     "entered": _entered,
     "plain": _plain,

@@ -26,6 +26,7 @@ MAY_IMPORT: Final[dict[str, frozenset[str]]] = {
         "errors": "",
         "version": "",
         "lazy": "",
+        "kernel_release": "",
         "fork": "",
         "threads": "",
         "secret_file": "",
@@ -36,10 +37,10 @@ MAY_IMPORT: Final[dict[str, frozenset[str]]] = {
         "events": "errors lazy _core",
         "filter": "errors lazy program_cache _core",
         "formats": "events errors _core",
-        "bpf": "filter interface privileges program_cache errors fork _core",
+        "bpf": "filter interface kernel_release privileges program_cache errors fork _core",
         "ring": "events filter bpf/xdp_mode.py statistics errors fork threads _core",
-        "capture": "ring bpf filter events interface privileges statistics errors fork lazy "
-        "threads version",
+        "capture": "ring bpf filter events interface kernel_release privileges statistics errors "
+        "fork lazy threads version",
         "recording": "capture ring filter statistics errors lazy",
         "devices": "events errors lazy _core",
         "aggregate": "events statistics errors lazy _core",

@@ -63,6 +63,32 @@ def test_bpf_that_a_seccomp_filter_hides_is_named_too() -> None:
     assert "Function not implemented: a seccomp filter hides it" in outcome.texts
 
 
+@pytest.mark.parametrize(
+    ("situation", "text"),
+    [
+        ("links unknown", "Invalid argument; attaching by a bpf_link needs Linux 5.9 or newer"),
+        ("AF_XDP unknown", "not supported by protocol; AF_XDP needs Linux 5.11 or newer"),
+    ],
+)
+def test_a_kernel_that_is_too_old_says_which_one_is_needed(situation: str, text: str) -> None:
+    old = ["setarch", "--uname-2.6"]  # the kernel calls itself 2.6.60 or more
+    with wire() as namespace:
+        outcome = fail(namespace, situation, "af_xdp", before=old)
+        release = namespace.run([*old, "uname", "-r"]).stdout.strip()
+        falling_back = fail(namespace, situation, "auto", before=old)
+    assert outcome.types == {"KernelFeatureError"}
+    assert f"{text}, and this is Linux {release}; choose backend='tpacket_v3'" in outcome.texts
+    assert falling_back.errors == []
+    assert all(opened.startswith("tpacket_v3: ") for opened in falling_back.opened)
+
+
+@pytest.mark.parametrize("situation", ["links unknown", "AF_XDP unknown"])
+def test_a_kernel_that_is_new_enough_is_not_called_old(situation: str) -> None:
+    outcome = failure(situation, "af_xdp")
+    assert outcome.types == {"KernelFeatureError"}
+    assert "or newer, and this is Linux" not in outcome.texts
+
+
 def test_the_capabilities_of_a_user_namespace_are_told_from_those_of_the_machine() -> None:
     wire_inside = (
         f"ip link add {SENDER} type veth peer name {PORT} && ip link set {SENDER} up && "
