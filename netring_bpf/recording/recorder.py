@@ -46,10 +46,10 @@ class RecordOptions:
     ``rotate_size``: a file has at most so many bytes (but at least one batch of frames);
     ``rotate_time``: a file takes in frames for at most so many seconds. Either names the files
     ``NAME-00001.SUFFIX`` and so on, after the numbers that there are; ``max_files``: the recorder
-    keeps only so many of its own, the latest.
-    ``ring_time``: the recorder writes nothing until ``trigger()``, which writes the frames of the
-    last so many seconds before the latest frame, as far as ``ring_size`` bytes hold them. It
-    excludes rotation. All seconds are those of the monotonic clock.
+    keeps only so many files of its own, the latest. ``ring_time``: the recorder writes nothing
+    until ``trigger()``, which writes the frames of the last so many seconds before the latest
+    frame, as far as ``ring_size`` bytes hold them. It excludes rotation. All seconds are those of
+    the monotonic clock.
     """
 
     rotate_size: int | None = None
@@ -85,9 +85,10 @@ class RecordOptions:
 class RecordStatistics:
     """A recording's books, in frames: handed out = written + unwritten + overwritten + held.
 
-    ``unwritten``: came when the file could not be written any more; ``overwritten``: left the ring
-    without a trigger; ``held``: in the ring now. ``files``: made so far; ``bytes``: of all of them.
-    ``capture``: the books of the capture below.
+    ``written``: frames in files. ``unwritten``: frames that came when the file could not be written
+    any more. ``overwritten``: frames that left the ring without a trigger. ``held``: frames in the
+    ring now. ``files``: the number of files so far. ``bytes``: bytes of all files. ``capture``: the
+    books of the capture below.
     """
 
     written: int
