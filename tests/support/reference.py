@@ -16,7 +16,17 @@ from typing import Any, Final
 import netring_bpf
 from tests.support.paths import ROOT
 
-__all__ = ["PUBLIC", "described", "fields", "fields_told", "members", "public"]
+__all__ = [
+    "PUBLIC",
+    "classes",
+    "described",
+    "fields",
+    "fields_told",
+    "members",
+    "public",
+    "shown",
+    "value_at",
+]
 
 PUBLIC: Final = ("netring_bpf", "netring_bpf.errors", "netring_bpf.web")  # modules
 
@@ -46,6 +56,21 @@ def public() -> dict[str, Any]:
                 seen[id(value)] = found_at = f"{name}.{each}"
                 found[found_at] = value
     return found
+
+
+def value_at(path: str) -> Any:
+    """Return the object of a path, through modules and their names."""
+    module, _, name = path.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except ModuleNotFoundError:
+        return getattr(value_at(module), name)
+
+
+def shown() -> list[str]:
+    """Return the paths of all objects that the pages of the reference show."""
+    pages = sorted((ROOT / "docs" / "reference").glob("*.md"))
+    return [p for page in pages for p in re.findall(r"^::: ([\w.]+)$", page.read_text(), re.MULTILINE)]
 
 
 def classes() -> dict[str, type]:

@@ -5,13 +5,22 @@ from __future__ import annotations
 import enum
 import importlib
 import re
-from typing import Any
 
 import pytest
 
 import netring_bpf
 from tests.support.paths import ROOT
-from tests.support.reference import PUBLIC, classes, fields, fields_told, members, public
+from tests.support.reference import (
+    PUBLIC,
+    classes,
+    described,
+    fields,
+    fields_told,
+    members,
+    public,
+    shown,
+    value_at,
+)
 
 REFERENCE = ROOT / "docs" / "reference"
 SINCE = dict(
@@ -27,21 +36,6 @@ UNIT = re.compile(
     r"\b1 if\b",
     re.IGNORECASE,
 )
-
-
-def value_at(path: str) -> Any:
-    """Return the object of a path, through modules and their names."""
-    module, _, name = path.rpartition(".")
-    try:
-        return getattr(importlib.import_module(module), name)
-    except ModuleNotFoundError:
-        return getattr(value_at(module), name)
-
-
-def shown() -> list[str]:
-    """Return the paths of all objects that the pages of the reference show."""
-    pages = sorted(REFERENCE.glob("*.md"))
-    return [p for page in pages for p in re.findall(r"^::: ([\w.]+)$", page.read_text(), re.M)]
 
 
 def test_the_reference_shows_every_public_name_once() -> None:
@@ -129,8 +123,6 @@ def test_what_a_docstring_says_of_a_field_is_found() -> None:
 
         ``f``: the end.
         """
-
-    from tests.support.reference import described
 
     assert described(Two.__doc__ or "") == {
         "a": "seconds.",

@@ -19,7 +19,7 @@ import pytest
 
 from tests.support.browser import Browser
 from tests.support.paths import ROOT
-from tests.support.reference import classes, fields, members, public
+from tests.support.reference import fields, members, public, shown, value_at
 
 pytestmark = pytest.mark.long
 
@@ -140,12 +140,15 @@ def test_an_address_that_is_loaded_from_elsewhere_is_found() -> None:
 
 def test_the_reference_of_the_site_has_every_public_name_and_every_part_of_it(site: Path) -> None:
     had = set(inventory(site / "objects.inv"))
-    missing = [path for path in public() if path not in had]
-    for path, cls in classes().items():
-        parts = {*fields(cls), *(name for name, _ in members(cls))}
-        if issubclass(cls, Exception):
-            parts -= set(fields(cls))  # given to the constructor, whose signature has them
-        missing += [f"{path}.{part}" for part in sorted(parts) if f"{path}.{part}" not in had]
+    at = {id(value_at(path)): path for path in shown()}
+    missing = []
+    for path, value in public().items():
+        place = at[id(value)]
+        parts = {name for name, _ in members(value)} if isinstance(value, type) else set()
+        if isinstance(value, type) and not issubclass(value, Exception):
+            parts |= set(fields(value))  # those of an error are in its signature
+        wanted = [place, *(f"{place}.{part}" for part in sorted(parts))]
+        missing += [f"{path}: {name}" for name in wanted if name not in had]
     assert missing == []
 
 
