@@ -83,15 +83,28 @@ class Docstrings(griffe.Extension):
                 continue
             if isinstance(member, griffe.Module | griffe.Class):
                 self._complete(member, lines)
+            elif isinstance(member, griffe.Function):
+                for parameter in member.parameters:
+                    parameter.default = _shown(parameter.default, member.module)
             elif isinstance(member, griffe.Attribute) and member.docstring is None:
                 file = member.filepath
-                if isinstance(file, Path) and file not in lines:
+                if not isinstance(file, Path) or file.suffix != ".py":
+                    continue
+                if file not in lines:
                     lines[file] = file.read_text(encoding="utf-8").splitlines()
                 words = told.get(name)
-                if words is None and isinstance(file, Path) and member.lineno:
+                if words is None and member.lineno:
                     words = commented(lines[file], member.lineno)
                 if words:
                     _add(member, _as_sentence(words))
+
+
+def _shown(default: Any, module: griffe.Module) -> Any:
+    """Return a default that a private name stands for, as its value."""
+    constant = module.members.get(str(default)) if str(default).startswith("_") else None
+    if isinstance(constant, griffe.Attribute) and constant.value is not None:
+        return constant.value
+    return default
 
 
 def _target(pkg: griffe.Module, path: str) -> griffe.Object | griffe.Alias:
@@ -107,7 +120,8 @@ def _target(pkg: griffe.Module, path: str) -> griffe.Object | griffe.Alias:
 
 
 def _link(
-    holder: griffe.Module | griffe.Class, things: dict[str, tuple[str, griffe.Object | griffe.Alias]]
+    holder: griffe.Module | griffe.Class,
+    things: dict[str, tuple[str, griffe.Object | griffe.Alias]],
 ) -> None:
     """Make links of the public names and the pages that docstrings name."""
 

@@ -9,10 +9,13 @@ from __future__ import annotations
 import ast
 import posixpath
 import re
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mkdocs.structure.files import File, Files
+
+from netring_bpf.cli.app import parser
 
 if TYPE_CHECKING:
     from mkdocs.config.defaults import MkDocsConfig
@@ -90,7 +93,9 @@ def _is_shown(path: Path) -> bool:
 
 
 def _shown(path: Path, name: str) -> str:
-    language = {".py": "python", ".json": "json", ".yml": "yaml", ".sh": "sh"}.get(path.suffix, "toml")
+    language = {".py": "python", ".json": "json", ".yml": "yaml", ".sh": "sh"}.get(
+        path.suffix, "toml"
+    )
     text = path.read_text("utf-8").rstrip()
     return f"# {name}\n\n````{language}\n{text}\n````\n"
 
@@ -110,14 +115,17 @@ def _title(text: str) -> str:
 
 
 def _commands() -> str:
-    from netring_bpf.cli.app import parser
-
-    found = next(a for a in parser()._actions if getattr(a, "choices", None) and a.dest == "command")
+    found = next(
+        a for a in parser()._actions if getattr(a, "choices", None) and a.dest == "command"
+    )
     parts = []
     for name, command in found.choices.items():
         parts += [f"## netring-bpf {name}", "", _escaped(command.description or ""), ""]
         usage = " ".join(command.format_usage().split()).partition(" ")[2]
-        parts += ["```text", usage, "```", "", "| flag | |", "|---|---|"]
+        folded = textwrap.fill(
+            usage, 84, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False
+        )
+        parts += ["```text", folded, "```", "", "| flag | |", "|---|---|"]
         for action in command._actions:
             if action.help == "==SUPPRESS==":
                 continue

@@ -13,7 +13,6 @@ import typing
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-import netring_bpf
 from tests.support.paths import ROOT
 
 __all__ = [
@@ -35,7 +34,8 @@ def _extension() -> types.ModuleType:
     """Load the extension by which the site completes docstrings; no package has it."""
     path = ROOT / "scripts" / "site" / "docstrings.py"
     spec = importlib.util.spec_from_file_location("netring_site_docstrings", path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -70,7 +70,8 @@ def value_at(path: str) -> Any:
 def shown() -> list[str]:
     """Return the paths of all objects that the pages of the reference show."""
     pages = sorted((ROOT / "docs" / "reference").glob("*.md"))
-    return [p for page in pages for p in re.findall(r"^::: ([\w.]+)$", page.read_text(), re.MULTILINE)]
+    text = "\n".join(page.read_text() for page in pages)
+    return re.findall(r"^::: ([\w.]+)$", text, re.MULTILINE)
 
 
 def classes() -> dict[str, type]:
@@ -86,10 +87,10 @@ def members(cls: type) -> Iterator[tuple[str, Any]]:
         for name, value in vars(base).items():
             if name.startswith("_"):
                 continue
-            if isinstance(value, classmethod | staticmethod):
-                value = value.__func__
-            if isinstance(value, property) or inspect.isfunction(value):
-                yield name, value
+            is_bound = isinstance(value, classmethod | staticmethod)
+            member = value.__func__ if is_bound else value
+            if isinstance(member, property) or inspect.isfunction(member):
+                yield name, member
 
 
 def fields(cls: type) -> dict[str, str]:
@@ -102,7 +103,9 @@ def fields(cls: type) -> dict[str, str]:
     typed: dict[str, str] = {}
     if dataclasses.is_dataclass(cls) or hasattr(cls, "_fields"):
         for base in reversed(cls.__mro__):
-            typed |= {name: _text(kind) for name, kind in vars(base).get("__annotations__", {}).items()}
+            typed |= {
+                name: _text(kind) for name, kind in vars(base).get("__annotations__", {}).items()
+            }
         kept = (
             [field.name for field in dataclasses.fields(cls)]
             if dataclasses.is_dataclass(cls)
@@ -111,7 +114,9 @@ def fields(cls: type) -> dict[str, str]:
         return {name: typed[name] for name in kept if not name.startswith("_")}
     if issubclass(cls, Exception):
         made = inspect.signature(cls).parameters.values()
-        typed = {each.name: _text(each.annotation) for each in made if each.kind is each.KEYWORD_ONLY}
+        typed = {
+            each.name: _text(each.annotation) for each in made if each.kind is each.KEYWORD_ONLY
+        }
     return typed
 
 

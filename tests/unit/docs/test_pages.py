@@ -46,7 +46,9 @@ def with_blocks(*languages: str) -> list[tuple[str, str]]:
 
 
 def test_every_page_can_be_reached_from_the_navigation() -> None:
-    listed = set(re.findall(r"(?:^|[ -])([\w./-]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.M))
+    listed = set(
+        re.findall(r"(?:^|[ -])([\w./-]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
+    )
     pages = {page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md")}
     beside = {"CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "notes/index.md"}
     lost = {page for page in pages - listed if page.split("/")[0] not in BY_THEMSELVES}
@@ -127,7 +129,9 @@ def our_arguments(shell: str) -> Iterator[list[str]]:
     """Yield the arguments of each call of netring-bpf."""
     for words in simple_commands(shell):
         names = [number for number, word in enumerate(words) if word.endswith("netring-bpf")]
-        if names and not any(word in {"apt-get", "pip", "man", "command"} for word in words[: names[0]]):
+        if names and not any(
+            word in {"apt-get", "pip", "man", "command"} for word in words[: names[0]]
+        ):
             yield words[names[0] + 1 :]
 
 

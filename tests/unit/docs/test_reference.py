@@ -24,7 +24,9 @@ from tests.support.reference import (
 
 REFERENCE = ROOT / "docs" / "reference"
 SINCE = dict(
-    re.findall(r"^\| `([\w.]+)` \| ([\d.]+) \|$", (REFERENCE / "since.md").read_text(), re.MULTILINE)
+    re.findall(
+        r"^\| `([\w.]+)` \| ([\d.]+) \|$", (REFERENCE / "since.md").read_text(), re.MULTILINE
+    )
 )
 # The unit of a quantity: of time, of size, or the things that are counted.
 UNIT = re.compile(
@@ -106,7 +108,9 @@ def test_each_quantity_has_a_unit() -> None:
                 kind = str(member.fget.__annotations__.get("return", ""))
                 if _is_number(kind):
                     quantities[name] = member.__doc__ or ""
-        bare += [f"{path}.{name}: {said}" for name, said in quantities.items() if not UNIT.search(said)]
+        bare += [
+            f"{path}.{name}: {said}" for name, said in quantities.items() if not UNIT.search(said)
+        ]
     assert bare == []
 
 

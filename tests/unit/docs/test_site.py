@@ -183,7 +183,9 @@ def test_a_browser_asks_nobody_else_and_finds_what_is_searched(address: str) -> 
             page = await browser.open()
             for path in ("index.html", "explanation/how-it-works.html", "reference/captures.html"):
                 await page.go(f"{address}/{path}")
-                assert await page.evaluate("document.querySelector('article').innerText.length > 500")
+                assert await page.evaluate(
+                    "document.querySelector('article').innerText.length > 500"
+                )
                 whole = "[...document.images].every(i => i.complete && i.naturalWidth > 0)"
                 await page.until(whole)
             await page.evaluate(

@@ -28,15 +28,15 @@ def texts(source: str) -> Iterator[str]:
         if id(node) in told:  # a docstring is told to nobody who has the symptom
             continue
         if isinstance(node, ast.JoinedStr):
-            yield "".join(
-                str(v.value) if isinstance(v, ast.Constant) else GAP for v in node.values
-            )
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in parts:
+            yield "".join(str(v.value) if isinstance(v, ast.Constant) else GAP for v in node.values)
+        elif (
+            isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in parts
+        ):
             yield re.sub(r"%[sdr]", GAP, node.value)
 
 
 def quotes() -> list[str]:
-    """Return the texts that the page quotes: its text blocks, and the first column of its tables."""
+    """Return the texts that the page quotes, in its text blocks and first columns of tables."""
     blocks = re.findall(r"```text\n(.*?)```", PAGE, re.DOTALL)
     found = [line for block in blocks for line in block.splitlines()]
     for line in PAGE.splitlines():
@@ -88,6 +88,8 @@ def test_the_page_tells_of_each_kind_of_error_that_opening_raises() -> None:
     silent = {
         name
         for name in explained
-        if not any(core in t for t in texts((ROOT / "netring_bpf" / name).read_text()) for core in cores)
+        if not any(
+            core in t for t in texts((ROOT / "netring_bpf" / name).read_text()) for core in cores
+        )
     }
     assert silent == set()

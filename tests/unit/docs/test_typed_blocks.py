@@ -14,7 +14,7 @@ from tests.support.paths import ROOT
 from tests.unit.docs.test_pages import with_blocks
 
 # What a page may take as known in a block that is a part of a program.
-KNOWN = "ring: nr.Netring, capture: nr.Capture, frame: bytes, batch: nr.EventBatch"
+KNOWN = "ring: nr.Netring, frame: bytes"
 HEAD = f"import netring_bpf as nr\n\n\nasync def example({KNOWN}) -> None:\n"
 
 
