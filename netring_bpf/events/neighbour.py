@@ -28,8 +28,9 @@ class NeighbourSeen(NamedTuple):
 
     ``ts``: when it said so, in nanoseconds since the Unix epoch. ``vlans``: the VLAN ids of the
     frame, outermost first. ``mac``: the station or the router, as ``"02:00:00:00:00:0a"``. ``how``:
-    the message that told it. ``prefix_length``: of a prefix, whose first address is ``address``;
-    else None. The same is told once a minute at most. ``FlowOptions.events`` asks for these events.
+    the message that told it. ``prefix_length``: the bits of a prefix, whose first address is
+    ``address``; else None. The same is told once a minute at most. ``FlowOptions.events`` asks for
+    these events.
     """
 
     ts: int

@@ -17,6 +17,7 @@ import griffe
 ROOT = Path(__file__).resolve().parents[2]
 _NAME = r"``(\w+)``"
 _DEFINED = re.compile(rf"(?:(?<=\s)|^){_NAME}(?:(?:, | and |, and ){_NAME})*(?: \([^)]*\))?:\s")
+_MORE = re.compile(r"(?<=[.!?])\s+(?=``\w)")
 _SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z`])")
 _NAMED = re.compile(r"(?<!\[)``([A-Z]\w+)(?:\.(\w+))?(?:\([^`]*\))?``")
 _PAGE = re.compile(r"(?<![\w/\[])docs/([\w-]+)\.md")
@@ -26,8 +27,8 @@ _SINCE = re.compile(r"^\| `([\w.]+)` \| ([\w.]+) \|$", re.MULTILINE)
 def described(docstring: str) -> dict[str, str]:
     """Return what a class's docstring says of each name that it has in double backticks.
 
-    ``name``: words, up to the next such beginning or the end of the paragraph; else the first
-    sentence that has the name.
+    ``name``: words, up to the next such beginning, to a sentence that begins with another name, or
+    to the end of the paragraph; else the first sentence that has the name.
     """
     told: dict[str, str] = {}
     sentences: dict[str, str] = {}
@@ -37,7 +38,7 @@ def described(docstring: str) -> dict[str, str]:
         for number, found in enumerate(beginnings, 1):
             end = beginnings[number].start() if number < len(beginnings) else len(text)
             for name in re.findall(_NAME, found[0]):
-                told.setdefault(name, text[found.end() : end].strip())
+                told.setdefault(name, _MORE.split(text[found.end() : end])[0].strip().rstrip(";"))
         for sentence in _SENTENCE.split(text):
             for name in re.findall(_NAME, sentence):
                 sentences.setdefault(name, sentence.strip())

@@ -123,7 +123,7 @@ def test_what_a_docstring_says_of_a_field_is_found() -> None:
         """Two things.
 
         ``a``, ``b``: seconds. ``c`` and ``d`` (of both): bytes
-        on the wire. The last one is ``e``, a count of frames. And ``a`` again.
+        on the wire; each. The last one is ``e``, a count of frames. ``a`` is more.
 
         ``f``: the end.
         """
@@ -131,8 +131,8 @@ def test_what_a_docstring_says_of_a_field_is_found() -> None:
     assert described(Two.__doc__ or "") == {
         "a": "seconds.",
         "b": "seconds.",
-        "c": "bytes on the wire. The last one is ``e``, a count of frames. And ``a`` again.",
-        "d": "bytes on the wire. The last one is ``e``, a count of frames. And ``a`` again.",
+        "c": "bytes on the wire; each. The last one is ``e``, a count of frames.",
+        "d": "bytes on the wire; each. The last one is ``e``, a count of frames.",
         "e": "The last one is ``e``, a count of frames.",
         "f": "the end.",
     }
