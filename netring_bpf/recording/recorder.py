@@ -46,10 +46,10 @@ class RecordOptions:
     ``rotate_size``: a file has at most so many bytes (but at least one batch of frames);
     ``rotate_time``: a file takes in frames for at most so many seconds. Either names the files
     ``NAME-00001.SUFFIX`` and so on, after the numbers that there are; ``max_files``: the recorder
-    keeps only so many files of its own, the latest. ``ring_time``: the recorder writes nothing
-    until ``trigger()``, which writes the frames of the last so many seconds before the latest
-    frame, as far as ``ring_size`` bytes hold them. It excludes rotation. All seconds are those of
-    the monotonic clock.
+    keeps only so many of its own, the latest.
+    ``ring_time``: the recorder writes nothing until ``trigger()``, which writes the frames of the
+    last so many seconds before the latest frame, as far as ``ring_size`` bytes hold them. It
+    excludes rotation. All seconds are those of the monotonic clock.
     """
 
     rotate_size: int | None = None

@@ -34,7 +34,9 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
         for title, folder in (("Tutorial", "tutorial"), ("How-to", "how-to")):
             if title in section:
                 listed = section[title]
-                found = sorted((DOCS / folder).glob("*.md"))
+                found = sorted(
+                    (DOCS / folder).glob("*.md"), key=lambda path: (path.stem != "index", path)
+                )
                 names = [f"{folder}/{path.name}" for path in found]
                 section[title] = listed + [name for name in names if name not in listed]
     config.nav = [section for section in config.nav or [] if [] not in section.values()]

@@ -35,7 +35,7 @@ UNIT = re.compile(
     r"descriptors?|chunks?|blocks?|threads?|queues?|keys|rows|files?|fragments?|errors?|exchanges|"
     r"matches|times|steps|pieces|subscribers?|neighbours|addresses|intervals|pages|connections|"
     r"processes|CPUs?|port|version|flags|VNI|id)\b|\bnumbers?\b|\bfrom \d|\b\d+ (to|or) [\d,]+|"
-    r"\b1 if\b",
+    r"\b1 if\b|\bso many\b",
     re.IGNORECASE,
 )
 
