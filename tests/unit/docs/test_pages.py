@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import ast
 import configparser
+import functools
 import json
 import re
 import shlex
@@ -61,9 +62,35 @@ def test_each_block_names_its_language(page: Path) -> None:
     assert page.read_text().count("```") % 2 == 0
 
 
+@functools.cache
+def _examples() -> str:
+    programs = sorted((ROOT / "examples").rglob("*.py"))
+    return "\n\f\n".join(_bare(program.read_text()) for program in programs)
+
+
+def _bare(text: str) -> str:
+    return "".join(f"{line.strip()}\n" for line in text.splitlines() if line.strip())
+
+
+def is_excerpt(block: str) -> bool:
+    """Whether the lines of a block stand so in a program of the examples, which the tests run."""
+    return f"\n{_bare(block)}" in _examples()
+
+
+def programs() -> list[tuple[str, str]]:
+    """Return the blocks of Python that are no excerpts."""
+    return [(name, text) for name, text in with_blocks("python") if not is_excerpt(text)]
+
+
+def test_lines_of_an_example_are_an_excerpt() -> None:
+    lines = (ROOT / "examples" / "names.py").read_text().splitlines()
+    assert is_excerpt("\n".join(lines[-8:-2]))
+    assert not is_excerpt("\n".join([*lines[-8:-2], "and_more()"]))
+
+
 def test_blocks_of_python_are_python() -> None:
-    found = with_blocks("python")
-    assert len(found) > 20
+    found = programs()
+    assert len(found) > 15
     for name, text in found:
         compile(text, name, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT | ast.PyCF_ONLY_AST)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.paths import ROOT
-from tests.unit.docs.test_pages import with_blocks
+from tests.unit.docs.test_pages import programs
 
 # What a page may take as known in a block that is a part of a program.
 KNOWN = "ring: nr.Netring, frame: bytes"
@@ -32,7 +32,7 @@ def program(block: str) -> str:
 
 @pytest.mark.long
 def test_the_blocks_of_all_pages_are_typed(tmp_path: Path) -> None:
-    found = with_blocks("python")
+    found = programs()
     for number, (page, block) in enumerate(found):
         name = page.removesuffix(".md").replace("/", "_").replace("-", "_").replace(".", "_")
         (tmp_path / f"block_{number}_{name}.py").write_text(program(block))
