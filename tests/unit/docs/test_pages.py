@@ -134,22 +134,38 @@ def simple_commands(shell: str) -> Iterator[list[str]]:
     """Yield the words of each simple command of some lines of shell."""
     joined = re.sub(r"\\\n\s*", " ", shell)
     joined = re.sub(r"([|]|&&)\s*\n\s*", r"\1 ", joined)
+    begun = ""
     for line in joined.splitlines():
-        lexer = shlex.shlex(line, posix=True, punctuation_chars="|&;<>()")
-        lexer.whitespace_split = True
-        words: list[str] = []
-        skip = False
-        for token in lexer:
-            if set(token) <= set("|&;()"):
-                yield words
-                words = []
-            elif set(token) <= set("<>"):
-                skip = True  # the file of a redirection
-            elif skip:
-                skip = False
-            else:
-                words.append(token)
-        yield words
+        try:
+            tokens = _tokens(f"{begun}{line}")
+        except ValueError:  # a text in quotes goes on in the next line
+            begun += f"{line}\n"
+            continue
+        begun = ""
+        yield from _commands_of(tokens)
+    assert begun == ""
+
+
+def _tokens(line: str) -> list[str]:
+    lexer = shlex.shlex(line, posix=True, punctuation_chars="|&;<>()")
+    lexer.whitespace_split = True
+    return list(lexer)
+
+
+def _commands_of(tokens: list[str]) -> Iterator[list[str]]:
+    words: list[str] = []
+    skip = False
+    for token in tokens:
+        if token and set(token) <= set("|&;()"):
+            yield words
+            words = []
+        elif token and set(token) <= set("<>"):
+            skip = True  # the file of a redirection
+        elif skip:
+            skip = False
+        else:
+            words.append(token)
+    yield words
 
 
 def our_arguments(shell: str) -> Iterator[list[str]]:
@@ -215,6 +231,7 @@ def _is_taken(whole: argparse.ArgumentParser, words: list[str]) -> bool:
         ("A=1 netring-bpf top -i x > out", [["top", "-i", "x"]]),
         ("netring-bpf flows \\\n  -i x tcp |\n  jq .", [["flows", "-i", "x", "tcp"]]),
         ("pip install netring-bpf", []),
+        ("sqlite3 'SELECT 1\n FROM x'\nnetring-bpf top -i ''", [["top", "-i", ""]]),
     ],
 )
 def test_the_arguments_of_a_command_are_found(shell: str, arguments: list[list[str]]) -> None:

@@ -14,8 +14,9 @@ from tests.support.paths import ROOT
 from tests.unit.docs.test_pages import programs
 
 # What a page may take as known in a block that is a part of a program.
-KNOWN = "ring: nr.Netring, frame: bytes"
-HEAD = f"import netring_bpf as nr\n\n\nasync def example({KNOWN}) -> None:\n"
+KNOWN = "ring: nr.Netring, frame: bytes, path: str, store: Any, watch: Any"
+IMPORTS = "import asyncio\nfrom typing import Any\n\nimport netring_bpf as nr\n"
+HEAD = f"{IMPORTS}\n\nasync def example({KNOWN}) -> None:\n"
 
 
 def program(block: str) -> str:
@@ -50,6 +51,6 @@ def test_the_blocks_of_all_pages_are_typed(tmp_path: Path) -> None:
 
 def test_a_part_of_a_program_becomes_one() -> None:
     assert program("ring.names").endswith("-> None:\n    ring.names")
-    assert program("async with ring:\n    ...").startswith("import netring_bpf as nr\n")
+    assert program("async with ring:\n    ...").startswith(HEAD)
     whole = "import netring_bpf as nr\n\nnr.Filter.tcp\n"
     assert program(whole) == whole
