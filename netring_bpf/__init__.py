@@ -112,6 +112,7 @@ if TYPE_CHECKING:
     from netring_bpf.sinks.metrics import MetricsSink
     from netring_bpf.sinks.mqtt import MqttOptions, MqttSink
     from netring_bpf.sinks.mqtt_topics import TopicOptions
+    from netring_bpf.sinks.outbox import OutboxStatistics
 
 __all__ = [
     "AddressName",

@@ -16,8 +16,10 @@ __all__ = ["NetringStatistics"]
 class NetringStatistics:
     """All books: the capture's, the broadcast's, and each sink's.
 
-    ``streams``: the books of each sink's subscriber, in the order of ``sinks``. They stay when
-    the sink has ended, while ``broadcast.subscribers`` has only the open ones.
+    ``capture``: from the driver to the hand-off. ``broadcast``: of the events and their open
+    subscribers. ``sinks``: of each sink. ``streams``: the books of each sink's subscriber, in the
+    order of ``sinks``. They stay when the sink has ended, while ``broadcast.subscribers`` has only
+    the open ones.
     ``announced``: the number of aggregates, events about devices, link changes, changes of the
     backend and errors, published beside the flow events.
     ``failed_sinks``: the sinks that ended by an error, with its message.

@@ -18,7 +18,11 @@ _BOTH = "redirected + tp_packets = received + rx_dropped + rx_ring_full + tp_dro
 
 @dataclass(frozen=True, slots=True)
 class Equation:
-    """Two sums that must be equal, and the law that says so."""
+    """Two sums that must be equal, and the law that says so.
+
+    ``law``: in words. ``left``, ``right``: the two sums: frames, packets, bytes, flows or events,
+    as the law says.
+    """
 
     law: str
     left: int
@@ -35,14 +39,20 @@ class Equation:
 
 @dataclass(frozen=True, slots=True)
 class QueueStatistics:
-    """The XDP program's counts of the frames of one receive queue."""
+    """The XDP program's counts of the frames of one receive queue.
+
+    ``queue``: its number. ``seen``: all frames that came. ``redirected``: frames that matched and
+    went to an AF_XDP socket. ``not_matched``, ``no_socket``, ``handed_back``: frames passed to the
+    host, as the filter did not match, as the queue had no socket, and as the host turned out to
+    need the interface.
+    """
 
     queue: int
     seen: int
-    not_matched: int  #: passed to the host, as the filter did not match
-    no_socket: int  #: passed to the host, as the queue had no socket
+    not_matched: int
+    no_socket: int
     redirected: int
-    handed_back: int = 0  #: matched, passed to the host, which turned out to need the interface
+    handed_back: int = 0
 
     @property
     def passed(self) -> int:
@@ -54,8 +64,11 @@ class QueueStatistics:
 class FlowStatistics:
     """The flow table's counts of flows, and of their packets and bytes.
 
-    ``ended``: by reason, a value of ``FlowEnd``. ``peak``: the most live flows at one time.
-    ``capacity``: the flows that the table has room for, before it evicts some.
+    ``started``, ``established``: flows so far. ``ended``: flows by reason, a value of ``FlowEnd``.
+    ``live``: flows in the table now. ``ended_packets``, ``ended_bytes``, ``live_packets``,
+    ``live_bytes``: of the flows that have ended, and of those that are live. ``peak``: the most
+    live flows at one time. ``capacity``: the flows that the table has room for, before it evicts
+    some.
     """
 
     started: int
@@ -74,19 +87,20 @@ class FlowStatistics:
 class CaptureStatistics:
     """The books of one capture, from the driver to the hand-off of events to Python.
 
-    ``matches``: the matches of each filter with a name, counted in the kernel.
-    AF_XDP only: ``queues``, and the kernel's ``rx_dropped`` (no free chunk, or a frame longer than
-    one), ``rx_ring_full`` and ``fill_ring_empty``. TPACKET_V3 only: ``tp_packets``, the frames
-    that matched the filter, and ``tp_drops``, those of them that found no room in the ring. A
-    capture that went from AF_XDP to TPACKET_V3 has both.
+    ``backend``, ``attach``: as the properties of ``Netring``. ``flows``: the books of the flow
+    table. ``matches``: the matches of each filter with a name, counted in the kernel. AF_XDP only:
+    ``queues``, and the kernel's ``rx_dropped`` (no free chunk, or a frame longer than one),
+    ``rx_ring_full`` and ``fill_ring_empty``. TPACKET_V3 only: ``tp_packets``, the frames that
+    matched the filter, and ``tp_drops``, those of them that found no room in the ring. A capture
+    that went from AF_XDP to TPACKET_V3 has both.
     ``in_ring``: frames that the kernel has handed over and the reader has not read yet.
     ``received``, ``received_bytes``: all frames that the reader has read. ``keyed``,
-    ``keyed_bytes``: those that belong to a flow. ``not_keyed``: those that do not, by reason.
+    ``keyed_bytes``: those that belong to a flow. ``not_keyed``: frames that do not, by reason.
     ``partly_read``: packets that belong to a flow although a part of them is missing or makes no
     sense, by reason.
     ``handed_out``: those given out whole by ``Capture.packets()`` or to a ``Recorder``.
     ``inner``, ``inner_bytes``: packets inside of keyed ones (tunnels over UDP) that belong to a
-    flow of their own; ``inner_not_keyed``: those that do not. ``fragments``: IP fragments after
+    flow of their own; ``inner_not_keyed``: packets that do not. ``fragments``: IP fragments after
     the first, keyed by its ports, or by none (``partly_read``) if it has not come;
     ``fragments_waiting``: frames that wait for it; ``fragment_overlaps``: fragments that overlap
     earlier ones.
@@ -96,13 +110,13 @@ class CaptureStatistics:
     Capture files only: ``file_frames``, the frames read; ``file_filtered``, those of them that did
     not match the filter; ``file_overlong``, those that were captured longer than the file says
     they were on the wire.
-    ``events_produced``: by the flow table. ``events_taken``: by Python. ``events_lost``: not taken
-    in time. ``link_errors``: the times the interface was found down.
-    ``time_step``: steps of the wall clock; in a file, the times that its time stamps went back by
-    more than a second, or ahead by more than an hour, for good. ``time_stray``, files only: frames
-    whose time stamp fits to no other, and moved no timeout.
+    ``events_produced``: events that the flow table made. ``events_taken``: events that Python took.
+    ``events_lost``: events not taken in time. ``link_errors``: the times the interface was found
+    down. ``time_step``: steps of the wall clock; in a file, the times that its time stamps went
+    back by more than a second, or ahead by more than an hour, for good. ``time_stray``, files only:
+    frames whose time stamp fits to no other, and moved no timeout.
     ``names_read``: exchanges of the protocols inside flows, such as handshakes, requests and
-    questions. ``names_missed``: what was not read of them, or not told, by reason
+    questions. ``names_missed``: exchanges not read, or not told, by reason
     (docs/statistics.md).
     """
 

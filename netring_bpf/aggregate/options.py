@@ -34,7 +34,7 @@ class StatsOptions:
     of each table of ``Top``. ``capacity``: the keys of each kind that are counted at one time;
     sums are exact as long as no more come. ``local``: the prefixes whose addresses are local, for
     the directions of ``Traffic``; empty: the private ones, and those that the table of devices
-    learns.
+    learns. ``networks``: those prefixes as ``ipaddress`` objects; it is not given but made.
 
     Raises ``OptionError``.
     """

@@ -41,7 +41,8 @@ __all__ = [
 class BroadcastStatistics:
     """The number of published events, and the books of each open subscriber.
 
-    ``lagged``: events that subscribers missed, those that have left included.
+    ``published``: events so far. ``receiver_count``: open subscribers. ``subscribers``: the books
+    of each of them. ``lagged``: events that subscribers missed, those that have left included.
     """
 
     published: int

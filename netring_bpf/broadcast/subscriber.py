@@ -34,10 +34,10 @@ ON_ERROR: Final[tuple[OnError, ...]] = get_args(OnError)
 class SubscriberStatistics:
     """One subscriber's books: published = delivered + lagged + filtered + pending.
 
-    ``published``: events since it subscribed, until it closed. ``delivered``: handed to it, or,
-    of a ``CaptureError``, to be raised at the end.
-    ``lagged``: overwritten before it read them, the sum of its ``Lagged``. ``filtered``: left out
-    by its ``kinds`` or ``where``. ``pending``: not yet read.
+    ``name``: of the subscriber. ``published``: events since it subscribed, until it closed.
+    ``delivered``: events handed to it, or, of a ``CaptureError``, to be raised at the end.
+    ``lagged``: events overwritten before it read them, the sum of its ``Lagged``. ``filtered``:
+    events left out by its ``kinds`` or ``where``. ``pending``: events not yet read.
     """
 
     name: str

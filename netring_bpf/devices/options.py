@@ -28,6 +28,7 @@ class DeviceOptions:
     counted: a flood of made-up addresses. ``change_interval``: the shortest time between two
     ``DeviceChanged`` of one device. ``state``: a file from which the table is loaded as the capture
     opens, if it is there, and to which it is saved every ``save_interval`` seconds and at the end.
+    ``networks``: the prefixes as ``ipaddress`` objects; it is not given but made.
     """
 
     max_devices: int = 4096

@@ -58,7 +58,7 @@ class DeviceStatistics:
     """The books of a table of devices: seen + loaded = known + gone, summed.
 
     ``known``: devices in the table. ``seen``, ``loaded``: those that came, anew or from a file.
-    ``gone``: those that were silent for long. ``evicted``: those that made room for others.
+    ``gone``: devices that were silent for long. ``evicted``: devices that made room for others.
     ``left_out``: new ones beyond those that a second may bring. ``flows_late``: live flows beyond
     those whose counters are kept, which count at their end.
     """

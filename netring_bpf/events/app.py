@@ -32,9 +32,9 @@ class TlsDetails(NamedTuple):
 
     ``client_version``: the highest that the client offered. ``cipher`` and ``group``: those that
     the server chose. ``resumed``: an earlier session goes on. ``ech``: the client hid the name that
-    it wants (Encrypted ClientHello), and ``App.name`` is the outer one. ``alert``: the alert
-    that the server sent in place of its hello. ``ja3``: the client's fingerprint, an MD5 in
-    hexadecimal. ``alpn_offered``: the protocols that the client offered.
+    it wants (Encrypted ClientHello), and ``App.name`` is the outer one. ``alert``: the number of
+    the alert that the server sent in place of its hello. ``ja3``: the client's fingerprint, an MD5
+    in hexadecimal. ``alpn_offered``: the protocols that the client offered.
     """
 
     client_version: str | None = None
@@ -48,7 +48,11 @@ class TlsDetails(NamedTuple):
 
 
 class HttpDetails(NamedTuple):
-    """A request of HTTP/1 and its answer. ``path``: its first 256 bytes."""
+    """A request of HTTP/1 and its answer.
+
+    ``method``, ``host``, ``path``, ``user_agent``: of the request; of the path its first 256 bytes.
+    ``status``, ``reason``, ``content_type``: of the answer; the status is its number, as 200.
+    """
 
     method: str | None = None
     host: str | None = None
@@ -60,7 +64,10 @@ class HttpDetails(NamedTuple):
 
 
 class DnsAnswer(NamedTuple):
-    """A record of an answer. ``data``: an address as text, a name, or a text.
+    """A record of an answer.
+
+    ``owner``: the name that the record is of. ``type``: a word, as ``"AAAA"``. ``ttl``: its time to
+    live, in seconds. ``data``: an address as text, a name, or a text.
 
     ``chained``: the owner is the name that was asked for, or an alias of it.
     """
@@ -75,8 +82,10 @@ class DnsAnswer(NamedTuple):
 class DnsDetails(NamedTuple):
     """A question of DNS, mDNS, LLMNR or NetBIOS, and its answer.
 
-    ``type`` and ``rcode`` are words (``"AAAA"``, ``"NXDOMAIN"``). ``flags``: the second word of the
-    header, of the answer if one was seen. ``suffix``: the last byte of a NetBIOS name.
+    ``query``: the name asked for. ``qclass``: the class, a number. ``id``: the number that pairs
+    question and answer. ``answers``: the records of the answer. ``type`` and ``rcode`` are words
+    (``"AAAA"``, ``"NXDOMAIN"``). ``flags``: the second word of the header, of the answer if one was
+    seen. ``suffix``: the last byte of a NetBIOS name.
     """
 
     query: str | None = None
@@ -92,8 +101,12 @@ class DnsDetails(NamedTuple):
 class DhcpDetails(NamedTuple):
     """An exchange of DHCP or DHCPv6. Addresses are text; ``lease`` is in seconds.
 
-    ``message_types``: in the order in which they came. ``requested``: the address that the client
-    asked for; ``assigned``: those that it was given.
+    ``mac``: of the client. ``host_name``, ``client_fqdn``: the client's name, short and full.
+    ``vendor_class``: what the client says that it is. ``domain``: that the server gives.
+    ``server``: its address. ``routers``: those of the network. ``prefix_length``: of the network,
+    in bits. ``id``: the number of the transaction. ``message_types``: in the order in which they
+    came. ``requested``: the address that the client asked for; ``assigned``: those that it was
+    given.
     """
 
     mac: str | None = None
@@ -112,7 +125,12 @@ class DhcpDetails(NamedTuple):
 
 
 class SsdpDetails(NamedTuple):
-    """A message of SSDP. ``service``: its NT or ST; ``location``: where its description is."""
+    """A message of SSDP.
+
+    ``method``: ``"NOTIFY"`` or ``"M-SEARCH"``; None of an answer. ``service``: its NT or ST.
+    ``location``: where its description is. ``server``, ``user_agent``: what its sender says that
+    it is.
+    """
 
     method: str | None = None
     service: str | None = None
@@ -122,14 +140,14 @@ class SsdpDetails(NamedTuple):
 
 
 class SshDetails(NamedTuple):
-    """The banners of SSH."""
+    """The banners of SSH. ``client``: of the client. ``server``: of the server."""
 
     client: str | None = None
     server: str | None = None
 
 
 class MqttDetails(NamedTuple):
-    """A CONNECT of MQTT."""
+    """A CONNECT of MQTT. ``client_id``: the name that the client gives itself."""
 
     client_id: str | None = None
 

@@ -12,10 +12,11 @@ __all__ = ["CaptureInfo"]
 class CaptureInfo(NamedTuple):
     """A capture as it was opened.
 
-    ``version``: of netring_bpf. ``backend``, ``attach``, ``notices``: as the properties of
-    ``Netring``. ``filter``: the filter's text; None for all packets. ``since``: when the capture
-    began. ``options``: those that differ from their defaults, by name, as text. ``link_up``:
-    whether the interface had a link then; ``LinkUp`` and ``LinkDown`` tell of changes.
+    ``version``: of netring_bpf. ``interface``: its name, or that of the files. ``backend``,
+    ``attach``, ``notices``: as the properties of ``Netring``. ``filter``: the filter's text; None
+    for all packets. ``since``: when the capture began, in nanoseconds since the Unix epoch.
+    ``options``: those that differ from their defaults, by name, as text. ``link_up``: whether the
+    interface had a link then; ``LinkUp`` and ``LinkDown`` tell of changes.
     """
 
     version: str

@@ -23,7 +23,9 @@ Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 class DeviceAddress(NamedTuple):
     """An address of a device.
 
-    ``is_told``: ARP, neighbour discovery or DHCP said so, not only a packet's header.
+    ``address``: an ``ipaddress`` object. ``first``, ``last``: when it was first and latest seen
+    with it, in nanoseconds since the Unix epoch. ``is_told``: ARP, neighbour discovery or DHCP said
+    so, not only a packet's header.
     """
 
     address: Address
@@ -33,7 +35,11 @@ class DeviceAddress(NamedTuple):
 
 
 class DeviceName(NamedTuple):
-    """A name of a device. ``source``: the protocol that told it, such as ``"dhcp"``."""
+    """A name of a device.
+
+    ``name``: as it was told. ``source``: the protocol that told it, such as ``"dhcp"``. ``first``,
+    ``last``: when it was first and latest told, in nanoseconds since the Unix epoch.
+    """
 
     name: str
     source: str
@@ -46,10 +52,12 @@ class Device(NamedTuple):
 
     ``mac``: as ``"02:00:00:00:00:0a"``. ``vendor``: of the address's block, if a registry is
     installed and has it. ``random``: the address is made up by the device itself (locally
-    administered), as phones do. ``first``, ``last``: the first and the latest time it was seen.
-    ``sent`` and ``received``: bytes of whole frames; packets likewise. ``flows``: those it takes
-    part in. ``offers``, ``uses``: application protocols in which it answers, and asks.
-    ``is_gateway``: it is the way to addresses that are not of the link.
+    administered), as phones do. ``first``, ``last``: the first and the latest time it was seen, in
+    nanoseconds since the Unix epoch. ``addresses``: its IP addresses. ``names``: its names.
+    ``vlans``: the VLAN ids of its frames. ``sent`` and ``received``: bytes of whole frames.
+    ``packets_sent``, ``packets_received``: frames. ``flows``: the number of those it takes part in.
+    ``offers``, ``uses``: application protocols in which it answers, and asks. ``is_gateway``: it is
+    the way to addresses that are not of the link.
     """
 
     mac: str
@@ -112,7 +120,10 @@ def _rank(name: DeviceName) -> tuple[int, int]:
 
 
 class DeviceSeen(NamedTuple):
-    """A device that was not known is on the link."""
+    """A device that was not known is on the link.
+
+    ``ts``: when, in nanoseconds since the Unix epoch. ``device``: all that is known of it.
+    """
 
     ts: int
     device: Device
@@ -127,7 +138,11 @@ class DeviceSeen(NamedTuple):
 
 
 class DeviceChanged(NamedTuple):
-    """Something new is known of a device. ``changed``: the fields of ``Device`` that are new."""
+    """Something new is known of a device.
+
+    ``ts``: when, in nanoseconds since the Unix epoch. ``device``: all that is known of it.
+    ``changed``: the fields of ``Device`` that are new.
+    """
 
     ts: int
     device: Device
@@ -143,7 +158,11 @@ class DeviceChanged(NamedTuple):
 
 
 class DeviceGone(NamedTuple):
-    """A device is forgotten: not seen for long (``"silent"``), or for others (``"evicted"``)."""
+    """A device is forgotten.
+
+    ``ts``: when, in nanoseconds since the Unix epoch. ``device``: all that is known of it.
+    ``reason``: ``"silent"``: not seen for long; ``"evicted"``: it made room for others.
+    """
 
     ts: int
     device: Device

@@ -128,7 +128,10 @@ def _record(event: str, ts: int, **fields: object) -> dict[str, object]:
 
 @_distinct
 class FlowStarted(NamedTuple):
-    """The capture saw the first packet of a flow."""
+    """The capture saw the first packet of a flow.
+
+    ``ts``: when it happened, in nanoseconds since the Unix epoch. ``flow``: the flow at that time.
+    """
 
     ts: int
     flow: Flow
@@ -144,7 +147,10 @@ class FlowStarted(NamedTuple):
 
 @_distinct
 class FlowEstablished(NamedTuple):
-    """The capture saw the TCP handshake (SYN, SYN+ACK, ACK) complete."""
+    """The capture saw the TCP handshake (SYN, SYN+ACK, ACK) complete.
+
+    ``ts``: when it happened, in nanoseconds since the Unix epoch. ``flow``: the flow at that time.
+    """
 
     ts: int
     flow: Flow
@@ -160,7 +166,11 @@ class FlowEstablished(NamedTuple):
 
 @_distinct
 class FlowUpdated(NamedTuple):
-    """The counters of a live flow, from a timer; silent flows have updates too."""
+    """The counters of a live flow, from a timer; silent flows have updates too.
+
+    ``ts``: when the timer ran, in nanoseconds since the Unix epoch. ``flow``: the flow at that
+    time. ``FlowOptions.update_interval`` sets the time between two updates.
+    """
 
     ts: int
     flow: Flow
@@ -176,7 +186,11 @@ class FlowUpdated(NamedTuple):
 
 @_distinct
 class FlowEnded(NamedTuple):
-    """The flow is over, with its final counters; ``reason`` tells why."""
+    """The flow is over, with its final counters; ``reason`` tells why.
+
+    ``ts``: when it ended, in nanoseconds since the Unix epoch; ``flow.last`` is the time of its
+    latest packet. ``flow``: the flow with its final counters.
+    """
 
     ts: int
     flow: Flow
@@ -195,6 +209,7 @@ class FlowEnded(NamedTuple):
 class AppEvent(NamedTuple):
     """The protocol inside a flow had an exchange: a handshake, a request, a question.
 
+    ``ts``: when it happened, in nanoseconds since the Unix epoch. ``flow``: the flow at that time.
     ``app`` is that exchange, and so is ``flow.app`` here.
     """
 
@@ -213,7 +228,10 @@ class AppEvent(NamedTuple):
 
 @_distinct
 class LinkDown(NamedTuple):
-    """The interface went down or lost its carrier; the capture waits for it to return."""
+    """The interface went down or lost its carrier; the capture waits for it to return.
+
+    ``ts``: when it happened, in nanoseconds since the Unix epoch. ``interface``: its name.
+    """
 
     ts: int
     interface: str
@@ -229,7 +247,10 @@ class LinkDown(NamedTuple):
 
 @_distinct
 class LinkUp(NamedTuple):
-    """The interface is up again and the capture goes on."""
+    """The interface is up again and the capture goes on.
+
+    ``ts``: when it happened, in nanoseconds since the Unix epoch. ``interface``: its name.
+    """
 
     ts: int
     interface: str
@@ -245,7 +266,11 @@ class LinkUp(NamedTuple):
 
 @_distinct
 class BackendChanged(NamedTuple):
-    """The capture goes on by another backend, with the same flows; ``reason`` tells why."""
+    """The capture goes on by another backend, with the same flows; ``reason`` tells why.
+
+    ``ts``: when it happened, in nanoseconds since the Unix epoch. ``interface``: its name.
+    ``backend``: the one from now on, as ``Netring.backend``.
+    """
 
     ts: int
     interface: str
@@ -269,7 +294,11 @@ class BackendChanged(NamedTuple):
 
 @_distinct
 class CaptureError(NamedTuple):
-    """The capture failed; the live flows' ends follow, then the stream ends."""
+    """The capture failed; the live flows' ends follow, then the stream ends.
+
+    ``ts``: when it happened, in nanoseconds since the Unix epoch. ``error``: the error that ended
+    the capture.
+    """
 
     ts: int
     error: NetringError
@@ -285,7 +314,11 @@ class CaptureError(NamedTuple):
 
 @_distinct
 class SinkFailed(NamedTuple):
-    """A sink of this name failed and ended alone; the capture and the other subscribers go on."""
+    """A sink failed and ended alone; the capture and the other subscribers go on.
+
+    ``ts``: when it happened, in nanoseconds since the Unix epoch. ``sink``: the sink's name.
+    ``error``: the error that ended it.
+    """
 
     ts: int
     sink: str
@@ -302,7 +335,11 @@ class SinkFailed(NamedTuple):
 
 @_distinct
 class Lagged(NamedTuple):
-    """This subscriber fell behind and missed exactly so many events."""
+    """This subscriber fell behind and missed events.
+
+    ``ts``: the time of the event before the missed ones, in nanoseconds since the Unix epoch; 0 if
+    there was none. ``missed``: the number of events, exactly.
+    """
 
     ts: int
     missed: int
@@ -339,8 +376,9 @@ Event: TypeAlias = (
 class Packet:
     """A captured frame, copied out of the ring.
 
-    ``data``: the captured bytes, with VLAN tags in place on every backend. ``len``: the frame's
-    length on the wire; ``data`` is shorter if the frame was cut.
+    ``ts``: when it came, in nanoseconds since the Unix epoch. ``data``: the captured bytes, with
+    VLAN tags in place on every backend. ``len``: the frame's length on the wire, in bytes; ``data``
+    is shorter if the frame was cut.
     """
 
     ts: int

@@ -44,7 +44,7 @@ class TcpState(enum.IntEnum):
     SYN_SENT = 1  #: sent a SYN, without an answer so far
     SYN_ACK_SENT = 2  #: sent a SYN+ACK without a SYN before it
     PARTIAL = 3  #: sent data without a SYN before it
-    ESTABLISHED = 4
+    ESTABLISHED = 4  #: its handshake is complete
     CLOSED = 5  #: sent a FIN
     RESET = 6  #: sent a RST
 
@@ -53,19 +53,19 @@ class TunnelKind(enum.Enum):
     """The kinds of tunnels that the capture looks into."""
 
     IP = "ip"  #: IP in IP
-    GRE = "gre"
-    ERSPAN = "erspan"
-    VXLAN = "vxlan"
-    GENEVE = "geneve"
-    GTPU = "gtpu"
-    TEREDO = "teredo"
-    AYIYA = "ayiya"
-    VXLAN_GPE = "vxlan-gpe"
+    GRE = "gre"  #: generic routing encapsulation, over IP or UDP
+    ERSPAN = "erspan"  #: a mirror's frames in GRE, types I to III
+    VXLAN = "vxlan"  #: Ethernet over UDP
+    GENEVE = "geneve"  #: Ethernet or IP over UDP, with options
+    GTPU = "gtpu"  #: user data of mobile networks, over UDP
+    TEREDO = "teredo"  #: IPv6 over UDP
+    AYIYA = "ayiya"  #: IP over UDP, as tunnel brokers had it
+    VXLAN_GPE = "vxlan-gpe"  #: VXLAN with a next protocol
     MPLS = "mpls"  #: a label stack in IP or UDP
     ETHERIP = "etherip"  #: Ethernet in IP
-    L2TP = "l2tp"
-    CAPWAP = "capwap"
-    LISP = "lisp"
+    L2TP = "l2tp"  #: layer two, over IP or UDP
+    CAPWAP = "capwap"  #: 802.11 or Ethernet of access points, over UDP
+    LISP = "lisp"  #: IP over UDP, between locators
 
 
 class Counters(NamedTuple):
@@ -74,16 +74,18 @@ class Counters(NamedTuple):
     ``packets`` and ``bytes``: whole frames, on the wire. ``ip_bytes``: their IP packets, headers
     included. ``payload``: bytes of the transport's payload. TCP counts it by sequence numbers: a
     retransmitted byte counts once, and a byte that the capture missed counts too. ``first`` and
-    ``last``: the times of its first and latest packet; 0 if there are none.
+    ``last``: the times of its first and latest packet, in nanoseconds since the Unix epoch; 0 if
+    there are none.
 
     TCP alone has the following. ``rtt``: the time in nanoseconds from the capture to this side and
     back, by the handshake (0: not seen, or a SYN was sent twice). ``missing_bytes``: acknowledged
     by the other side and not seen by the capture, in ``gaps`` pieces. ``retransmitted``: segments
     with nothing new. ``out_of_order``: segments that came after later ones. ``zero_windows``:
     advertised windows of size 0. ``implausible``: segments whose numbers fit to no other packet, as
-    those of a forged one; they add nothing to ``payload`` and ``missing_bytes``. ``state``.
-    ``tcp_flags``: the flags of all its segments, or'ed (FIN is 1, SYN 2, RST 4, PSH 8, ACK 16, URG
-    32, ECE 64, CWR 128). ``fin_acked``: 1 if its FIN was acknowledged.
+    those of a forged one; they add nothing to ``payload`` and ``missing_bytes``. ``state``: the
+    number of its ``TcpState``. ``tcp_flags``: the flags of all its segments, or'ed (FIN is 1, SYN
+    2, RST 4, PSH 8, ACK 16, URG 32, ECE 64, CWR 128). ``fin_acked``: 1 if its FIN was acknowledged,
+    else 0.
 
     ``bad_checksums``: packets with a wrong checksum, which count in ``packets`` and ``bytes`` and
     nowhere else (``FlowOptions.verify_checksums``). ``fragments``: packets with a part of an IP
@@ -121,10 +123,10 @@ class Counters(NamedTuple):
 class Tunnel(NamedTuple):
     """The innermost tunnel around a flow's first packet.
 
-    ``orig`` and ``resp``: the ends of the tunnel on the side of the flow's own originator and
-    responder. ``id``: the VNI, TEID, GRE key, ERSPAN session, LISP instance, MPLS label (the one
-    at the bottom) or L2TP session (of version 2: the tunnel's id is in the upper 16 bits), or 0.
-    ``flow_id``: the tunnel's own flow if it is over UDP, else 0.
+    ``kind``: the protocol that makes it. ``orig`` and ``resp``: the ends of the tunnel on the side
+    of the flow's own originator and responder. ``id``: the VNI, TEID, GRE key, ERSPAN session, LISP
+    instance, MPLS label (the one at the bottom) or L2TP session (of version 2: the tunnel's id is
+    in the upper 16 bits), or 0. ``flow_id``: the tunnel's own flow if it is over UDP, else 0.
     """
 
     kind: TunnelKind
@@ -135,7 +137,11 @@ class Tunnel(NamedTuple):
 
 
 class Spread(NamedTuple):
-    """A quantity over packets: its least, mean and greatest value, and its standard deviation."""
+    """A quantity over packets: of sizes or of times.
+
+    ``min``, ``mean``, ``max``: its least, mean and greatest value, in bytes or nanoseconds.
+    ``deviation``: its standard deviation, in the same unit: bytes or nanoseconds.
+    """
 
     min: int
     mean: float
@@ -144,7 +150,10 @@ class Spread(NamedTuple):
 
 
 class PacketStatistics(NamedTuple):
-    """Frame sizes in bytes of one side, and the gaps between its own packets in nanoseconds.
+    """Frame sizes of one side, and the gaps between its own packets.
+
+    ``size``: of whole frames on the wire, in bytes. ``gap``: the time between two packets of the
+    side, in nanoseconds.
 
     The deviation is that of the population. All values are 0 if there is nothing to measure.
     """
@@ -167,13 +176,15 @@ class FirstPacket(NamedTuple):
 class Flow(NamedTuple):
     """A flow at the time of its event.
 
-    ``id`` is unique within the capture. ``start`` and ``last``: the times of its first and latest
-    packet. ``orig`` has the counters of the originator, ``resp`` those of the responder.
-    ``history`` tells its life in the letters of Zeek's conn.log, upper case for the originator
-    (docs/flows.md). ``icmp_errors``: ICMP errors that quoted a packet of this flow;
-    ``icmp_error``: type and code of the latest. ``FlowOptions`` turns on ``statistics`` (of the
-    originator and of the responder) and ``first_packets``. ``one_sided``: the capture sees one
-    direction only, so a missing answer (``"S0"``) tells nothing about the responder.
+    ``id`` is unique within the capture. ``key``: protocol, ends and networks. ``start`` and
+    ``last``: the times of its first and latest packet, in nanoseconds since the Unix epoch.
+    ``orig`` has the counters of the originator, ``resp`` those of the responder. ``history`` tells
+    its life in the letters of Zeek's conn.log, upper case for the originator (docs/flows.md).
+    ``icmp_errors``: ICMP errors that quoted a packet of this flow;
+    ``icmp_error``: type and code of the latest, two numbers. ``tunnel``: the innermost one around
+    it. ``FlowOptions`` turns on ``statistics`` (of the originator and of the responder) and
+    ``first_packets``. ``one_sided``: the capture sees one direction only, so a missing answer
+    (``"S0"``) tells nothing about the responder.
 
     ``macs``: the MAC addresses of originator and responder, six bytes each, of the outermost frame
     of the first packet; None where the link has none. ``mac_changes``: packets with other ones than

@@ -72,11 +72,11 @@ class FiveTuple(NamedTuple):
     """The key of a flow: its protocol, its two ends, and the network around them.
 
     The originator (``orig``) sent the first packet, or the SYN if there was one; ``resp`` is the
-    responder. ``proto`` is the IP protocol number. ``vlans`` are the VLAN ids, outermost first, at
-    most two. ``icmp_id`` is the identifier of an ICMP echo, timestamp or mask exchange, so that
-    two pings between the same hosts are two flows; 0 otherwise. ``network`` is the VNI of the
-    virtual network (VXLAN, GENEVE) around the flow. For pairs of hosts and of stations ``proto``
-    and the ports are 0.
+    responder. ``proto`` is the IP protocol number. ``vlans``: the ids of the VLANs, outermost
+    first, at most two numbers. ``icmp_id`` is the identifier of an ICMP echo, timestamp or mask
+    exchange, so that two pings between the same hosts are two flows; 0 otherwise. ``network`` is
+    the VNI of the virtual network (VXLAN, GENEVE) around the flow. For pairs of hosts and of
+    stations ``proto`` and the ports are 0.
     """
 
     proto: int

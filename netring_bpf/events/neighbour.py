@@ -18,7 +18,7 @@ class NeighbourBy(enum.Enum):
     ARP_REPLY = "arp_reply"  #: the sender of an answer
     ARP_ANNOUNCED = "arp_announced"  #: nobody had asked: gratuitous ARP
     NDP_SOLICITED = "ndp_solicited"  #: the sender of a neighbour or router solicitation
-    NDP_ADVERTISED = "ndp_advertised"
+    NDP_ADVERTISED = "ndp_advertised"  #: the sender of a neighbour advertisement
     ROUTER = "router"  #: the sender of a router advertisement
     PREFIX = "prefix"  #: a router advertised a prefix of the link, not an address
 
@@ -26,9 +26,11 @@ class NeighbourBy(enum.Enum):
 class NeighbourSeen(NamedTuple):
     """A station said that an address is its own, or a router that a prefix is on the link.
 
-    ``mac``: the station or the router, as ``"02:00:00:00:00:0a"``. ``how``: the message that told
-    it. ``prefix_length``: of a prefix, whose first address is ``address``; else None. The same
-    is told once a minute at most. ``FlowOptions.events`` asks for these events.
+    ``ts``: when it said so, in nanoseconds since the Unix epoch. ``vlans``: the VLAN ids of the
+    frame, outermost first. ``mac``: the station or the router, as ``"02:00:00:00:00:0a"``. ``how``:
+    the message that told it. ``prefix_length``: the bits of a prefix, whose first address is
+    ``address``; else None. The same is told once a minute at most. ``FlowOptions.events`` asks for
+    these events.
     """
 
     ts: int

@@ -11,7 +11,10 @@ __all__ = ["Health", "StatsUpdated", "Sums", "Top", "TopRow", "Traffic"]
 
 
 class Sums(NamedTuple):
-    """Packets and bytes of flows, and the number of flows that began. Bytes are of whole frames."""
+    """Packets and bytes of flows, and the number of flows that began.
+
+    ``packets``: frames. ``bytes``: of whole frames on the wire. ``flows``: flows that began.
+    """
 
     packets: int = 0
     bytes: int = 0
@@ -69,7 +72,8 @@ class TopRow(NamedTuple):
     ``key``: the text of it: a MAC address, an IP address, a name, an application protocol,
     ``"tcp/443"``, or a prefix. ``name``: the best name of it, if it has one besides the key.
     ``bytes_sent``, ``packets_sent``: sent by it; of a name, service or port, those that
-    originators sent. ``flows``: flows that began. ``error``: the most bytes that may be missing;
+    originators sent. ``bytes_received``, ``packets_received``: sent to it. Bytes are of whole
+    frames. ``flows``: flows that began. ``error``: the most bytes that may be missing;
     0: the row is exact.
     """
 
@@ -196,9 +200,11 @@ class Health(NamedTuple):
 class StatsUpdated(NamedTuple):
     """The aggregates of an interval that is over.
 
-    ``number``: counts the intervals from 1. ``start``: when the interval began; it ends at ``ts``.
-    ``traffic`` and ``top`` are of the interval, ``since_start`` and ``top_since_start`` of the
-    whole capture so far. The sums of all intervals equal the counters of all flows exactly.
+    ``interface``: the one that the flows are of, or the name of the files. ``number``: counts the
+    intervals from 1. ``start``, ``ts``: when the interval began and ended, in nanoseconds since the
+    Unix epoch. ``traffic`` and ``top`` are of the interval, ``since_start`` and
+    ``top_since_start`` of the whole capture so far. ``health``: the state of the capture. The sums
+    of all intervals equal the counters of all flows exactly.
     """
 
     ts: int
@@ -213,7 +219,7 @@ class StatsUpdated(NamedTuple):
 
     @property
     def seconds(self) -> float:
-        """The length of the interval."""
+        """The length of the interval, in seconds."""
         return seconds(self.ts - self.start)
 
     def per_second(self, amount: int) -> float:

@@ -43,9 +43,10 @@ _MOST = 1 << 30  # frames
 class RecordStatistics:
     """A recording's books, in frames: handed out = written + unwritten + overwritten + held.
 
-    ``unwritten``: came when the file could not be written any more; ``overwritten``: left the ring
-    without a trigger; ``held``: in the ring now. ``files``: made so far; ``bytes``: of all of them.
-    ``capture``: the books of the capture below.
+    ``written``: frames in files. ``unwritten``: frames that came when the file could not be written
+    any more. ``overwritten``: frames that left the ring without a trigger. ``held``: frames in the
+    ring now. ``files``: the number of files so far. ``bytes``: bytes of all files. ``capture``: the
+    books of the capture below.
     """
 
     written: int

@@ -89,7 +89,11 @@ class FlowKey(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class PortTimeout:
-    """The idle timeout of flows to one port of a responder, in seconds of packet time."""
+    """The idle timeout of flows to one port of a responder.
+
+    ``proto``: ``"tcp"`` or ``"udp"``. ``port``: 0 to 65535. ``timeout``: seconds of packet time,
+    0.001 to 1,000,000. Raises ``OptionError``.
+    """
 
     proto: Literal["tcp", "udp"]
     port: int
@@ -108,7 +112,10 @@ class PortTimeout:
 
 @dataclass(frozen=True, slots=True)
 class TunnelPort:
-    """A port of UDP, and the kind of tunnel that datagrams to or from it may be."""
+    """A port of UDP, and the kind of tunnel that datagrams to or from it may be.
+
+    ``kind``: one of those that run over UDP. ``port``: 1 to 65535. Raises ``OptionError``.
+    """
 
     kind: TunnelKind
     port: int

@@ -24,9 +24,9 @@ _MOST: Final = 8  # names of an address that the table keeps
 class AddressName(NamedTuple):
     """A name of an address, as one protocol told it.
 
-    ``source``: ``"dns"``, ``"mdns"``, ``"llmnr"``, ``"netbios"``, ``"dhcp"``, ``"dhcpv6"``,
-    ``"tls"``, ``"dtls"``, ``"quic"`` or ``"http"``. ``first`` and ``last``: when it was told first
-    and last, in nanoseconds since the Unix epoch.
+    ``name``: as it was told, in small letters. ``source``: ``"dns"``, ``"mdns"``, ``"llmnr"``,
+    ``"netbios"``, ``"dhcp"``, ``"dhcpv6"``, ``"tls"``, ``"dtls"``, ``"quic"`` or ``"http"``.
+    ``first`` and ``last``: when it was told first and last, in nanoseconds since the Unix epoch.
     """
 
     name: str
@@ -41,8 +41,8 @@ class NamesStatistics:
 
     ``learned``: names told, those that were known included; ``replaced``: names that made room
     before their time was over; ``missed``: names and look-ups given up because other threads were
-    at the same place; ``capacity``: names that there is room for; ``names``: that are there, old
-    ones included.
+    at the same place; ``capacity``: names that there is room for; ``names``: names that are there,
+    old ones included.
     """
 
     learned: int

@@ -23,9 +23,10 @@ class TopicStatistics:
     """The books of one kind of topic besides flows.
 
     offered = published + unchanged + replaced + dropped (summed) + pending. ``offered``: values and
-    events that there were to tell. ``unchanged``: equal to the value before, so not sent.
-    ``replaced``: a later value came before its turn. ``dropped``: by reason. ``repeated``: sent
-    once more, after a connection was lost or at another's request.
+    events that there were to tell. ``published``: messages that went out. ``pending``: messages
+    that wait. ``unchanged``: messages not sent, as they equal the one before. ``replaced``:
+    messages before whose turn a later value came. ``dropped``: messages given up, by reason.
+    ``repeated``: messages sent once more, after a connection was lost or at another's request.
     """
 
     offered: int
@@ -41,11 +42,13 @@ class TopicStatistics:
 class SinkStatistics:
     """A sink's books, in flow events: accepted = acknowledged + dropped (summed) + pending.
 
-    ``dropped`` is by reason. A sink with a connection counts in ``reconnects`` those after the
-    first, and tells in ``connected`` whether it has one now. ``unasked`` counts the messages that
-    came in without being asked for, and were ignored. ``takes_flows``: False of a sink that
-    forwards no flow. ``outbox``: the books of an outbox on disk, over all its runs; ``accepted``
-    counts again those flows that it had left from an earlier run.
+    ``name``: of the sink. ``acknowledged``: flow events that arrived. ``pending``: flow events that
+    wait. ``topics``: the books of each other topic, by its name. ``dropped``: flow events given up,
+    by reason. ``reconnects``: connections after the first, of a sink that has one. ``connected``:
+    whether it has one now. ``unasked`` counts the messages that came in without being asked for,
+    and were ignored. ``takes_flows``: False of a sink that forwards no flow. ``outbox``: the books
+    of an outbox on disk, over all its runs; ``accepted`` counts again those flows that it had left
+    from an earlier run.
     """
 
     name: str

@@ -39,8 +39,8 @@ class MqttOptions:
 
     ``node`` names this capture in the topics ``<prefix>/<node>/flows``,
     ``<prefix>/<node>/availability`` and so on; by default it is ``<host name>_<interface>``. Two
-    captures must not share it.
-    ``qos``: with 1 the broker acknowledges a message, with 0 the sink only hands it to the
+    captures must not share it. ``prefix``: the beginning of all topics.
+    ``qos``: 0 or 1; with 1 the broker acknowledges a message, with 0 the sink only hands it to the
     connection.
     ``kinds``: the flow events to publish; none for ``()``.
     ``info``, ``link``, ``stats``, ``top``, ``devices``, ``events``: the options of these topics
@@ -54,10 +54,10 @@ class MqttOptions:
     ``outbox_dir``: flows wait in this folder instead, up to ``outbox_bytes``, and outlive the
     process (docs/outbox.md). It is the sink's alone, and made if it is absent. ``outbox`` is then
     how many wait in memory for the disk.
-    ``keepalive``: also how long an acknowledgement may take before the sink gives up the
-    connection. The broker may ask for another interval between signs of life.
-    ``reconnect_max``: the longest pause between attempts to connect.
-    ``drain_timeout``: how long closing waits for the outbox to empty.
+    ``keepalive``: seconds between two signs of life; also how long an acknowledgement may take
+    before the sink gives up the connection. The broker may ask for another interval between signs
+    of life. ``reconnect_max``: the longest pause between attempts to connect, in seconds.
+    ``drain_timeout``: seconds for which closing waits for the outbox to empty.
     ``client_id``: the name of the connection; no other client of the broker may have it. By
     default each connection has a random one.
     ``version``: ``"5"`` or ``"3.1.1"`` speaks only that version of MQTT. By default the sink

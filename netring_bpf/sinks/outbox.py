@@ -19,8 +19,10 @@ __all__ = ["Outbox", "OutboxStatistics"]
 class OutboxStatistics:
     """The books of a disk outbox over all its runs: accepted = acknowledged + dropped + pending.
 
-    ``restored``: how many flows an earlier run had left when this one began. ``size``: the bytes
-    that the outbox takes on the disk. ``failures``: writes that the disk refused.
+    ``accepted``: flows taken in. ``acknowledged``: flows that the broker has. ``dropped``: flows
+    given up, by reason. ``pending``: flows that wait. ``restored``: how many flows an earlier run
+    had left when this one began. ``size``: the bytes that the outbox takes on the disk.
+    ``failures``: the number of writes that the disk refused.
     """
 
     accepted: int
