@@ -10,13 +10,14 @@ Rooms, from the wire to the user (tests/support/house.py: who may use whom):
     aggregate   sums, rates and the largest of each kind, of all flows
     devices     the stations behind a link, made of its flow events
     recording   frames into pcapng files
+    read        flows of files and interfaces without an event loop, and as tables
     broadcast   one publisher, any number of subscribers
     formats     events as text for people and tools
     sinks       events to elsewhere: MQTT
     web         a page for people, and the same as JSON, over HTTP
     cli         the command netring-bpf
 
-``netring.py`` is the front door. Names that need the C core or pyroute2 load on first use.
+``netring.py`` is the front door. Names that need the C core, asyncio or pyroute2 load on first use.
 """
 
 from __future__ import annotations
@@ -30,13 +31,6 @@ if sys.platform != "linux":  # before an import of something that only Linux has
     raise PlatformError(sys.platform)
 
 from netring_bpf.bpf.xdp_mode import XdpMode
-from netring_bpf.broadcast.broadcast import (
-    BatchSubscriber,
-    BroadcastStatistics,
-    FlowBroadcast,
-    FlowSubscriber,
-    SubscriberStatistics,
-)
 from netring_bpf.errors import NetringError
 from netring_bpf.events.app import (
     App,
@@ -99,12 +93,21 @@ from netring_bpf.version import __version__
 
 if TYPE_CHECKING:
     from netring_bpf.aggregate import StatsOptions
+    from netring_bpf.broadcast.broadcast import (
+        BatchSubscriber,
+        BroadcastStatistics,
+        FlowBroadcast,
+        FlowSubscriber,
+        SubscriberStatistics,
+    )
     from netring_bpf.capture.capture import Capture
     from netring_bpf.devices import DeviceOptions, DeviceStatistics, DeviceTable
     from netring_bpf.events.batch import EventBatch
     from netring_bpf.filter.filter import Filter
     from netring_bpf.netring import Netring
     from netring_bpf.netring_statistics import NetringStatistics
+    from netring_bpf.read.flow_reader import FlowReader
+    from netring_bpf.read.sources import live_flows, read_flows
     from netring_bpf.recording.recorder import Recorder, RecordOptions, RecordStatistics
     from netring_bpf.ring.names import AddressName, AddressNames, NamesStatistics
     from netring_bpf.sinks.base import Sink, SinkStatistics, TopicStatistics
@@ -155,6 +158,7 @@ __all__ = [
     "FlowEvent",
     "FlowKey",
     "FlowOptions",
+    "FlowReader",
     "FlowStarted",
     "FlowStatistics",
     "FlowSubscriber",
@@ -207,6 +211,8 @@ __all__ = [
     "XdpMode",
     "XdpOptions",
     "__version__",
+    "live_flows",
+    "read_flows",
 ]
 
 __getattr__ = hand_on(
@@ -214,7 +220,13 @@ __getattr__ = hand_on(
     {
         "AddressName": "netring_bpf.ring.names",
         "AddressNames": "netring_bpf.ring.names",
+        "BatchSubscriber": "netring_bpf.broadcast.broadcast",
+        "BroadcastStatistics": "netring_bpf.broadcast.broadcast",
+        "FlowBroadcast": "netring_bpf.broadcast.broadcast",
+        "FlowReader": "netring_bpf.read.flow_reader",
+        "FlowSubscriber": "netring_bpf.broadcast.broadcast",
         "NamesStatistics": "netring_bpf.ring.names",
+        "SubscriberStatistics": "netring_bpf.broadcast.broadcast",
         "Capture": "netring_bpf.capture.capture",
         "DeviceOptions": "netring_bpf.devices.options",
         "DeviceStatistics": "netring_bpf.devices.table",
@@ -236,5 +248,7 @@ __getattr__ = hand_on(
         "StatsOptions": "netring_bpf.aggregate.options",
         "TopicOptions": "netring_bpf.sinks.mqtt_topics",
         "TopicStatistics": "netring_bpf.sinks.base",
+        "live_flows": "netring_bpf.read.sources",
+        "read_flows": "netring_bpf.read.sources",
     },
 )

@@ -1,12 +1,13 @@
 """Flow events as a record batch of Apache Arrow: plain columns, those of ``fields.RECORD``.
 
-Codes become words, and missing values null (docs/columns.md).
+Codes become words, and missing values null (docs/columns.md). Texts of addresses and of the
+protocol inside are written by C.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,7 @@ from netring_bpf.errors import PackageMissingError
 from netring_bpf.events.app_record import LONGEST, PROTOCOLS, TextColumn, text_column
 from netring_bpf.events.columns import Columns
 from netring_bpf.events.event import TcpState, event_name
+from netring_bpf.events.key import protocol_name
 from netring_bpf.events.layout import COUNTERS, ENDS, KINDS, NO_VLAN, TUNNELS
 
 try:
@@ -26,7 +28,7 @@ except ModuleNotFoundError as missing:
         package="pyarrow",
     ) from missing
 
-__all__ = ["record_batch"]
+__all__ = ["record_batch", "stream_of", "table_of"]
 
 _ADDRESS_SIZES = np.zeros(256, np.int32)
 _ADDRESS_SIZES[[0, 4, 6]] = 6, 4, 16
@@ -34,18 +36,49 @@ _TIMES = ("first", "last")  # of a side; 0: it has no packet
 _ICMP = (1, 58)
 _TCP = 6
 _Mask = npt.NDArray[np.bool_]
+_PROTOCOLS: Final = {number: protocol_name(number) for number in range(256)}
+_ADDRESSES: Final[Mapping[str, int]] = {
+    "orig_addr": lib.NR_ADDRESS_COLUMN_ORIG,
+    "resp_addr": lib.NR_ADDRESS_COLUMN_RESP,
+    "tunnel_orig_addr": lib.NR_ADDRESS_COLUMN_TUNNEL_ORIG,
+    "tunnel_resp_addr": lib.NR_ADDRESS_COLUMN_TUNNEL_RESP,
+    "orig_mac": lib.NR_ADDRESS_COLUMN_ORIG_MAC,
+    "resp_mac": lib.NR_ADDRESS_COLUMN_RESP_MAC,
+}
 
 
-def record_batch(table: Columns, raw: bytes) -> pa.RecordBatch:
+def record_batch(table: Columns, data: bytes, *, raw: bool = False) -> pa.RecordBatch:
     """Return the events as a ``pyarrow.RecordBatch``; the values are copied, column by column.
 
-    ``raw``: the bytes of the batch, which have the application records.
+    ``data``: the bytes of the batch, which have the application records. ``raw``: leave addresses
+    and the protocol as they are in memory, and have words as dictionaries.
     """
-    columns = dict(_event(table, raw))
+    columns = dict(_event(table, data, raw))
+    if not raw:
+        columns = {name: _readable(table, name, made) for name, made in columns.items()}
     return pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
 
 
-def _event(table: Columns, raw: bytes) -> Iterator[tuple[str, pa.Array]]:
+def table_of(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> pa.Table:
+    """Return all of the batches as one table."""
+    return pa.Table.from_batches(batches, schema)
+
+
+def stream_of(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> pa.RecordBatchReader:
+    """Return a stream of the batches, each of which is made when it is asked for."""
+    return pa.RecordBatchReader.from_batches(schema, batches)
+
+
+def _readable(table: Columns, name: str, made: pa.Array | None) -> pa.Array:
+    """Return a column for people; ``made`` is the raw one, None if only C can make it."""
+    if name == "proto":
+        made = _named(table["proto"], _PROTOCOLS)
+    if made is None:
+        made = _address_text(table, _ADDRESSES[name])
+    return made.dictionary_decode() if pa.types.is_dictionary(made.type) else made
+
+
+def _event(table: Columns, data: bytes, raw: bool) -> Iterator[tuple[str, pa.Array | None]]:
     conn_states, community_ids = _derived(table)
     start = table["start"]
     last = np.maximum(start, np.maximum(table["orig_last"], table["resp_last"]))
@@ -54,7 +87,8 @@ def _event(table: Columns, raw: bytes) -> Iterator[tuple[str, pa.Array]]:
     yield "id", pa.array(table["id"])
     yield "proto", pa.array(table["proto"])
     for side in ("orig", "resp"):
-        yield f"{side}_addr", _address(table[f"{side}_addr"], table["family"])
+        address = f"{side}_addr"
+        yield address, _address(table[address], table["family"]) if raw else None
         yield f"{side}_port", pa.array(table[f"{side}_port"])
     yield "vlans", _lists(table["vlans"], table["vlans"] != NO_VLAN)
     yield "icmp_id", pa.array(table["icmp_id"], mask=~np.isin(table["proto"], _ICMP))
@@ -68,9 +102,9 @@ def _event(table: Columns, raw: bytes) -> Iterator[tuple[str, pa.Array]]:
     yield "conn_state", _text(conn_states)
     yield "community_id", _text(community_ids, table["family"] == 0)
     yield "reason", _named(table["reason"], {code: end.value for code, end in ENDS.items()})
-    yield from _rarely(table)
+    yield from _rarely(table, raw)
     yield "one_sided", pa.array(table["one_sided"] != 0)
-    yield from _app(table, raw)
+    yield from _app(table, data, raw)
     yield from _measured(table)
 
 
@@ -101,7 +135,7 @@ def _derived(table: Columns) -> tuple[npt.NDArray[np.bytes_], npt.NDArray[np.byt
     return states, ids
 
 
-def _rarely(table: Columns) -> Iterator[tuple[str, pa.Array]]:
+def _rarely(table: Columns, raw: bool) -> Iterator[tuple[str, pa.Array | None]]:
     """Yield the columns that are null or 0 for most flows."""
     errors = table["icmp_errors"]
     yield "icmp_errors", pa.array(errors)
@@ -113,38 +147,64 @@ def _rarely(table: Columns) -> Iterator[tuple[str, pa.Array]]:
     yield "tunnel_id", pa.array(table["tunnel_id"], mask=none)
     yield "tunnel_flow_id", pa.array(table["tunnel_flow_id"], mask=table["tunnel_flow_id"] == 0)
     for side in ("tunnel_orig", "tunnel_resp"):
-        yield f"{side}_addr", _address(table[f"{side}_addr"], table["tunnel_family"], none)
+        address = f"{side}_addr"
+        yield address, _address(table[address], table["tunnel_family"], none) if raw else None
         yield f"{side}_port", pa.array(table[f"{side}_port"], mask=none)
 
 
-def _app(table: Columns, raw: bytes) -> Iterator[tuple[str, pa.Array]]:
+def _app(table: Columns, data: bytes, raw: bool) -> Iterator[tuple[str, pa.Array | None]]:
     """Yield the MAC addresses and the protocol inside, whose texts C writes."""
     events = np.ascontiguousarray(table)
-    none = table["has_macs"] == 0
-    yield "resp_name", _texts(events, raw, TextColumn.RESP_NAME)
+    yield "resp_name", _app_text(events, data, TextColumn.RESP_NAME)
     for side in ("orig", "resp"):
-        macs = np.ascontiguousarray(table[f"{side}_mac"])
-        yield f"{side}_mac", _address(macs, np.zeros(len(macs), np.uint8), none)
+        yield f"{side}_mac", _mac(table, f"{side}_mac") if raw else None
     yield "mac_changes", pa.array(table["mac_changes"])
     yield "app_protocol", _named(table["app_protocol"], dict(enumerate(PROTOCOLS[1:], 1)))
     for column in TextColumn:
         if column < TextColumn.RESP_NAME:
-            yield f"app_{column.name.lower()}", _texts(events, raw, column)
+            yield f"app_{column.name.lower()}", _app_text(events, data, column)
     yield "app_count", pa.array(table["app_count"])
-    yield "app_cut", pa.array(_texts(events, raw, TextColumn.CUT).is_valid())
+    yield "app_cut", pa.array(_app_text(events, data, TextColumn.CUT).is_valid())
 
 
-def _texts(events: Columns, raw: bytes, column: TextColumn) -> pa.Array:
+def _app_text(events: Columns, data: bytes, column: TextColumn) -> pa.Array:
     """Return text of the events' application records."""
     size = events.dtype.itemsize
     room = int(np.minimum(events["app_size"], LONGEST).sum())
-    data, ends, there = text_column(column, ffi.from_buffer(events), size, len(events), raw, room)
-    validity = np.packbits(np.frombuffer(there, np.uint8), bitorder="little")
-    offsets = np.zeros(len(events) + 1, np.int64)
-    offsets[1:] = np.frombuffer(ends, np.uint64)
-    buffers = map(pa.py_buffer, (validity, offsets, data))
-    texts = pa.Array.from_buffers(pa.large_string(), len(events), list(buffers))
-    return texts.cast(pa.string())
+    texts, ends, there = text_column(column, ffi.from_buffer(events), size, len(events), data, room)
+    return _texts(texts, np.frombuffer(ends, np.uint64), np.frombuffer(there, np.uint8))
+
+
+def _address_text(table: Columns, column: int) -> pa.Array:
+    """Return addresses as text, null where there is none."""
+    events = np.ascontiguousarray(table)
+    texts = np.empty(max(1, len(events) * lib.NR_ADDRESS_SIZE), np.uint8)
+    ends = np.empty(len(events), np.uint64)
+    made = lib.nr_address_column(
+        column,
+        ffi.from_buffer(events),
+        events.dtype.itemsize,
+        len(events),
+        ffi.from_buffer("char[]", texts),
+        ffi.from_buffer("uint64_t[]", ends),
+    )
+    sizes = np.diff(ends, prepend=np.uint64(0))
+    return _texts(texts[:made].tobytes(), ends, sizes != 0)
+
+
+def _texts(texts: bytes, ends: npt.NDArray[np.uint64], there: npt.NDArray[Any]) -> pa.Array:
+    """Return a text for each row, of texts that lie one behind the other."""
+    offsets = np.zeros(len(ends) + 1, np.int64)
+    offsets[1:] = ends
+    validity = np.packbits(there, bitorder="little")
+    buffers = map(pa.py_buffer, (validity, offsets, texts))
+    made = pa.Array.from_buffers(pa.large_string(), len(ends), list(buffers))
+    return made.cast(pa.string())
+
+
+def _mac(table: Columns, name: str) -> pa.Array:
+    macs = np.ascontiguousarray(table[name])
+    return _address(macs, np.zeros(len(macs), np.uint8), table["has_macs"] == 0)
 
 
 def _measured(table: Columns) -> Iterator[tuple[str, pa.Array]]:
@@ -180,7 +240,7 @@ def _named(
     codes: npt.NDArray[np.uint8], names: Mapping[int, str], none: _Mask | None = None
 ) -> pa.Array:
     """Return the codes' names, null for a code without one."""
-    places = np.full(256, -1, np.int8)
+    places = np.full(256, -1, np.int16)
     places[list(names)] = range(len(names))
     found = places[codes]
     indices = pa.array(found, mask=found < 0 if none is None else (found < 0) | none)

@@ -8,7 +8,6 @@ from itertools import chain, compress
 from typing import TYPE_CHECKING, Final, get_args, overload
 
 from netring_bpf._core import ffi, lib
-from netring_bpf.events.decode import decode
 from netring_bpf.events.event import Event, FlowEvent
 from netring_bpf.events.layout import KINDS, Layout, format_of, slice_of
 from netring_bpf.events.select import Classes, LazyBatch, classes_of
@@ -26,6 +25,23 @@ _NEIGHBOUR: Final = int(lib.NR_EVENT_NEIGHBOUR)
 _OF_FLOWS: Final[tuple[type[Event], ...]] = get_args(FlowEvent)
 _TS = format_of("nr_event", ("ts",))
 
+if TYPE_CHECKING:
+    _EventSequence = Sequence[FlowEvent]
+else:
+
+    class _EventSequence:
+        """The methods of a sequence, but not its class.
+
+        A library that takes data frames apart, as Polars, reads a ``Sequence`` row by row and never
+        asks for its columns.
+        """
+
+        __slots__ = ()
+        __contains__ = Sequence.__contains__
+        __reversed__ = Sequence.__reversed__
+        index = Sequence.index
+        count = Sequence.count
+
 
 @lru_cache(maxsize=64)
 def _chosen(classes: tuple[type[Event], ...]) -> bytes:
@@ -33,7 +49,7 @@ def _chosen(classes: tuple[type[Event], ...]) -> bytes:
     return bytes(code in KINDS and issubclass(KINDS[code], classes) for code in range(256))
 
 
-class EventBatch(Sequence[FlowEvent], LazyBatch):
+class EventBatch(_EventSequence, LazyBatch):
     """Flow events in order; the first look at an event decodes it.
 
     ``raw`` begins with the events, of which there are ``count``; their application records follow.
@@ -133,20 +149,28 @@ class EventBatch(Sequence[FlowEvent], LazyBatch):
             return self.of_kinds(_OF_FLOWS).columns()
         return columns_of(self._raw, self._layout, self._count, self._rows)
 
-    def to_arrow(self) -> pa.RecordBatch:
+    def to_arrow(self, *, raw: bool = False) -> pa.RecordBatch:
         """Return the flow events as a ``pyarrow.RecordBatch`` (docs/columns.md).
 
-        Raises ``PackageMissingError``.
+        Addresses are text, the protocol and all states words. ``raw``: addresses are bytes, the
+        protocol is its number, and words are dictionaries. Raises ``PackageMissingError``.
         """
         columns = self.columns()
         from netring_bpf.events.arrow import record_batch  # noqa: PLC0415 - pyarrow is optional
 
-        return record_batch(columns, self._raw)
+        return record_batch(columns, self._raw, raw=raw)
 
     def __arrow_c_array__(self, requested_schema: object = None) -> tuple[object, object]:
-        """Give the events to a library with the Arrow PyCapsule interface, such as Polars."""
+        """Give the events to a library with the Arrow PyCapsule interface, such as pyarrow."""
         schema, array = self.to_arrow().__arrow_c_array__(requested_schema)
         return schema, array
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        """Give the events to a library that reads streams by that interface, such as Polars."""
+        columns = self.to_arrow()
+        from netring_bpf.events.arrow import stream_of  # noqa: PLC0415 - pyarrow is optional
+
+        return stream_of(columns.schema, [columns]).__arrow_c_stream__(requested_schema)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -176,6 +200,8 @@ class EventBatch(Sequence[FlowEvent], LazyBatch):
         return (rows[at : at + _PART] for at in range(0, len(rows), _PART))
 
     def _kept(self, rows: Sequence[int]) -> list[FlowEvent]:
+        from netring_bpf.events.decode import decode  # noqa: PLC0415 - text needs no decoding
+
         raw, layout, size, decoded = self._raw, self._layout, self._layout.size, self._decoded
         events = []
         for row in rows:
@@ -186,12 +212,16 @@ class EventBatch(Sequence[FlowEvent], LazyBatch):
         return events
 
     def _unkept(self, rows: Sequence[int]) -> list[FlowEvent]:
+        from netring_bpf.events.decode import decode  # noqa: PLC0415
+
         raw, layout, size, decoded = self._raw, self._layout, self._layout.size, self._decoded
         return [decoded[row] or decode(raw, row * size, layout) for row in rows]
 
     def _at(self, row: int) -> FlowEvent:
         event = self._decoded[row]
         if event is None:
+            from netring_bpf.events.decode import decode  # noqa: PLC0415
+
             layout = self._layout
             event = self._decoded[row] = decode(self._raw, row * layout.size, layout)
         return event

@@ -5,8 +5,6 @@ Source: the specification, github.com/corelight/community-id-spec.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import struct
 
 __all__ = ["community_id", "icmp_counterpart"]
@@ -37,6 +35,9 @@ def community_id(
     For ICMP the source port is the type, the destination port the code. Raises ``ValueError`` for
     addresses of another length and a seed outside 0 to 65535.
     """
+    import base64  # noqa: PLC0415 - C makes most of them
+    import hashlib  # noqa: PLC0415
+
     if len(src) not in {4, 16} or len(src) != len(dst):
         raise ValueError("community_id: addresses must both be of 4 or both of 16 bytes")
     if not 0 <= seed <= 0xFFFF:

@@ -136,9 +136,10 @@ def decode(raw: bytes, at: int, layout: Layout) -> FlowEvent:
         (orig_mac, resp_mac) if has_macs else None,
         mac_changes,
         app,
+        ENDS[end] if kind == _ENDED else None,
     )
     if kind == _ENDED:
-        return _make(FlowEnded, (ts, _make(Flow, flow), ENDS[end]))
+        return _make(FlowEnded, (ts, _make(Flow, flow), flow[-1]))
     if kind == _APP_EVENT:
         return AppEvent(ts, _make(Flow, flow), app or App(""))
     if kind == _NEIGHBOUR:

@@ -9,7 +9,6 @@ tells one kind from another, not their length.
 
 from __future__ import annotations
 
-import enum
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
 
@@ -27,6 +26,7 @@ from netring_bpf.events.flow import (
     Counters,
     FirstPacket,
     Flow,
+    FlowEnd,
     PacketStatistics,
     Spread,
     TcpState,
@@ -89,18 +89,6 @@ __all__ = [
 ]
 
 _Kind = TypeVar("_Kind", bound=tuple[object, ...])
-
-
-class FlowEnd(enum.Enum):
-    """Why a flow ended."""
-
-    FIN = "fin"  #: both sides closed the TCP connection, or one did and the other never spoke
-    RST = "rst"  #: one side reset the TCP connection
-    IDLE = "idle"  #: no packet came for the timeout of its protocol and state
-    ACTIVE = "active"  #: it lasted for the active timeout, and goes on as another flow
-    REUSED = "reused"  #: a new connection began on its addresses and ports
-    EVICTED = "evicted"  #: the table was full and this was the least recently used flow
-    SHUTDOWN = "shutdown"  #: the capture ended while the flow was alive
 
 
 def _distinct(kind: type[_Kind]) -> type[_Kind]:
@@ -198,7 +186,7 @@ class FlowEnded(NamedTuple):
 
     def to_dict(self) -> dict[str, object]:
         """Return the event as plain values, by the names of docs/events.md."""
-        return _record("ended", self.ts) | flow_record(self.flow, self.reason.value)
+        return _record("ended", self.ts) | flow_record(self.flow, self.reason)
 
     def to_json(self) -> str:
         """Return ``to_dict()`` as JSON in one line."""

@@ -18,6 +18,7 @@ __all__ = [
     "Counters",
     "FirstPacket",
     "Flow",
+    "FlowEnd",
     "PacketStatistics",
     "Spread",
     "TcpState",
@@ -35,6 +36,18 @@ _RARELY_COUNTED: Final = (
     "missing_bytes", "retransmitted", "out_of_order", "gaps", "zero_windows", "bad_checksums",
     "implausible",
 )  # fmt: skip
+
+
+class FlowEnd(enum.Enum):
+    """Why a flow ended."""
+
+    FIN = "fin"  #: both sides closed the TCP connection, or one did and the other never spoke
+    RST = "rst"  #: one side reset the TCP connection
+    IDLE = "idle"  #: no packet came for the timeout of its protocol and state
+    ACTIVE = "active"  #: it lasted for the active timeout, and goes on as another flow
+    REUSED = "reused"  #: a new connection began on its addresses and ports
+    EVICTED = "evicted"  #: the table was full and this was the least recently used flow
+    SHUTDOWN = "shutdown"  #: the capture ended while the flow was alive
 
 
 class TcpState(enum.IntEnum):
@@ -189,7 +202,7 @@ class Flow(NamedTuple):
     ``macs``: the MAC addresses of originator and responder, six bytes each, of the outermost frame
     of the first packet; None where the link has none. ``mac_changes``: packets with other ones than
     the packet of the same side before. ``app``: the protocol inside, and its first exchange; None
-    if none was recognised.
+    if none was recognised. ``reason``: why it ended; None while it lives.
     """
 
     id: int
@@ -208,6 +221,7 @@ class Flow(NamedTuple):
     macs: tuple[_Bytes, _Bytes] | None = None
     mac_changes: int = 0
     app: App | None = None
+    reason: FlowEnd | None = None
 
     @property
     def duration(self) -> int:
@@ -241,9 +255,13 @@ class Flow(NamedTuple):
         return flow_record(self)
 
 
-def flow_record(flow: Flow, reason: str | None = None) -> dict[str, object]:
-    """Return the fields of a flow, in the order of ``fields.RECORD``."""
+def flow_record(flow: Flow, reason: FlowEnd | None = None) -> dict[str, object]:
+    """Return the fields of a flow, in the order of ``fields.RECORD``.
+
+    ``reason``: of its end, if the flow does not tell.
+    """
     key = flow.key
+    reason = reason or flow.reason
     record: dict[str, object] = {
         "id": count(flow.id),
         "proto": key.proto_name,
@@ -267,7 +285,7 @@ def flow_record(flow: Flow, reason: str | None = None) -> dict[str, object]:
     if len(key.orig.packed) != _MAC:
         record["community_id"] = key.community_id()
     if reason is not None:
-        record["reason"] = reason
+        record["reason"] = reason.value
     if flow.icmp_errors:
         record["icmp_errors"] = flow.icmp_errors
         error = flow.icmp_error or (0, 0)

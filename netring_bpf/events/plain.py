@@ -5,7 +5,6 @@ Times are text, because JavaScript and others round integers above 2^53 (RFC 749
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections.abc import Mapping
@@ -47,5 +46,7 @@ def text(value: str) -> str:
 
 def json_text(value: Mapping[str, object] | str) -> str:
     """Return the value as JSON in one line, without characters that a terminal obeys."""
+    import json  # noqa: PLC0415 - C encodes most events
+
     made = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     return _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", made)

@@ -833,6 +833,20 @@ uint32_t nr_text_room(const nr_text_options *options); /* the longest record */
 void nr_derive(const void *events, uint32_t event_size, uint32_t count, char *conn_states,
                char *community_ids);
 
+/* Addresses of events. */
+#define NR_ADDRESS_COLUMN_ORIG 0
+#define NR_ADDRESS_COLUMN_RESP 1
+#define NR_ADDRESS_COLUMN_TUNNEL_ORIG 2
+#define NR_ADDRESS_COLUMN_TUNNEL_RESP 3
+#define NR_ADDRESS_COLUMN_ORIG_MAC 4
+#define NR_ADDRESS_COLUMN_RESP_MAC 5
+#define NR_ADDRESS_SIZE 39 /* of the longest as text */
+/* Writes one of these addresses of each event as text, one behind the other, into `out`, and the
+ * end of each into `ends`; one that an event does not have is empty. `out` has room for
+ * NR_ADDRESS_SIZE bytes an event. Returns the bytes written. */
+uint64_t nr_address_column(uint32_t column, const void *events, uint32_t event_size, uint32_t count,
+                           char *out, uint64_t *ends);
+
 /* Words for numbers of application records: IANA's names, and Zeek's where it prints others. They
  * return NULL for a number without a name. */
 const char *nr_cipher_name(uint16_t suite);

@@ -41,6 +41,7 @@ MAY_IMPORT: Final[dict[str, frozenset[str]]] = {
         "ring": "events filter bpf/xdp_mode.py statistics errors fork threads _core",
         "capture": "ring bpf filter events interface kernel_release privileges statistics errors "
         "fork lazy threads version",
+        "read": "capture filter events interface statistics errors lazy threads",
         "recording": "capture ring filter statistics errors lazy",
         "devices": "events errors lazy _core",
         "aggregate": "events statistics errors lazy _core",
@@ -50,12 +51,12 @@ MAY_IMPORT: Final[dict[str, frozenset[str]]] = {
         "netring_statistics": "statistics broadcast sinks",
         "netring": "capture recording broadcast aggregate devices sinks events errors "
         "netring_statistics",
-        "__init__": "netring netring_statistics sinks recording broadcast aggregate devices "
+        "__init__": "netring netring_statistics sinks read recording broadcast aggregate devices "
         "capture ring/options.py ring/flow_options.py ring/names.py bpf/xdp_mode.py filter events "
         "statistics errors lazy version",
         "web": "__init__ netring netring_statistics aggregate devices sinks/metrics.py events "
         "errors lazy secret_file",
-        "cli": "__init__ web netring netring_statistics sinks broadcast aggregate devices "
+        "cli": "__init__ web netring netring_statistics sinks broadcast aggregate devices read "
         "recording capture ring bpf formats filter events interface statistics errors",
         "__main__": "cli",
         # The C core: the files that lie in ring/ itself are "core".

@@ -67,3 +67,35 @@ void nr_derive(const void *events, uint32_t event_size, uint32_t count, char *co
         }
     }
 }
+
+static char *put_address(char *at, uint32_t column, const nr_event *event) {
+    switch (column) {
+    case NR_ADDRESS_COLUMN_ORIG:
+        return nr_put_address(at, event->family, event->orig_h);
+    case NR_ADDRESS_COLUMN_RESP:
+        return nr_put_address(at, event->family, event->resp_h);
+    case NR_ADDRESS_COLUMN_ORIG_MAC:
+        return event->has_macs ? nr_put_address(at, 0, event->orig_mac) : at;
+    case NR_ADDRESS_COLUMN_RESP_MAC:
+        return event->has_macs ? nr_put_address(at, 0, event->resp_mac) : at;
+    default:
+        break;
+    }
+    if (event->tunnel_kind == 0) {
+        return at;
+    }
+    return nr_put_address(at, event->tunnel_family,
+                          column == NR_ADDRESS_COLUMN_TUNNEL_ORIG ? event->tunnel_orig_h
+                                                                  : event->tunnel_resp_h);
+}
+
+uint64_t nr_address_column(uint32_t column, const void *events, uint32_t event_size, uint32_t count,
+                           char *out, uint64_t *ends) {
+    char *at = out;
+    for (uint32_t i = 0; i < count; i++) {
+        const nr_event *event = (const void *)((const uint8_t *)events + (size_t)i * event_size);
+        at = put_address(at, column, event);
+        ends[i] = (uint64_t)(at - out);
+    }
+    return (uint64_t)(at - out);
+}

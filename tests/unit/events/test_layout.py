@@ -135,6 +135,7 @@ def test_each_value_is_decoded_under_its_own_name() -> None:
             icmp_errors=16,
             icmp_error=(17, 18),
             one_sided=True,
+            reason=FlowEnd.IDLE,
         ),
         reason=FlowEnd.IDLE,
     )
