@@ -33,6 +33,7 @@ NetringError
 │   └── OutboxError               the folder of a disk outbox cannot be used        .path
 │       └── OutboxInUseError      another sink has it
 ├── ClosedError                   the object was closed, or is not open yet
+├── EventLoopError                no asyncio event loop runs here, or another (also a RuntimeError)
 ├── ForkError                     the object belongs to the parent of this process
 ├── InternalError                 a defect of netring_bpf ended the capture   .__cause__
 └── SyscallError                  any other error of the kernel (also an OSError)   .call
@@ -40,7 +41,7 @@ NetringError
 A message names the action and its object, the reason (in the kernel's own words if it gave any),
 and the remedy. It may quote names that others chose (files, interfaces, brokers), so it shows
 control characters as ``\x1b``: none of them reaches a terminal. Loss is never an error: it is a
-counter, and ``Lagged`` in the stream.
+counter, and ``Lagged`` in the stream. Each of them is a name of ``netring_bpf`` as well.
 """
 
 from __future__ import annotations
@@ -60,6 +61,7 @@ __all__ = [
     "ClosedError",
     "CompileError",
     "DeviceFileError",
+    "EventLoopError",
     "FilterError",
     "ForkError",
     "InterfaceDownError",
@@ -363,6 +365,13 @@ class OutboxInUseError(OutboxError):
 
 class ClosedError(NetringError):
     """The object was closed, is not open yet, or was used out of its documented order."""
+
+
+class EventLoopError(NetringError, RuntimeError):
+    """The call needs a running asyncio event loop, the one that its object belongs to.
+
+    The loop of trio is none. Under anyio choose the backend ``"asyncio"``.
+    """
 
 
 class ForkError(NetringError):

@@ -17,16 +17,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from netring_bpf.broadcast.broadcast import BatchSubscriber, FlowBroadcast, FlowSubscriber
+from netring_bpf.broadcast.event_loop import event_loop
 from netring_bpf.broadcast.file_pump import FilePump
+from netring_bpf.broadcast.subscribable import Subscribable
 from netring_bpf.broadcast.subscriber import OnError
 from netring_bpf.capture.backend import HasOpened, Opened
 from netring_bpf.capture.description import changed_options, describe, filter_text
 from netring_bpf.capture.replay import Replay
 from netring_bpf.errors import (
     ClosedError,
+    EventLoopError,
     ForkError,
     InterfaceGoneError,
     InternalError,
@@ -78,11 +81,12 @@ _NO_LINK: Final = "the link is down; frames come when it is up"
 _ONLINE: Final = 300 * 1_000_000_000  # ns since a device was seen, within which it is online
 
 
-class Netring(HasOpened):
+class Netring(HasOpened, Subscribable):
     """Gives the flow events of an interface to any number of subscribers.
 
     An async context manager: entering opens and starts the capture, leaving closes it. It belongs
-    to the process that entered it: in a forked child its methods raise ``ForkError``. One that is
+    to the event loop that entered it, of asyncio or uvloop (``EventLoopError``), and to the
+    process: in a forked child its methods raise ``ForkError``. One that is
     dropped without being closed is closed, with a ``ResourceWarning``. The
     parameters are those of ``Capture``, and some more. ``buffer``: the number of events kept for
     subscribers that are behind. ``sinks``: publish events elsewhere, such as ``MqttSink``.
@@ -231,7 +235,7 @@ class Netring(HasOpened):
             if source.finite
             else None
         )
-        self._shutdown: asyncio.Task[None] | None = None
+        self._shutdown: asyncio.Future[None] | None = None
         self._error: NetringError | None = None
         self._sink_errors: dict[str, NetringError] = {}
         self._owner: int | None = None  # the process that entered it
@@ -310,37 +314,20 @@ class Netring(HasOpened):
 
     # -- use --
 
-    def subscribe(
+    def _subscribe(
         self,
-        *,
-        kinds: Kinds = None,
-        where: Callable[[Event], bool] | None = None,
-        errors: OnError = "raise",
-        name: str | None = None,
-    ) -> FlowSubscriber:
-        """Return a new subscriber, as ``FlowBroadcast.subscribe``.
-
-        After the last event its iteration raises the error that ended the capture, if one did;
-        with ``errors="event"`` it comes as a ``CaptureError`` in the stream. To iterate a ring
-        that was never entered raises ``ClosedError``. Raises ``OptionError`` for kinds that
-        ``FlowOptions.events`` leaves out, and for ``StatsUpdated`` without ``stats=``.
-        """
+        kinds: Kinds,
+        where: Callable[[Any], bool] | None,
+        errors: OnError,
+        name: str | None,
+    ) -> FlowSubscriber[Any]:
         self._check_owner()
         self._check_kinds(kinds, "subscribe")
         return self._broadcast.subscribe(kinds=kinds, where=where, errors=errors, name=name)
 
-    def subscribe_batches(
-        self,
-        *,
-        kinds: Kinds = None,
-        errors: OnError = "raise",
-        name: str | None = None,
-    ) -> BatchSubscriber:
-        """Return a new subscriber of whole batches, as ``FlowBroadcast.subscribe_batches``.
-
-        Errors are as in ``subscribe``. Raises ``OptionError`` for kinds that
-        ``FlowOptions.events`` leaves out.
-        """
+    def _subscribe_batches(
+        self, kinds: Kinds, errors: OnError, name: str | None
+    ) -> BatchSubscriber[Any]:
         self._check_owner()
         self._check_kinds(kinds, "subscribe_batches")
         return self._broadcast.subscribe_batches(kinds=kinds, errors=errors, name=name)
@@ -357,9 +344,11 @@ class Netring(HasOpened):
     async def set_filter(self, filter: FilterLike) -> None:
         """Swap the filter: as ``Capture.set_filter``, without blocking the event loop.
 
-        Cancelling this does not undo a swap that is under way.
+        Cancelling this does not undo a swap that is under way. Raises ``EventLoopError`` outside
+        of asyncio.
         """
         self._check_owner()
+        event_loop(f"set_filter on {self.interface}")
         await asyncio.to_thread(self._capture.set_filter, filter)
         self._filter = filter_text(filter)
         self._describe()
@@ -402,8 +391,9 @@ class Netring(HasOpened):
         self._check_owner()
         if self._loop is not None:
             raise ClosedError(f"{self.interface}: this Netring was used before; make a new one")
-        self._loop = asyncio.get_running_loop()
+        self._loop = event_loop(f"capture on {self.interface}")
         self._broadcast.expect(None)
+        self._broadcast.bind(self._loop)
         self._owner = os.getpid()
         try:
             with limits_explained(f"capture on {self.interface}"):
@@ -490,17 +480,35 @@ class Netring(HasOpened):
         """Close gracefully. Idempotent.
 
         The capture stops, live flows end with reason ``shutdown``, subscribers and sinks get the
-        events that are left, then their iteration ends. In a forked child this does nothing.
+        events that are left, then their iteration ends. In a forked child this does nothing. If
+        the event loop was closed first, nothing can be told any more and this only frees.
+        Raises ``EventLoopError`` in another loop.
         """
         if not self._is_ours():
             return
         if self._loop is None:
             self._broadcast.close()
             return
+        if self._loop.is_closed():
+            await self._close_late()
+            return
+        if event_loop(f"closing {self.interface}") is not self._loop:
+            raise EventLoopError(
+                f"closing {self.interface}: it was entered in another event loop, which still "
+                "runs; close it there"
+            )
         if self._pump is not None:
             self._pump.hurry()
         # One task, so that a cancelled close() does not leave the capture half closed.
         await asyncio.shield(self._begin_shutdown())
+
+    async def _close_late(self) -> None:
+        """Free everything of a ring that was open when its event loop was closed."""
+        if self._shutdown is None:
+            self._shutdown = event_loop(f"closing {self.interface}").create_future()
+            with contextlib.suppress(RuntimeError):  # tasks of the closed loop wait for events
+                self._broadcast.close()
+        await asyncio.to_thread(self._capture.close)
 
     # -- events of the loop --
 
@@ -628,7 +636,7 @@ class Netring(HasOpened):
 
     # -- the end --
 
-    def _begin_shutdown(self) -> asyncio.Task[None]:
+    def _begin_shutdown(self) -> asyncio.Future[None]:
         if self._shutdown is None:
             assert self._loop is not None
             self._shutdown = self._loop.create_task(self._finish(), name="netring-shutdown")

@@ -16,12 +16,15 @@ place or has its error raised at the end.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from netring_bpf.broadcast.batch_subscriber import BatchSubscriber
 from netring_bpf.broadcast.event_subscriber import FlowSubscriber
 from netring_bpf.broadcast.retained import Retained
+from netring_bpf.broadcast.subscribable import Subscribable
 from netring_bpf.broadcast.subscriber import OnError, Subscriber, SubscriberStatistics
 from netring_bpf.errors import ClosedError, OptionError
 from netring_bpf.events.capture_info import CaptureInfo
@@ -51,7 +54,7 @@ class BroadcastStatistics:
     lagged: int = 0
 
 
-class FlowBroadcast:
+class FlowBroadcast(Subscribable):
     """Fans events out to its subscribers. Use it from one event loop only.
 
     ``buffer``: the number of events retained for subscribers that are behind. ``interface``: the
@@ -62,7 +65,7 @@ class FlowBroadcast:
     def __init__(self, buffer: int = 4096, *, interface: str | None = None) -> None:
         if buffer < 1:
             raise OptionError(f"buffer={buffer!r}: must be at least 1", option="buffer")
-        self._retained: Retained[Subscriber] = Retained(buffer, interface)
+        self._retained: Retained[Subscriber[Any]] = Retained(buffer, interface)
         self._subscribed = 0
 
     @property
@@ -90,40 +93,20 @@ class FlowBroadcast:
         """The number of open subscribers."""
         return len(self._retained.subscribers)
 
-    def subscribe(
+    def _subscribe(
         self,
-        *,
-        kinds: Kinds = None,
-        where: Callable[[Event], bool] | None = None,
-        errors: OnError = "raise",
-        name: str | None = None,
-    ) -> FlowSubscriber:
-        """Return a new subscriber, which receives the events published from now on.
-
-        ``kinds``: only events of these classes. ``where``: only events for which it returns true;
-        its exceptions are raised in the subscriber's own iteration. Neither hides ``Lagged``,
-        ``SinkFailed`` and the error of the capture. ``errors``: with ``"raise"`` the iteration
-        raises that error after the last event; with ``"event"``, or ``CaptureError`` among
-        ``kinds``, it comes as ``CaptureError`` in its place, and the iteration ends as ever.
-        Raises ``OptionError``.
-        """
+        kinds: Kinds,
+        where: Callable[[Any], bool] | None,
+        errors: OnError,
+        name: str | None,
+    ) -> FlowSubscriber[Any]:
         return FlowSubscriber(
             self._retained, kinds=kinds, where=where, errors=errors, name=self._name(name)
         )
 
-    def subscribe_batches(
-        self,
-        *,
-        kinds: Kinds = None,
-        errors: OnError = "raise",
-        name: str | None = None,
-    ) -> BatchSubscriber:
-        """Return a new subscriber that receives whole batches, as they were published.
-
-        Use it for many events at a time, for columns, and for bytes: flow events come as
-        ``EventBatch``, which decodes an event when you look at it. ``kinds`` and ``errors``: as
-        ``subscribe``. Raises ``OptionError``.
-        """
+    def _subscribe_batches(
+        self, kinds: Kinds, errors: OnError, name: str | None
+    ) -> BatchSubscriber[Any]:
         return BatchSubscriber(self._retained, kinds=kinds, errors=errors, name=self._name(name))
 
     def _name(self, given: str | None) -> str:
@@ -136,6 +119,10 @@ class FlowBroadcast:
         A subscriber that would wait meanwhile gets ``ClosedError`` with this text.
         """
         self._retained.unopened = unopened
+
+    def bind(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Say which event loop publishes. To wait in another raises ``EventLoopError``."""
+        self._retained.bind(loop)
 
     def describe(self, info: CaptureInfo) -> None:
         """Tell the subscribers of which capture the events are (``info`` of each)."""

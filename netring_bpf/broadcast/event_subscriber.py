@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Self
+from typing import Any, Self, cast
 
+from netring_bpf.broadcast.event_loop import event_loop
 from netring_bpf.broadcast.retained import Retained
-from netring_bpf.broadcast.subscriber import OnError, Subscriber
+from netring_bpf.broadcast.subscriber import E_co, OnError, Subscriber
 from netring_bpf.events.event import CaptureError, Event
 from netring_bpf.events.select import (
     NEVER_HIDDEN,
@@ -25,31 +26,32 @@ __all__ = ["FlowSubscriber"]
 _TURN = 128
 
 
-class FlowSubscriber(Subscriber):
+class FlowSubscriber(Subscriber[E_co]):
     """One subscriber's place in the stream: an async iterator and a context manager.
 
     Made by ``FlowBroadcast.subscribe``. One task iterates it at a time. A subscriber that is
     left open and unreferenced is harmless: the broadcast forgets it when it is garbage.
+    ``FlowSubscriber[FlowEnded | NeverHidden]`` gives events of these classes alone.
     """
 
     def __init__(
         self,
-        retained: Retained[Subscriber],
+        retained: Retained[Subscriber[Any]],
         *,
         kinds: Kinds,
-        where: Callable[[Event], bool] | None,
+        where: Callable[[Any], bool] | None,
         errors: OnError,
         name: str,
     ) -> None:
         super().__init__(retained, kinds=kinds, errors=errors, name=name)
         self._where = where
-        self._at_hand: Iterator[Event] = iter(())  # of this turn
+        self._at_hand: Iterator[E_co] = iter(())  # of this turn
         self._error: Exception | None = None  # the next call raises it
 
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> Event:
+    async def __anext__(self) -> E_co:
         """Wait for the next event and return it. Ends when the broadcast is closed and read.
 
         At the end it first raises the capture's error, if there was one and the subscriber did
@@ -62,7 +64,7 @@ class FlowSubscriber(Subscriber):
                 return event
         return await self._next()
 
-    async def next_batch(self, limit: int | None = None) -> Sequence[Event]:
+    async def next_batch(self, limit: int | None = None) -> Sequence[E_co]:
         """Return the next batch, at most ``limit`` events of it; ``[]`` at the end.
 
         The batch is that of a ``BatchSubscriber``. With a ``where`` it is a list of the events
@@ -83,8 +85,9 @@ class FlowSubscriber(Subscriber):
             self._error = error
         return events
 
-    async def _next(self) -> Event:
+    async def _next(self) -> E_co:
         if self._turn_taken and self._cursor < self._retained.published:
+            event_loop(self.name)
             await asyncio.sleep(0)
         while True:
             event = self.next_nowait()
@@ -94,7 +97,7 @@ class FlowSubscriber(Subscriber):
                 raise StopAsyncIteration
             await self._wait()
 
-    def next_nowait(self) -> Event | None:
+    def next_nowait(self) -> E_co | None:
         """Return the next event, or ``None`` if there is none yet; raises at the end, as above."""
         retained = self._retained
         if self._error is not None:
@@ -105,7 +108,7 @@ class FlowSubscriber(Subscriber):
                 told = self._missed()
                 self._lay_down()
                 if told is not None:
-                    return told
+                    return cast("E_co", told)
                 continue
             for event in self._at_hand:
                 self._cursor += 1
@@ -126,14 +129,15 @@ class FlowSubscriber(Subscriber):
         events = batch if at == 0 and len(batch) <= _TURN else batch[at : at + _TURN]
         self._last_ts = last_ts(events)
         self._turn_taken = True
-        self._at_hand = self._made(events)
+        at_hand = self._made(events)
         if self._where is not None or self._withholds(events):
-            self._at_hand = self._passing(events)
+            at_hand = self._passing(events)
         elif self._kinds is not None:
             places = places_of(events, self._kinds)
             if len(places) < len(events):
                 chosen = events_at(events, places)
-                self._at_hand = self._among(places, self._made(chosen), len(events))
+                at_hand = self._among(places, self._made(chosen), len(events))
+        self._at_hand = cast("Iterator[E_co]", at_hand)
 
     def _made(self, events: Sequence[Event]) -> Iterator[Event]:
         """Iterate; a batch keeps the decoded events only if there is another subscriber."""

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from operator import itemgetter
 from typing import Generic, Protocol, TypeVar
 
+from netring_bpf.broadcast.event_loop import event_loop
+from netring_bpf.errors import EventLoopError
 from netring_bpf.events.capture_info import CaptureInfo
 from netring_bpf.events.event import CaptureError, Event
 from netring_bpf.events.select import LazyBatch
@@ -18,6 +20,7 @@ from netring_bpf.events.select import LazyBatch
 __all__ = ["Retained"]
 
 _LOOK = 32  # events between two searches for batches that every subscriber has read
+_STREAM = "a stream of events"
 _first = itemgetter(0)
 
 
@@ -59,6 +62,8 @@ class Retained(Generic[_S]):
         self._look_at = _LOOK  # the number of the event at which to search next
         self._waiters: set[asyncio.Future[None]] = set()
         self._room_waiter: asyncio.Future[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._bound = False  # to that loop for ever
 
     def join(self, subscriber: _S) -> None:
         """Count the subscriber in, until it leaves or is garbage."""
@@ -133,7 +138,7 @@ class Retained(Generic[_S]):
 
     async def wait(self) -> None:
         """Wait for the next ``wake()``."""
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        waiter = self._future()
         self._waiters.add(waiter)
         try:
             await waiter
@@ -148,8 +153,25 @@ class Retained(Generic[_S]):
 
     async def wait_advanced(self) -> None:
         """Wait until a subscriber has read on, or has left. One at a time."""
-        self._room_waiter = asyncio.get_running_loop().create_future()
+        self._room_waiter = self._future()
         try:
             await self._room_waiter
         finally:
             self._room_waiter = None
+
+    def bind(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Belong to this event loop, even after it was closed."""
+        self._loop, self._bound = loop, True
+
+    def _future(self) -> asyncio.Future[None]:
+        """Return a future of the stream's loop, which must be the running one."""
+        loop = event_loop(_STREAM)
+        if self._loop is not loop:
+            if self._loop is not None and (self._bound or not self._loop.is_closed()):
+                state = "is closed" if self._loop.is_closed() else "still runs"
+                raise EventLoopError(
+                    f"{_STREAM}: it belongs to another event loop, which {state}; subscribe and "
+                    "iterate in the loop that publishes"
+                )
+            self._loop = loop
+        return loop.create_future()

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal, Self, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, Self, TypeAlias, cast, get_args
 
+from netring_bpf.broadcast.event_loop import event_loop
 from netring_bpf.broadcast.retained import Retained
 from netring_bpf.errors import ClosedError, OptionError
 from netring_bpf.events.capture_info import CaptureInfo
@@ -24,7 +25,15 @@ from netring_bpf.events.select import (
 if TYPE_CHECKING:
     from types import TracebackType
 
-__all__ = ["ON_ERROR", "OnError", "Subscriber", "SubscriberStatistics"]
+    from typing_extensions import TypeVar  # its stubs alone are needed
+
+    E_co = TypeVar("E_co", bound=Event, covariant=True, default=Event)
+else:
+    from typing import TypeVar
+
+    E_co = TypeVar("E_co", bound=Event, covariant=True)
+
+__all__ = ["ON_ERROR", "E_co", "OnError", "Subscriber", "SubscriberStatistics"]
 
 OnError: TypeAlias = Literal["raise", "event"]
 ON_ERROR: Final[tuple[OnError, ...]] = get_args(OnError)
@@ -48,11 +57,14 @@ class SubscriberStatistics:
     pending: int
 
 
-class Subscriber:
-    """A place in the stream, and the books of the events that came there."""
+class Subscriber(Generic[E_co]):
+    """A place in the stream, and the books of the events that came there.
+
+    ``Subscriber[FlowEnded | Lagged]`` gets events of these classes alone.
+    """
 
     def __init__(
-        self, retained: Retained[Subscriber], *, kinds: Kinds, errors: OnError, name: str
+        self, retained: Retained[Subscriber[Any]], *, kinds: Kinds, errors: OnError, name: str
     ) -> None:
         if errors not in ON_ERROR:
             raise OptionError(
@@ -127,7 +139,7 @@ class Subscriber:
             self._raised = True
             raise retained.error[1].error
 
-    async def next_batch(self, limit: int | None = None) -> Sequence[Event]:
+    async def next_batch(self, limit: int | None = None) -> Sequence[E_co]:
         """Return the next batch, at most ``limit`` events of it; ``[]`` at the end.
 
         Waits for one. The batch is the published one, by reference: flow events as an
@@ -135,6 +147,7 @@ class Subscriber:
         the capture's error, if there was one and the subscriber did not ask for it as an event.
         """
         if self._turn_taken and self._cursor < self._retained.published:
+            event_loop(self.name)
             await asyncio.sleep(0)
         while True:
             events = self._batch_nowait(limit)
@@ -145,14 +158,14 @@ class Subscriber:
                 return []
             await self._wait()
 
-    def _batch_nowait(self, limit: int | None = None) -> Sequence[Event] | None:
+    def _batch_nowait(self, limit: int | None = None) -> Sequence[E_co] | None:
         retained = self._retained
         if self._end is not None:
             return None
         while self._cursor < retained.published:
             if self._cursor < retained.oldest:
                 if (told := self._missed()) is not None:
-                    return (told,)
+                    return (cast("E_co", told),)
                 continue
             start, events = retained.find(self._cursor)
             if self._cursor > start or limit is not None:
@@ -167,7 +180,7 @@ class Subscriber:
             if self._withholds(chosen):
                 chosen = [event for event in chosen if not isinstance(event, CaptureError)]
             if chosen:
-                return chosen
+                return cast("Sequence[E_co]", chosen)
         self._raise_at_end()
         return None
 
@@ -180,6 +193,7 @@ class Subscriber:
     async def _wait(self) -> None:
         if self._waiting:
             raise RuntimeError(f"{self.name}: two tasks iterate one subscriber; subscribe twice")
+        event_loop(self.name)
         self._waiting = True
         try:
             if self._retained.unopened is not None:

@@ -13,6 +13,7 @@ from netring_bpf.events.device import Device
 from netring_bpf.events.event import (
     BackendChanged,
     CaptureError,
+    CoreEvent,
     DeviceChanged,
     DeviceGone,
     DeviceSeen,
@@ -193,7 +194,7 @@ class TopModel:
         return f"{device.mac} {known[:_LONGEST]}".rstrip()
 
     def _feed_flows(self, batch: EventBatch) -> None:
-        events: Iterable[FlowEvent] = batch
+        events: Iterable[CoreEvent] = batch
         if not self._keeps_all:
             skipped = max(0, len(batch) - self._left)
             self.unseen += skipped

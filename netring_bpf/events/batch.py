@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import chain, compress
-from typing import TYPE_CHECKING, Final, get_args, overload
+from types import GenericAlias, UnionType
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, get_args, overload
 
 from netring_bpf._core import ffi, lib
-from netring_bpf.events.event import Event, FlowEvent
+from netring_bpf.events.event import CoreEvent, Event, FlowEvent
 from netring_bpf.events.layout import KINDS, Layout, format_of, slice_of
 from netring_bpf.events.select import Classes, LazyBatch, classes_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from typing_extensions import TypeVar as TypeVarWithDefault  # its stubs alone are needed
 
     from netring_bpf.events.columns import Columns
 
@@ -23,11 +25,14 @@ _PART = 64
 _KIND_AT = ffi.offsetof("nr_event", "kind")
 _NEIGHBOUR: Final = int(lib.NR_EVENT_NEIGHBOUR)
 _OF_FLOWS: Final[tuple[type[Event], ...]] = get_args(FlowEvent)
+_Kind = TypeVar("_Kind", bound=CoreEvent)
 _TS = format_of("nr_event", ("ts",))
 
 if TYPE_CHECKING:
-    _EventSequence = Sequence[FlowEvent]
+    _F_co = TypeVarWithDefault("_F_co", bound=CoreEvent, covariant=True, default=CoreEvent)
+    _EventSequence: TypeAlias = Sequence[_F_co]
 else:
+    _F_co = TypeVar("_F_co", bound=CoreEvent, covariant=True)
 
     class _EventSequence:
         """The methods of a sequence, but not its class.
@@ -39,6 +44,7 @@ else:
         __slots__ = ()
         __contains__ = Sequence.__contains__
         __reversed__ = Sequence.__reversed__
+        __class_getitem__ = classmethod(GenericAlias)
         index = Sequence.index
         count = Sequence.count
 
@@ -49,14 +55,14 @@ def _chosen(classes: tuple[type[Event], ...]) -> bytes:
     return bytes(code in KINDS and issubclass(KINDS[code], classes) for code in range(256))
 
 
-class EventBatch(_EventSequence, LazyBatch):
+class EventBatch(_EventSequence[_F_co], LazyBatch):
     """Flow events in order; the first look at an event decodes it.
 
     ``raw`` begins with the events, of which there are ``count``; their application records follow.
 
     All subscribers share the batch and the decoded events. Slices and ``of_kinds`` give batches
     over the same bytes. Where ``FlowOptions.events`` asks for ``NeighbourSeen``, those are events
-    of a batch as well.
+    of a batch as well. ``EventBatch[FlowEnded]`` is one of ended flows alone.
     """
 
     __slots__ = ("_count", "_decoded", "_layout", "_raw", "_rows")
@@ -68,15 +74,15 @@ class EventBatch(_EventSequence, LazyBatch):
         count: int,
         *,
         rows: Sequence[int] | None = None,
-        decoded: list[FlowEvent | None] | None = None,
+        decoded: list[Any] | None = None,
     ) -> None:
         self._raw = raw
         self._layout = layout
         self._count = count
         self._rows: Sequence[int] = range(count) if rows is None else rows
-        self._decoded: list[FlowEvent | None] = [None] * count if decoded is None else decoded
+        self._decoded: list[Any] = [None] * count if decoded is None else decoded
 
-    def _over(self, rows: Sequence[int]) -> EventBatch:
+    def _over(self, rows: Sequence[int]) -> EventBatch[_F_co]:
         return EventBatch(self._raw, self._layout, self._count, rows=rows, decoded=self._decoded)
 
     @property
@@ -117,7 +123,11 @@ class EventBatch(_EventSequence, LazyBatch):
         """When the last event happened. Raises ``IndexError`` if there is none. Decodes nothing."""
         return int(_TS.unpack_from(self._raw, self._rows[-1] * self._layout.size)[0])
 
-    def of_kinds(self, kinds: Classes) -> EventBatch:
+    @overload
+    def of_kinds(self, kinds: type[_Kind] | tuple[type[_Kind], ...]) -> EventBatch[_Kind]: ...
+    @overload
+    def of_kinds(self, kinds: Classes | UnionType) -> EventBatch[_F_co]: ...
+    def of_kinds(self, kinds: Any) -> EventBatch[Any]:
         """Return the events of these classes; this batch itself if all are. Decodes nothing.
 
         Raises ``OptionError`` for what is no class of events.
@@ -131,7 +141,7 @@ class EventBatch(_EventSequence, LazyBatch):
         places = range(len(chosen))
         return places if all(chosen) else list(compress(places, chosen))
 
-    def at(self, places: Sequence[int]) -> EventBatch:
+    def at(self, places: Sequence[int]) -> EventBatch[_F_co]:
         """Return a batch of the events at these places. Decodes nothing."""
         return self._over([self._rows[place] for place in places] if places else range(0))
 
@@ -176,18 +186,18 @@ class EventBatch(_EventSequence, LazyBatch):
         return len(self._rows)
 
     @overload
-    def __getitem__(self, index: int) -> FlowEvent: ...
+    def __getitem__(self, index: int) -> _F_co: ...
     @overload
-    def __getitem__(self, index: slice) -> EventBatch: ...
-    def __getitem__(self, index: int | slice) -> FlowEvent | EventBatch:
+    def __getitem__(self, index: slice) -> EventBatch[_F_co]: ...
+    def __getitem__(self, index: int | slice) -> _F_co | EventBatch[_F_co]:
         if isinstance(index, slice):
             return self._over(self._rows[index])
         return self._at(self._rows[index])
 
-    def __iter__(self) -> Iterator[FlowEvent]:
+    def __iter__(self) -> Iterator[_F_co]:
         return chain.from_iterable(map(self._kept, self._parts()))
 
-    def once(self) -> Iterator[FlowEvent]:
+    def once(self) -> Iterator[_F_co]:
         """Iterate without keeping the decoded events, for a subscriber that is alone.
 
         It is faster: events that are soon forgotten leave the garbage collector nothing to walk.
@@ -199,11 +209,11 @@ class EventBatch(_EventSequence, LazyBatch):
         rows = self._rows
         return (rows[at : at + _PART] for at in range(0, len(rows), _PART))
 
-    def _kept(self, rows: Sequence[int]) -> list[FlowEvent]:
+    def _kept(self, rows: Sequence[int]) -> list[_F_co]:
         from netring_bpf.events.decode import decode  # noqa: PLC0415 - text needs no decoding
 
         raw, layout, size, decoded = self._raw, self._layout, self._layout.size, self._decoded
-        events = []
+        events: list[_F_co] = []
         for row in rows:
             event = decoded[row]
             if event is None:
@@ -211,17 +221,19 @@ class EventBatch(_EventSequence, LazyBatch):
             events.append(event)
         return events
 
-    def _unkept(self, rows: Sequence[int]) -> list[FlowEvent]:
+    def _unkept(self, rows: Sequence[int]) -> list[_F_co]:
         from netring_bpf.events.decode import decode  # noqa: PLC0415
 
         raw, layout, size, decoded = self._raw, self._layout, self._layout.size, self._decoded
-        return [decoded[row] or decode(raw, row * size, layout) for row in rows]
+        events: list[Any] = [decoded[row] or decode(raw, row * size, layout) for row in rows]
+        return events
 
-    def _at(self, row: int) -> FlowEvent:
-        event = self._decoded[row]
+    def _at(self, row: int) -> _F_co:
+        event: Any = self._decoded[row]
         if event is None:
             from netring_bpf.events.decode import decode  # noqa: PLC0415
 
             layout = self._layout
             event = self._decoded[row] = decode(self._raw, row * layout.size, layout)
-        return event
+        found: _F_co = event
+        return found

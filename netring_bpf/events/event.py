@@ -73,8 +73,10 @@ __all__ = [
     "LinkUp",
     "NeighbourBy",
     "NeighbourSeen",
+    "NeverHidden",
     "Packet",
     "PacketStatistics",
+    "SelectableEvent",
     "SinkFailed",
     "Spread",
     "StatsUpdated",
@@ -347,17 +349,14 @@ for _kind in (NeighbourSeen, DeviceSeen, DeviceChanged, DeviceGone, StatsUpdated
 FlowEvent: TypeAlias = FlowStarted | FlowEstablished | FlowUpdated | FlowEnded | AppEvent
 #: The events that the C core makes.
 CoreEvent: TypeAlias = FlowEvent | NeighbourSeen
-Event: TypeAlias = (
-    CoreEvent
-    | DeviceEvent
-    | StatsUpdated
-    | LinkDown
-    | LinkUp
-    | BackendChanged
-    | CaptureError
-    | SinkFailed
-    | Lagged
+#: The events that ``kinds`` and ``where`` of a subscriber choose from.
+SelectableEvent: TypeAlias = (
+    CoreEvent | DeviceEvent | StatsUpdated | LinkDown | LinkUp | BackendChanged
 )
+#: The events that each subscriber gets, whatever it asks for.
+NeverHidden: TypeAlias = SinkFailed | Lagged
+#: All of them. ``CaptureError`` comes to those who ask for it; the others have its error raised.
+Event: TypeAlias = SelectableEvent | CaptureError | NeverHidden
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
+from types import UnionType
 from typing import Final, TypeAlias, get_args
 
 from netring_bpf.errors import OptionError
@@ -22,7 +23,8 @@ __all__ = [
 ]
 
 Classes: TypeAlias = type[Event] | tuple[type[Event], ...]
-Kinds: TypeAlias = Classes | None
+#: A class of events, a tuple or a union of classes, or None for all.
+Kinds: TypeAlias = Classes | UnionType | None
 #: The events that neither ``kinds`` nor ``where`` of a subscriber leaves out.
 NEVER_HIDDEN: Final[tuple[type[Event], ...]] = (CaptureError, SinkFailed, Lagged)
 
