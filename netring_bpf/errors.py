@@ -389,7 +389,7 @@ class InternalError(NetringError):
             f"{what}: netring_bpf itself failed: {type(cause).__name__}: {cause}; please report "
             "it with the traceback"
         )
-        self.__cause__ = cause
+        self.__cause__: BaseException | None = cause
 
 
 class SyscallError(NetringError, OSError):

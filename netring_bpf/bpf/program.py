@@ -54,7 +54,7 @@ class Program:
     """
 
     def __init__(self, fd: int, *, cached: bool) -> None:
-        self.fd = fd
+        self.fd: int = fd
         self.cached = cached
         close_in_child(self)
 

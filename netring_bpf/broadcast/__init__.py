@@ -20,13 +20,14 @@ __all__ = [
     "SubscriberStatistics",
 ]
 
-__getattr__ = hand_on(
-    __name__,
-    {
-        "BatchSubscriber": "netring_bpf.broadcast.batch_subscriber",
-        "BroadcastStatistics": "netring_bpf.broadcast.broadcast",
-        "FlowBroadcast": "netring_bpf.broadcast.broadcast",
-        "FlowSubscriber": "netring_bpf.broadcast.event_subscriber",
-        "SubscriberStatistics": "netring_bpf.broadcast.subscriber",
-    },
-)
+if not TYPE_CHECKING:  # type checkers would take any name for one that is there
+    __getattr__ = hand_on(
+        __name__,
+        {
+            "BatchSubscriber": "netring_bpf.broadcast.batch_subscriber",
+            "BroadcastStatistics": "netring_bpf.broadcast.broadcast",
+            "FlowBroadcast": "netring_bpf.broadcast.broadcast",
+            "FlowSubscriber": "netring_bpf.broadcast.event_subscriber",
+            "SubscriberStatistics": "netring_bpf.broadcast.subscriber",
+        },
+    )

@@ -51,10 +51,10 @@ class Retained(Generic[_S]):
         self.buffer = buffer
         self.interface = interface
         self.info: CaptureInfo | None = None
-        self.published = 0
-        self.oldest = 0
+        self.published: int = 0
+        self.oldest: int = 0
         self.lagged = 0  # events that subscribers missed
-        self.closed = False
+        self.closed: bool = False
         self.error: tuple[int, CaptureError] | None = None
         self.unopened: str | None = None
         self.subscribers: weakref.WeakSet[_S] = weakref.WeakSet()

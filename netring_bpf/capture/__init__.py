@@ -30,18 +30,19 @@ __all__ = [
     "XdpOptions",
 ]
 
-__getattr__ = hand_on(
-    __name__,
-    {
-        "AddressNames": "netring_bpf.ring.names",
-        "Backend": "netring_bpf.capture.backend",
-        "Capture": "netring_bpf.capture.capture",
-        "FilterLike": "netring_bpf.filter.filter_set",
-        "FlowOptions": "netring_bpf.ring.flow_options",
-        "LinkChange": "netring_bpf.interface",
-        "Replay": "netring_bpf.capture.replay",
-        "Source": "netring_bpf.capture.source",
-        "TpacketOptions": "netring_bpf.ring.options",
-        "XdpOptions": "netring_bpf.ring.options",
-    },
-)
+if not TYPE_CHECKING:  # type checkers would take any name for one that is there
+    __getattr__ = hand_on(
+        __name__,
+        {
+            "AddressNames": "netring_bpf.ring.names",
+            "Backend": "netring_bpf.capture.backend",
+            "Capture": "netring_bpf.capture.capture",
+            "FilterLike": "netring_bpf.filter.filter_set",
+            "FlowOptions": "netring_bpf.ring.flow_options",
+            "LinkChange": "netring_bpf.interface",
+            "Replay": "netring_bpf.capture.replay",
+            "Source": "netring_bpf.capture.source",
+            "TpacketOptions": "netring_bpf.ring.options",
+            "XdpOptions": "netring_bpf.ring.options",
+        },
+    )

@@ -111,7 +111,7 @@ class XdpRings(Rings):
             xdp=options,
         )
         super().__init__(stack, interface, readers, slots, opened, options.cpus, filters)
-        self.program = program  #: the id of the program on the interface
+        self.program: int = program  #: the id of the program on the interface
         self._maps = maps
         self._link = link
         self._busy_poll = options.busy_poll is not None

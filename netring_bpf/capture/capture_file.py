@@ -69,7 +69,7 @@ class CaptureFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.size = 0
+        self.size: int = 0
         self.feeder: Feeder | None = None
         self.source = -1  #: its number in the reader
         self.first: int | None = None  #: the time of its first frame, if it was asked for

@@ -44,6 +44,7 @@ class Feeder:
         self._incoming = _Incoming(source) if packing is None else None
         self._closing = False
         self.error: str | None = None
+        self.descriptor: int
         self.descriptor, self._sink = os.pipe2(os.O_CLOEXEC)
         with contextlib.suppress(OSError):  # an unprivileged user may have reached the limit
             fcntl.fcntl(self._sink, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)

@@ -40,7 +40,7 @@ class FileReader:
 
     def __init__(self, path: Path, *, filter: FilterLike = None) -> None:
         self._replay = Replay(path, filter=filter, flow=_NO_FLOWS)
-        self.ended = False  #: there is no more to read
+        self.ended: bool = False  #: there is no more to read
 
     def frames(self) -> Iterator[FileFrame]:
         """Yield all frames. Raises ``CaptureFileError`` where the file is damaged."""

@@ -26,7 +26,7 @@ class Gate:
     """
 
     def __init__(self) -> None:
-        self.closed = False
+        self.closed: bool = False
         self._locks: dict[int, Any] = {}  # of RLock
         self._freeing = threading.RLock()
         self._began = False

@@ -43,12 +43,12 @@ class Rings(ABC):
         filters: FilterSet,
     ) -> None:
         self.readers = readers
-        self.opened = opened
+        self.opened: Opened = opened
         self.cpus = cpus
         self.interface = interface
         self.stack = stack
         self.slots = slots
-        self.filters = filters
+        self.filters: FilterSet = filters
 
     def announce(self, notice: str) -> None:
         """Add a notice to ``opened`` and to the log, unless it is there already."""

@@ -195,7 +195,7 @@ class Lines(Widget, can_focus=True):
 
     def __init__(self) -> None:
         super().__init__()
-        self.cursor = 0
+        self.cursor: int = 0
         self._from = 0  # the first line in sight
         self._shown_columns: list[tuple[int, Column]] = []
         self._shown_lines: list[Line] = []

@@ -139,14 +139,14 @@ class TopModel:
     def __init__(
         self, *, keeps_all: bool = False, budget: int = 2000, with_names: bool = True
     ) -> None:
-        self.version = 0
+        self.version: int = 0
         self._with_names = with_names
         self.stats: StatsUpdated | None = None
-        self.sums = Sums()
+        self.sums: Sums = Sums()
         self.notes: deque[tuple[int, str]] = deque(maxlen=_MOST_NOTES)
         self.points: list[Point] = []
         self.devices: OrderedDict[str, DeviceLine] = OrderedDict()
-        self.unseen = 0
+        self.unseen: int = 0
         self._end = asyncio.Event()
         self._keeps_all = keeps_all
         self._budget = budget

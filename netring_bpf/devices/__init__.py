@@ -12,11 +12,12 @@ if TYPE_CHECKING:
 
 __all__ = ["DeviceOptions", "DeviceStatistics", "DeviceTable"]
 
-__getattr__ = hand_on(
-    __name__,
-    {
-        "DeviceOptions": "netring_bpf.devices.options",
-        "DeviceStatistics": "netring_bpf.devices.table",
-        "DeviceTable": "netring_bpf.devices.table",
-    },
-)
+if not TYPE_CHECKING:  # type checkers would take any name for one that is there
+    __getattr__ = hand_on(
+        __name__,
+        {
+            "DeviceOptions": "netring_bpf.devices.options",
+            "DeviceStatistics": "netring_bpf.devices.table",
+            "DeviceTable": "netring_bpf.devices.table",
+        },
+    )

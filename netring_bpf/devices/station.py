@@ -29,13 +29,18 @@ class Station:
     )  # fmt: skip
 
     def __init__(self, mac: str, ts: int, vendor: str | None) -> None:
-        self.mac = mac
-        self.vendor = vendor
-        self.first = self.last = ts
-        self.is_gateway = False
-        self.sent = self.received = self.packets_sent = self.packets_received = self.flows = 0
+        self.mac: str = mac
+        self.vendor: str | None = vendor
+        self.first: int = ts
+        self.last: int = ts
+        self.is_gateway: bool = False
+        self.sent: int = 0
+        self.received: int = 0
+        self.packets_sent: int = 0
+        self.packets_received: int = 0
+        self.flows: int = 0
         self.pending: dict[str, None] = {}  # fields that are new since the latest event
-        self.told = ts  # when the latest event about it was made
+        self.told: int = ts  # when the latest event about it was made
         self._addresses: OrderedDict[Address, DeviceAddress] = OrderedDict()
         self._names: OrderedDict[tuple[str, str], DeviceName] = OrderedDict()
         self._vlans: dict[int, None] = {}

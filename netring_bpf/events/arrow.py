@@ -22,11 +22,11 @@ from netring_bpf.events.layout import COUNTERS, ENDS, KINDS, NO_VLAN, TUNNELS
 
 try:
     import pyarrow as pa
-except ModuleNotFoundError as missing:
+except ModuleNotFoundError as _missing:
     raise PackageMissingError(
         'flow events to Arrow: pyarrow is not installed; pip install "netring-bpf[arrow]"',
         package="pyarrow",
-    ) from missing
+    ) from _missing
 
 __all__ = ["record_batch", "stream_of", "table_of"]
 

@@ -17,11 +17,11 @@ from netring_bpf.events.layout import COUNTERS, Layout, slice_of
 try:
     import numpy as np
     import numpy.typing as npt
-except ModuleNotFoundError as missing:
+except ModuleNotFoundError as _missing:
     raise PackageMissingError(
         'columns of flow events: NumPy is not installed; pip install "netring-bpf[numpy]"',
         package="numpy",
-    ) from missing
+    ) from _missing
 
 __all__ = ["Columns", "columns_of"]
 

@@ -17,12 +17,13 @@ __all__ = [
     "Instruction",
 ]
 
-__getattr__ = hand_on(
-    __name__,
-    {
-        "Filter": "netring_bpf.filter.filter",
-        "FilterLike": "netring_bpf.filter.filter_set",
-        "FilterSet": "netring_bpf.filter.filter_set",
-        "Instruction": "netring_bpf.filter.filter",
-    },
-)
+if not TYPE_CHECKING:  # type checkers would take any name for one that is there
+    __getattr__ = hand_on(
+        __name__,
+        {
+            "Filter": "netring_bpf.filter.filter",
+            "FilterLike": "netring_bpf.filter.filter_set",
+            "FilterSet": "netring_bpf.filter.filter_set",
+            "Instruction": "netring_bpf.filter.filter",
+        },
+    )

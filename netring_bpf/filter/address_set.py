@@ -41,13 +41,13 @@ class AddressSet:
     __slots__ = ("_digest", "_is_hosts", "_keys", "ranges4", "ranges6", "size")
 
     def __init__(self, ranges4: bytes, ranges6: bytes, *, is_hosts: bool) -> None:
-        self.ranges4 = ranges4  #: ``nr_range4`` of api.h, one after the other
-        self.ranges6 = ranges6  #: ``nr_range6``
+        self.ranges4: bytes = ranges4  #: ``nr_range4`` of api.h, one after the other
+        self.ranges6: bytes = ranges6  #: ``nr_range6``
         self._is_hosts = is_hosts
         digest = hashlib.sha256(len(ranges4).to_bytes(8, "big") + ranges4 + ranges6)
         self._digest = digest.hexdigest()
         self._keys: dict[int, tuple[bytes, bytes]] = {}
-        self.size = 0
+        self.size: int = 0
         for version in (4, 6):
             hosts, networks = _split(self._ranges(version), _WIDTHS[version], is_hosts)
             self.size += len(hosts) + len(networks)

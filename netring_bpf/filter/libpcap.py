@@ -336,10 +336,10 @@ class Savefile:
                 f"open capture file {path}: {errors.value.decode(errors='replace')}", path=path
             )
         self._handle: int | None = handle
-        self.linktype = int(library.pcap_datalink(handle))
+        self.linktype: int = int(library.pcap_datalink(handle))
         # Some files have 0 or nonsense here; libpcap itself takes that for "no limit".
         said = int(library.pcap_snapshot(handle))
-        self.snaplen = said if 0 < said <= _MAXIMUM_SNAPLEN else _MAXIMUM_SNAPLEN
+        self.snaplen: int = said if 0 < said <= _MAXIMUM_SNAPLEN else _MAXIMUM_SNAPLEN
 
     def __iter__(self) -> Iterator[FileFrame]:
         header = ctypes.POINTER(_Header)()

@@ -42,16 +42,16 @@ class FilterWords(ABC):
 
     __slots__ = ()
 
-    ip = _Word("ip", "IPv4.")
-    ip6 = _Word("ip6", "IPv6.")
-    arp = _Word("arp", "ARP.")
-    tcp = _Word("tcp", "TCP over IPv4 or IPv6.")
-    udp = _Word("udp", "UDP over IPv4 or IPv6.")
-    sctp = _Word("sctp", "SCTP over IPv4 or IPv6.")
-    icmp = _Word("icmp", "ICMP, which is IPv4's.")
-    icmp6 = _Word("icmp6", "ICMPv6.")
-    broadcast = _Word("ether broadcast", "Sent to the Ethernet broadcast address.")
-    multicast = _Word("ether multicast", "Sent to an Ethernet group address.")
+    ip: _Word = _Word("ip", "IPv4.")
+    ip6: _Word = _Word("ip6", "IPv6.")
+    arp: _Word = _Word("arp", "ARP.")
+    tcp: _Word = _Word("tcp", "TCP over IPv4 or IPv6.")
+    udp: _Word = _Word("udp", "UDP over IPv4 or IPv6.")
+    sctp: _Word = _Word("sctp", "SCTP over IPv4 or IPv6.")
+    icmp: _Word = _Word("icmp", "ICMP, which is IPv4's.")
+    icmp6: _Word = _Word("icmp6", "ICMPv6.")
+    broadcast: _Word = _Word("ether broadcast", "Sent to the Ethernet broadcast address.")
+    multicast: _Word = _Word("ether multicast", "Sent to an Ethernet group address.")
 
     @classmethod
     @abstractmethod

@@ -82,7 +82,7 @@ class Netlink:
     """
 
     def __init__(self, protocol: int = socket.NETLINK_ROUTE) -> None:
-        self.messages = 0
+        self.messages: int = 0
         self._protocol = protocol
         self._interrupted = False
         self._sequence = itertools.count(1)

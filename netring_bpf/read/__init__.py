@@ -12,11 +12,12 @@ if TYPE_CHECKING:
 
 __all__ = ["FlowReader", "live_flows", "read_flows"]
 
-__getattr__ = hand_on(
-    __name__,
-    {
-        "FlowReader": "netring_bpf.read.flow_reader",
-        "live_flows": "netring_bpf.read.sources",
-        "read_flows": "netring_bpf.read.sources",
-    },
-)
+if not TYPE_CHECKING:  # type checkers would take any name for one that is there
+    __getattr__ = hand_on(
+        __name__,
+        {
+            "FlowReader": "netring_bpf.read.flow_reader",
+            "live_flows": "netring_bpf.read.sources",
+            "read_flows": "netring_bpf.read.sources",
+        },
+    )

@@ -15,11 +15,12 @@ __all__ = [
     "Recorder",
 ]
 
-__getattr__ = hand_on(
-    __name__,
-    {
-        "RecordOptions": "netring_bpf.recording.recorder",
-        "RecordStatistics": "netring_bpf.recording.recorder",
-        "Recorder": "netring_bpf.recording.recorder",
-    },
-)
+if not TYPE_CHECKING:  # type checkers would take any name for one that is there
+    __getattr__ = hand_on(
+        __name__,
+        {
+            "RecordOptions": "netring_bpf.recording.recorder",
+            "RecordStatistics": "netring_bpf.recording.recorder",
+            "Recorder": "netring_bpf.recording.recorder",
+        },
+    )

@@ -56,8 +56,9 @@ class CaptureFile:
         self, path: Path, format: Format, *, must_be_new: bool, is_over: Callable[[], bool]
     ) -> None:
         self.path = path
-        self.size = self.count = 0
-        self.began = 0.0
+        self.size: int = 0
+        self.count: int = 0
+        self.began: float = 0.0
         self._format = format
         self._must_be_new = must_be_new
         self._is_over = is_over

@@ -168,7 +168,7 @@ class Reader:
     ) -> None:
         self.first_id = first_id
         self._sums = sums
-        self.names = names or AddressNames()
+        self.names: AddressNames = names or AddressNames()
         # A cap that is asked for is kept to.
         grows = growth if options.max_flows is None else None
         flows = grows.flows if grows else options.max_flows or DEFAULT_MAX_FLOWS

@@ -63,8 +63,8 @@ class Readers:
             undo.callback(self._forget_filter)
             share = _share(options, count)
             first_id = random_id() // count * count + 1
-            self.names = AddressNames()
-            self.each = tuple(
+            self.names: AddressNames = AddressNames()
+            self.each: tuple[Reader, ...] = tuple(
                 undo.enter_context(
                     Reader(share, first_id=first_id + n, id_step=count, names=self.names, sums=sums)
                 )

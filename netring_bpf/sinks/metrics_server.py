@@ -24,7 +24,7 @@ class MetricsServer(ThreadingMixIn, WSGIServer):
     def __init__(
         self, address: tuple[str, int], app: Callable[..., Any], *, idle: float, most: int
     ) -> None:
-        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        self.address_family: int = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         handler = type("_Handler", (_QuietHandler,), {"timeout": idle})
         self._places = threading.BoundedSemaphore(most)
         super().__init__(address, handler)
@@ -52,9 +52,10 @@ class MetricsServer(ThreadingMixIn, WSGIServer):
         """Bind, without asking a name server for the host's own name."""
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.socket.bind(self.server_address)
-        self.server_address = self.socket.getsockname()
-        host, port = self.server_address[:2]
-        self.server_name, self.server_port = str(host), int(port)
+        host, port = self.socket.getsockname()[:2]
+        self.server_address: Any = self.socket.getsockname()
+        self.server_name: str = str(host)
+        self.server_port: int = int(port)
         self.setup_environ()
 
     def handle_error(self, request: Any, client_address: Any) -> None:

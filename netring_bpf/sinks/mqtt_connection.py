@@ -34,10 +34,10 @@ try:
     from paho.mqtt.packettypes import PacketTypes
     from paho.mqtt.properties import Properties
     from paho.mqtt.reasoncodes import ReasonCode
-except ModuleNotFoundError as missing:
+except ModuleNotFoundError as _missing:
     raise SinkError(
-        f'publish to MQTT: {missing.name} is not installed; pip install "netring-bpf[mqtt]"'
-    ) from missing
+        f'publish to MQTT: {_missing.name} is not installed; pip install "netring-bpf[mqtt]"'
+    ) from _missing
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -180,7 +180,7 @@ class Connection:
         on_message: Callable[[str, bytes, bool], None],
         largest: int = LARGEST_INBOUND,
     ) -> None:
-        self.limits = Limits()
+        self.limits: Limits = Limits()
         self._largest = largest
         #: The topic of the message that was under way when the connection broke.
         self.broken_over: str | None = None

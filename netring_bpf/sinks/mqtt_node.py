@@ -90,7 +90,7 @@ class NodeTopics:
         self._settled = -_SETTLED  # when Home Assistant has subscribed, after its latest start
         self._inherited: dict[str, str] = {}  # topics of an earlier run, and when it saw the device
         #: Whether a device has no topic, because there are as many as there may be.
-        self.is_full = False
+        self.is_full: bool = False
 
     # -- in --
 

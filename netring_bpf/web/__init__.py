@@ -13,13 +13,14 @@ if TYPE_CHECKING:
 
 __all__ = ["DEFAULT_LISTEN", "TOKEN_VARIABLE", "WebServer", "read_token", "serve"]
 
-__getattr__ = hand_on(
-    __name__,
-    {
-        "DEFAULT_LISTEN": "netring_bpf.web.listen",
-        "TOKEN_VARIABLE": "netring_bpf.web.token",
-        "WebServer": "netring_bpf.web.server",
-        "read_token": "netring_bpf.web.token",
-        "serve": "netring_bpf.web.server",
-    },
-)
+if not TYPE_CHECKING:  # type checkers would take any name for one that is there
+    __getattr__ = hand_on(
+        __name__,
+        {
+            "DEFAULT_LISTEN": "netring_bpf.web.listen",
+            "TOKEN_VARIABLE": "netring_bpf.web.token",
+            "WebServer": "netring_bpf.web.server",
+            "read_token": "netring_bpf.web.token",
+            "serve": "netring_bpf.web.server",
+        },
+    )

@@ -15,11 +15,11 @@ from netring_bpf.web.token import Token
 try:
     from aiohttp import web
     from aiohttp.http import HttpProcessingError
-except ImportError as error:
+except ImportError as _error:
     raise PackageMissingError(
         'serve a page: aiohttp is not installed; pip install "netring-bpf[web]"',
         package="aiohttp",
-    ) from error
+    ) from _error
 
 from netring_bpf.web.api import MAX_BODY, OPEN_FOLDER, OPEN_PATHS, Api
 from netring_bpf.web.connections import Connection, timed

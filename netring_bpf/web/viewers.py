@@ -26,8 +26,8 @@ class Viewer:
         self._queue: deque[bytes] = deque()
         self._more = asyncio.Event()
         self._missed = 0  # since they were last told
-        self.missed = 0
-        self.is_closed = False
+        self.missed: int = 0
+        self.is_closed: bool = False
 
     def put(self, sent: bytes) -> None:
         """Queue a message; never waits."""

@@ -73,7 +73,7 @@ class Window:
         self._kept = intervals
         self._sums: dict[str, dict[str, _Sum]] = {kind: {} for kind in KINDS}
         self._floors = dict.fromkeys(KINDS, 0)
-        self.seconds = 0.0
+        self.seconds: float = 0.0
 
     def add(self, stats: StatsUpdated) -> None:
         """Take an interval in, and forget those that are too old."""
