@@ -36,7 +36,7 @@ from netring_bpf.cli.values import OptionReader
 from netring_bpf.errors import OptionError, PackageMissingError, printable
 
 if TYPE_CHECKING:
-    from netring_bpf.cli.top_app import TopApp
+    from netring_bpf.cli.top_app import _TopApp
     from netring_bpf.cli.top_model import TopModel
     from netring_bpf.cli.top_source import TopSource
 
@@ -189,13 +189,13 @@ def _here(parser: Parser, given: argparse.Namespace) -> TopSource:
 async def _show(source: TopSource, model: TopModel, duration: float | None) -> bool:
     """Show the screen; returns whether the capture ended without an error."""
     from netring_bpf.cli.printer import stop_on_signals
-    from netring_bpf.cli.top_app import TopApp
+    from netring_bpf.cli.top_app import _TopApp
 
     stop = asyncio.Event()
     stop_on_signals(stop)
     with _Log(model):
         async with source:
-            app = TopApp(model, source)
+            app = _TopApp(model, source)
             ending = asyncio.create_task(_end(app, stop, duration))
             try:
                 await app.run_async()
@@ -206,7 +206,7 @@ async def _show(source: TopSource, model: TopModel, duration: float | None) -> b
     return source.error is None and not app.return_code
 
 
-async def _end(app: TopApp, stop: asyncio.Event, duration: float | None) -> None:
+async def _end(app: _TopApp, stop: asyncio.Event, duration: float | None) -> None:
     """End the screen at a signal, or after so long."""
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(stop.wait(), duration)

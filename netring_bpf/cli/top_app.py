@@ -10,7 +10,7 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from rich.cells import cell_len, set_cell_size
 from rich.segment import Segment
@@ -31,7 +31,7 @@ from netring_bpf.cli.top_source import TopSource
 from netring_bpf.cli.top_views import VIEWS, Column, Line, View, chosen, fitting
 from netring_bpf.errors import NetringError, printable
 
-__all__ = ["TopApp"]
+__all__ = ["_TopApp"]
 
 _BARS: Final = " ▁▂▃▄▅▆▇█"
 _TICK: Final = 0.5  # seconds between two looks at the model
@@ -72,10 +72,10 @@ _HELP: Final = {
 }
 
 
-class Graphs(Widget):
+class _Graphs(Widget):
     """Bits a second over time: all of it, in, and out, each up to its own peak."""
 
-    DEFAULT_CSS = "Graphs { height: 3; }"
+    DEFAULT_CSS = "_Graphs { height: 3; }"
 
     def __init__(self, model: TopModel) -> None:
         super().__init__()
@@ -125,12 +125,12 @@ def _bars(values: Sequence[float], columns: int, height: int, peak: float) -> li
     ]
 
 
-class Details(ModalScreen[None]):
+class _Details(ModalScreen[None]):
     """All that is known of something, a line each."""
 
     CSS = """
-    Details { align: center middle; }
-    Details > VerticalScroll {
+    _Details { align: center middle; }
+    _Details > VerticalScroll {
         width: 90%; max-width: 110; height: 85%; border: round; padding: 0 1;
     }
     """
@@ -165,7 +165,7 @@ def _plain(value: object) -> str:
     return printable(str(value))
 
 
-class Tabs(Static):
+class _Tabs(Static):
     """The names of the tables."""
 
     def on_click(self, event: events.Click) -> None:
@@ -178,7 +178,7 @@ class Tabs(Static):
                 return
 
 
-class Lines(Widget, can_focus=True):
+class _Lines(Widget, can_focus=True):
     """A table of any length, of which only the lines in sight are drawn."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -275,7 +275,7 @@ class Lines(Widget, can_focus=True):
         return Strip([Segment(text, style)]).adjust_cell_length(width, style).crop(0, width)
 
 
-class TopApp(App[None]):
+class _TopApp(App[None]):
     """Shows a model, and has a source feed it meanwhile."""
 
     ENABLE_COMMAND_PALETTE = False
@@ -284,8 +284,8 @@ class TopApp(App[None]):
     #title, #tabs, #keys { height: 1; }
     #title { text-style: bold; }
     #health { height: 2; }
-    Graphs.tall { height: 9; }
-    Lines { height: 1fr; }
+    _Graphs.tall { height: 9; }
+    _Lines { height: 1fr; }
     #filter { height: 1; border: none; padding: 0; display: none; }
     #filter.shown { display: block; }
     """
@@ -321,11 +321,11 @@ class TopApp(App[None]):
         self._found = 0
         self._feeding: asyncio.Task[None] | None = None
         self._title_line = Static(id="title", markup=False)
-        self._graphs = Graphs(model)
+        self._graphs = _Graphs(model)
         self._graphs.whole = source.is_file
         self._health_lines = Static(id="health", markup=False)
-        self._tab_line = Tabs(id="tabs", markup=False)
-        self._table = Lines()
+        self._tab_line = _Tabs(id="tabs", markup=False)
+        self._table = _Lines()
         self._input = Input(id="filter", placeholder="words to look for", select_on_focus=False)
         self._key_line = Static(id="keys", markup=False)
 
@@ -584,7 +584,7 @@ class TopApp(App[None]):
         self._source.next()
 
     def _show(self, title: str, detail: Callable[[], Record]) -> None:
-        self.push_screen(Details(title, detail()))
+        self.push_screen(_Details(title, detail()))
 
 
 def _tab(n: int, view: View) -> str:
@@ -613,3 +613,7 @@ def _parts(parts: Iterable[tuple[str, bool]], width: int) -> Text:
             drawn.append("  ")
         drawn.append(text, _ALARM if alarms else Style())
     return drawn
+
+
+if not TYPE_CHECKING:  # pyright does not read the types of their base classes: they stay private
+    Details, Lines, TopApp = _Details, _Lines, _TopApp

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
 from netring_bpf.web.guard import HEADERS
 
-__all__ = ["Connection", "allow", "timed"]
+__all__ = ["_Connection", "allow", "timed"]
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -21,7 +21,7 @@ IDLE: Final = 20.0  # seconds that a connection may wait between two requests
 _MAX_LINE: Final = 4096  # bytes
 
 
-class Connection(web.RequestHandler):
+class _Connection(web.RequestHandler):
     """Talks to one client, and leaves one that is silent or takes nothing.
 
     Without deadlines those who send no request would hold every connection that there may be.
@@ -77,7 +77,7 @@ class Connection(web.RequestHandler):
 
 def allow(request: web.Request, seconds: float | None) -> None:
     """Set the deadline of the request's connection."""
-    if isinstance(request.protocol, Connection):
+    if isinstance(request.protocol, _Connection):
         request.protocol.allow(seconds)
 
 
@@ -86,3 +86,7 @@ async def timed(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Give each request its time."""
     allow(request, ANSWER)
     return await handler(request)
+
+
+if not TYPE_CHECKING:  # pyright does not read the types of its base class: it stays private
+    Connection = _Connection

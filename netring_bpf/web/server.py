@@ -22,7 +22,7 @@ except ImportError as _error:
     ) from _error
 
 from netring_bpf.web.api import MAX_BODY, OPEN_FOLDER, OPEN_PATHS, Api
-from netring_bpf.web.connections import Connection, timed
+from netring_bpf.web.connections import _Connection, timed
 from netring_bpf.web.guard import Guard, is_name
 from netring_bpf.web.state import State
 from netring_bpf.web.viewers import Viewers
@@ -177,7 +177,7 @@ class WebServer:
         serving = self._runner.server
         if serving is None or len(serving.connections) >= self._most:
             return _Refused()
-        return Connection(serving, asyncio.get_running_loop(), _http_log)
+        return _Connection(serving, asyncio.get_running_loop(), _http_log)
 
     async def __aexit__(
         self,
