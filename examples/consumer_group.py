@@ -8,6 +8,7 @@ acknowledge it, so a message whose process was killed comes again. The table has
 import json
 import multiprocessing
 import multiprocessing.connection
+import multiprocessing.process
 import os
 import signal
 import sqlite3
