@@ -54,7 +54,7 @@ def consume(host: str, port: int, node: str, path: str, number: int) -> None:
     client = Client(
         CallbackAPIVersion.VERSION2, f"{GROUP}-{number}", protocol=MQTTProtocolVersion.MQTTv5
     )
-    session = Properties(PacketTypes.CONNECT)
+    session = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
     session.SessionExpiryInterval = KEPT
 
     def on_connect(client: Client, *_: object) -> None:

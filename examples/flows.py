@@ -3,7 +3,7 @@ import asyncio
 import netring_bpf as nr
 
 
-async def main():
+async def main() -> None:
     async with nr.Netring("eth1", filter="tcp port 443") as ring:
         print(ring.backend, ring.attach, ring.fallback_reason)
         async for event in ring.subscribe():

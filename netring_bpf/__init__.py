@@ -290,9 +290,9 @@ __all__ = [
     "XdpBusyError",
     "XdpMode",
     "XdpOptions",
+    "__version__",
     "live_flows",
     "read_flows",
-    "__version__",
 ]
 
 if not TYPE_CHECKING:  # type checkers would take any name for one that is there

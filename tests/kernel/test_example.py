@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
@@ -67,3 +68,58 @@ def test_names_prints_a_question_as_its_answer_comes() -> None:
             assert program.stdout.readline() == f"10.0.0.1\tdns\t{name}\t192.0.2.9\n"
             program.terminate()
             assert program.stdout.read() == ""
+
+
+CLIENT = """
+import asyncio, sys
+import aiohttp
+
+async def main() -> None:
+    async with aiohttp.ClientSession() as session:
+        async with session.ws_connect("ws://127.0.0.1:8080/flows") as socket:
+            print("connected", flush=True)
+            async for message in socket:
+                print(message.data, flush=True)
+            print("closed", socket.close_code, flush=True)
+
+asyncio.run(main())
+"""
+
+
+def test_websocket_feed_sends_each_client_the_flows_and_says_goodbye() -> None:
+    with Namespace() as namespace:
+        VethPair(namespace, "va", namespace, "eth1")
+        namespace.ip("link set lo up")
+        command = [sys.executable, "-u", str(EXAMPLES / "websocket_feed.py"), "eth1"]
+        with namespace.popen(command, stdout=subprocess.PIPE) as program:
+            assert program.stdout is not None
+            assert "Running on http://127.0.0.1:8080" in program.stdout.readline()
+            url = "http://127.0.0.1:8080/flows"
+            upgrade = ["Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13",
+                       "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+                       "Origin: http://evil.example"]  # fmt: skip
+            headers = [part for header in upgrade for part in ("-H", header)]
+            status = ["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", *headers, url]
+            assert namespace.run(status).stdout == "403"
+
+            client = [sys.executable, "-c", CLIENT]
+            leaves = namespace.popen(client, stdout=subprocess.PIPE)
+            stays = namespace.popen(client, stdout=subprocess.PIPE)
+            with leaves, stays:
+                assert leaves.stdout is not None
+                assert stays.stdout is not None
+                assert leaves.stdout.readline() == stays.stdout.readline() == "connected\n"
+                leaves.kill()
+                silent = udp("10.0.0.1", "10.0.0.2", 40000, 53)
+                send_frames(namespace, "va", [silent, *FLOW])
+                first = stays.stdout.readline()  # the connection, a while after its end
+                program.terminate()  # the other flow ends with the capture
+                *rest, closed = stays.stdout.read().splitlines()
+            messages = [first, *rest]
+            assert closed == "closed 1000"
+            flows = {flow["resp_port"]: flow for flow in map(json.loads, messages)}
+            assert set(flows) == {53, 443}
+            assert [flows[port]["reason"] for port in (443, 53)] == ["fin", "shutdown"]
+            assert flows[443]["history"] == "ShADFf"
+            assert program.wait() == 0
+        assert not xdp_attached(namespace, "eth1")

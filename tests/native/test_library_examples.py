@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -81,3 +82,44 @@ def test_new_host_tells_of_each_host_once(file: Path) -> None:
     assert run("new_host.py", file) == lines
     assert run("new_host.py", file, "10.0.0.0/8", "2001:db8::/32") == lines[:2]
     assert run("new_host.py", file, "2001:db8::/32") == []
+
+
+def test_sqlite_flows_stores_each_flow_once(file: Path, tmp_path: Path) -> None:
+    database = tmp_path / "flows.db"
+    assert run("sqlite_flows.py", database, file, file) == [
+        f"{file}\t3\tnew flows",
+        f"{file}\t0\tnew flows",
+    ]
+    table = sqlite3.connect(database)
+    rows = table.execute(
+        "SELECT start, proto, orig_addr, orig_port, resp_addr, resp_port, orig_bytes, resp_bytes, "
+        "conn_state, reason, substr(community_id, 1, 2) FROM flows ORDER BY start"
+    ).fetchall()
+    table.close()
+    t = START / SECOND
+    begun = (t, "tcp", A, 40000, B, 8080, size(FIRST, A), size(FIRST, B), "SF", "fin", "1:")
+    silent = (t + len(FIRST) / 1e6, "udp", C, 5000, B, 6000, len(SECOND_ONE), 0, "S0")
+    assert [row[:9] for row in rows[1:]] == [
+        pytest.approx(silent),
+        (t + 15, "udp", D, 5001, A, 6001, len(LATER), 0, "S0"),
+    ]
+    assert rows[0] == begun
+
+
+def test_pandas_flows_sums_by_protocol_and_pair(file: Path) -> None:
+    a, b, c, d = size(FIRST, A), size(FIRST, B), len(SECOND_ONE), len(LATER)
+    lines = [line.split() for line in run("pandas_flows.py", file)]
+    assert lines == [
+        ["flows", "bytes"],
+        ["app"],
+        ["tcp", "1", str(a + b)],
+        ["udp", "2", str(c + d)],
+        ["orig_addr", "resp_addr"],
+        [A, B, str(a + b)],
+        [C, B, str(c)],
+        [D, A, str(d)],
+    ]
+    assert [line.split() for line in run("pandas_flows.py", file, "udp port 6001")][2:4] == [
+        ["udp", "1", str(d)],
+        ["orig_addr", "resp_addr"],
+    ]

@@ -24,6 +24,7 @@ from netring_bpf import (
     FlowSubscriber,
     Lagged,
     Netring,
+    read_flows,
 )
 from netring_bpf.errors import ClosedError
 from tests.support.events import ended, started
@@ -495,6 +496,24 @@ def test_trio_is_told_that_asyncio_is_needed(file: Path) -> None:
 
 
 # -- a notebook --
+
+
+def test_reading_flows_works_in_any_running_loop(file: Path) -> None:
+    import trio
+
+    def read() -> int:
+        with read_flows(file) as flows:
+            return len(list(flows))
+
+    async def in_a_cell() -> int:
+        return read()
+
+    async def in_a_thread() -> int:
+        return await trio.to_thread.run_sync(read)
+
+    assert asyncio.run(in_a_cell()) == FLOWS
+    assert trio.run(in_a_cell) == FLOWS
+    assert trio.run(in_a_thread) == FLOWS
 
 
 def test_the_prompt_of_asyncio_takes_await_at_the_top(file: Path) -> None:
