@@ -6,7 +6,7 @@ import argparse
 import glob
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NoReturn
 
 from netring_bpf.errors import OptionError, did_you_mean, printable
@@ -158,7 +158,13 @@ class Once(argparse.Action):
 class Formatter(argparse.HelpFormatter):
     """Writes ``Usage:`` with a capital letter, and the range of a number."""
 
-    def add_usage(self, usage, actions, groups, prefix="Usage: "):  # type: ignore[no-untyped-def]
+    def add_usage(
+        self,
+        usage: str | None,
+        actions: Iterable[argparse.Action],
+        groups: Iterable[Any],
+        prefix: str | None = "Usage: ",
+    ) -> None:
         """Add the usage line."""
         super().add_usage(usage, actions, groups, prefix or "Usage: ")
 
