@@ -15,6 +15,7 @@ Rooms, from the wire to the user (tests/support/house.py: who may use whom):
     formats     events as text for people and tools
     sinks       events to elsewhere: MQTT
     web         a page for people, and the same as JSON, over HTTP
+    doctor      what stands in the way of a capture, and the command that mends it
     cli         the command netring-bpf
 
 ``netring.py`` is the front door. Names that need the C core, asyncio or pyroute2 load on first use.

@@ -11,14 +11,27 @@ from typing import Final
 
 from netring_bpf.errors import KernelFeatureError, NetringError, PermissionDeniedError
 
-__all__ = ["CAP_PERFMON", "CAP_SYS_ADMIN", "effective", "explain_refusal", "missing"]
+__all__ = [
+    "CAP_PERFMON",
+    "CAP_SYS_ADMIN",
+    "ambient",
+    "effective",
+    "explain_refusal",
+    "in_user_namespace",
+    "is_filtered",
+    "missing",
+    "names_in",
+]
 
 CAP_SYS_ADMIN: Final = 1 << 21
 CAP_PERFMON: Final = 1 << 38
 _BITS: Final = {
     "CAP_NET_ADMIN": 1 << 12,
     "CAP_NET_RAW": 1 << 13,
+    "CAP_IPC_LOCK": 1 << 14,
     "CAP_SYS_ADMIN": CAP_SYS_ADMIN,
+    "CAP_SYS_RESOURCE": 1 << 24,
+    "CAP_PERFMON": CAP_PERFMON,
     "CAP_BPF": 1 << 39,
 }
 _OF_CAPTURES: Final = dict.fromkeys(("CAP_BPF", "CAP_NET_ADMIN", "CAP_NET_RAW"))
@@ -29,6 +42,16 @@ _ALL_USERS: Final = ["0", "0", "4294967295"]
 def effective() -> int:
     """Return the effective set of this thread, as a bit mask (linux/capability.h)."""
     return int(_status("CapEff") or "0", 16)
+
+
+def ambient() -> int:
+    """Return the ambient set, which programs that this thread starts inherit, as a bit mask."""
+    return int(_status("CapAmb") or "0", 16)
+
+
+def names_in(mask: int) -> tuple[str, ...]:
+    """Return those capabilities of a bit mask that captures may need, by name."""
+    return tuple(sorted(name for name, bit in _BITS.items() if mask & bit))
 
 
 def missing(*needed: str) -> tuple[str, ...]:
@@ -48,7 +71,7 @@ def explain_refusal(what: str, error: int, *needed: str, instead: str = "") -> N
     """
     if error == errno.ENOSYS:
         why = "the kernel was built without it; choose another kernel, or backend='tpacket_v3'"
-        if _filtered():
+        if is_filtered():
             why = f"a seccomp filter hides it; {_SECCOMP_REMEDY}"
         return KernelFeatureError(f"{what}: {os.strerror(error)}: {why}", feature="system call")
     if error not in {errno.EPERM, errno.EACCES}:
@@ -73,9 +96,9 @@ _SECCOMP_REMEDY: Final = (
 
 
 def _denier() -> str:
-    if _filtered():
+    if is_filtered():
         return f"a seccomp filter denies the call; {_SECCOMP_REMEDY}"
-    if _in_user_namespace():
+    if in_user_namespace():
         return (
             "its capabilities are those of a user namespace, and this call asks for the ones of "
             "the machine; run it outside of the user namespace (a rootless container is one)"
@@ -87,11 +110,13 @@ def _denier() -> str:
     )
 
 
-def _filtered() -> bool:
+def is_filtered() -> bool:
+    """Whether a seccomp filter judges the system calls of this thread."""
     return _status("Seccomp") == str(_SECCOMP_FILTER)
 
 
-def _in_user_namespace() -> bool:
+def in_user_namespace() -> bool:
+    """Whether the capabilities are those of a user namespace, and not of the machine."""
     with contextlib.suppress(OSError):
         return Path("/proc/self/uid_map").read_text(encoding="ascii").split() != _ALL_USERS
     return False

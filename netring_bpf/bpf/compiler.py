@@ -32,18 +32,16 @@ from netring_bpf.errors import (
 )
 from netring_bpf.privileges import explain_refusal
 from netring_bpf.program_cache import Cache, directory
+from netring_bpf.remedies import install_anywhere
 
-__all__ = ["Bytecode", "Source", "compile_c"]
+__all__ = ["Bcc", "Bytecode", "Source", "compile_c", "find_bcc"]
 
 _HERE = Path(__file__).resolve().parent
 _TIMEOUT = 60.0  # seconds, far longer than any compilation
 _FORMAT = 1  # of a cache entry
 _INSTRUCTION = struct.Struct("=BBhi")  # struct bpf_insn: code, registers, offset, immediate
 _LD_IMM64, _PSEUDO_MAP_FD = 0x18, 1
-_INSTALL = (
-    "install BCC from the distribution (Debian, Ubuntu: apt-get install python3-bpfcc; "
-    "Fedora: dnf install python3-bcc; Arch: pacman -S python-bcc)"
-)
+_INSTALL = f"install BCC from the distribution ({install_anywhere('BCC')})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +79,23 @@ class Bytecode:
     def forget(self) -> None:
         """Remove the program from the cache."""
         Cache(directory()).remove(self.key)
+
+
+@dataclass(frozen=True, slots=True)
+class Bcc:
+    """The BCC that compiles: its version, the folder of its Python package, and its libraries."""
+
+    version: str
+    package: str
+    libraries: tuple[str, ...]
+
+
+def find_bcc() -> Bcc:
+    """Load BCC in the helper process, and compile nothing. Raises ``BccMissingError``."""
+    answer = _ask_helper({})
+    if "failed" in answer:
+        raise _failure(answer)
+    return Bcc(answer["version"], answer["package"], tuple(answer["libraries"]))
 
 
 def compile_c(source: Source, *, use_cache: bool = True) -> Bytecode:

@@ -2,9 +2,10 @@
 
 ``compiler.py`` runs it as a script and never imports it. BCC changes the working directory, prints
 to descriptor 2 from C++ and leaves LLVM's memory behind; all of that ends with this process.
-The request is one JSON document on standard input, the answer one on standard output. The answer
-has the bytecode and the paths of the BCC files that made it. The bytecode names each map by its
-index in the request's list, instead of by the descriptor that BCC made.
+The request is one JSON document on standard input, the answer one on standard output. An empty
+request asks which BCC there is. Else the answer has the bytecode and the paths of the BCC files
+that made it. The bytecode names each map by its index in the request's list, instead of by the
+descriptor that BCC made.
 """
 
 from __future__ import annotations
@@ -98,6 +99,15 @@ class _CapturedStderr:
         self._file.close()
 
 
+def _tell() -> dict[str, Any]:
+    """Load BCC with its libraries, and tell what was found."""
+    bcc = _import_bcc()
+    package = Path(str(bcc.__file__)).parent
+    libraries = [path for path in _makers(bcc) if not path.startswith(f"{package}/")]
+    version = str(getattr(bcc, "__version__", ""))
+    return {"version": version, "package": str(package), "libraries": libraries}
+
+
 def _compile(request: dict[str, Any]) -> dict[str, Any]:
     # The bcc package reads this variable when it compiles.
     os.environ["BCC_KERNEL_SOURCE"] = request["headers"]
@@ -150,7 +160,7 @@ def main() -> None:
     os.dup2(2, 1)
     request = json.load(sys.stdin)
     try:
-        answer = _compile(request)
+        answer = _compile(request) if request else _tell()
     except _FailedError as failure:
         answer = {"failed": failure.kind, "message": str(failure), "log": failure.log}
     with open(answer_fd, "w", encoding="ascii") as file:

@@ -29,9 +29,14 @@ from netring_bpf.interface import Interface
 from netring_bpf.kernel_release import if_older
 from netring_bpf.privileges import explain_refusal
 
-__all__ = ["XdpLink"]
+__all__ = ["XdpLink", "why_no_native"]
 
 _log = logging.getLogger("netring_bpf.bpf")
+_MORE_QUEUES = (
+    "the other end of the cable has more transmit queues than this one has receive queues; make "
+    "them even (ethtool -L NAME rx N here, tx N there)"
+)
+_NEEDED_FEATURES = {"basic", "redirect"}
 _FLAGS = {XdpMode.NATIVE: 1 << 2, XdpMode.GENERIC: 1 << 1}  # XDP_FLAGS_{DRV,SKB}_MODE
 
 
@@ -144,10 +149,22 @@ def _refusal(interface: Interface, mode: XdpMode, error: int) -> str:
             f": its MTU of {interface.mtu}, or its peer's, is over what the driver takes with XDP"
         )
     elif mode is XdpMode.NATIVE and error == errno.ENOSPC and interface.kind == "veth":
-        hint = (
-            ": the other end of the cable has more transmit queues than this one has receive "
-            "queues; make them even (ethtool -L NAME rx N here, tx N there)"
-        )
+        hint = f": {_MORE_QUEUES}"
     elif mode is XdpMode.NATIVE and error == errno.EOPNOTSUPP:
-        hint = f": the driver ({interface.kind or 'unknown'}) has no native XDP"
+        hint = f": {_no_native(interface)}"
     return f"{mode.value} mode refused: {os.strerror(error)}{hint}"
+
+
+def why_no_native(interface: Interface, features: frozenset[str] | None) -> str | None:
+    """Say in words that native mode would be refused; None if not, or if it is unknown.
+
+    ``features``: what the driver can do with XDP, as ``Interface.xdp_features`` tells.
+    """
+    if features is None or features >= _NEEDED_FEATURES:
+        return None
+    return _MORE_QUEUES if interface.kind == "veth" else _no_native(interface)
+
+
+def _no_native(interface: Interface) -> str:
+    name = interface.kind or ("loopback" if interface.loopback else "unknown")
+    return f"the driver ({name}) has no native XDP"

@@ -17,15 +17,13 @@ from typing import Self, TypeVar
 from netring_bpf.capture.af_xdp import XdpRings
 from netring_bpf.capture.answer import InUse, answer
 from netring_bpf.capture.backend import Backend, BackendOptions, HasOpened, Opened
-from netring_bpf.capture.choose import open_rings
+from netring_bpf.capture.choose import check_capturable, open_rings
 from netring_bpf.capture.gate import Gate
 from netring_bpf.capture.guard import Guard, Sight, look
 from netring_bpf.capture.open_backend import Rings
 from netring_bpf.errors import (
     ClosedError,
     ForkError,
-    InterfaceDownError,
-    InterfaceError,
     InterfaceGoneError,
     InterfaceInUseError,
     NetringError,
@@ -207,17 +205,7 @@ class Capture(HasOpened):
 
     def _find(self) -> Interface:
         interface = Interface.find(self._name)
-        if not interface.up:
-            raise InterfaceDownError(
-                f"capture on {self._name}: it is down; bring it up (ip link set {self._name} up)",
-                interface=self._name,
-            )
-        if not interface.ethernet:
-            raise InterfaceError(
-                f"capture on {self._name}: its frames have no Ethernet header, which is not "
-                "supported yet",
-                interface=self._name,
-            )
+        check_capturable(interface)
         return interface
 
     # -- another filter --

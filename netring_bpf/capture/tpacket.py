@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
+import socket
 from collections.abc import Sequence
 from typing import Self
 
@@ -23,9 +25,19 @@ from netring_bpf.ring.reader import Reader, SharedSums
 from netring_bpf.ring.readers import Readers
 from netring_bpf.statistics import CaptureStatistics, QueueStatistics
 
-__all__ = ["TpacketRings", "open_tpacket"]
+__all__ = ["TpacketRings", "check_may_listen", "open_tpacket"]
 
 _NOTHING = (Instruction(6, 0, 0, 0),)  # ret #0
+
+
+def check_may_listen(interface: Interface) -> None:
+    """Raise the error for a socket of the backend, if the kernel would refuse to make one."""
+    try:
+        # With protocol 0 the socket receives nothing.
+        socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0).close()
+    except OSError as error:
+        refused = SyscallError("open an AF_PACKET socket", error.errno or errno.EIO)
+        raise explain_socket(refused, interface.name) from error
 
 
 def open_tpacket(

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any, Final, Protocol, cast
 
 from netring_bpf import __version__
+from netring_bpf.cli.interfaces import LIST_HELP, ListInterfaces
 from netring_bpf.cli.parsers import CommandParser, Formatter, OverviewFormatter, Parser
 from netring_bpf.cli.say import QUIET, say, set_volume
 from netring_bpf.errors import NetringError, limits_explained
@@ -48,7 +49,17 @@ class _Command(Protocol):
 
 
 #: The commands, in the order of the help. Each is a file of this folder of the same name.
-COMMANDS: Final = ("flows", "devices", "top", "filter", "record", "serve", "mqtt")
+COMMANDS: Final = (
+    "flows",
+    "devices",
+    "top",
+    "filter",
+    "record",
+    "serve",
+    "mqtt",
+    "interfaces",
+    "doctor",
+)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -87,6 +98,7 @@ def parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     whole.add_argument("--version", action="version", version=f"{_PROG} {__version__}")
+    whole.add_argument("-D", action=ListInterfaces, help=LIST_HELP)
     commands = whole.add_subparsers(
         title="commands",
         dest="command",

@@ -27,6 +27,7 @@ from netring_bpf.cli.flags import (
     netring_of,
     say,
 )
+from netring_bpf.cli.interfaces import LIST_HELP, ListInterfaces
 from netring_bpf.cli.metrics_flags import add_metrics_flags, metrics_sinks
 from netring_bpf.cli.mqtt_flags import add_mqtt_flags, check_mqtt_flags, mqtt_sinks
 from netring_bpf.cli.parsers import Parser
@@ -67,6 +68,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add_filter(parser)
     group = parser.add_argument_group("output")
     add = group.add_argument
+    add("-D", action=ListInterfaces, help=LIST_HELP)
     add(
         "--format",
         choices=("table", *FORMATS),

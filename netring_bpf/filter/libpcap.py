@@ -23,6 +23,7 @@ from netring_bpf.errors import (
     UnavailableError,
     limits_explained,
 )
+from netring_bpf.remedies import install_anywhere
 
 __all__ = [
     "DLT_EN10MB",
@@ -46,10 +47,7 @@ _MAXIMUM_SNAPLEN = 262_144
 _PERMISSION_DENIED = -8  # PCAP_ERROR_PERM_DENIED
 _END_OF_FILE = -2  # PCAP_ERROR_BREAK
 _SMALL_BUFFER = 1 << 16  # bytes: the live handle compiles and never captures
-_INSTALL = (
-    "libpcap is not installed; install it (Debian, Ubuntu: apt-get install libpcap0.8; "
-    "Fedora: dnf install libpcap)"
-)
+_INSTALL = f"libpcap is not installed; install it ({install_anywhere('libpcap')})"
 
 
 class Instruction(NamedTuple):

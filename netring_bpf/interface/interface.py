@@ -7,18 +7,28 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import socket
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from netring_bpf.errors import InterfaceNotFoundError, SyscallError, did_you_mean
-from netring_bpf.interface.netlink import Netlink, link_speed, receive_queues
+from netring_bpf.interface.netlink import Netlink, link_speed, receive_queues, xdp_features
 
-__all__ = ["Interface", "kind_of", "program_on"]
+__all__ = ["Interface", "XdpAttached", "attached_to", "kind_of", "name_of"]
 
 _IFF_UP, _IFF_LOOPBACK = 0x1, 0x8
 _ARPHRD_ETHER, _ARPHRD_LOOPBACK = 1, 772
 _IFNAMSIZ = 16
+_PROGRAM_IDS: Final = {"native": "DRV_PROG_ID", "generic": "SKB_PROG_ID", "offload": "HW_PROG_ID"}
+
+
+@dataclass(frozen=True, slots=True)
+class XdpAttached:
+    """An XDP program on an interface: its id, and ``"native"``, ``"generic"`` or ``"offload"``."""
+
+    program: int
+    mode: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,23 +47,24 @@ class Interface:
     def find(cls, name: str) -> Self:
         """Look ``name`` up. Raises ``InterfaceNotFoundError``."""
         with Netlink() as kernel:
-            return cls._of(_find(kernel, name))
+            return cls.of(_find(kernel, name))
 
     @classmethod
     def at(cls, index: int) -> Self | None:
         """Look up the interface with this index; None if there is none. Raises ``SyscallError``."""
         try:
             with Netlink() as kernel:
-                return cls._of(kernel.link(index=index))
+                return cls.of(kernel.link(index=index))
         except SyscallError as error:
             if error.errno == errno.ENODEV:
                 return None
             raise
 
     @classmethod
-    def _of(cls, link: Any) -> Self:
+    def of(cls, link: Any) -> Self:
+        """Return the interface that a message of rtnetlink tells of."""
         return cls(
-            name=link.get_attr("IFLA_IFNAME"),  # ``name`` may be an alternative name
+            name=name_of(link),  # ``name`` may be an alternative name
             index=link["index"],
             mtu=link.get_attr("IFLA_MTU") or 0,
             up=bool(link["flags"] & _IFF_UP),
@@ -75,11 +86,21 @@ class Interface:
             return None
         return link_speed(self.name)
 
+    def xdp_features(self) -> frozenset[str] | None:
+        """Return what the driver can do with XDP, by the kernel's names; None if it is unknown."""
+        features = xdp_features()
+        return None if features is None else features.get(self.index)
+
     def xdp_program_id(self) -> int | None:
         """Return the id of the attached XDP program; None if the kernel reports none."""
+        attached = self.xdp_attached()
+        return attached.program if attached else None
+
+    def xdp_attached(self) -> XdpAttached | None:
+        """Return the attached XDP program; None if the kernel reports none."""
         try:
             with Netlink() as kernel:
-                return program_on(kernel.link(index=self.index))
+                return attached_to(kernel.link(index=self.index))
         except SyscallError as error:
             if error.errno == errno.ENODEV:
                 return None
@@ -117,19 +138,26 @@ def _is_name(name: str) -> bool:
         return False
 
 
+def name_of(link: Any) -> str:
+    """Return the name of a link; bytes that are no UTF-8 are escaped as PEP 383 says."""
+    name = link.get_attr("IFLA_IFNAME")
+    return name if isinstance(name, str) else os.fsdecode(name)
+
+
 def kind_of(link: Any) -> str | None:
     """Return the kind of a link, as "veth"; None for hardware and for the loopback."""
     info = link.get_attr("IFLA_LINKINFO")
     return info.get_attr("IFLA_INFO_KIND") if info is not None else None
 
 
-def program_on(link: Any) -> int | None:
-    """Return the id of the XDP program on a link; None if the kernel reports none."""
+def attached_to(link: Any) -> XdpAttached | None:
+    """Return the XDP program on a link; None if the kernel reports none."""
     xdp = link.get_attr("IFLA_XDP")
     if xdp is None:
         return None
-    for attribute in ("DRV_PROG_ID", "SKB_PROG_ID", "PROG_ID", "HW_PROG_ID"):
-        program_id = xdp.get_attr(f"IFLA_XDP_{attribute}")
-        if program_id:
-            return int(program_id)
-    return None
+    for mode, attribute in _PROGRAM_IDS.items():
+        if program := xdp.get_attr(f"IFLA_XDP_{attribute}"):
+            return XdpAttached(int(program), mode)
+    # Before Linux 4.19 the mode stands beside the id.
+    program = xdp.get_attr("IFLA_XDP_PROG_ID")
+    return XdpAttached(int(program), "native") if program else None

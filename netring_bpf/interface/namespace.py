@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,9 @@ from netring_bpf.errors import SyscallError, did_you_mean
 from netring_bpf.interface.netlink import enter_namespace
 from netring_bpf.privileges import explain_refusal
 
-__all__ = ["in_namespace"]
+__all__ = ["in_namespace", "in_new_namespace"]
+
+_CLONE_NEWNET = 0x4000_0000
 
 
 @contextlib.contextmanager
@@ -50,6 +53,32 @@ def _meant(path: Path) -> str:
     except OSError:
         return ""
     return f" ({meant.removeprefix('; ')})" if meant else ""
+
+
+@contextlib.contextmanager
+def in_new_namespace() -> Iterator[None]:
+    """Run the block with the calling thread in a new network namespace, which has no name.
+
+    The kernel takes it away with all that is in it once the block is left, or the process has
+    ended. Needs CAP_SYS_ADMIN. Raises ``SyscallError``, ``PermissionDeniedError``.
+    """
+    try:
+        home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise SyscallError("open this network namespace", error.errno or 0) from error
+    try:
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.unshare(_CLONE_NEWNET):
+            what, number = "make a network namespace", ctypes.get_errno()
+            denied = explain_refusal(what, number, "CAP_SYS_ADMIN")
+            raise denied or SyscallError(what, number)
+        try:
+            yield
+        finally:
+            if libc.setns(home, _CLONE_NEWNET):
+                raise SyscallError("leave a network namespace", ctypes.get_errno())
+    finally:
+        os.close(home)
 
 
 def _enter(descriptor: int, name: str) -> None:

@@ -7,17 +7,21 @@ So this file takes pyroute2's messages and parsers, and sends and receives by it
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
+import fcntl
 import itertools
+import os
 import socket
 import struct
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
 from pyroute2 import netns
 from pyroute2.ethtool.ioctl import EthtoolError, IoctlEthtool
-from pyroute2.netlink import rtnl
+from pyroute2.netlink import ctrlmsg, genlmsg, rtnl
 from pyroute2.netlink.nfnetlink.nftsocket import nft_chain_msg
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
@@ -32,18 +36,26 @@ __all__ = [
     "NETLINK_NETFILTER",
     "RTMGRP_LINK",
     "Chain",
+    "Driver",
     "Netlink",
+    "ReceiveHash",
+    "driver_of",
     "enter_namespace",
     "link_speed",
     "offloads",
     "parse",
+    "receive_hash",
     "receive_queues",
+    "xdp_features",
 ]
 
 NETLINK_NETFILTER: Final = 12
+_NETLINK_GENERIC: Final = 16
 RTMGRP_LINK: Final = 1
 _SOL_NETLINK, _STRICT_CHECK = 270, 12
 _REQUEST, _DUMP, _DUMP_INTERRUPTED = 0x1, 0x300, 0x10
+_ACKNOWLEDGE: Final = 0x4
+_NEW: Final = 0x604  # with an acknowledgement, and an error if there is one already
 _ERROR, _DONE = 2, 3
 _BUFFER = 1 << 17
 _TRIES = 4
@@ -63,6 +75,17 @@ _CHAIN_TABLE, _CHAIN_NAME, _CHAIN_HOOK = 1, 3, 4
 _HOOK_NUMBER, _HOOK_DEVICE, _HOOK_DEVICES = 1, 3, 4
 _DEVICE_NAME, _DEVICE_PREFIX = 1, 2
 _NUMBER = 0x3FFF  # of an attribute, without its flags
+# linux/genetlink.h and linux/netdev.h
+_CONTROL, _GET_FAMILY, _FAMILY_ID = 0x10, 3, 1
+_DEVICE_GET, _DEVICE_INDEX, _DEVICE_FEATURES = 1, 1, 3
+_XDP_FEATURES: Final = (
+    "basic", "redirect", "ndo-xmit", "xsk-zerocopy", "hw-offload", "rx-sg", "ndo-xmit-sg",
+)  # fmt: skip
+# linux/ethtool.h
+_SIOCETHTOOL, _GET_DRIVER, _GET_HASH = 0x8946, 0x3, 0x46
+_DRIVER_SIZE, _DRIVER_NAME_AT, _DRIVER_BUS_AT, _DRIVER_TEXT = 196, 4, 100, 32
+_HASH_HEADER: Final = struct.Struct("=IIIIBBHI")  # struct ethtool_rxfh
+_IFF_UP = 0x1
 _marshal = MarshalRtnl()
 
 
@@ -73,6 +96,27 @@ class Chain:
     name: str
     devices: frozenset[str]
     prefixes: frozenset[str]  #: of the names of more devices
+
+
+@dataclass(frozen=True, slots=True)
+class Driver:
+    """The driver of an interface, and the address of its device on its bus; "" without one."""
+
+    name: str
+    bus: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiveHash:
+    """The hash by which a card deals frames to its queues: its key, and how it mixes its input."""
+
+    key: bytes
+    transform: int  #: RXH_XFRM_* of linux/ethtool.h
+
+    @property
+    def is_symmetric(self) -> bool:
+        """Whether both directions of a flow have one hash, and so come to one queue."""
+        return self.transform != 0 or self.key[:2] * (len(self.key) // 2) == self.key != b""
 
 
 class Netlink:
@@ -98,6 +142,30 @@ class Netlink:
             return message
         raise SyscallError("look for an interface", errno.ENODEV)
 
+    def links(self) -> list[Any]:
+        """Return all links."""
+        request = ifinfmsg()
+        request["attrs"] = [["IFLA_EXT_MASK", _SKIP_STATISTICS]]
+        return self._all("list the interfaces", rtnl.RTM_GETLINK, request)
+
+    def add_veth(self, name: str, peer: str, mtu: int) -> None:
+        """Make a cable with both its ends here, and set them up."""
+        other = {"attrs": [["IFLA_IFNAME", peer], ["IFLA_MTU", mtu]]}
+        data = {"attrs": [["VETH_INFO_PEER", other]]}
+        info = {"attrs": [["IFLA_INFO_KIND", "veth"], ["IFLA_INFO_DATA", data]]}
+        request = ifinfmsg()
+        request["attrs"] = [["IFLA_IFNAME", name], ["IFLA_MTU", mtu], ["IFLA_LINKINFO", info]]
+        self._change("make a pair of veth", request, _NEW)
+        for end in (name, peer):
+            request = ifinfmsg()
+            request["flags"] = request["change"] = _IFF_UP
+            request["attrs"] = [["IFLA_IFNAME", end]]
+            self._change("set a veth up", request, _ACKNOWLEDGE)
+
+    def _change(self, what: str, request: Any, flags: int) -> None:
+        for _ in self._answers(what, rtnl.RTM_NEWLINK, request, flags):
+            pass  # the acknowledgement has no message of its own
+
     def links_over(self, index: int) -> list[Any]:
         """Return the links that name this index as their link, as an upper device does."""
         request = ifinfmsg()
@@ -107,7 +175,7 @@ class Netlink:
         return self._all("list the interfaces", rtnl.RTM_GETLINK, request, marks)
 
     def addresses(self, index: int) -> list[Any]:
-        """Return the IPv4 and IPv6 addresses of a link."""
+        """Return the IPv4 and IPv6 addresses of a link; of all links with index 0."""
         found = []
         for family in (socket.AF_INET, socket.AF_INET6):
             request = ifaddrmsg()
@@ -157,6 +225,33 @@ class Netlink:
             request["nfgen_family"] = family
             for one in self._answers("list the chains of nftables", _GET_CHAIN, request, _DUMP):
                 found += _chain_of(family, one)
+        return found
+
+    def xdp_features(self) -> dict[int, frozenset[str]]:
+        """Return what the driver of each link can do with XDP, by the link's index.
+
+        For a socket of ``_NETLINK_GENERIC``.
+        """
+        what = "ask for XDP features"
+        request = ctrlmsg()
+        request["cmd"], request["version"] = _GET_FAMILY, 1
+        request["attrs"] = [["CTRL_ATTR_FAMILY_NAME", "netdev"]]
+        at = _HEADER.size + 4
+        family = 0
+        for one in self._answers(what, _CONTROL, request, 0):
+            family = int.from_bytes(_attributes(one, at)[_FAMILY_ID][0], sys.byteorder)
+        request = genlmsg()
+        request["cmd"], request["version"] = _DEVICE_GET, 1
+        found: dict[int, frozenset[str]] = {}
+        for one in self._answers(what, family, request, _DUMP):
+            told = _attributes(one, at)
+            index, bits = (
+                int.from_bytes(told.get(number, [b""])[0], sys.byteorder)
+                for number in (_DEVICE_INDEX, _DEVICE_FEATURES)
+            )
+            found[index] = frozenset(
+                name for place, name in enumerate(_XDP_FEATURES) if bits >> place & 1
+            )
         return found
 
     def _all(
@@ -302,6 +397,21 @@ def _code(message: bytes) -> int:
     return -code
 
 
+def xdp_features() -> dict[int, frozenset[str]] | None:
+    """Return what the driver of each link can do with XDP, by the link's index.
+
+    The names are those of the kernel's netdev.yaml. None if the kernel does not tell (before Linux
+    6.3). Raises ``SyscallError``.
+    """
+    try:
+        with Netlink(_NETLINK_GENERIC) as kernel:
+            return kernel.xdp_features()
+    except SyscallError as error:
+        if error.errno in {errno.ENOENT, errno.EOPNOTSUPP, errno.EPROTONOSUPPORT}:
+            return None
+        raise
+
+
 def enter_namespace(descriptor: int) -> None:
     """Move the calling thread to a network namespace. Raises ``OSError``."""
     netns.setns(descriptor, flags=0)
@@ -315,7 +425,7 @@ def receive_queues(name: str) -> int:
     try:
         with contextlib.closing(IoctlEthtool(name)) as ethtool:
             channels = ethtool.get_channels()
-    except (EthtoolError, OSError):  # the driver lacks the call
+    except (EthtoolError, OSError, UnicodeError):  # the driver lacks the call
         return 1
     return max(1, int(channels.combined_count or 0) + int(channels.rx_count or 0))
 
@@ -325,7 +435,7 @@ def link_speed(name: str) -> int | None:
     try:
         with contextlib.closing(IoctlEthtool(name)) as ethtool:
             speed = int(ethtool.get_link_settings().speed)
-    except (EthtoolError, OSError):
+    except (EthtoolError, OSError, UnicodeError):
         return None
     return speed if 0 < speed < _SPEED_UNKNOWN else None
 
@@ -336,5 +446,39 @@ def offloads(name: str) -> frozenset[str]:
         with contextlib.closing(IoctlEthtool(name)) as ethtool:
             features = ethtool.get_features()
             return frozenset(filter(features.is_active, features.keys()))
-    except (EthtoolError, OSError):
+    except (EthtoolError, OSError, UnicodeError):
         return frozenset()
+
+
+def driver_of(name: str) -> Driver:
+    """Return the driver of an interface; one without names if the kernel does not say."""
+    try:
+        told = _ask_ethtool(name, _GET_DRIVER.to_bytes(4, sys.byteorder), _DRIVER_SIZE)
+    except OSError:
+        return Driver("", "")
+    texts = (told[at : at + _DRIVER_TEXT] for at in (_DRIVER_NAME_AT, _DRIVER_BUS_AT))
+    return Driver(*(_text(text.partition(b"\0")[0]) for text in texts))
+
+
+def receive_hash(name: str) -> ReceiveHash | None:
+    """Return the hash by which the card deals frames to its queues; None if it does not say."""
+    try:
+        empty = _HASH_HEADER.pack(_GET_HASH, 0, 0, 0, 0, 0, 0, 0)
+        _, _, indirections, size, *_ = _HASH_HEADER.unpack(
+            _ask_ethtool(name, empty, _HASH_HEADER.size)
+        )
+        asked = _HASH_HEADER.pack(_GET_HASH, 0, indirections, size, 0, 0, 0, 0)
+        table = _HASH_HEADER.size + 4 * indirections
+        told = _ask_ethtool(name, asked, table + size)
+    except OSError:
+        return None
+    return ReceiveHash(told[table:], _HASH_HEADER.unpack_from(told)[5])
+
+
+def _ask_ethtool(name: str, command: bytes, room: int) -> bytes:
+    """Return the command with the kernel's answer in it. Raises ``OSError``."""
+    answer = ctypes.create_string_buffer(command, room)
+    request = struct.pack("16sP16x", os.fsencode(name), ctypes.addressof(answer))  # struct ifreq
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as asking:
+        fcntl.ioctl(asking, _SIOCETHTOOL, request)
+    return answer.raw

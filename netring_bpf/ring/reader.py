@@ -14,6 +14,7 @@ from netring_bpf.events.event import Packet
 from netring_bpf.events.layout import TUNNELS, Layout, mask_of
 from netring_bpf.filter.interpreter import native_program
 from netring_bpf.fork import close_in_child, held_off
+from netring_bpf.remedies import install_anywhere
 from netring_bpf.ring.books import capture_statistics
 from netring_bpf.ring.flow_options import DEFAULT_MAX_FLOWS, FlowKey, FlowOptions
 from netring_bpf.ring.names import AddressNames
@@ -46,7 +47,7 @@ ASKS = int(lib.NR_READER_ASKS)  #: what ``Reader.run()`` returns for want of a f
 MAX_SOURCES = int(lib.NR_MAX_SOURCES)  #: of one reader
 NO_CRYPTO = (
     "libcrypto is missing: flows of QUIC have no names, and TLS has no JA4; install OpenSSL "
-    '(Debian: libssl3), or choose names="service"'
+    f'({install_anywhere("libcrypto")}), or choose names="service"'
 )
 # The forms in which Reader.copy() gives the records of a capture file; api.h describes them.
 AS_IS, PCAPNG = int(lib.NR_COPY_AS_IS), int(lib.NR_COPY_PCAPNG)

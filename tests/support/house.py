@@ -32,15 +32,19 @@ MAY_IMPORT: Final[dict[str, frozenset[str]]] = {
         "secret_file": "",
         "program_cache": "errors",
         "privileges": "errors",
+        "remedies": "",
         "statistics": "errors",
         "interface": "privileges errors",
         "events": "errors lazy _core",
-        "filter": "errors lazy program_cache _core",
+        "filter": "errors lazy program_cache remedies _core",
         "formats": "events errors _core",
-        "bpf": "filter interface kernel_release privileges program_cache errors fork _core",
-        "ring": "events filter bpf/xdp_mode.py statistics errors fork threads _core",
-        "capture": "ring bpf filter events interface kernel_release privileges statistics errors "
-        "fork lazy threads version",
+        "bpf": "filter interface kernel_release privileges program_cache remedies errors fork "
+        "_core",
+        "ring": "events filter bpf/xdp_mode.py remedies statistics errors fork threads _core",
+        "capture": "ring bpf filter events interface kernel_release privileges remedies statistics "
+        "errors fork lazy threads version",
+        "doctor": "capture ring bpf filter interface kernel_release privileges remedies errors "
+        "version",
         "read": "capture filter events interface statistics errors lazy threads",
         "recording": "capture ring filter statistics errors lazy",
         "devices": "events errors lazy _core",
@@ -56,8 +60,8 @@ MAY_IMPORT: Final[dict[str, frozenset[str]]] = {
         "statistics errors lazy version",
         "web": "__init__ netring netring_statistics aggregate devices sinks/metrics.py events "
         "errors lazy secret_file",
-        "cli": "__init__ web netring netring_statistics sinks broadcast aggregate devices read "
-        "recording capture ring bpf formats filter events interface statistics errors",
+        "cli": "doctor __init__ web netring netring_statistics sinks broadcast aggregate devices "
+        "read recording capture ring bpf formats filter events interface statistics errors",
         "__main__": "cli",
         # The C core: the files that lie in ring/ itself are "core".
         "C core": "",

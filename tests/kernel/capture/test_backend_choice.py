@@ -184,7 +184,7 @@ def test_no_such_interface_and_one_that_is_down_are_errors_of_every_backend() ->
         with pytest.raises(InterfaceNotFoundError, match="`ip link` lists them"):
             Capture("nosuch0", netns=namespace.path).open()
         namespace.ip(f"link set {PORT} down")
-        with pytest.raises(InterfaceDownError, match=f"ip link set {PORT} up"):
+        with pytest.raises(InterfaceDownError, match=f"ip link set dev {PORT} up"):
             capture(namespace).open()
 
 

@@ -14,7 +14,9 @@ from netring_bpf.cli.app import parser
 from tests.kernel.cli.command import COMMAND, LIMIT
 from tests.support.rig import PORT
 
-COMMANDS = ["flows", "devices", "top", "filter", "record", "serve", "mqtt"]
+COMMANDS = [
+    "flows", "devices", "top", "filter", "record", "serve", "mqtt", "interfaces", "doctor",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -57,7 +59,7 @@ def test_without_a_command_the_help_lists_the_commands(
     shown = said.pop(stream)
     assert done.returncode == status
     assert list(said.values()) == [""]
-    assert shown.startswith("Usage: netring-bpf [-h] [--version] COMMAND ...\n")
+    assert shown.startswith("Usage: netring-bpf [-h] [--version] [-D] COMMAND ...\n")
     listed = shown.partition("commands:\n")[2].partition("\n\n")[0]
     named = [line.split()[0] for line in listed.splitlines() if not line.startswith("   ")]
     assert named == COMMANDS
@@ -91,19 +93,11 @@ def test_the_parser_has_a_subparser_for_each_command() -> None:
     whole = parser()
     [commands] = [action for action in whole._actions if action.nargs == argparse.PARSER]
     assert isinstance(commands.choices, dict)
-    assert list(commands.choices) == [
-        "flows",
-        "devices",
-        "top",
-        "filter",
-        "record",
-        "serve",
-        "mqtt",
-    ]
+    assert list(commands.choices) == COMMANDS
     for name, command in commands.choices.items():
         assert command.prog == f"netring-bpf {name}"
         flags = [flag for action in command._actions for flag in action.option_strings]
-        assert ("-i" in flags) is (name != "mqtt")
+        assert ("-i" in flags) is (name not in {"mqtt", "interfaces"})
         assert all(action.help for action in command._actions)
 
 

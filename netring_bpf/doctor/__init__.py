@@ -1,0 +1,1 @@
+"""Finds what stands in the way of a capture, and the command that mends it."""
