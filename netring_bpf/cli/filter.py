@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from netring_bpf.bpf.engine_names import ENGINES
-from netring_bpf.cli.flags import add_filter_file, check_filter, say, words_of
+from netring_bpf.cli.flags import add_filter_file, add_messages, check_filter, tell, words_of
 from netring_bpf.cli.parsers import Once, Parser
 from netring_bpf.errors import CaptureFileError, FilterError
 
@@ -67,6 +67,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
     add("--explain", action="store_true",
         help="list the instructions of the program, as tcpdump -d does")  # fmt: skip
+    add_messages(parser)
 
 
 def run(parser: Parser, given: argparse.Namespace) -> int:
@@ -76,6 +77,9 @@ def run(parser: Parser, given: argparse.Namespace) -> int:
     check_filter(parser, given)
     if not given.expression and given.filter_file is None:
         parser.error("give the words of a filter, or -F and a file that has them")
+    from netring_bpf.cli.log import write_log
+
+    write_log()
     given.count = given.count or not given.explain
     for text in _alone(given) if given.files is None else _on_file(given):
         print(text)
@@ -161,7 +165,7 @@ class _Engines:
         if not self._programs:
             raise next(iter(self._errors.values()))
         for linktype, error in self._errors.items():
-            say(f"frames of link type {linktype} are left out: {error}")
+            tell(f"frames of link type {linktype} are left out: {error}")
         return self._programs
 
     def __enter__(self) -> Self:

@@ -149,6 +149,7 @@ def add_filter_file(group: FlagGroup) -> None:
     group.add_argument(
         "--filter-file",
         "-F",
+        action=Once,
         type=Path,
         metavar="FILE",
         help="read the words of the filter from this file, as tcpdump does; # begins a comment",

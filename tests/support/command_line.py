@@ -44,7 +44,8 @@ class Row(NamedTuple):
         """Return the line."""
         flags = ", ".join(f"`{flag}`" for flag in self.flags)
         value = f" `{self.value}`" if self.value else ""
-        cells = (f"{flags}{value}", self.does, self.range, self.default)
+        told = (re.sub(r"([*<>\[\]])", r"\\\1", text) for text in self[2:])
+        cells = (f"{flags}{value}", *told)
         return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n"
 
 

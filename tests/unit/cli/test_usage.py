@@ -246,6 +246,14 @@ def test_each_option_of_the_rings_has_a_flag(command: str) -> None:
     assert wanted | also <= found
 
 
+@pytest.mark.parametrize(
+    "command", ["flows", "devices", "top", "filter", "record", "serve", "mqtt"]
+)
+def test_every_command_may_be_quiet_or_verbose(command: str) -> None:
+    found = {flag for action in subparsers()[command]._actions for flag in action.option_strings}
+    assert {"-q", "--quiet", "-v", "--verbose"} <= found
+
+
 def test_every_command_has_the_same_flags_of_a_capture() -> None:
     def of(command: str) -> dict[str, str]:
         return {
