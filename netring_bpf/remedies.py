@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import resource
 from collections.abc import Iterable
 from typing import Final
 
@@ -37,7 +36,7 @@ _FAMILIES: Final = {"fedora": 1, "rhel": 1, "arch": 2}  # all others are shown D
 _UNASKED: Final = ("--yes", "--assumeyes", "--noconfirm")
 _DPKG: Final = "/var/lib/dpkg/info"
 _OS_RELEASE: Final = "/etc/os-release"
-_PLAIN: Final = re.compile(r"[\w@%+=:,./-]+", re.ASCII)
+_PLAIN: Final = r"[\w@%+=:,./-]+"
 
 
 def word(text: str) -> str:
@@ -45,7 +44,7 @@ def word(text: str) -> str:
 
     Unprintable bytes become ``$'\x1b'``, which bash and zsh read.
     """
-    if _PLAIN.fullmatch(text):
+    if re.fullmatch(_PLAIN, text, re.ASCII):
         return text
     if text.isprintable():
         return "'" + text.replace("'", "'\\''") + "'"
@@ -132,8 +131,8 @@ def end_processes(pids: Iterable[int]) -> str:
     return f"kill {' '.join(map(str, pids))}"
 
 
-def raise_memlock() -> str:
-    """Return the command that lifts the memory-lock limit of the shell that runs it, as root."""
-    if resource.getrlimit(resource.RLIMIT_MEMLOCK)[1] == resource.RLIM_INFINITY:
+def raise_memlock(*, within_hard_limit: bool) -> str:
+    """Return the command that lifts the memory-lock limit of the shell that runs it."""
+    if within_hard_limit:
         return "ulimit -S -l unlimited"
     return as_root("prlimit --memlock=unlimited --pid $$")

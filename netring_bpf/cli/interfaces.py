@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from netring_bpf.cli.flags import say
+from netring_bpf.cli.say import say
 from netring_bpf.errors import NetringError, printable
 
 if TYPE_CHECKING:

@@ -236,11 +236,12 @@ def _memory_lock(asked: Asked, interface: Interface | None) -> Finding:
 
 
 def _lift_memory_lock(asked: Asked) -> str:
+    hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)[1]
+    if hard == resource.RLIM_INFINITY:
+        return raise_memlock(within_hard_limit=True)
     if os.geteuid() != 0:
         return asked.again_as_root()  # root has CAP_IPC_LOCK
-    hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)[1]
-    may_raise = hard == resource.RLIM_INFINITY or not missing("CAP_SYS_RESOURCE")
-    return raise_memlock() if may_raise else ""
+    return "" if missing("CAP_SYS_RESOURCE") else raise_memlock(within_hard_limit=False)
 
 
 # -- libraries --
