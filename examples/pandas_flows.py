@@ -18,8 +18,8 @@ def main(path: str, filter: str | None = None) -> None:
     protocols = flows.groupby("app").agg(flows=("id", "size"), bytes=("bytes", "sum"))
     print(protocols.sort_values("bytes", ascending=False).to_string())
 
-    pairs = flows.groupby(["orig_addr", "resp_addr"])["bytes"].sum()
-    print(pairs.sort_values(ascending=False).head(10).to_string())
+    pairs = flows.groupby(["orig_addr", "resp_addr"]).agg(bytes=("bytes", "sum"))
+    print(pairs.sort_values("bytes", ascending=False).head(10).to_string())
 
 
 if __name__ == "__main__":

@@ -141,7 +141,6 @@ if TYPE_CHECKING:
         FlowSubscriber,
         SubscriberStatistics,
     )
-    from netring_bpf.broadcast.subscriber import OnError
     from netring_bpf.capture.capture import Capture
     from netring_bpf.devices import DeviceOptions, DeviceStatistics, DeviceTable
     from netring_bpf.events.batch import EventBatch
@@ -244,7 +243,6 @@ __all__ = [
     "NetringError",
     "NetringStatistics",
     "NeverHidden",
-    "OnError",
     "OptionError",
     "OutboxError",
     "OutboxInUseError",
@@ -324,7 +322,6 @@ if not TYPE_CHECKING:  # type checkers would take any name for one that is there
             "RecordStatistics": "netring_bpf.recording.recorder",
             "Recorder": "netring_bpf.recording.recorder",
             "NetringStatistics": "netring_bpf.netring_statistics",
-            "OnError": "netring_bpf.broadcast.subscriber",
             "OutboxStatistics": "netring_bpf.sinks.outbox",
             "Sink": "netring_bpf.sinks.base",
             "SinkStatistics": "netring_bpf.sinks.base",

@@ -114,12 +114,15 @@ def test_pandas_flows_sums_by_protocol_and_pair(file: Path) -> None:
         ["app"],
         ["tcp", "1", str(a + b)],
         ["udp", "2", str(c + d)],
+        ["bytes"],
         ["orig_addr", "resp_addr"],
         [A, B, str(a + b)],
         [C, B, str(c)],
         [D, A, str(d)],
     ]
-    assert [line.split() for line in run("pandas_flows.py", file, "udp port 6001")][2:4] == [
+    assert [line.split() for line in run("pandas_flows.py", file, "udp port 6001")][2:] == [
         ["udp", "1", str(d)],
+        ["bytes"],
         ["orig_addr", "resp_addr"],
+        [D, A, str(d)],
     ]

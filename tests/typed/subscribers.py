@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import aclosing
-from typing import assert_never, assert_type
+from typing import Literal, assert_never, assert_type
 
 import netring_bpf as nr
 
@@ -34,7 +34,7 @@ async def one_class(ring: nr.Netring) -> None:
                 assert_never(event)
 
 
-async def the_error_as_an_event(ring: nr.Netring, errors: nr.OnError) -> None:
+async def the_error_as_an_event(ring: nr.Netring, errors: Literal["raise", "event"]) -> None:
     assert_type(ring.subscribe(kinds=nr.FlowEnded, errors="event"), nr.FlowSubscriber[EndedOrError])
     assert_type(ring.subscribe(kinds=nr.FlowEnded, errors=errors), nr.FlowSubscriber[EndedOrError])
     assert_type(ring.subscribe(kinds=nr.FlowEnded, errors="raise"), nr.FlowSubscriber[Ended])

@@ -363,8 +363,9 @@ def test_a_ring_is_used_once_and_what_it_left_can_be_read_later(file: Path) -> N
 
 def test_a_runner_keeps_a_ring_from_call_to_call(file: Path) -> None:
     with asyncio.Runner() as runner:
-        ring = runner.run(Netring.replay(file).__aenter__())
-        events = ring.subscribe(kinds=FlowEnded)
+        ring = Netring.replay(file)
+        events = ring.subscribe(kinds=FlowEnded)  # before a loop could read the file
+        runner.run(ring.__aenter__())
         assert isinstance(runner.run(events.__anext__()), FlowEnded)
         assert runner.run(count(events)) == FLOWS - 1
         runner.run(ring.close())
@@ -519,8 +520,9 @@ def test_reading_flows_works_in_any_running_loop(file: Path) -> None:
 def test_the_prompt_of_asyncio_takes_await_at_the_top(file: Path) -> None:
     lines = f"""
 import netring_bpf as nr
-ring = await nr.Netring.replay({str(file)!r}).__aenter__()
+ring = nr.Netring.replay({str(file)!r})
 events = ring.subscribe(kinds=nr.FlowEnded)
+ring = await ring.__aenter__()
 print("first", type(await anext(events)).__name__)
 print("rest", sum([len(batch) async for batch in ring.subscribe_batches()]) >= 0)
 await ring.close()
@@ -538,3 +540,37 @@ print("balanced", ring.statistics().balanced)
     assert [line for line in shown if line] == ["first FlowEnded", "rest True", "balanced True"], (
         done.stderr
     )
+
+
+@pytest.mark.long
+def test_the_cells_of_a_notebook_await_at_the_top(file: Path, tmp_path: Path) -> None:
+    cells = [
+        "import netring_bpf as nr",
+        f"ring = nr.Netring.replay({str(file)!r})\nevents = ring.subscribe(kinds=nr.FlowEnded)",
+        "ring = await ring.__aenter__()",
+        "type(await anext(events)).__name__",
+        "await ring.close()\nring.statistics().balanced",
+        f"async with nr.Netring.replay({str(file)!r}) as ring, ring.subscribe() as events:\n"
+        "    starts = [event async for event in events if isinstance(event, nr.FlowStarted)]\n"
+        "len(starts)",
+        f"with nr.read_flows({str(file)!r}) as flows:\n    ended = len(list(flows))\nended",
+    ]
+    program = f"""
+import nbformat
+from nbclient import NotebookClient
+
+book = nbformat.v4.new_notebook(cells=list(map(nbformat.v4.new_code_cell, {cells!r})))
+NotebookClient(book, timeout={PATIENCE}, kernel_name="python3").execute()
+for cell in book.cells:
+    for output in cell.outputs:
+        if "data" in output:
+            print(output["data"]["text/plain"])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=os.environ | {"IPYTHONDIR": str(tmp_path), "JUPYTER_RUNTIME_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.splitlines() == ["'FlowEnded'", "True", str(FLOWS), str(FLOWS)], done.stderr
