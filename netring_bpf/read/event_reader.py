@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["EventReader"]
 
-_LIMIT = 4096  # events of a batch
-_MOMENT = 2  # milliseconds in which more events may come, so that batches are no single events
+_LIMIT = 1024  # events of a batch, which stay in the cache
+_MOMENT = 1  # milliseconds in which more events may come, so that batches are no single events
 
 
 class EventReader:
