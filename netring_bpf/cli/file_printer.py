@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import signal
 import sys
 import threading
@@ -20,6 +19,7 @@ from netring_bpf.cli.summary import file_summary, reading
 from netring_bpf.errors import ClosedError, NetringError, SyscallError
 from netring_bpf.events.batch import EventBatch
 from netring_bpf.events.event import CaptureError, Event
+from netring_bpf.loggers import logger
 from netring_bpf.read.event_reader import EventReader
 
 if TYPE_CHECKING:
@@ -29,11 +29,23 @@ if TYPE_CHECKING:
 
 __all__ = ["StoppedAgain", "print_file"]
 
-_log = logging.getLogger("netring_bpf")
-
 
 class StoppedAgain(BaseException):
     """A second signal came while the command was ending."""
+
+
+class _TextReader(EventReader):
+    """Reads events that are only encoded as text, one batch at a time, so that none is copied."""
+
+    def __init__(self, replay: Replay, duration: float | None) -> None:
+        super().__init__(replay, duration=duration)
+        self._replay = replay
+
+    def _take(self, limit: int) -> EventBatch:
+        return self._replay.lend(limit)
+
+    def _finish(self, limit: int) -> Iterator[EventBatch]:
+        return self._replay.finish(limit, lend=True)
 
 
 def print_file(
@@ -54,7 +66,8 @@ def print_file(
     ended without an error; the log has the error. Raises ``NetringError``, and ``StoppedAgain`` at
     a second SIGINT or SIGTERM.
     """
-    reader = EventReader(replay, duration=duration)
+    is_decoded = format == "table"
+    reader = EventReader(replay, duration=duration) if is_decoded else _TextReader(replay, duration)
     problem: SyscallError | None = None
     # Nothing of what the bar is drawn over may be a line of the output.
     is_alone = instead is not None or is_apart(sys.stdout.fileno())
@@ -103,7 +116,7 @@ def _log_error(batch: Sequence[Event]) -> None:
         return
     for event in batch:
         if isinstance(event, CaptureError):
-            _log.error("%s", event.error, exc_info=event.error.__cause__)
+            logger("netring_bpf").error("%s", event.error, exc_info=event.error.__cause__)
 
 
 @contextlib.contextmanager

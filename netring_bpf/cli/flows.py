@@ -31,6 +31,7 @@ from netring_bpf.cli.interfaces import LIST_HELP, ListInterfaces
 from netring_bpf.cli.metrics_flags import add_metrics_flags, metrics_sinks
 from netring_bpf.cli.mqtt_flags import add_mqtt_flags, check_mqtt_flags, mqtt_sinks
 from netring_bpf.cli.parsers import Parser
+from netring_bpf.cli.say import volume
 from netring_bpf.cli.values import names
 from netring_bpf.errors import OptionError, PackageMissingError
 from netring_bpf.events.event import (
@@ -43,6 +44,7 @@ from netring_bpf.events.event import (
     event_name,
 )
 from netring_bpf.formats.base import FORMATS
+from netring_bpf.loggers import prepare_first
 from netring_bpf.ring.flow_options import FlowOptions
 
 if TYPE_CHECKING:
@@ -125,9 +127,6 @@ def run(parser: Parser, given: argparse.Namespace) -> int:
             package="rich",
         )
 
-    from netring_bpf.cli.log import write_log
-
-    write_log()
     try:
         flow = flow_options_of(given, shown)
     except OptionError as error:
@@ -145,8 +144,10 @@ def run(parser: Parser, given: argparse.Namespace) -> int:
 
     import asyncio
 
+    from netring_bpf.cli.log import write_log
     from netring_bpf.cli.printer import print_events
 
+    write_log()
     printing = print_events(
         _netring(given, wanted, flow, metrics),
         shown,
@@ -182,6 +183,10 @@ def _print_files(
     from netring_bpf.capture.replay import Replay
     from netring_bpf.cli.file_printer import StoppedAgain, print_file
 
+    if wanted is None and volume() <= 0:
+        prepare_first(_write_log)
+    else:  # others write records, too
+        _write_log()
     files = given.files if len(given.files) > 1 else given.files[0]
     try:
         is_whole = print_file(
@@ -199,6 +204,12 @@ def _print_files(
         say("stopped by a second signal, before everything was closed")
         return 1
     return 0 if is_whole else 1
+
+
+def _write_log() -> None:
+    from netring_bpf.cli.log import write_log
+
+    write_log()
 
 
 def _format(parser: Parser, given: argparse.Namespace) -> str:
