@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Self
@@ -23,6 +22,7 @@ from netring_bpf.errors import (
 )
 from netring_bpf.events.batch import EventBatch
 from netring_bpf.events.event import Event
+from netring_bpf.loggers import inform, logger
 from netring_bpf.ring.flow_ids import id_of_content
 from netring_bpf.ring.flow_options import DEFAULT_MAX_FLOWS, FlowOptions
 from netring_bpf.ring.names import AddressNames
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Replay"]
 
-_log = logging.getLogger("netring_bpf.capture")
+_LOG = "netring_bpf.capture"
 _FEWEST_FLOWS = 1024  # to begin with
 _PIPE_FLOWS = 16_384
 _SHORT_RECORD = 76  # bytes of a frame in a file: few are shorter
@@ -156,7 +156,7 @@ class Replay:
             )
             if reader.lacks_crypto:
                 self._how = Opened(backend="file", notices=(NO_CRYPTO,))
-                _log.warning("%s", NO_CRYPTO)
+                logger(_LOG).warning("%s", NO_CRYPTO)
             self._waiting = sorted(self._files, key=lambda file: file.first or 0)
             self._read_next_files(reader)
             self._reader = reader
@@ -170,7 +170,7 @@ class Replay:
             file.open()
             kind = "packed" if file.is_packed else "not packed"
             size = "a pipe, or empty" if file.is_pipe else f"{file.size} bytes, {kind}"
-            _log.info("%s", printable(f"{file.path}: {size}"))
+            inform(_LOG, printable(f"{file.path}: {size}"))
             if not file.is_pipe:
                 beginnings.append(file.beginning())
                 if len(self._files) > 1:
@@ -277,7 +277,7 @@ class Replay:
             with self._closing, limits_explained(f"read {self._name}"):
                 self._read_next_files(reader)
         for problem in self._problems[1:]:
-            _log.warning("%s", problem)
+            logger(_LOG).warning("%s", problem)
         return self._problems[0] if self._problems else None
 
     def _answer(self, reader: Reader) -> bool:
@@ -294,7 +294,7 @@ class Replay:
         reader.filter_savefile(source, linktype, self._everything)
         if linktype not in self._unread and len(self._unread) < _MOST_WARNINGS:
             path = next(file.path for file in self._reading if file.source == source)
-            _log.warning(
+            logger(_LOG).warning(
                 "%s",
                 printable(
                     f"{path}: link type {link_name(linktype)} is not read: its frames have no flow"
@@ -343,6 +343,10 @@ class Replay:
     def take(self, limit: int) -> EventBatch:
         """Take up to ``limit`` flow events. Never blocks."""
         return self._opened().take(limit)
+
+    def lend(self, limit: int) -> EventBatch:
+        """As ``take()``, without a copy, for text: the next call overwrites the events."""
+        return self._opened().lend(limit)
 
     def take_interval(self) -> Span | None:
         """As ``Capture.take_interval``; an interval comes after the events before its end."""
@@ -393,9 +397,12 @@ class Replay:
         with self._closing:
             return sum(reader.savefile_offset(file.source) for file in self._reading)
 
-    def finish(self, limit: int) -> Iterator[EventBatch]:
-        """After the end of the file: end the live flows and yield all events that are left."""
-        return self._opened().finish(limit)
+    def finish(self, limit: int, *, lend: bool = False) -> Iterator[EventBatch]:
+        """After the end of the file: end the live flows and yield all events that are left.
+
+        ``lend``: as ``lend()``.
+        """
+        return self._opened().finish(limit, lend=lend)
 
     def statistics(self) -> CaptureStatistics:
         """Return the books: those of now, or the final ones after ``close()``."""

@@ -31,6 +31,7 @@ from netring_bpf.cli.interfaces import LIST_HELP, ListInterfaces
 from netring_bpf.cli.metrics_flags import add_metrics_flags, metrics_sinks
 from netring_bpf.cli.mqtt_flags import add_mqtt_flags, check_mqtt_flags, mqtt_sinks
 from netring_bpf.cli.parsers import Parser
+from netring_bpf.cli.say import volume
 from netring_bpf.cli.values import names
 from netring_bpf.errors import OptionError, PackageMissingError
 from netring_bpf.events.event import (
@@ -43,9 +44,11 @@ from netring_bpf.events.event import (
     event_name,
 )
 from netring_bpf.formats.base import FORMATS
+from netring_bpf.loggers import prepare_first
 from netring_bpf.ring.flow_options import FlowOptions
 
 if TYPE_CHECKING:
+    from netring_bpf.cli.lines import Lines
     from netring_bpf.filter.filter import Filter
     from netring_bpf.netring import Netring
     from netring_bpf.sinks.base import Sink
@@ -124,12 +127,6 @@ def run(parser: Parser, given: argparse.Namespace) -> int:
             package="rich",
         )
 
-    import asyncio
-
-    from netring_bpf.cli.log import write_log
-    from netring_bpf.cli.printer import print_events
-
-    write_log()
     try:
         flow = flow_options_of(given, shown)
     except OptionError as error:
@@ -141,8 +138,18 @@ def run(parser: Parser, given: argparse.Namespace) -> int:
         from netring_bpf.cli.zeek_logs import ZeekLogs
 
         logs = ZeekLogs(given.zeek_logs)
+    metrics = metrics_sinks(parser, given)
+    if given.files is not None and not given.mqtt and not metrics:
+        return _print_files(given, wanted, flow, shown, logs)
+
+    import asyncio
+
+    from netring_bpf.cli.log import write_log
+    from netring_bpf.cli.printer import print_events
+
+    write_log()
     printing = print_events(
-        _netring(given, wanted, flow, metrics_sinks(parser, given)),
+        _netring(given, wanted, flow, metrics),
         shown,
         compress_ipv6=given.compress_ipv6,
         # The sink has events made that are for nobody else.
@@ -163,6 +170,46 @@ def run(parser: Parser, given: argparse.Namespace) -> int:
         return 1
     finally:
         printing.close()  # it has not begun if there can be no event loop
+
+
+def _print_files(
+    given: argparse.Namespace,
+    wanted: str | Filter | None,
+    flow: FlowOptions,
+    shown: str,
+    logs: Lines | None,
+) -> int:
+    """Print without an event loop, which takes time to load; returns the exit status."""
+    from netring_bpf.capture.replay import Replay
+    from netring_bpf.cli.file_printer import StoppedAgain, print_file
+
+    if wanted is None and volume() <= 0:
+        prepare_first(_write_log)
+    else:  # others write records, too
+        _write_log()
+    files = given.files if len(given.files) > 1 else given.files[0]
+    try:
+        is_whole = print_file(
+            Replay(files, filter=wanted, flow=flow),
+            shown,
+            compress_ipv6=given.compress_ipv6,
+            instead=logs,
+            expression=expression(wanted),
+            duration=given.duration,
+            count=given.count,
+            stats_interval=given.stats_interval,
+            with_names=not given.no_names,
+        )
+    except StoppedAgain:
+        say("stopped by a second signal, before everything was closed")
+        return 1
+    return 0 if is_whole else 1
+
+
+def _write_log() -> None:
+    from netring_bpf.cli.log import write_log
+
+    write_log()
 
 
 def _format(parser: Parser, given: argparse.Namespace) -> str:

@@ -8,7 +8,7 @@ from typing import Final, Protocol
 from netring_bpf.events.batch import EventBatch
 from netring_bpf.events.event import Event
 
-__all__ = ["Lines", "open_lines"]
+__all__ = ["Lines", "open_lines", "up_to"]
 
 _STDOUT: Final = 1
 
@@ -47,6 +47,16 @@ def open_lines(
     if format == "json":
         return _JsonLines()
     return _FormatLines(format, interface, compress_ipv6)
+
+
+def up_to(batch: Sequence[Event], left: int | None) -> tuple[Sequence[Event], int | None]:
+    """Return the events up to the ``left``-th flow event, and the number left after them."""
+    if left is None:
+        return batch, None
+    if left == 0 or not isinstance(batch, EventBatch):
+        return batch if left else (), left
+    shown = batch[:left]
+    return shown, left - len(shown)
 
 
 class _Lines:

@@ -8,6 +8,7 @@ import select
 import stat
 from typing import Self
 
+from netring_bpf.cli.blocking_output import open_again
 from netring_bpf.errors import SyscallError
 
 __all__ = ["Output"]
@@ -29,7 +30,7 @@ class Output:
         self._waits = not stat.S_ISREG(mode)  # a regular file never blocks
         self._own: int | None = None
         if stat.S_ISFIFO(mode):
-            self._own = _open_again(descriptor)
+            self._own = open_again(descriptor)
 
     async def write(self, data: bytes | memoryview) -> None:
         """Write all the data.
@@ -80,10 +81,3 @@ class Output:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _open_again(pipe: int) -> int | None:
-    try:
-        return os.open(f"/proc/self/fd/{pipe}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:  # no /proc, or the pipe belongs to another user
-        return None

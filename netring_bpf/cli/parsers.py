@@ -6,6 +6,7 @@ import argparse
 import glob
 import os
 import re
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NoReturn
 
@@ -158,6 +159,11 @@ class Once(argparse.Action):
 class Formatter(argparse.HelpFormatter):
     """Writes ``Usage:`` with a capital letter, and the range of a number."""
 
+    def __init__(self, prog: str, **options: Any) -> None:
+        # By itself it would load shutil, which loads what packs files.
+        options.setdefault("width", _columns() - 2)
+        super().__init__(prog, **options)
+
     def add_usage(
         self,
         usage: str | None,
@@ -186,3 +192,14 @@ class OverviewFormatter(Formatter, argparse.RawDescriptionHelpFormatter):
         listed = "".join(map(self._format_action, self._iter_indented_subactions(action)))
         self._indent()
         return listed
+
+
+def _columns() -> int:
+    """Return the width of the terminal, as ``shutil.get_terminal_size`` finds it."""
+    asked = os.environ.get("COLUMNS", "")
+    if asked.isdecimal() and int(asked) > 0:
+        return int(asked)
+    try:
+        return os.get_terminal_size(sys.__stdout__.fileno()).columns or 80  # type: ignore[union-attr]
+    except (AttributeError, ValueError, OSError):  # it is closed, or no terminal
+        return 80

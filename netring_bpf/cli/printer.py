@@ -10,13 +10,13 @@ from collections.abc import Sequence
 
 from netring_bpf.broadcast.broadcast import BatchSubscriber
 from netring_bpf.cli.flags import has_rich
-from netring_bpf.cli.lines import Lines, open_lines
+from netring_bpf.cli.lines import Lines, open_lines, up_to
 from netring_bpf.cli.output import Output
 from netring_bpf.cli.reports import reported
 from netring_bpf.cli.say import is_quiet, say, tell
 from netring_bpf.cli.screen import is_apart
 from netring_bpf.cli.signals import ending_signals
-from netring_bpf.cli.summary import summary
+from netring_bpf.cli.summary import filter_shown, reading, summary
 from netring_bpf.errors import SyscallError, printable
 from netring_bpf.events.batch import EventBatch
 from netring_bpf.events.event import CaptureError, Event
@@ -25,7 +25,6 @@ from netring_bpf.netring import Netring
 
 __all__ = ["opening", "print_events", "stop_on_signals"]
 
-_LONGEST = 400  # characters of a filter
 _PATIENCE = 1.0  # seconds for the reader of standard output, once the capture is closed
 
 
@@ -74,7 +73,7 @@ async def print_events(
         ):
             from netring_bpf.cli.progress import show_progress
 
-            stack.enter_context(show_progress(ring))
+            stack.enter_context(show_progress(lambda: ring.progress or (0, 0)))
         lines = instead or open_lines(
             format,
             interface=ring.interface if ring.progress is None else None,
@@ -120,7 +119,7 @@ async def _print(
             await output.write(lines.header())
             async for batch in events:
                 # Read on past the count without printing, so that the books balance.
-                shown, left = _up_to(batch, left)
+                shown, left = up_to(batch, left)
                 for part in lines.of(shown):
                     await output.write(part)
                 if left == 0 or _has_error(batch):
@@ -131,34 +130,15 @@ async def _print(
         stop.set()
 
 
-def _is_of_flows(batch: Sequence[Event]) -> bool:
-    """Whether the batch has flow events; all other events come in batches of their own."""
-    return isinstance(batch, EventBatch)
-
-
 def _has_error(batch: Sequence[Event]) -> bool:
-    return not _is_of_flows(batch) and any(isinstance(event, CaptureError) for event in batch)
-
-
-def _up_to(batch: Sequence[Event], left: int | None) -> tuple[Sequence[Event], int | None]:
-    """Return the events up to the ``left``-th flow event, and the number left after them."""
-    if left is None:
-        return batch, None
-    if left == 0 or not _is_of_flows(batch):
-        return batch if left else (), left
-    shown = batch[:left]
-    return shown, left - len(shown)
-
-
-def _short(expression: str) -> str:
-    """Return as much of a filter as a message has room for: one from a file may be long."""
-    return expression if len(expression) <= _LONGEST else f"{expression[: _LONGEST - 1]}…"
+    return not isinstance(batch, EventBatch) and any(
+        isinstance(event, CaptureError) for event in batch
+    )
 
 
 def opening(ring: Netring, expression: str | None) -> str:
     """Return the first message: the interface or file, and how it is read."""
     how = f"{ring.backend}, {ring.attach} XDP" if ring.attach else ring.backend
-    what = f", filter {_short(expression)!r}" if expression else ""
     if ring.progress is not None:
-        return f"reading {printable(ring.interface)}{what}"
-    return f"capturing on {printable(ring.interface)} ({how}{what})"
+        return reading(ring.interface, expression)
+    return f"capturing on {printable(ring.interface)} ({how}{filter_shown(expression)})"

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 
 from rich.console import Console
 from rich.progress import (
     BarColumn,
     DownloadColumn,
     Progress,
-    TaskID,
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
-
-from netring_bpf.netring import Netring
 
 __all__ = ["show_progress"]
 
@@ -24,19 +21,24 @@ _INTERVAL = 0.2  # seconds
 
 
 @contextlib.contextmanager
-def show_progress(ring: Netring) -> Iterator[None]:
-    """Draw a bar on standard error while the file is read. Needs a running event loop."""
+def show_progress(progress: Callable[[], tuple[int, int]]) -> Iterator[None]:
+    """Draw a bar on standard error within the block.
+
+    ``progress``: the bytes read and their size, 0 for a pipe. It is called from another thread.
+    """
     columns = BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()
+    over = threading.Event()
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        size = (ring.progress or (0, 0))[1]
-        task = asyncio.ensure_future(_follow(ring, bar, bar.add_task("", total=size or None)))
+        task = bar.add_task("", total=progress()[1] or None)
+
+        def follow() -> None:
+            while not over.wait(_INTERVAL):
+                bar.update(task, completed=progress()[0])
+
+        thread = threading.Thread(target=follow, name="netring-progress", daemon=True)
+        thread.start()
         try:
             yield
         finally:
-            task.cancel()
-
-
-async def _follow(ring: Netring, bar: Progress, task: TaskID) -> None:
-    while True:
-        bar.update(task, completed=(ring.progress or (0, 0))[0])
-        await asyncio.sleep(_INTERVAL)
+            over.set()
+            thread.join()

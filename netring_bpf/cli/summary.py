@@ -1,4 +1,4 @@
-"""The counters of a capture in lines, for the end, for SIGUSR1, and for ``--stats-interval``."""
+"""What a command says of a capture: how it is read, and its counters in lines."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from netring_bpf.netring_statistics import NetringStatistics
     from netring_bpf.statistics import CaptureStatistics
 
-__all__ = ["capture_lines", "loss_lines", "summary"]
+__all__ = ["capture_lines", "file_summary", "filter_shown", "loss_lines", "reading", "summary"]
+
+_LONGEST: Final = 400  # characters of a filter
 
 # What to do about each loss. docs/tuning.md says more.
 _REMEDIES: Final = {
@@ -41,6 +43,25 @@ def summary(statistics: NetringStatistics, *, laws: bool = True) -> str:
     ]
     lines += [f"books off: {law}" for law in statistics.equations() if laws and not law.holds]
     return "\n".join(lines)
+
+
+def file_summary(capture: CaptureStatistics, *, laws: bool = True) -> str:
+    """Return the counters of a file that is read without an event loop. ``laws``: as above."""
+    off = [f"books off: {law}" for law in capture.equations() if laws and not law.holds]
+    return "\n".join([*capture_lines(capture), *off])
+
+
+def reading(name: str, expression: str | None) -> str:
+    """Return the first message of a file."""
+    return f"reading {printable(name)}{filter_shown(expression)}"
+
+
+def filter_shown(expression: str | None) -> str:
+    """Return as much of a filter as a message has room for: one from a file may be long."""
+    if not expression:
+        return ""
+    short = expression if len(expression) <= _LONGEST else f"{expression[: _LONGEST - 1]}…"
+    return f", filter {short!r}"
 
 
 def capture_lines(capture: CaptureStatistics) -> list[str]:

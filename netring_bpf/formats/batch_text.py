@@ -82,7 +82,7 @@ class TextEncoder:
             {
                 "format": _number_of(format),
                 "kinds": mask_of(kinds),
-                "uid_key": uid_key(salt),
+                "uid_key": (0, 0) if format in {"json", "csv"} else uid_key(salt),
                 "seq": seq or 0,
                 "interface": self._keep[1],
                 "interface_size": len(place),

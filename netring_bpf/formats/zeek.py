@@ -7,7 +7,6 @@ adds it.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
@@ -141,5 +140,7 @@ def uid_key(salt: str) -> tuple[int, int]:
 
     Captures with different salts have no ``uid`` in common.
     """
+    import hashlib  # noqa: PLC0415 - other formats need none
+
     digest = hashlib.sha256(salt.encode(errors="surrogateescape")).digest()
     return int.from_bytes(digest[:8], "little"), int.from_bytes(digest[8:16], "little")

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["EventReader"]
 
-_LIMIT = 4096  # events of a batch
-_MOMENT = 2  # milliseconds in which more events may come, so that batches are no single events
+_LIMIT = 1024  # events of a batch, which stay in the cache
+_MOMENT = 1  # milliseconds in which more events may come, so that batches are no single events
 
 
 class EventReader:
@@ -127,7 +127,7 @@ class EventReader:
                 yield from self._link_changes(watch, inbox)
             if inbox.stopping or self._is_over():
                 self._begin_to_stop(inbox)
-            batch = source.take(_LIMIT)
+            batch = self._take(_LIMIT)
             if batch:
                 yield batch
             if len(batch) < _LIMIT // 2:
@@ -141,12 +141,18 @@ class EventReader:
         yield from inbox.told()
         if self._source.watch is not None:
             yield from self._link_changes(self._source.watch, inbox)
-        while batch := self._source.take(_LIMIT):
+        while batch := self._take(_LIMIT):
             yield batch
         self.error = inbox.error
         if self.error is not None:
             yield (CaptureError(self._source.flow_time(), self.error),)
-        yield from filter(len, self._source.finish(_LIMIT))
+        yield from filter(len, self._finish(_LIMIT))
+
+    def _take(self, limit: int) -> EventBatch:
+        return self._source.take(limit)
+
+    def _finish(self, limit: int) -> Iterator[EventBatch]:
+        return self._source.finish(limit)
 
     def _check_usable(self) -> None:
         if self._closed or self._given_up:

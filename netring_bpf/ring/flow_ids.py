@@ -6,9 +6,16 @@ id is below 2**51.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterable
+
+try:  # hashlib loads OpenSSL, which takes longer than a short file
+    from _sha2 import sha256 as _sha256  # type: ignore[import-not-found,unused-ignore]
+except ImportError:
+    try:
+        from _sha256 import sha256 as _sha256  # type: ignore[import-not-found,unused-ignore]
+    except ImportError:  # a Python that is built without it
+        from hashlib import sha256 as _sha256
 
 __all__ = ["id_of_content", "random_id"]
 
@@ -22,7 +29,7 @@ def random_id() -> int:
 
 def id_of_content(parts: Iterable[bytes]) -> int:
     """Return the first id of a capture whose files have this content: always the same."""
-    digest = hashlib.sha256()
+    digest = _sha256()
     for part in parts:
         digest.update(len(part).to_bytes(8))
         digest.update(part)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, cast
 
 from netring_bpf._core import ffi, lib
 from netring_bpf.errors import ClosedError, SyscallError, limits_explained
@@ -503,14 +503,14 @@ class Reader:
         """After ``run()``: count the events that are left as lost, as nobody will take them."""
         lib.nr_reader_discard(self._open())
 
-    def finish(self, limit: int) -> Iterator[EventBatch]:
+    def finish(self, limit: int, *, lend: bool = False) -> Iterator[EventBatch]:
         """After ``run()``: end the live flows and yield all events that are left.
 
-        An empty batch stands where ``take_interval()`` has one.
+        An empty batch stands where ``take_interval()`` has one. ``lend``: take them by ``lend()``.
         """
         left = self.flush()
         while True:
-            batch = self.take(limit)
+            batch = self.lend(limit) if lend else self.take(limit)
             if not batch and not self.awaits_interval:
                 return
             yield batch  # an empty one, where an interval comes first
@@ -555,15 +555,28 @@ class Reader:
 
     def take(self, limit: int) -> EventBatch:
         """Take up to ``limit`` events, in order. Never blocks."""
-        count = lib.nr_reader_take(
+        count = self._take(limit)
+        raw = bytes(ffi.buffer(self._events, self._used[0]))
+        return EventBatch(raw, self._layout, count)
+
+    def lend(self, limit: int) -> EventBatch:
+        """As ``take()``, without a copy: the next ``take()`` or ``lend()`` overwrites the events.
+
+        They can be encoded as text, and not be decoded: their bytes are no ``bytes``.
+        """
+        count = self._take(limit)
+        raw = cast("bytes", ffi.buffer(self._events, self._used[0]))
+        return EventBatch(raw, self._layout, count)
+
+    def _take(self, limit: int) -> int:
+        count: int = lib.nr_reader_take(
             self._open(),
             self._events,
             min(limit, self._take_limit),
             self._events_size,
             self._used,
         )
-        raw = bytes(ffi.buffer(self._events, self._used[0]))
-        return EventBatch(raw, self._layout, count)
+        return count
 
     def packets(self, limit: int, timeout: float) -> list[Packet]:
         """Copy up to ``limit`` frames out, waiting up to ``timeout`` seconds for the first.

@@ -27,6 +27,7 @@ MAY_IMPORT: Final[dict[str, frozenset[str]]] = {
         "version": "",
         "lazy": "",
         "kernel_release": "",
+        "loggers": "",
         "fork": "",
         "threads": "",
         "secret_file": "",
@@ -42,7 +43,7 @@ MAY_IMPORT: Final[dict[str, frozenset[str]]] = {
         "_core",
         "ring": "events filter bpf/xdp_mode.py remedies statistics errors fork threads _core",
         "capture": "ring bpf filter events interface kernel_release privileges remedies statistics "
-        "errors fork lazy threads version",
+        "errors fork lazy loggers threads version",
         "doctor": "capture ring bpf filter interface kernel_release privileges remedies errors "
         "version",
         "read": "capture filter events interface statistics errors lazy threads",
@@ -61,7 +62,8 @@ MAY_IMPORT: Final[dict[str, frozenset[str]]] = {
         "web": "__init__ netring netring_statistics aggregate devices sinks/metrics.py events "
         "errors lazy secret_file",
         "cli": "doctor __init__ web netring netring_statistics sinks broadcast aggregate devices "
-        "read recording capture ring bpf formats filter events interface statistics errors",
+        "read recording capture ring bpf formats filter events interface statistics errors "
+        "loggers",
         "__main__": "cli",
         # The C core: the files that lie in ring/ itself are "core".
         "C core": "",

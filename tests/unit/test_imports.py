@@ -45,7 +45,7 @@ def test_reading_a_file_loads_nothing_that_an_interface_needs(tmp_path: Path) ->
             "netring_bpf.filter.libpcap",
             "netring_bpf.capture.capture",
             *HEAVY,
-        } - {"netring_bpf._core", "asyncio"}
+        } - {"netring_bpf._core"}
         assert needless & loaded == set()
 
 
