@@ -1,4 +1,4 @@
-"""Builds the C core; everything else about the package is in pyproject.toml.
+"""Builds the C core, and the pages of the command; all else is in pyproject.toml.
 
 A machine that cannot build it is told so in one sentence, not by the compiler.
 """
@@ -9,11 +9,15 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tempfile
+from pathlib import Path
 from typing import Final
 
 from setuptools import setup
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError
+
+from distutils.command.install_data import install_data  # isort: skip - setuptools brings it
 
 # Free-threaded Pythons have no stable ABI, so each of them gets a module of its own.
 FREE_THREADED: Final = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
@@ -60,6 +64,23 @@ class BuildCore(build_ext):
         return done.returncode == 0
 
 
+class InstallPages(install_data):
+    """Makes the manual page and the shells' completions out of the parsers, and installs them."""
+
+    def run(self) -> None:
+        """Write them into a folder first. A checkout that is installed has none."""
+        if "editable_wheel" in self.distribution.commands:
+            return
+        sys.path.insert(0, str(Path(__file__).resolve().parent / "packaging"))
+        import pages
+
+        with tempfile.TemporaryDirectory() as made:
+            self.data_files = [
+                (str(path.parent), [str(Path(made, path))]) for path in pages.write(Path(made))
+            ]
+            super().run()
+
+
 def why_not() -> str | None:
     """Return why the package cannot run here, None if nothing speaks against it."""
     if sys.platform != "linux":
@@ -77,8 +98,10 @@ def why_not() -> str | None:
 
 if reason := why_not():
     sys.exit(f"error: {reason}")
+
 setup(
     cffi_modules=["netring_bpf/ring/_build.py:ffibuilder"],
-    cmdclass={"build_ext": BuildCore},
+    cmdclass={"build_ext": BuildCore, "install_data": InstallPages},
+    data_files=[("share", [])],  # what InstallPages makes
     options={} if FREE_THREADED else {"bdist_wheel": {"py_limited_api": "cp311"}},
 )

@@ -14,6 +14,7 @@ Rooms, from the wire to the user (tests/support/house.py: who may use whom):
     broadcast   one publisher, any number of subscribers
     formats     events as text for people and tools
     sinks       events to elsewhere: MQTT
+    config      the file of netring-bpf run: its tables, read and checked
     web         a page for people, and the same as JSON, over HTTP
     doctor      what stands in the way of a capture, and the command that mends it
     cli         the command netring-bpf

@@ -23,6 +23,7 @@ NetringError
 ├── FilterError                   the filter expression             .expression .position
 ├── CaptureFileError              a capture file cannot be read or written    .path .offset
 ├── DeviceFileError               a file of devices cannot be read or written  .path
+├── ConfigError                   a configuration cannot be read, or has mistakes  .path .mistakes
 ├── ListenError                   a server cannot have its address            .address
 │   ├── AddressInUseError         another program listens there
 │   └── AddressUnavailableError   this machine has no such address
@@ -49,7 +50,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 __all__ = [
@@ -60,6 +61,7 @@ __all__ = [
     "CaptureFileError",
     "ClosedError",
     "CompileError",
+    "ConfigError",
     "DeviceFileError",
     "EventLoopError",
     "FilterError",
@@ -304,6 +306,16 @@ class DeviceFileError(NetringError):
 
     def __init__(self, message: str, *, path: Path) -> None:
         super().__init__(message)
+        self.path = path
+
+
+class ConfigError(NetringError):
+    """The configuration ``path`` cannot be read, or has ``mistakes``: a line of text each."""
+
+    def __init__(self, mistakes: Sequence[str], *, path: Path) -> None:
+        self.mistakes = tuple(map(printable, mistakes))
+        # Each line by itself: ``printable()`` would show the ends of lines.
+        Exception.__init__(self, "\n".join(self.mistakes))
         self.path = path
 
 

@@ -53,7 +53,7 @@ from netring_bpf.events.event import (
 )
 from netring_bpf.events.select import Kinds, check_made, classes_of
 from netring_bpf.netring_statistics import NetringStatistics
-from netring_bpf.sinks.base import ReadsBooks, Sink
+from netring_bpf.sinks.base import ReadsBooks, Sink, SinkStatistics
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -239,6 +239,7 @@ class Netring(HasOpened, Subscribable):
         self._error: NetringError | None = None
         self._sink_errors: dict[str, NetringError] = {}
         self._owner: int | None = None  # the process that entered it
+        self._ended = asyncio.Event()
 
     # -- the source --
 
@@ -353,6 +354,60 @@ class Netring(HasOpened, Subscribable):
         self._filter = filter_text(filter)
         self._describe()
 
+    def set_stats_interval(self, seconds: float) -> None:
+        """Change the time between two ``StatsUpdated``, once the present interval is over.
+
+        Raises ``OptionError``, also without ``stats=``.
+        """
+        self._check_owner()
+        stats = self._stats_on()
+        stats.set_interval(seconds)
+        self._given["stats"] = stats.options
+        self._describe()
+
+    def add_sink(self, sink: Sink) -> None:
+        """Publish the events that follow elsewhere too, as if ``sinks`` had it.
+
+        Raises ``OptionError`` for kinds that ``FlowOptions.events`` leaves out, and for
+        ``StatsUpdated`` without ``stats=``, and ``ClosedError`` unless the capture is open.
+        """
+        self._check_owner()
+        _check_sinks((sink,))
+        self._check_kinds(sink.kinds, f"sink {sink.name}")
+        if self._loop is None or self._shutdown is not None:
+            raise ClosedError(f"{self.interface}: sinks can be added while the capture is open")
+        self._sinks = (*self._sinks, sink)
+        self._begin_sink(self._loop, sink)
+
+    async def remove_sink(self, sink: Sink) -> SinkStatistics:
+        """End a sink, and return its last books; the capture and the others go on.
+
+        The sink delivers the events that it has taken, in its own time, and gets no others. Its
+        books leave ``statistics()``. Raises ``OptionError`` if it is none of this capture's.
+        """
+        self._check_owner()
+        if sink not in self._sinks or len(self._streams) != len(self._sinks):
+            raise OptionError(f"sink {sink.name}: not a sink of {self.interface}", option="sink")
+        place = self._sinks.index(sink)
+        task = self._sink_tasks[place]
+        self._streams[place].close()
+        await asyncio.wait([task])
+        place = self._sinks.index(sink)  # another one may have been removed meanwhile
+        self._sinks = self._sinks[:place] + self._sinks[place + 1 :]
+        del self._streams[place], self._sink_tasks[place]
+        self._sink_errors.pop(sink.name, None)
+        return sink.statistics()
+
+    async def wait_end(self) -> None:
+        """Wait until the capture was closed, or has ended by itself; ``error`` says why.
+
+        Raises ``ClosedError`` if it was never entered.
+        """
+        self._check_owner()
+        if self._loop is None:
+            raise ClosedError(f"{self.interface}: it was not entered")
+        await self._ended.wait()
+
     def statistics(self) -> NetringStatistics:
         """Return all books: those of now, or the final ones after closing."""
         self._check_owner()
@@ -433,16 +488,8 @@ class Netring(HasOpened, Subscribable):
         self._broadcast.describe(info)
 
     def _start(self, loop: asyncio.AbstractEventLoop) -> None:
-        books = self._books_function()
         for sink in self._sinks:
-            if isinstance(sink, ReadsBooks):
-                sink.read_books(books)
-            # As an event: a sink has to deliver what it has before it ends.
-            events = self._broadcast.subscribe(kinds=sink.kinds, errors="event", name=sink.name)
-            self._streams.append(events)
-            running = _run_sink(sink, events, _weakly(self._tell_of_sink))
-            task = loop.create_task(running, name=f"netring-{sink.name}")
-            self._sink_tasks.append(task)
+            self._begin_sink(loop, sink)
         if self._pump is not None:
             self._pump.start(loop)
         else:
@@ -467,6 +514,16 @@ class Netring(HasOpened, Subscribable):
         self._capture.start(done, tell)
         if self._watch is not None and not self._capture.finite:
             self._watch.every(loop, _weakly(self._on_time))
+
+    def _begin_sink(self, loop: asyncio.AbstractEventLoop, sink: Sink) -> None:
+        if isinstance(sink, ReadsBooks):
+            sink.read_books(self._books_function())
+        # As an event: a sink has to deliver what it has before it ends.
+        events = self._broadcast.subscribe(kinds=sink.kinds, errors="event", name=sink.name)
+        self._streams.append(events)
+        running = _run_sink(sink, events, _weakly(self._tell_of_sink))
+        task = loop.create_task(running, name=f"netring-{sink.name}")
+        self._sink_tasks.append(task)
 
     async def __aexit__(
         self,
@@ -699,6 +756,7 @@ class Netring(HasOpened, Subscribable):
 
     def _release(self, _: asyncio.Future[None]) -> None:
         """Free everything after ``_finish()``, which may have been cancelled before it began."""
+        self._ended.set()
         if self._pump is not None:
             self._pump.cancel()
         self._remove_readers()

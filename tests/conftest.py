@@ -73,6 +73,15 @@ def _lack_of_prometheus() -> str | None:
     return f"{', '.join(missing)} not installed" if missing else None
 
 
+def _lack_of_shells() -> str | None:
+    missing = [name for name in ("fish", "groff", "zsh") if not shutil.which(name)]
+    return f"{', '.join(missing)} not installed" if missing else None
+
+
+def _lack_of_systemd() -> str | None:
+    return None if shutil.which("systemd-analyze") else "systemd-analyze is not installed"
+
+
 def _lack_of_avahi() -> str | None:
     path = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin"
     return None if shutil.which("avahi-daemon", path=path) else "avahi-daemon is not installed"
@@ -114,6 +123,8 @@ _FEATURES: dict[str, Callable[[], str | None]] = {
     "browser": _lack_of_browser,
     "avahi": _lack_of_avahi,
     "prometheus": _lack_of_prometheus,
+    "shells": _lack_of_shells,
+    "systemd": _lack_of_systemd,
 }
 
 

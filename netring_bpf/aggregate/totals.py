@@ -33,8 +33,8 @@ _CACHED: Final = 4096  # texts of addresses: much the same ones are on top in th
 class Totals:
     """The counts of all flows of a capture, in the present interval and since the start.
 
-    All memory is taken here. One thread uses it; ``set_local()`` may be called from any. Raises
-    ``ResourceLimitError``.
+    All memory is taken here. One thread uses it; ``set_local()`` and ``set_interval()`` may be
+    called from any. Raises ``ResourceLimitError``.
     """
 
     def __init__(self, options: StatsOptions) -> None:
@@ -66,6 +66,10 @@ class Totals:
         """Replace the local networks, from the next interval on."""
         rows = _networks(networks[:MAX_LOCAL])
         lib.nr_aggregate_set_local(self._native, ffi.new("nr_network[]", rows), len(rows))
+
+    def set_interval(self, seconds: float) -> None:
+        """Change the length of intervals, from the next one on."""
+        lib.nr_aggregate_set_interval(self._native, round(seconds * _NS))
 
     def add_up(self) -> None:
         """Add the interval to all."""

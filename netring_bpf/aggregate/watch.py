@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Final, Protocol
 
@@ -45,6 +46,7 @@ class StatsWatch:
 
     def __init__(self, options: StatsOptions) -> None:
         self.totals: Final = Totals(options)
+        self.options = options
         self.latest: StatsUpdated | None = None
         self._learns = not options.local
         self._local = options.networks
@@ -55,6 +57,11 @@ class StatsWatch:
     def top(self) -> Top:
         """The largest of the latest interval."""
         return Top() if self.latest is None else self.latest.top
+
+    def set_interval(self, seconds: float) -> None:
+        """Change the length of intervals, from the next one on. Raises ``OptionError``."""
+        self.options = dataclasses.replace(self.options, interval=seconds)
+        self.totals.set_interval(seconds)
 
     def note(self, events: Sequence[Event]) -> None:
         """Count the restarts among events about the capture."""

@@ -28,6 +28,7 @@ for example:
   netring-bpf top -i eth1
   netring-bpf record -i eth1 -w file.pcapng udp
   netring-bpf serve -i eth1
+  netring-bpf run -c /etc/netring-bpf/netring.toml
 
 netring-bpf COMMAND --help explains the flags of a command."""
 
@@ -56,6 +57,8 @@ COMMANDS: Final = (
     "filter",
     "record",
     "serve",
+    "run",
+    "config",
     "mqtt",
     "interfaces",
     "doctor",

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from netring_bpf.recording.file_cut import FileCut
     from netring_bpf.recording.recorder import Recorder, RecordStatistics
 
-__all__ = ["DESCRIPTION", "SUMMARY", "USAGE", "add_flags", "run"]
+__all__ = ["DESCRIPTION", "SUMMARY", "USAGE", "add_flags", "run", "summary"]
 
 SUMMARY = "write the frames of an interface into pcapng files, or cut a file to some of its frames"
 USAGE = "%(prog)s (-i IFACE | -r FILE) -w FILE [FLAGS] [FILTER ...]"
@@ -160,7 +160,7 @@ def _record(parser: Parser, given: argparse.Namespace) -> int:
             raise
     finally:
         if opened:
-            for line in _summary(recorder.statistics()):
+            for line in summary(recorder.statistics()):
                 tell(line)
     return 0
 
@@ -228,7 +228,7 @@ def _trigger(recorder: Recorder) -> None:
 def _repeat(recorder: Recorder) -> None:
     """Print the counts unless there are none yet."""
     with contextlib.suppress(NetringError):
-        for line in _summary(recorder.statistics(), laws=False):
+        for line in summary(recorder.statistics(), laws=False):
             tell(line)
 
 
@@ -241,11 +241,11 @@ def _report(recorder: Recorder) -> None:
     except NetringError as error:
         say(str(error))
         return
-    for line in _summary(books, laws=False):
+    for line in summary(books, laws=False):
         say(line)
 
 
-def _summary(books: RecordStatistics, *, laws: bool = True) -> list[str]:
+def summary(books: RecordStatistics, *, laws: bool = True) -> list[str]:
     """Return the summary. ``laws``: of the end, when the books must balance."""
     lines = [
         f"{books.written} frames written to {books.files} files, {books.bytes} bytes",

@@ -740,7 +740,7 @@ uint32_t nr_names_ask(nr_names *names, uint8_t family, const uint8_t *asker,
                       const uint8_t *address, uint64_t ts, nr_address_name *found);
 
 /* -- aggregates: what all flows of a capture have counted, in an interval and since the start; one
- * thread uses them, but for the local networks -- */
+ * thread uses them, but for the local networks and the length of intervals -- */
 #define NR_MAX_LOCAL 64
 typedef struct {
     uint8_t address[16];
@@ -789,6 +789,8 @@ nr_aggregate *nr_aggregate_create(const nr_aggregate_options *options); /* NULL:
 void nr_aggregate_destroy(nr_aggregate *aggregate); /* when no reader has it */
 /* Replaces the local networks, from any thread; readers take them up at their next interval. */
 void nr_aggregate_set_local(nr_aggregate *aggregate, const nr_network *networks, uint32_t count);
+/* Changes the length of intervals, in the same way. */
+void nr_aggregate_set_interval(nr_aggregate *aggregate, uint64_t interval_ns);
 
 typedef struct {
     uint64_t start;

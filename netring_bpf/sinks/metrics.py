@@ -437,6 +437,11 @@ class MetricsSink:
                 "metrics at %s: everybody who reaches this address can read them", self._listen
             )
 
+    @staticmethod
+    def check_address(address: str) -> None:
+        """Raise ``OptionError`` unless it is an address to listen at."""
+        _Listen.parse(address)
+
     def __repr__(self) -> str:
         return f"MetricsSink({str(self._listen)!r})"
 

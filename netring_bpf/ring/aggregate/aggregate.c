@@ -1,5 +1,6 @@
 /* The aggregate of a capture: what all its readers have counted, in the interval and since the
- * start. One thread adds and reads; the local networks may be replaced from any. */
+ * start. One thread adds and reads; the local networks and the length of intervals may be replaced
+ * from any. */
 #include <sched.h>
 #include <stdlib.h>
 
@@ -9,7 +10,7 @@ struct nr_aggregate {
     nr_aggregate_options options;
     struct nr_interval *each[NR_OF_COUNT];
     struct nr_local local;
-    uint32_t lock; /* of `local` */
+    uint32_t lock; /* of `local` and `options.interval_ns` */
     uint32_t numbers[NR_TOP_MAX];
 };
 
@@ -63,11 +64,13 @@ static void leave(nr_aggregate *aggregate) {
     nr_store_release(&aggregate->lock, 0);
 }
 
-void nr_aggregate_read_local(nr_aggregate *aggregate, struct nr_local *local) {
+uint64_t nr_aggregate_read_local(nr_aggregate *aggregate, struct nr_local *local) {
     enter(aggregate);
+    const uint64_t interval_ns = aggregate->options.interval_ns;
     local->count = aggregate->local.count;
     memcpy(local->network, aggregate->local.network, local->count * sizeof *local->network);
     leave(aggregate);
+    return interval_ns;
 }
 
 void nr_aggregate_add(nr_aggregate *aggregate, const struct nr_interval *interval) {
@@ -79,6 +82,12 @@ void nr_aggregate_add(nr_aggregate *aggregate, const struct nr_interval *interva
 void nr_aggregate_set_local(nr_aggregate *aggregate, const nr_network *networks, uint32_t count) {
     enter(aggregate);
     set_local(aggregate, networks, count);
+    leave(aggregate);
+}
+
+void nr_aggregate_set_interval(nr_aggregate *aggregate, uint64_t interval_ns) {
+    enter(aggregate);
+    aggregate->options.interval_ns = interval_ns;
     leave(aggregate);
 }
 

@@ -34,12 +34,12 @@ void nr_counting_destroy(struct nr_counting *c) {
 /* -- the reader's thread -- */
 
 void nr_counting_begin(struct nr_counting *c, uint64_t now) {
+    c->interval_ns = nr_aggregate_read_local(c->aggregate, &c->local);
     const uint64_t boundary = now - now % c->interval_ns;
     if (c->due == 0) {
         c->front->start = now;
     }
     c->due = boundary + c->interval_ns;
-    nr_aggregate_read_local(c->aggregate, &c->local);
 }
 
 bool nr_counting_hand_over(struct nr_counting *c, uint64_t end) {

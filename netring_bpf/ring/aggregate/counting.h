@@ -12,7 +12,7 @@ struct nr_counting {
     nr_aggregate *aggregate;
     struct nr_interval *front, *back;
     struct nr_local local; /* of the aggregate, as the interval began */
-    uint64_t interval_ns;
+    uint64_t interval_ns;  /* as well */
     uint64_t due;     /* when the interval ends, by the flow table's time; 0: none has begun */
     uint32_t is_full; /* shared: the back waits to be taken */
 };
@@ -40,7 +40,8 @@ void nr_counting_take_front(struct nr_counting *counting, uint64_t end, nr_inter
 
 /* aggregate.c */
 void nr_aggregate_read_options(nr_aggregate *aggregate, nr_aggregate_options *options);
-void nr_aggregate_read_local(nr_aggregate *aggregate, struct nr_local *local);
+/* Copies the local networks, and returns the length of intervals. */
+uint64_t nr_aggregate_read_local(nr_aggregate *aggregate, struct nr_local *local);
 void nr_aggregate_add(nr_aggregate *aggregate, const struct nr_interval *interval);
 
 #endif
