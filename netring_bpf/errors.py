@@ -80,6 +80,7 @@ __all__ = [
     "OutboxInUseError",
     "PackageMissingError",
     "PermissionDeniedError",
+    "PlatformError",
     "ProgramError",
     "QueueBusyError",
     "ResourceLimitError",
