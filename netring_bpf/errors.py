@@ -82,6 +82,7 @@ __all__ = [
     "OutboxInUseError",
     "PackageMissingError",
     "PermissionDeniedError",
+    "PlatformError",
     "ProgramError",
     "QueueBusyError",
     "ResourceLimitError",
