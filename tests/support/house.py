@@ -61,15 +61,10 @@ MAY_IMPORT: Final[dict[str, frozenset[str]]] = {
         "statistics errors lazy version",
         "web": "__init__ netring netring_statistics aggregate devices sinks/metrics.py events "
         "errors lazy secret_file",
-<<<<<<< HEAD
-        "cli": "doctor __init__ web netring netring_statistics sinks broadcast aggregate devices "
-        "read recording capture ring bpf formats filter events interface statistics errors "
-        "loggers",
-=======
         "config": "recording capture ring sinks aggregate devices filter events errors secret_file",
         "cli": "doctor __init__ config web netring netring_statistics sinks broadcast aggregate "
-        "devices read recording capture ring bpf formats filter events interface statistics errors",
->>>>>>> in-RUN
+        "devices read recording capture ring bpf formats filter events interface statistics errors "
+        "loggers",
         "__main__": "cli",
         # The C core: the files that lie in ring/ itself are "core".
         "C core": "",
