@@ -60,6 +60,11 @@ class Lines:
                     return line
             raise AssertionError(f"not among the lines: {self._lines}")
 
+    def has(self, holds: Callable[[str], bool]) -> bool:
+        """Return whether ``holds`` is true for a line by now."""
+        with self._changed:
+            return any(map(holds, self._lines))
+
     def all(self) -> list[str]:
         """Return all lines, once the stream has ended."""
         self._reader.join(LIMIT)

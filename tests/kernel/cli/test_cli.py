@@ -15,7 +15,8 @@ from tests.kernel.cli.command import COMMAND, LIMIT
 from tests.support.rig import PORT
 
 COMMANDS = [
-    "flows", "devices", "top", "filter", "record", "serve", "mqtt", "interfaces", "doctor",
+    "flows", "devices", "top", "filter", "record", "serve", "run", "config", "mqtt", "interfaces",
+    "doctor",
 ]  # fmt: skip
 
 
@@ -97,7 +98,7 @@ def test_the_parser_has_a_subparser_for_each_command() -> None:
     for name, command in commands.choices.items():
         assert command.prog == f"netring-bpf {name}"
         flags = [flag for action in command._actions for flag in action.option_strings]
-        assert ("-i" in flags) is (name not in {"mqtt", "interfaces"})
+        assert ("-i" in flags) is (name not in {"run", "config", "mqtt", "interfaces"})
         assert all(action.help for action in command._actions)
 
 

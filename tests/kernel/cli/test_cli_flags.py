@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import re
 import signal
@@ -33,6 +34,7 @@ from tests.kernel.cli.command import (
 )
 from tests.support.frames import udp
 from tests.support.paths import ROOT
+from tests.support.patience import wait_until
 from tests.support.process import spawn
 from tests.support.rig import PORT
 
@@ -241,6 +243,12 @@ def test_verbose_says_how_it_was_opened(namespace: Namespace) -> None:
         assert line == f"netring-bpf: {told} {count} instructions, 128 bytes of a frame"
 
 
+def has_started(command: Flows) -> bool:
+    """Whether the command counts a flow: the frame may reach it after the signal."""
+    command.process.send_signal(signal.SIGUSR1)
+    return command.err.has(lambda line: "1 flows started" in line)
+
+
 def test_no_names_are_in_the_table(namespace: Namespace) -> None:
     question = (
         bytes.fromhex("1234 0100 0001 0000 0000 0000") + b"\x03www\x07example\x03org\x00"
@@ -252,8 +260,7 @@ def test_no_names_are_in_the_table(namespace: Namespace) -> None:
         wide = ("env", "-u", "COLUMNS")
         with Flows(namespace, *LISTEN, *words, before=wide).capturing() as command:
             send(namespace, udp(A, B, 1001, 53, question))
-            command.process.send_signal(signal.SIGUSR1)
-            command.err.wait_for(lambda line: "1 flows started" in line)
+            wait_until(functools.partial(has_started, command))
             done = command.finish(signal.SIGTERM)
         shown.append(done.out[-1])
     assert "dns www.example.org" in shown[0]

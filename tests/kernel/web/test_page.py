@@ -532,8 +532,10 @@ def test_a_server_that_is_away_is_asked_more_and_more_seldom(namespace: Namespac
             await at.server.close()
             pauses = await page.until("window.pauses", lambda found: len(found) >= 12)
             longest = [1000, 2000, 4000, 8000, 16_000, *[30_000] * len(pauses)]
-            assert all(
-                most / 2 <= pause <= most for pause, most in zip(pauses, longest, strict=False)
+            # A server that ends may take one connection more, and the pauses begin again.
+            assert any(
+                all(most / 2 <= pause <= most for pause, most in zip(told, longest, strict=False))
+                for told in (pauses, pauses[1:])
             ), pauses
             async with serve(at.ring, address):
                 await page.until("document.getElementById('live-text').textContent === 'Live'")
