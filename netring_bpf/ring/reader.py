@@ -564,6 +564,8 @@ class Reader:
 
         They can be encoded as text, and not be decoded: their bytes are no ``bytes``.
         """
+        if self._layout.statistics or self._layout.first_packets:
+            return self.take(limit)  # JSON of these parts is made of decoded events
         count = self._take(limit)
         raw = cast("bytes", ffi.buffer(self._events, self._used[0]))
         return EventBatch(raw, self._layout, count)
