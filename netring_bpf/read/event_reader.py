@@ -12,7 +12,14 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Self
 
-from netring_bpf.errors import ClosedError, ForkError, InterfaceGoneError, NetringError
+from netring_bpf.errors import (
+    ClosedError,
+    ForkError,
+    InterfaceGoneError,
+    InternalError,
+    NetringError,
+    limits_explained,
+)
 from netring_bpf.events.event import CaptureError, Event, LinkDown, LinkUp
 from netring_bpf.threads import start_thread
 
@@ -25,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["EventReader"]
 
 _LIMIT = 1024  # events of a batch, which stay in the cache
+_LONGEST_WAIT = 86_400_000.0  # milliseconds: poll(2) takes no more than an int has
 _MOMENT = 1  # milliseconds in which more events may come, so that batches are no single events
 
 
@@ -70,11 +78,17 @@ class EventReader:
         if self._inbox is None:
             self._source.open()
             self._owner = os.getpid()
-            self._inbox = _Inbox()
+            try:
+                with limits_explained(f"read {self._source.interface}"):
+                    self._inbox = _Inbox()
+            except BaseException:
+                self._source.close()
+                raise
             if self._stop_asked:
                 self._inbox.stop()
             try:
-                self._source.start(self._inbox.end, self._inbox.tell)
+                with limits_explained(f"read {self._source.interface}"):
+                    self._source.start(self._inbox.end, self._inbox.tell)
             except BaseException:
                 self.close()
                 raise
@@ -135,6 +149,7 @@ class EventReader:
 
     def _last(self, inbox: _Inbox) -> Iterator[Sequence[Event]]:
         """Yield what is left when the source has ended."""
+        self._check_usable()
         if self._stopper is not None:
             self._stopper.join()
         self._source.stop()
@@ -167,7 +182,8 @@ class EventReader:
         """Return the milliseconds to wait for something to happen."""
         if self._deadline is None or self._stopper is not None:
             return None
-        return max(0.0, (self._deadline - time.monotonic()) * 1000)
+        left = (self._deadline - time.monotonic()) * 1000
+        return min(max(0.0, left), _LONGEST_WAIT)
 
     def _is_over(self) -> bool:
         return self._deadline is not None and time.monotonic() >= self._deadline
@@ -175,10 +191,11 @@ class EventReader:
     def _begin_to_stop(self, inbox: _Inbox) -> None:
         """Stop the source in a thread, as it may wait until its events are taken."""
         if self._stopper is None:
-            self._stopper = threading.Thread(
+            stopper = threading.Thread(
                 target=_stop, args=(self._source, inbox), name="netring-stop", daemon=True
             )
-            start_thread(self._stopper)
+            start_thread(stopper)
+            self._stopper = stopper
 
     def _link_changes(self, watch: LinkWatch, inbox: _Inbox) -> Iterator[Sequence[Event]]:
         from netring_bpf.capture import LinkChange
@@ -314,5 +331,7 @@ def _stop(source: Source, inbox: _Inbox) -> None:
         source.stop()
     except NetringError as error:
         inbox.end(error)
+    except Exception as error:  # noqa: BLE001 - the reader waits for this
+        inbox.end(InternalError(f"stop {source.interface}", error))
     else:
         inbox.end(None)

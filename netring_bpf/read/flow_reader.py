@@ -102,10 +102,11 @@ class FlowReader:
 
         ``raw``: as ``EventBatch.to_arrow``.
         """
-        schema = self._reader.empty().to_arrow(raw=raw).schema
-        self._read_by("as a table")
+        import netring_bpf.events.columns  # noqa: F401 - says that NumPy is missing
         from netring_bpf.events.arrow import table_of
 
+        schema = self._reader.empty().to_arrow(raw=raw).schema
+        self._read_by("as a table")
         return table_of(schema, (batch.to_arrow(raw=raw) for batch in self._batches))
 
     def to_pandas(self, *, raw: bool = False) -> pd.DataFrame:
@@ -133,10 +134,11 @@ class FlowReader:
 
         ``raw``: as ``EventBatch.to_arrow``. Raises ``PackageMissingError``.
         """
-        schema = self._reader.empty().to_arrow(raw=raw).schema
-        self._read_by("as a stream")
+        import netring_bpf.events.columns  # noqa: F401 - says that NumPy is missing
         from netring_bpf.events.arrow import stream_of
 
+        schema = self._reader.empty().to_arrow(raw=raw).schema
+        self._read_by("as a stream")
         return stream_of(schema, (batch.to_arrow(raw=raw) for batch in self._batches))
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
