@@ -15,6 +15,7 @@ from netring_bpf.errors import SyscallError
 __all__ = ["BlockingOutput", "Ending", "UnreadError", "open_again"]
 
 _CHUNK: Final = select.PIPE_BUF  # a writable pipe takes so many bytes without blocking
+_DAY: Final = 86_400.0  # seconds: poll(2) takes no more than an int has
 _PATIENCE: Final = 1.0  # seconds for the reader of standard output, once the command is to end
 
 
@@ -100,12 +101,12 @@ class BlockingOutput:
         poll.register(descriptor, select.POLLOUT)
         if not self._ending.asked:
             poll.register(self._ending.descriptor, select.POLLIN)
-            left = self._ending.left()
-            ready = dict(poll.poll(None if left is None else left * 1000))
+            while not (ready := dict(poll.poll(_milliseconds(self._ending.left())))):
+                if not self._ending.left():
+                    self._ending.ask()
+                    break
             if descriptor in ready:
                 return
-            if not ready and not self._ending.asked:
-                self._ending.ask()
             poll.unregister(self._ending.descriptor)
         if not poll.poll(_PATIENCE * 1000):
             raise UnreadError
@@ -121,6 +122,10 @@ class BlockingOutput:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _milliseconds(seconds: float | None) -> float | None:
+    return None if seconds is None else min(seconds, _DAY) * 1000
 
 
 def _may_block(descriptor: int) -> bool:

@@ -706,7 +706,7 @@ def check_updates(
     events: tuple[type[CoreEvent], ...],
 ) -> None:
     """Exit with a message if ``--update-interval`` is of events that nobody wants."""
-    if given.update_interval is not None and FlowUpdated not in events:
+    if given.update_interval not in {None, values.NEVER} and FlowUpdated not in events:
         parser.error("--update-interval is of updated flows, and here only ended ones are wanted")
 
 

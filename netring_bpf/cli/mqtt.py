@@ -18,8 +18,9 @@ __all__ = ["DESCRIPTION", "SUMMARY", "add_flags", "run"]
 
 SUMMARY = "remove what a capture has left at an MQTT broker"
 DESCRIPTION = (
-    "Remove what a capture has left at an MQTT broker. Its latest state, and its device in Home "
-    "Assistant, stay there when it ends, for the time when it comes back. Stop it first."
+    "With the word forget, remove what a capture has left at an MQTT broker. Its latest state, and "
+    "its device in Home Assistant, stay there when it ends, for the time when it comes back. Stop "
+    "it first."
 )
 _FORGET = "remove the retained topics of a node, and its device in Home Assistant"
 

@@ -107,7 +107,7 @@ def loss_lines(capture: CaptureStatistics, *, with_flows: bool = True) -> Iterat
     yield "losses: " + ", ".join(f"{count} {name}" for name, count in counters.items())
     for name, remedy in _REMEDIES.items():
         if counters.get(name):
-            yield f"{name}: {remedy}"
+            yield f"{name}: " + (remedy if with_flows else remedy.partition(", --threads")[0])
 
 
 def _without_a_flow(capture: CaptureStatistics) -> list[str]:

@@ -85,8 +85,10 @@ def _sections() -> Iterator[str]:
     tables = {name: rows_of(commands.choices[name]) for name in COMMANDS}
     for title in _SHARED:
         having = [name for name in COMMANDS if title in tables[name]]
-        rows = tables[having[0]][title]
-        yield f"\n## {title[0].upper()}{title[1:]}\n\nOf {_listed(having)}.\n\n{_HEAD}"
+        common = set.intersection(*({row.flags for row in tables[name][title]} for name in having))
+        rows = [row for row in tables[having[0]][title] if row.flags in common]
+        yield f"\n## {title[0].upper()}{title[1:]}\n\n"
+        yield f"{_listed(having)} have these flags.\n\n{_HEAD}"
         yield from map(str, rows)
         told.update(rows)
     for name in COMMANDS:

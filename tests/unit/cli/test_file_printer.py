@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -10,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from netring_bpf import FlowEnded, FlowOptions, Netring
 from tests.support.frames import udp
 from tests.support.patience import PATIENCE, wait_until
 from tests.support.replay import START, Frame
@@ -33,23 +36,43 @@ def test_a_reader_that_takes_nothing_does_not_keep_the_command(many: Path, end: 
     ours, theirs = os.pipe()
     command = [COMMAND, "flows", "-r", str(many), "--json"]
     if end == "duration":
-        command += ["--duration", "0.2"]
+        command += ["--duration", "2"]
     try:
         with subprocess.Popen(command, stdout=theirs, stderr=subprocess.PIPE, text=True) as child:
-            os.close(theirs)
-            state = Path(f"/proc/{child.pid}/stat")
             assert child.stderr is not None
             assert "reading" in child.stderr.readline()
             if end == "signal":
-                wait_until(lambda: state.read_text().rpartition(")")[2].split()[0] == "S")
+                wait_until(lambda: not select.select([], [theirs], [], 0)[1])  # the pipe is full
                 child.send_signal(signal.SIGINT)
             told = child.stderr.read().splitlines()
             assert child.wait(PATIENCE) == 0
     finally:
         os.close(ours)
+        os.close(theirs)
     assert told[0] == ("netring-bpf: nothing reads standard output: some events were not printed")
     assert told[-1].endswith(" ended")
     assert [line for line in told if "books off" in line] == []
+
+
+def test_what_was_measured_of_packets_is_in_the_lines(many: Path) -> None:
+    measured = FlowOptions(events=(FlowEnded,), packet_statistics=True, first_packets=3)
+
+    async def read() -> list[str]:
+        async with Netring.replay(many, flow=measured) as ring:
+            events = ring.subscribe(kinds=FlowEnded)
+            return [e.to_json() async for e in events if isinstance(e, FlowEnded)]
+
+    command = [COMMAND, "flows", "-r", str(many), "--json", "--events", "ended"]
+    command += ["--packet-statistics", "--first-packets", "3"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == asyncio.run(read())
+
+
+def test_a_duration_of_years_is_no_more_than_poll_takes(many: Path) -> None:
+    command = [COMMAND, "flows", "-r", str(many), "--json", "--duration", "1e9"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, "Traceback" in done.stderr) == (0, False)
+    assert done.stderr.endswith(f"{FLOWS} ended\n")
 
 
 def test_a_reader_that_leaves_is_no_error(many: Path) -> None:
