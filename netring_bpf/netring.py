@@ -374,7 +374,7 @@ class Netring(HasOpened, Subscribable):
         self._check_owner()
         _check_sinks((sink,))
         self._check_kinds(sink.kinds, f"sink {sink.name}")
-        if self._loop is None or self._shutdown is not None:
+        if self._loop is None or not self._since or self._shutdown is not None:
             raise ClosedError(f"{self.interface}: sinks can be added while the capture is open")
         self._sinks = (*self._sinks, sink)
         self._begin_sink(self._loop, sink)
@@ -392,7 +392,9 @@ class Netring(HasOpened, Subscribable):
         task = self._sink_tasks[place]
         self._streams[place].close()
         await asyncio.wait([task])
-        place = self._sinks.index(sink)  # another one may have been removed meanwhile
+        if sink not in self._sinks:  # somebody else removed it meanwhile
+            return sink.statistics()
+        place = self._sinks.index(sink)  # others may have been removed too
         self._sinks = self._sinks[:place] + self._sinks[place + 1 :]
         del self._streams[place], self._sink_tasks[place]
         self._sink_errors.pop(sink.name, None)
@@ -565,6 +567,8 @@ class Netring(HasOpened, Subscribable):
             self._shutdown = event_loop(f"closing {self.interface}").create_future()
             with contextlib.suppress(RuntimeError):  # tasks of the closed loop wait for events
                 self._broadcast.close()
+            with contextlib.suppress(RuntimeError):
+                self._ended.set()
         await asyncio.to_thread(self._capture.close)
 
     # -- events of the loop --
