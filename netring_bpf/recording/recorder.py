@@ -172,12 +172,14 @@ class Recorder:
             wait = _POLL if deadline is None else min(_POLL, deadline - time.monotonic())
             if wait < 0:
                 break
-            self._answer_triggers()
+            # The frames that made somebody ask may still be in the rings: read once more.
+            asked = len(self._triggers)
             blocks = self._capture.blocks(_MOST if left is None else left, wait)
             if blocks is not None:
                 self._take(blocks)
                 left = None if left is None else left - blocks.frames
-        self._answer_triggers()
+            self._answer_triggers(asked)
+        self._answer_triggers(len(self._triggers))
 
     def _is_over(self) -> bool:
         """Whether ``run()`` would return now; an output that waits asks."""
@@ -203,8 +205,8 @@ class Recorder:
 
     # -- the ring --
 
-    def _answer_triggers(self) -> None:
-        while self._triggers:
+    def _answer_triggers(self, count: int) -> None:
+        for _ in range(count):
             trigger = self._triggers.popleft()
             try:
                 file = self._write_ring()
@@ -353,7 +355,7 @@ class Recorder:
         with self._stack:
             try:
                 self._drain()
-                self._answer_triggers()
+                self._answer_triggers(len(self._triggers))
             finally:
                 self._finish_file()
 
