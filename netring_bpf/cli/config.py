@@ -28,6 +28,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(parser: Parser, given: argparse.Namespace) -> int:
     """Print the default configuration or check a file; returns the exit status."""
+    from netring_bpf.cli.fold import write
     from netring_bpf.config import default_text, read
     from netring_bpf.errors import ConfigError
 
@@ -35,7 +36,7 @@ def run(parser: Parser, given: argparse.Namespace) -> int:
         if sys.stdout is None:
             say("standard output is closed, so the configuration cannot be printed")
             return 1
-        sys.stdout.write(default_text())
+        write(default_text().removesuffix("\n"))
         return 0
     try:
         whole = read(given.check)

@@ -122,6 +122,10 @@ class RecorderRunner(Runner):
                 self._again.set()
                 return ["changed; trying again"]
             if _without_live(before) != _without_live(config):
+                is_one = not (before.options.numbered or config.options.numbered)
+                if is_one and self._has_file and config.path == before.path:
+                    self._config = before
+                    return ["goes on as before: its file exists, so this change needs another path"]
                 self._again.set()
                 return ["begins again, for it has changed"]
             told = ["restart changed"] if before.restart != config.restart else []

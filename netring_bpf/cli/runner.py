@@ -99,6 +99,8 @@ class Runner(ABC):
         pause, told = self._restart.restart_delay, ""
         try:
             while not self._stop.is_set():
+                if self._again.is_set():  # it has changed
+                    pause, told = self._restart.restart_delay, ""
                 self._again.clear()
                 began = loop.time()
                 problem = await self._attempt()

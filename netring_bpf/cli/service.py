@@ -14,7 +14,7 @@ from netring_bpf.cli.run_recorder import RecorderRunner
 from netring_bpf.cli.say import say, tell
 from netring_bpf.cli.systemd import Notifier
 from netring_bpf.config import Configuration, read
-from netring_bpf.errors import ConfigError, NetringError
+from netring_bpf.errors import ConfigError, InternalError, NetringError
 
 __all__ = ["Service"]
 
@@ -184,6 +184,8 @@ class Service:
                     await self._reload()
             except NetringError as error:
                 say(str(error))
+            except Exception as error:  # noqa: BLE001 - the next SIGHUP must be heard
+                say(str(InternalError("reading the file again", error)))
             finally:
                 self._notifier.ready(self._status())
 
@@ -201,7 +203,9 @@ class Service:
             self._paced.set()
             told.append("run: report_interval changed")
         told += await self._remove()
-        for name, config in whole.captures.items():
+        # A sink that moves leaves its address before another capture takes it.
+        for name in sorted(whole.captures, key=lambda name: not self._loses_sink(before, name)):
+            config = whole.captures[name]
             if name in self._captures:
                 changes = await self._captures[name].apply(config, whole.sinks_of(name))
                 told += [f"captures.{name}: {change}" for change in changes]
@@ -221,12 +225,19 @@ class Service:
             await runner.begun.wait()
         tell(f"{self._path}: read again, {len(told) or 'no'} changes")
 
+    def _loses_sink(self, before: Configuration, name: str) -> bool:
+        had = before.sinks_of(name) if name in before.captures else {}
+        return not had.keys() <= self._configuration.sinks_of(name).keys()
+
     async def _remove(self) -> list[str]:
         """End what the file has no more, before anything takes its interface."""
         whole = self._configuration
         gone: list[CaptureRunner | RecorderRunner] = [
-            *(self._captures.pop(n) for n in list(self._captures) if n not in whole.captures),
-            *(self._recorders.pop(n) for n in list(self._recorders) if n not in whole.recorders),
+            *(runner for n, runner in self._captures.items() if n not in whole.captures),
+            *(runner for n, runner in self._recorders.items() if n not in whole.recorders),
         ]
         await asyncio.gather(*(runner.stop() for runner in gone))
+        # Only now: a signal that comes before has to find them.
+        self._captures = {n: r for n, r in self._captures.items() if n in whole.captures}
+        self._recorders = {n: r for n, r in self._recorders.items() if n in whole.recorders}
         return [f"{runner.name}: removed" for runner in gone]

@@ -292,7 +292,7 @@ def test_a_capture_begins_again_when_its_interface_is_back(
         status, lines = service.finish()
     assert status == 0
     assert summary_of(lines, "captures.px") == summary("px", 1, 1)
-    assert re.findall(r"trying again, first in (\S+) s", "\n".join(lines)) == ["0.1", "0.2"]
+    assert re.findall(r"trying again, first in (\S+) s", "\n".join(lines))[:2] == ["0.1", "0.2"]
 
 
 def test_an_interface_that_is_absent_is_waited_for(net: Namespace, tmp_path: Path) -> None:
@@ -344,8 +344,8 @@ def test_recorders_run_beside_captures(net: Namespace, tmp_path: Path) -> None:
         status, lines = service.finish()
     assert status == 0
     assert frames_of(file) == 3
-    assert frames_of(tmp_path / "ring-00001.pcap") == 3
-    start = lines.index("recorders.all on pb:", len(lines) - 12)
+    assert sum(map(frames_of, tmp_path.glob("ring-*.pcap"))) == 3
+    start = max(n for n, line in enumerate(lines) if line == "recorders.all on pb:")
     assert lines[start + 1].startswith("3 frames written to 1 files, ")
 
 
