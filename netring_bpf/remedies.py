@@ -84,7 +84,7 @@ def _is_known_to_dpkg(package: str) -> bool:
         names = os.listdir(_DPKG)
     except OSError:
         return False
-    return any(re.fullmatch(rf"{re.escape(package)}(:\w+)?\.list", name) for name in names)
+    return any(re.fullmatch(rf"{re.escape(package)}(t64)?(:\w+)?\.list", name) for name in names)
 
 
 def _distribution() -> list[str]:

@@ -25,8 +25,11 @@ _INTERFACES: Final = {"bash": "_netring_bpf_interfaces", "zsh": "_net_interfaces
 _PREAMBLE: Final = {
     "bash": """\
 _netring_bpf_interfaces() {
-  local names=(/sys/class/net/*)
-  compgen -W "${names[*]##*/}" -- "$1"
+  local name
+  for name in /sys/class/net/*; do
+    name=${name##*/}
+    [[ $name != "$1"* ]] || printf '%q\\n' "$name"
+  done
 }
 """
 }
