@@ -207,6 +207,20 @@ def test_what_no_running_capture_can_change_begins_again(net: Namespace, tmp_pat
     assert summary_of(lines, "captures.pa") == summary("pa", 2, 2)
 
 
+def test_what_sighup_removes_ends_well_at_a_signal(net: Namespace, tmp_path: Path) -> None:
+    pytest.importorskip("aiomqtt")
+    hub = '[mqtt.hub]\nurl = "mqtt://127.0.0.1:1"\ndrain_timeout = 1\ncaptures = ["pa"]\n'
+    with Service(net, tmp_path, captures("pa", "pb", "pc") + hub) as service:
+        service.told("READY=1")
+        service.send("pa", query(1))
+        service.file.write_text(captures("pc"))
+        service.process.send_signal(signal.SIGHUP)
+        service.says("captures.pb on pb:")  # pb has ended, and pa waits for its broker
+        status, lines = service.finish()
+    assert status == 0
+    assert "netring-bpf: mqtt://127.0.0.1:1: closed with 1 flows not sent" in lines
+
+
 def test_an_invalid_file_is_told_and_the_one_of_before_stays(
     net: Namespace, tmp_path: Path
 ) -> None:
@@ -306,6 +320,21 @@ def test_an_interface_that_is_absent_is_waited_for(net: Namespace, tmp_path: Pat
     assert summary_of(lines, "captures.pa") == summary("pa", 1, 1)
 
 
+def test_a_capture_that_has_changed_tells_its_error_again(net: Namespace, tmp_path: Path) -> None:
+    pause = "restart_delay = 600\nrestart_max = 600\n"
+    with Service(net, tmp_path, captures("pa") + captures("none", more=pause)) as service:
+        service.told("READY=1")
+        service.says("captures.none: ")
+        service.reload(captures("pa") + captures("none", more=f'{pause}filter = "udp"'))
+        wait_until(lambda: sum("no such interface" in line for line in service.err._lines) == 2)
+        status, lines = service.finish()
+    assert status == 1
+    first, changed, second = (line for line in lines if "captures.none: " in line)
+    assert first.endswith("trying again, first in 600 s")
+    assert changed == "netring-bpf: captures.none: changed; trying again"
+    assert second == first
+
+
 def test_the_process_ends_when_nothing_runs_any_more(net: Namespace, tmp_path: Path) -> None:
     with Service(net, tmp_path, captures("none", more="restart = false")) as service:
         assert service.process.wait(LIMIT) == 1
@@ -349,6 +378,27 @@ def test_recorders_run_beside_captures(net: Namespace, tmp_path: Path) -> None:
     assert lines[start + 1].startswith("3 frames written to 1 files, ")
 
 
+def test_a_recorder_of_one_file_goes_on_through_a_change_that_needs_another(
+    net: Namespace, tmp_path: Path
+) -> None:
+    file = tmp_path / "all.pcap"
+    text = f'[recorders.all]\ninterface = "pb"\npath = "{file}"\nbackend = "tpacket_v3"\n'
+    with Service(net, tmp_path, text) as service:
+        service.told("READY=1")
+        service.send("pb", query(1))
+        service.reload(f"{text}steal = true\n")
+        service.says(
+            "recorders.all: goes on as before: its file exists, so this change needs another path"
+        )
+        service.send("pb", query(2), query(3))
+        service.reload(text)
+        service.says("read again, no changes")
+        status, lines = service.finish()
+    assert status == 0
+    assert frames_of(file) == 3
+    assert lines.count("recorders.all on pb:") == 1
+
+
 def service_frames(service: Service) -> list[str]:
     """Ask for the counters, and return the frames that recorders hold or have written."""
     before = len(service.err._lines)
@@ -379,6 +429,20 @@ def test_sinks_come_and_go_while_a_capture_runs(net: Namespace, tmp_path: Path) 
         status, lines = service.finish()
     assert status == 0
     assert summary_of(lines, "captures.pa") == summary("pa", 2, 1)
+
+
+def test_a_sink_moves_from_one_capture_to_another(net: Namespace, tmp_path: Path) -> None:
+    pytest.importorskip("prometheus_client")
+    metrics = '[metrics.m]\naddress = "127.0.0.1:9563"\ncapture = "pb"\n'
+    with Service(net, tmp_path, captures("pa", "pb") + metrics) as service:
+        service.told("READY=1")
+        wait_until(lambda: 'interface="pb"' in scrape(net, 9563))
+        service.reload(captures("pa", "pb") + metrics.replace("pb", "pa"))
+        service.says("captures.pa: metrics.m added")
+        wait_until(lambda: 'interface="pa"' in scrape(net, 9563))
+        status, lines = service.finish()
+    assert status == 0
+    assert not any("Address already in use" in line for line in lines)
 
 
 def scrape(net: Namespace, port: int) -> str:
