@@ -6,7 +6,7 @@ import argparse
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -85,8 +85,8 @@ def test_groff_takes_the_manual(share: Path) -> None:
 # -- bash --
 
 
-def completed(file: Path, *words: str) -> set[str]:
-    """Return what bash offers for the last word."""
+def completed(file: Path, *words: str, before: Sequence[str | Path] = ()) -> set[str]:
+    """Return what bash offers for the last word; ``before``: a command that runs bash."""
     script = r"""
         source "$1"; shift
         function=$(complete -p netring-bpf | sed 's/.*-F \([^ ]*\) .*/\1/')
@@ -95,7 +95,7 @@ def completed(file: Path, *words: str) -> set[str]:
         printf '%s\n' "${COMPREPLY[@]}"
     """
     done = subprocess.run(
-        ["bash", "--norc", "-c", script, "bash", file, "netring-bpf", *words],
+        [*before, "bash", "--norc", "-c", script, "bash", file, "netring-bpf", *words],
         capture_output=True,
         text=True,
         check=True,
@@ -121,7 +121,56 @@ def test_bash_completes_values(bash_file: Path, tmp_path: Path) -> None:
     assert completed(bash_file, "run", "-c", f"{tmp_path}/n") == {f"{tmp_path}/net.toml"}
 
 
+# Any program that may make a link gives it such a name.
+HOSTILE = ("$(>made)", "`>made`", "a;b", "*")
+
+
+@pytest.fixture
+def among_hostile_links(tmp_path: Path) -> list[str | Path]:
+    """A command that runs another where links have these names, in a folder of its own."""
+    script = """
+        mount -t sysfs none /sys
+        cd "$1"; shift
+        number=0
+        while [ "$1" != -- ]; do
+            ip link add "$1" type veth peer name "peer$number"
+            number=$((number + 1)); shift
+        done
+        shift
+        exec "$@"
+    """
+    (tmp_path / "here").mkdir()
+    inside = ["unshare", "--net", "--mount", "sh", "-ec", script, "sh"]
+    return [*inside, tmp_path / "here", *HOSTILE, "--"]
+
+
+PEERS = {f"peer{number}" for number in range(len(HOSTILE))}
+
+
+@pytest.mark.requires("root", "netns")
+def test_bash_takes_the_name_of_a_link_for_no_command(
+    bash_file: Path, tmp_path: Path, among_hostile_links: list[str | Path]
+) -> None:
+    offered = completed(bash_file, "flows", "-i", "", before=among_hostile_links)
+    assert offered == {r"\$\(\>made\)", r"\`\>made\`", r"a\;b", r"\*", "lo", *PEERS}
+    assert list((tmp_path / "here").iterdir()) == []
+
+
 # -- zsh and fish --
+
+
+@pytest.mark.requires("root", "netns", "shells")
+def test_fish_takes_the_name_of_a_link_for_no_command(
+    fish_file: Path, tmp_path: Path, among_hostile_links: list[str | Path]
+) -> None:
+    script = f"source {fish_file}; complete -C 'netring-bpf flows -i '"
+    done = subprocess.run(
+        [*among_hostile_links, "fish", "--no-config", "-c", script],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    offered = {row.partition("\t")[0] for row in done.stdout.splitlines()}
+    assert offered == {*HOSTILE, "lo", *PEERS}
+    assert list((tmp_path / "here").iterdir()) == []
 
 
 @pytest.mark.requires("shells")
