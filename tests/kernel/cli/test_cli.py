@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 
 import netring_bpf
 from netring_bpf.cli.app import parser
+from netring_bpf.config import default_text
 from tests.kernel.cli.command import COMMAND, LIMIT
 from tests.support.rig import PORT
 
@@ -88,6 +90,27 @@ def test_the_version_is_the_packages() -> None:
         "",
     )
     assert re.fullmatch(r"\d+\.\d+\.\d+", netring_bpf.__version__)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "iso-8859-1"])
+def test_the_configuration_is_printed_in_any_encoding(encoding: str) -> None:
+    done = subprocess.run(
+        [COMMAND, "config"], check=False, capture_output=True, timeout=LIMIT,
+        env=os.environ | {"LC_ALL": "C", "PYTHONIOENCODING": encoding},
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.decode(encoding) == default_text().replace("…", r"\u2026")
+
+
+def test_a_configuration_that_a_full_disk_does_not_take_is_told() -> None:
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [COMMAND, "config"],
+            stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=LIMIT,
+        )  # fmt: skip
+    assert (done.returncode, done.stderr) == (
+        1, "netring-bpf: config: No space left on device (errno 28)\n"
+    )  # fmt: skip
 
 
 def test_the_parser_has_a_subparser_for_each_command() -> None:
