@@ -50,7 +50,9 @@ def test_a_library_is_installed_as_the_distribution_does(
     assert install("BCC") == "sudo apt-get install --yes python3-bpfcc"
 
 
-@pytest.mark.parametrize("listed", ["libpcap0.8.list", "libpcap0.8:amd64.list"])
+@pytest.mark.parametrize(
+    "listed", ["libpcap0.8.list", "libpcap0.8:amd64.list", "libpcap0.8t64:amd64.list"]
+)
 def test_a_package_that_lost_its_files_is_installed_again(
     listed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
