@@ -145,6 +145,25 @@ def test_publishing_needs_both_wheels_the_source_and_the_urls(tree: Path, tmp_pa
     ]
 
 
+def test_publishing_refuses_files_that_it_did_not_make(tree: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    wanted = [
+        *(f"-cp311-abi3-manylinux_2_28_{machine}.whl" for machine in ("aarch64", "x86_64")),
+        ".tar.gz",
+    ]
+    lacking = [f"release: {out} lacks netring_bpf-{VERSION}{kind}" for kind in wanted]
+    command = [sys.executable, tree / "scripts" / "release", "--publish", "--out", out]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.splitlines()) == (1, lacking)
+    others = [f"netring_bpf-{VERSION}-cp311-abi3-linux_x86_64.whl", f"netring_bpf-{VERSION}1.zip"]
+    out.mkdir()
+    for name in others:
+        (out / name).touch()
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    strange = [f"release: {out} has {name} as well" for name in others]
+    assert (done.returncode, done.stderr.splitlines()) == (1, [*lacking, *strange])
+
+
 @pytest.mark.long
 def test_the_source_distribution_builds_a_wheel_for_each_python_and_both_are_whole(
     release: Any, tmp_path: Path
