@@ -175,9 +175,9 @@ def test_leaving_early_frees_everything(many: Path) -> None:
 
 def test_closing_between_two_flows_is_told_to_the_loop(many: Path) -> None:
     flows = nr.read_flows(many)
+    closings = (flows.close() for _ in flows)
     with pytest.raises(ClosedError):
-        for _ in flows:
-            flows.close()
+        list(closings)
 
 
 def test_a_reader_that_is_dropped_frees_everything(many: Path) -> None:
