@@ -314,7 +314,7 @@ class ConfigError(NetringError):
     """The configuration ``path`` cannot be read, or has ``mistakes``: a line of text each."""
 
     def __init__(self, mistakes: Sequence[str], *, path: Path) -> None:
-        self.mistakes = tuple(map(printable, mistakes))
+        self.mistakes: tuple[str, ...] = tuple(map(printable, mistakes))
         # Each line by itself: ``printable()`` would show the ends of lines.
         Exception.__init__(self, "\n".join(self.mistakes))
         self.path = path

@@ -46,7 +46,7 @@ class StatsWatch:
 
     def __init__(self, options: StatsOptions) -> None:
         self.totals: Final = Totals(options)
-        self.options = options
+        self.options: StatsOptions = options
         self.latest: StatsUpdated | None = None
         self._learns = not options.local
         self._local = options.networks

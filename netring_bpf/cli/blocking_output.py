@@ -30,8 +30,8 @@ class Ending:
     """
 
     def __init__(self, on_ask: Callable[[], None], duration: float | None = None) -> None:
-        self.asked = False
-        self.descriptor = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self.asked: bool = False
+        self.descriptor: int = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._on_ask = on_ask
         self._due = None if duration is None else time.monotonic() + duration
 

@@ -27,9 +27,9 @@ class Runner(ABC):
 
     def __init__(self, name: str, restart: RestartOptions, changed: Callable[[], None]) -> None:
         self.name = name
-        self.begun = asyncio.Event()
-        self.failed = False
-        self.running = False
+        self.begun: asyncio.Event = asyncio.Event()
+        self.failed: bool = False
+        self.running: bool = False
         self._restart = restart
         self._changed = changed
         self._stop = asyncio.Event()

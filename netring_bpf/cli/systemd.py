@@ -24,7 +24,7 @@ class Notifier:
         if address.startswith("@"):
             address = f"\0{address[1:]}"  # of the abstract namespace
         self._address = address
-        self.watchdog = self._interval()
+        self.watchdog: float | None = self._interval()
 
     @staticmethod
     def _interval() -> float | None:

@@ -141,7 +141,7 @@ class Choice(Kind):
 
     def __init__(self, values: Mapping[str, object]) -> None:
         self.values = values
-        self.wanted = f"one of {', '.join(values)}"
+        self.wanted: str = f"one of {', '.join(values)}"
 
     def read(self, value: object) -> object:
         """Return the value of this name."""
@@ -161,7 +161,7 @@ class Many(Kind):
 
     def __init__(self, kind: Kind) -> None:
         self.kind = kind
-        self.wanted = "a list"
+        self.wanted: str = "a list"
 
     def read(self, value: object) -> tuple[object, ...]:
         """Return the values."""
@@ -189,7 +189,7 @@ class Maybe(Kind):
     def __init__(self, kind: Kind) -> None:
         self.kind = kind
         self._is_text = isinstance(kind, _Text)
-        self.wanted = kind.wanted if self._is_text else f'{kind.wanted}, or "{NONE}"'
+        self.wanted: str = kind.wanted if self._is_text else f'{kind.wanted}, or "{NONE}"'
 
     def read(self, value: object) -> Any:
         """Return the value, or None."""

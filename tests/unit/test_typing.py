@@ -44,7 +44,7 @@ def project(folder: Path, mode: str, *include: Path) -> Path:
     """Write the configuration of pyright for some files; return where it is."""
     options = {
         "include": [os.path.relpath(path, folder) for path in include],
-        "extraPaths": [os.path.relpath(ROOT, folder)],
+        "extraPaths": [os.path.relpath(path, folder) for path in (ROOT, ROOT / "examples")],
         "pythonVersion": "3.11",
         "typeCheckingMode": mode,
         "reportUnnecessaryTypeIgnoreComment": mode == "strict",

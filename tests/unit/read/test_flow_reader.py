@@ -229,7 +229,7 @@ def test_flows_of_a_pipe_come_as_they_end(fifo: Path) -> None:
         os.write(end, pcap(first))
         with nr.read_flows(fifo) as flows:
             assert next(iter(flows)).key.orig.port == 1
-            assert flows.statistics().file_frames == 2
+            wait_until(lambda: flows.statistics().file_frames == 2)  # by the slice
             flows.stop()
             assert [(flow.key.orig.port, flow.reason) for flow in flows] == [(2, FlowEnd.SHUTDOWN)]
     finally:
