@@ -1,4 +1,4 @@
-"""What a command says of a capture: how it is read, and its counters in lines."""
+"""Lines that a command prints about a capture: how it is read, and its counters."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["capture_lines", "file_summary", "filter_shown", "loss_lines", "readi
 
 _LONGEST: Final = 400  # characters of a filter
 
-# What to do about each loss. docs/tuning.md says more.
+# A remedy for each loss; docs/tuning.md says more.
 _REMEDIES: Final = {
     "rx_ring_full": "the reader came too late; --preset throughput or --ring-size N gives it more "
     "room, --cpus N a CPU of its own",

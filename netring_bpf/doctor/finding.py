@@ -18,7 +18,7 @@ __all__ = ["Asked", "Checks", "Finding", "State", "run_checks"]
 
 
 class State(enum.Enum):
-    """How good the matter of a check is."""
+    """The verdict of a check."""
 
     GOOD = "good"
     WARNING = "warning"  #: capturing works, but not as well as it might

@@ -1,4 +1,4 @@
-"""What the kernel tells anyone about the interfaces of a namespace."""
+"""Facts about the interfaces of a namespace, as the kernel tells them to anyone."""
 
 from __future__ import annotations
 
